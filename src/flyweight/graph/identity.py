@@ -1,0 +1,125 @@
+"""Channel identities: which positions of which tensors are one and the same channel.
+
+Every axis of every parameter gets one identity per position. Operations carry identities from
+tensor to tensor and join those that can only be removed together; what ends up joined is one
+channel of the network, wherever it appears.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """Identities spread over one or more axes of a tensor.
+
+    Attributes:
+        axes: The axes of the tensor, in rising order.
+        ids: One identity per position; its shape is the tensor's sizes along `axes`. Positions
+            that share an identity leave together. A field over several axes can only be narrowed
+            to a box, because a tensor has one size per axis.
+    """
+
+    axes: tuple[int, ...]
+    ids: Ids
+
+
+@dataclass(frozen=True, eq=False)
+class Flow:
+    """A tensor of the traced network and the identities of its axes.
+
+    Attributes:
+        shape: Its sizes.
+        fields: Disjoint; an axis in no field has a fixed size (batch, picture rows, tokens).
+        parameter: Whether it is a parameter or buffer as stored.
+    """
+
+    shape: tuple[int, ...]
+    fields: tuple[Field, ...] = ()
+    parameter: bool = False
+
+    def field_on(self, axis: int) -> Field | None:
+        """Return the field that covers `axis`, if there is one."""
+        return next((field for field in self.fields if axis in field.axes), None)
+
+
+@dataclass
+class Identities:
+    """The ledger that a trace writes into."""
+
+    count: int = 0
+    joined: list[tuple[Ids, Ids]] = field(default_factory=list)
+    frozen: list[tuple[Ids, str]] = field(default_factory=list)
+    mixed: list[tuple[Ids, str]] = field(default_factory=list)
+    boxes: list[Ids] = field(default_factory=list)
+
+    def fresh(self, size: int) -> Ids:
+        """Return `size` identities never seen before."""
+        first = self.count
+        self.count += size
+        return np.arange(first, first + size, dtype=np.int64)
+
+    def join(self, left: Ids, right: Ids) -> None:
+        """Declare that identities at equal positions leave together; broadcasts like numpy."""
+        left, right = np.broadcast_arrays(left, right)
+        self.joined.append((left.ravel(), right.ravel()))
+
+    def freeze(self, ids: Ids, reason: str) -> None:
+        """Declare that none of `ids` can leave, and why, in words for the user."""
+        self.frozen.append((ids.ravel(), reason))
+
+    def mix(self, ids: Ids, operation: str) -> None:
+        """Declare that `operation` computes across `ids`, so that a cut changes what stays."""
+        self.mixed.append((ids.ravel(), operation))
+
+    def box(self, ids: Ids) -> None:
+        """Declare that what stays of a many-axis field must be a box."""
+        self.boxes.append(ids)
+
+    def collapse(self, field: Field, keep: int) -> Field:
+        """Join along every axis of `field` but `keep`; the result lies on `keep` alone."""
+        position = field.axes.index(keep)
+        ids = np.moveaxis(field.ids, position, 0).reshape(field.ids.shape[position], -1)
+        if ids.shape[1] > 1:
+            self.join(ids[:, :1], ids[:, 1:])
+        return Field((keep,), ids[:, 0])
+
+    def components(self) -> NDArray[np.int64]:
+        """Return one number per identity, equal where identities are joined.
+
+        Boxes are settled here: of the axes along which a box still varies, the longest stays
+        free and the others are joined, which is what `view(batch, groups, -1)` asks of a shuffle.
+        """
+        labels = self._connected()
+        for _ in range(1 + len(self.boxes)):
+            if not self._settle_boxes(labels):
+                break
+            labels = self._connected()
+        return labels
+
+    def _connected(self) -> NDArray[np.int64]:
+        if not self.joined:
+            return np.arange(self.count, dtype=np.int64)
+        left = np.concatenate([pair[0] for pair in self.joined])
+        right = np.concatenate([pair[1] for pair in self.joined])
+        ones = np.ones(len(left), dtype=np.int8)
+        graph = coo_matrix((ones, (left, right)), shape=(self.count, self.count))
+        labels: Ids = connected_components(graph, directed=False)[1].astype(np.int64)
+        return labels
+
+    def _settle_boxes(self, labels: NDArray[np.int64]) -> bool:
+        changed = False
+        for ids in self.boxes:
+            found = labels[ids]
+            free = [axis for axis in range(found.ndim) if (found != found.take([0], axis)).any()]
+            if len(free) > 1:
+                keep = max(free, key=lambda axis: found.shape[axis])
+                self.collapse(Field(tuple(range(ids.ndim)), ids), keep)
+                changed = True
+        return changed

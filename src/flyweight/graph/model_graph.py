@@ -1,0 +1,40 @@
+"""The frozen view of a traced network that everything else works on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from flyweight.graph.cost import Convention, Cost, CostModel
+from flyweight.graph.groups import ChannelGroup
+
+InputSpec = tuple[tuple[int, ...], str]
+
+
+@dataclass(frozen=True, eq=False)
+class ModelGraph:
+    """What a model computes, seen as channels.
+
+    Attributes:
+        groups: Coupled channel groups by name, in order of execution.
+        costs: Prices any plan for this graph.
+        tensors: The traced model's own parameters and buffers, which criteria score; not copies.
+        inputs: Shape and type of every example input.
+        fingerprint: Digest of names, shapes and groups; equal graphs accept the same plans.
+    """
+
+    groups: Mapping[str, ChannelGroup]
+    costs: CostModel = field(repr=False)
+    tensors: Mapping[str, Tensor] = field(repr=False)
+    inputs: tuple[InputSpec, ...]
+    fingerprint: str
+
+    def cost(self, convention: Convention = "real") -> Cost:
+        """Return the cost of the network as traced."""
+        return self.costs.price(
+            {name: group.size for name, group in self.groups.items()}, convention
+        )
+
+    def prunable(self) -> dict[str, ChannelGroup]:
+        """Return the groups whose channels can be removed exactly."""
+        return {name: group for name, group in self.groups.items() if group.prunable}

@@ -1,0 +1,285 @@
+"""Rules for operations that read some channels and make others; their MACs are counted here."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from flyweight.graph.identity import Field, Flow, Ids
+from flyweight.graph.rules.elementwise import join_broadcast
+from flyweight.graph.step import CountedAxis, Step
+
+
+def convolution(step: Step) -> Flow:
+    """Convolution in one to three dimensions, grouped and depthwise too."""
+    weight = step.flow("weight")
+    groups = int(step.arguments.get("groups", 1))
+    made = _convolve(step, step.flow("input"), weight, groups)
+    return _convolved(step, weight, made)
+
+
+def deformable_convolution(step: Step) -> Flow:
+    """Deformable convolution, torchvision's: offsets and masks act on positions, not channels."""
+    weight = step.flow("weight")
+    source = step.flow("input")
+    groups = source.shape[1] // weight.shape[1]
+    for name in ("offset", "mask"):
+        ids = step.single(step.flow(name), 1)
+        if ids is not None:
+            step.freeze(ids, "steers a deformable convolution")
+    if int(step.arguments.get("n_offset_grps", 1)) > 1:
+        _freeze(step, step.single(source, 1), "is read by several offset groups")
+    made = _convolve(step, source, weight, groups)
+    return _convolved(step, weight, made, paddle=False)
+
+
+def _convolve(step: Step, source: Flow, weight: Flow, groups: int) -> Ids | None:
+    """Join inputs to the weight's second axis; return the identities of the outputs."""
+    inputs = step.single(source, 1)
+    reads, makes = step.single(weight, 1), step.single(weight, 0)
+    per_group = weight.shape[1]
+    if groups == 1:
+        step.join(inputs, reads)
+        _consume(step, reads)
+        _produce(step, makes)
+        return makes
+    if per_group == 1:
+        return _depthwise(step, inputs, makes, groups)
+    # One list of kept inputs serves every group, because the weight has one second axis.
+    if inputs is None:
+        _freeze(step, reads, "reads a tensor whose size is fixed")
+    else:
+        rows = inputs.reshape(groups, per_group)
+        step.identities.join(rows, rows[:1] if reads is None else reads[None, :])
+        _consume(step, reads)
+    if makes is not None:
+        rows = makes.reshape(groups, -1)
+        if rows.shape[1] == 1:
+            _freeze(step, makes, "is the only output of its group")
+        else:
+            step.identities.join(rows, rows[:1])
+            _produce(step, makes)
+    return makes
+
+
+def _depthwise(step: Step, inputs: Ids | None, makes: Ids | None, groups: int) -> Ids | None:
+    """One input channel a group: it leaves together with the outputs made from it alone."""
+    if inputs is None or makes is None:
+        _freeze(step, inputs if makes is None else makes, "meets a tensor whose size is fixed")
+        return makes
+    step.identities.join(inputs[:, None], makes.reshape(groups, -1))
+    return makes
+
+
+def _convolved(step: Step, weight: Flow, made: Ids | None, *, paddle: bool = True) -> Flow:
+    _join_bias(step, made)
+    shape = step.shapes[0]
+    kernel = CountedAxis(math.prod(weight.shape[2:]))
+    positions = math.prod(shape) // shape[1]
+    step.count(positions, (*_counted(weight, 0, 1), kernel), paddle=paddle)
+    return step.result(*_field(1, made))
+
+
+def transposed_convolution(step: Step) -> Flow:
+    """Transposed convolution: the weight's first axis reads, the second makes."""
+    source, weight = step.flow("input"), step.flow("weight")
+    groups = int(step.arguments.get("groups", 1))
+    inputs = step.single(source, 1)
+    reads, makes = step.single(weight, 0), step.single(weight, 1)
+    per_group = weight.shape[1]
+    if groups == 1:
+        step.join(inputs, reads)
+        _consume(step, reads)
+        _produce(step, makes)
+        made = makes
+    elif per_group == 1 and weight.shape[0] == groups:
+        made = step.join(inputs, reads)
+    else:
+        joined = step.join(inputs, reads)
+        if joined is not None:
+            rows = joined.reshape(groups, -1)
+            step.identities.join(rows, rows[:1])
+            _consume(step, reads)
+        _produce(step, makes)
+        made = None if makes is None else np.tile(makes, groups)
+    _join_bias(step, made)
+    kernel = CountedAxis(math.prod(weight.shape[2:]))
+    positions = math.prod(source.shape) // source.shape[1]
+    step.count(positions, (*_counted(weight, 0, 1), kernel))
+    return step.result(*_field(1, made))
+
+
+def linear(step: Step) -> Flow:
+    """The last axis is read by the weight's second axis and made anew by its first."""
+    source, weight = step.flow("input"), step.flow("weight")
+    last = len(source.shape) - 1
+    reads = step.single(weight, 1)
+    step.join(step.single(source, last), reads)
+    _consume(step, reads)
+    makes = step.single(weight, 0)
+    _produce(step, makes)
+    _join_bias(step, makes)
+    rest = tuple(found for found in source.fields if last not in found.axes)
+    rows = tuple(_counted(source, *range(last)))
+    step.count(1, (*rows, *_counted(weight, 0, 1)), paddle=True)
+    return step.result(*rest, *_field(last, makes))
+
+
+def matrix_product(step: Step) -> Flow:
+    """`matmul`, `bmm`, `mm`: batch axes are joined, the inner axis is read, outer ones pass."""
+    names = [name for name, value in step.arguments.items() if isinstance(value, Flow)]
+    left, right = step.flow(names[0]), step.flow(names[1])
+    rank = max(len(left.shape), len(right.shape))
+    batch = list(range(rank - 2))
+    left_axes = [*batch[len(batch) - len(left.shape) + 2 :], -1, -3][-len(left.shape) :]
+    right_axes = [*batch[len(batch) - len(right.shape) + 2 :], -3, -2][-len(right.shape) :]
+    if len(left.shape) == 1:
+        left_axes = [-3]
+    if len(right.shape) == 1:
+        right_axes = [-3]
+    out = [axis for axis in (*batch, -1, -2) if axis in left_axes or axis in right_axes]
+    return contract(step, [(left, left_axes), (right, right_axes)], out)
+
+
+def einsum(step: Step) -> Flow:
+    """Einstein summation of one or two tensors without ellipsis or repeated letters."""
+    equation = str(step.arguments["equation"]).replace(" ", "")
+    flows = list(step.arguments["tensors"])
+    sides = equation.split("->")
+    inputs = sides[0].split(",")
+    plain = len(sides) == 2 and "." not in equation and len(flows) <= 2
+    if not plain or any(len(set(letters)) < len(letters) for letters in inputs):
+        for flow in flows:
+            for found in flow.fields:
+                step.freeze(found.ids, "enters an einsum that is not followed")
+        return step.result()
+    pairs = [
+        (flow, [ord(letter) for letter in letters])
+        for flow, letters in zip(flows, inputs, strict=True)
+    ]
+    return contract(step, pairs, [ord(letter) for letter in sides[1]])
+
+
+def contract(step: Step, operands: list[tuple[Flow, list[int]]], out: Sequence[int]) -> Flow:
+    """Multiply and sum over named axes.
+
+    Args:
+        step: The operation.
+        operands: Tensors with a name for each of their axes.
+        out: The names of the result's axes; names that are missing here are summed over.
+    """
+    shared = set.intersection(*(set(axes) for _, axes in operands))
+    named: dict[int, list[tuple[Ids | None, int]]] = {}
+    for flow, axes in operands:
+        singles = _one_axis_each(step, flow, axes, shared, out)
+        for place, name in enumerate(axes):
+            named.setdefault(name, []).append((singles.get(place), flow.shape[place]))
+            if flow.parameter and name in out and name not in shared:
+                _produce(step, singles.get(place))
+    ids_of = {name: _join_named(step, found, name in out) for name, found in named.items()}
+    counted = tuple(
+        CountedAxis(max(size for _, size in found), ids_of[name]) for name, found in named.items()
+    )
+    step.count(1, counted)
+    fields = [found for place, name in enumerate(out) for found in _field(place, ids_of[name])]
+    return step.result(*fields)
+
+
+def _join_named(step: Step, found: list[tuple[Ids | None, int]], passes: bool) -> Ids | None:
+    """Join the axes of one name; what does not pass is read here."""
+    wide = [ids for ids, size in found if size > 1]
+    joined = wide[0] if wide else None
+    for ids in wide[1:]:
+        joined = step.join(joined, ids)
+    if not passes:
+        for ids in wide:
+            _consume(step, ids)
+    return joined
+
+
+def _one_axis_each(
+    step: Step, flow: Flow, axes: list[int], shared: set[int], out: Sequence[int]
+) -> dict[int, Ids]:
+    """Confine every field to one axis: a batch axis if it has one, else one that passes."""
+
+    def rank(axis: int) -> int:
+        name = axes[axis]
+        return (name in shared and name in out) * 2 + (name in out)
+
+    singles: dict[int, Ids] = {}
+    for found in flow.fields:
+        keep = max(found.axes, key=rank)
+        singles[keep] = step.identities.collapse(found, keep).ids
+    return singles
+
+
+def attention(step: Step) -> Flow:
+    """Scaled dot-product attention: heads leave whole; softmax runs over positions."""
+    query, key, value = (step.flow(name) for name in ("query", "key", "value"))
+    rank = len(query.shape)
+    batch = list(range(rank - 2))
+    scores_shape = (*query.shape[:-1], key.shape[-2])
+    scores = _scores(step, query, key, batch, scores_shape)
+    mask = step.arguments.get("attn_mask")
+    if isinstance(mask, Flow):
+        scores = Flow(scores_shape, tuple(join_broadcast(step, [scores, mask], scores_shape)))
+    positions = scores.field_on(rank - 1)
+    if positions is not None:
+        step.mix(positions.ids)
+    return contract(step, [(scores, [*batch, -1, -4]), (value, [*batch, -4, -2])], [*batch, -1, -2])
+
+
+def _scores(step: Step, query: Flow, key: Flow, batch: list[int], shape: tuple[int, ...]) -> Flow:
+    inner = query.field_on(len(shape) - 1)
+    if (
+        inner is not None
+        and inner.axes == (len(shape) - 1,)
+        and step.arguments.get("scale") is None
+    ):
+        step.mix(inner.ids)  # the default scale is 1 / sqrt(size of this axis)
+    inside = Step(step.op, step.where, step.arguments, (shape,), step.ledger)
+    return contract(inside, [(query, [*batch, -1, -3]), (key, [*batch, -4, -3])], [*batch, -1, -4])
+
+
+def embedding(step: Step) -> Flow:
+    """Rows of a table are looked up; its columns are made here."""
+    weight = step.flow("weight")
+    rows = step.single(weight, 0)
+    _freeze(step, rows, "is looked up by index")
+    makes = step.single(weight, 1)
+    _produce(step, makes)
+    return step.result(*_field(len(step.shapes[0]) - 1, makes))
+
+
+def _join_bias(step: Step, made: Ids | None) -> None:
+    bias = step.arguments.get("bias")
+    if isinstance(bias, Flow):
+        step.join(made, step.single(bias, 0))
+
+
+def _counted(flow: Flow, *axes: int) -> list[CountedAxis]:
+    found = []
+    for axis in axes:
+        field = flow.field_on(axis)
+        single = field is not None and field.axes == (axis,)
+        found.append(CountedAxis(flow.shape[axis], field.ids if single and field else None))
+    return found
+
+
+def _field(axis: int, ids: Ids | None) -> tuple[Field, ...]:
+    return () if ids is None else (Field((axis,), ids),)
+
+
+def _freeze(step: Step, ids: Ids | None, why: str) -> None:
+    if ids is not None:
+        step.freeze(ids, why)
+
+
+def _produce(step: Step, ids: Ids | None) -> None:
+    if ids is not None:
+        step.ledger.produced.append(ids)
+
+
+def _consume(step: Step, ids: Ids | None) -> None:
+    if ids is not None:
+        step.ledger.consumed.append(ids)

@@ -1,0 +1,90 @@
+"""Rules for operations that compute every position on its own."""
+
+from flyweight.graph.identity import Field, Flow
+from flyweight.graph.step import Step, moved
+
+
+def passes(step: Step) -> Flow:
+    """The result has the channels of the first tensor: activations, casts, dropout."""
+    flow = step.flows()[0]
+    if flow.shape == step.shapes[0]:
+        return step.result(*flow.fields)
+    return elementwise(step)
+
+
+def elementwise(step: Step) -> Flow:
+    """Tensors are broadcast against each other; equal positions leave together."""
+    return step.result(*join_broadcast(step, step.flows(), step.shapes[0]))
+
+
+def creates(step: Step) -> Flow:
+    """The result is made from sizes and numbers alone; its size is fixed."""
+    return step.result()
+
+
+def join_broadcast(step: Step, flows: list[Flow], shape: tuple[int, ...]) -> list[Field]:
+    """Join `flows` position by position under broadcasting to `shape`.
+
+    Returns:
+        The fields of the result.
+    """
+    aligned = [_align(flow, len(shape)) for flow in flows]
+    fields: list[Field] = []
+    for cluster in _clusters(aligned):
+        present = [flow for flow in aligned if any(flow.shape[axis] > 1 for axis in cluster)]
+        whole = [flow.field_on(cluster[0]) for flow in present]
+        if all(found is not None and found.axes == cluster for found in whole):
+            for found in whole[1:]:
+                step.identities.join(whole[0].ids, found.ids)  # type: ignore[union-attr]
+            fields.append(whole[0])  # type: ignore[arg-type]
+        else:
+            fields.extend(_join_on_one_axis(step, present, cluster))
+    return fields
+
+
+def _align(flow: Flow, rank: int) -> Flow:
+    offset = rank - len(flow.shape)
+    if offset == 0:
+        return flow
+    target = {axis: axis + offset for axis in range(len(flow.shape))}
+    return Flow((1,) * offset + flow.shape, tuple(moved(found, target) for found in flow.fields))
+
+
+def _clusters(flows: list[Flow]) -> list[tuple[int, ...]]:
+    """Return the sets of axes that fields tie together."""
+    clusters: list[set[int]] = []
+    for flow in flows:
+        for found in flow.fields:
+            merged = set(found.axes)
+            apart = [cluster for cluster in clusters if not cluster & merged]
+            merged.update(*(cluster for cluster in clusters if cluster & merged))
+            clusters = [*apart, merged]
+    return [tuple(sorted(cluster)) for cluster in sorted(clusters, key=min)]
+
+
+def _join_on_one_axis(step: Step, flows: list[Flow], cluster: tuple[int, ...]) -> list[Field]:
+    """Join flows whose identities lie differently on `cluster`: one axis can stay free."""
+    keep = _free_axis(flows, cluster)
+    joined: Field | None = None
+    for flow in flows:
+        for found in [field for field in flow.fields if set(field.axes) <= set(cluster)]:
+            if keep is None or keep not in found.axes:
+                step.freeze(found.ids, "meets a tensor whose size is fixed")
+                continue
+            single = step.identities.collapse(found, keep)
+            if joined is not None:
+                step.identities.join(joined.ids, single.ids)
+            joined = joined or single
+    return [joined] if joined is not None else []
+
+
+def _free_axis(flows: list[Flow], cluster: tuple[int, ...]) -> int | None:
+    def rank(axis: int) -> int:
+        labelled = [flow.field_on(axis) is not None for flow in flows]
+        fixed = any(
+            flow.shape[axis] > 1 and not has for flow, has in zip(flows, labelled, strict=True)
+        )
+        return -1 if fixed else sum(labelled)
+
+    best = max(cluster, key=rank)
+    return best if rank(best) > 0 else None

@@ -1,0 +1,133 @@
+"""Rules for operations that summarise axes or normalise along them."""
+
+from flyweight.graph.identity import Field, Flow, Ids
+from flyweight.graph.step import Step, moved
+
+EXACT_SUMS = frozenset({"sum", "linalg_vector_norm", "norm", "einsum"})
+
+
+def reduce(step: Step) -> tuple[Flow, ...]:
+    """Sum, mean, max, ... over some axes.
+
+    A sum over channels reads them as a consumer does; any other summary computes across them.
+    """
+    source = step.flows()[0]
+    rank = len(source.shape)
+    dims = step.arguments.get("dim", step.arguments.get("dims"))
+    listed = [dims] if isinstance(dims, int) else list(dims or range(rank))
+    reduced = {axis % rank for axis in listed}
+    keepdim = len(step.shapes[0]) == rank and bool(step.arguments.get("keepdim", False))
+    rest = [axis for axis in range(rank) if axis not in reduced]
+    target = {axis: (axis if keepdim else rest.index(axis)) for axis in rest}
+    fields: list[Field] = []
+    for found in source.fields:
+        fields.extend(_reduced(step, found, reduced, target))
+    return tuple(Flow(shape, tuple(fields)) for shape in step.shapes)
+
+
+def _reduced(
+    step: Step, found: Field, reduced: set[int], target: dict[int, int]
+) -> tuple[Field, ...]:
+    staying = [axis for axis in found.axes if axis not in reduced]
+    if len(staying) == len(found.axes):
+        return (moved(found, target),)
+    if step.op in EXACT_SUMS:
+        step.ledger.consumed.append(found.ids.ravel())
+    else:
+        step.mix(found.ids)
+    if not staying:
+        return ()
+    return (moved(step.identities.collapse(found, staying[0]), target),)
+
+
+def along_axis(step: Step) -> Flow:
+    """Softmax, cumulative sums and the like: every position of one axis sees the others."""
+    source = step.flows()[0]
+    axis = int(step.arguments.get("dim", -1)) % len(source.shape)
+    found = source.field_on(axis)
+    if found is not None:
+        step.mix(found.ids)
+    return step.result(*source.fields)
+
+
+def normalize(step: Step) -> Flow:
+    """`F.normalize` and other norms over one axis."""
+    return along_axis(step)
+
+
+def batch_norm(step: Step) -> Flow:
+    """Every channel on its own, with its own statistics and scale."""
+    source = step.flow("input")
+    ids = step.single(source, 1) if len(source.shape) > 1 else None
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        _join_parameter(step, ids, step.arguments.get(name))
+    if step.arguments.get("training"):
+        for found in source.fields:
+            if 1 not in found.axes:
+                step.mix(found.ids)
+    return step.result(*source.fields)
+
+
+def layer_norm(step: Step) -> Flow:
+    """The last axes are normalised together; what stays is normalised among itself."""
+    source = step.flow("input")
+    rank = len(source.shape)
+    first = rank - len(step.arguments["normalized_shape"])
+    for axis in range(first, rank):
+        ids = step.single(source, axis)
+        if ids is not None:
+            step.mix(ids)
+        for name in ("weight", "bias"):
+            parameter = step.arguments.get(name)
+            if isinstance(parameter, Flow):
+                step.join(ids, step.single(parameter, axis - first))
+    return step.result(*source.fields)
+
+
+def group_norm(step: Step) -> Flow:
+    """Channels are normalised in equal blocks: the same places stay in every block."""
+    source = step.flow("input")
+    groups = int(step.arguments["num_groups"])
+    ids = step.single(source, 1)
+    for name in ("weight", "bias"):
+        _join_parameter(step, ids, step.arguments.get(name))
+    if ids is None:
+        return step.result(*source.fields)
+    blocks = ids.reshape(groups, -1)
+    if blocks.shape[1] == 1:
+        step.freeze(ids, "is a normalisation group of its own")
+    else:
+        if groups > 1:
+            step.identities.join(blocks, blocks[:1])
+        step.mix(ids)
+    rest = tuple(found for found in source.fields if 1 not in found.axes)
+    return step.result(*rest, Field((1,), ids))
+
+
+def per_channel(step: Step) -> Flow:
+    """PReLU and instance normalisation: one value per channel, or one for all."""
+    source = step.flows()[0]
+    ids = step.single(source, 1) if len(source.shape) > 1 else None
+    for parameter in step.flows()[1:]:
+        if parameter.shape != (1,):
+            _join_parameter(step, ids, parameter)
+    return step.result(*source.fields)
+
+
+def _join_parameter(step: Step, ids: Ids | None, parameter: object) -> None:
+    if isinstance(parameter, Flow):
+        step.join(ids, step.single(parameter, 0))
+
+
+def spatial(step: Step) -> tuple[Flow, ...]:
+    """Pooling and resizing: rows and columns change, channels pass."""
+    source = step.flows()[0]
+    passing = [
+        found
+        for found in source.fields
+        if all(axis < 2 or len(source.shape) - axis > 2 for axis in found.axes)
+    ]
+    for found in source.fields:
+        if found not in passing:
+            step.freeze(found.ids, "lies along rows or columns that are resampled")
+    return tuple(Flow(shape, tuple(passing)) for shape in step.shapes)

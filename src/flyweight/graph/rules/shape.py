@@ -1,0 +1,314 @@
+"""Rules for operations that rearrange, cut or glue tensors."""
+
+import math
+
+import numpy as np
+
+from flyweight.graph.identity import Field, Flow, Ids
+from flyweight.graph.rules.elementwise import join_broadcast
+from flyweight.graph.step import Shape, Step, drop_constant_axes, moved
+
+
+def reshape(step: Step) -> Flow:
+    """View, reshape, flatten, unflatten: identities are dealt out anew in row-major order."""
+    source, shape = step.flows()[0], step.shapes[0]
+    return step.result(*reshaped_fields(step, source, shape))
+
+
+def reshaped_fields(step: Step, source: Flow, shape: Shape) -> list[Field]:
+    """Return the fields of `source` seen under `shape`."""
+    fields: list[Field] = []
+    segments = list(_segments(source.shape, shape))
+    trivial = {a[0]: b[0] for a, b in segments if len(a) == len(b) == 1}
+    for found in source.fields:
+        if all(axis in trivial for axis in found.axes):
+            fields.append(moved(found, trivial))
+    for before, after in segments:
+        if len(before) == len(after) == 1:
+            continue
+        inside = [
+            _within(step, found, before) for found in source.fields if set(found.axes) & set(before)
+        ]
+        for extra in inside[1:]:
+            step.freeze(extra.ids, "is flattened together with other channels")
+        if inside:
+            spread = _spread(inside[0], before, source.shape)
+            dealt = Field(after, spread.reshape([shape[axis] for axis in after]))
+            kept = drop_constant_axes(dealt)
+            if kept is not None:
+                if len(kept.axes) > 1:
+                    step.identities.box(kept.ids)
+                fields.append(kept)
+    return fields
+
+
+def _segments(before: Shape, after: Shape) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Cut two shapes of equal product into the shortest runs of equal product, without ones."""
+    left = [axis for axis, size in enumerate(before) if size != 1]
+    right = [axis for axis, size in enumerate(after) if size != 1]
+    segments, i, j = [], 0, 0
+    while i < len(left) and j < len(right):
+        first_i, first_j = i, j
+        product_left, product_right = before[left[i]], after[right[j]]
+        while product_left != product_right:
+            if product_left < product_right:
+                i += 1
+                product_left *= before[left[i]]
+            else:
+                j += 1
+                product_right *= after[right[j]]
+        i, j = i + 1, j + 1
+        segments.append((tuple(left[first_i:i]), tuple(right[first_j:j])))
+    return segments
+
+
+def _within(step: Step, found: Field, axes: tuple[int, ...]) -> Field:
+    """Return `found` confined to `axes`, joining away what lies outside."""
+    if set(found.axes) <= set(axes):
+        return found
+    inside = next(axis for axis in found.axes if axis in axes)
+    return step.identities.collapse(found, inside)
+
+
+def _spread(found: Field, axes: tuple[int, ...], shape: Shape) -> Ids:
+    """Return the identities of `found` at every position of `axes`."""
+    sizes = [shape[axis] if axis in found.axes else 1 for axis in axes]
+    return np.broadcast_to(found.ids.reshape(sizes), [shape[axis] for axis in axes])
+
+
+def permute(step: Step) -> Flow:
+    """Axes change places."""
+    source = step.flows()[0]
+    rank = len(source.shape)
+    arguments = step.arguments
+    if step.op in {"t", "numpy_T", "mT", "adjoint"}:
+        order = [*range(rank - 2), *reversed(range(max(rank - 2, 0), rank))]
+    elif "dims" in arguments:
+        order = [axis % rank for axis in arguments["dims"]]
+    elif "source" in arguments:
+        order = _moveaxis_order(arguments["source"], arguments["destination"], rank)
+    else:
+        first, second = _two_axes(arguments, rank)
+        order = list(range(rank))
+        order[first], order[second] = order[second], order[first]
+    target = {axis: place for place, axis in enumerate(order)}
+    return step.result(*(moved(found, target) for found in source.fields))
+
+
+def _two_axes(arguments: dict[str, object], rank: int) -> tuple[int, int]:
+    names = ("dim0", "dim1") if "dim0" in arguments else ("axis0", "axis1")
+    first, second = (int(arguments[name]) % rank for name in names)  # type: ignore[call-overload]
+    return first, second
+
+
+def _moveaxis_order(source: object, destination: object, rank: int) -> list[int]:
+    sources = [source] if isinstance(source, int) else list(source)  # type: ignore[call-overload]
+    targets = [destination] if isinstance(destination, int) else list(destination)  # type: ignore[call-overload]
+    placed = {to % rank: of % rank for of, to in zip(sources, targets, strict=True)}
+    rest = iter(axis for axis in range(rank) if axis not in placed.values())
+    return [placed[place] if place in placed else next(rest) for place in range(rank)]
+
+
+def concatenate(step: Step) -> Flow:
+    """Identities are appended along one axis and joined along the others."""
+    flows = [flow for flow in step.arguments["tensors"] if math.prod(flow.shape) > 0]
+    shape = step.shapes[0]
+    axis = int(step.arguments.get("dim", 0)) % len(shape)
+    parts = [step.single(flow, axis) for flow in flows]
+    others = [Flow(_with(flow.shape, axis, 1), _without(flow, axis)) for flow in flows]
+    fields = join_broadcast(step, others, _with(shape, axis, 1))
+    if all(part is None for part in parts):
+        return step.result(*fields)
+    ids = [
+        part if part is not None else _fixed_part(step, flow.shape[axis])
+        for part, flow in zip(parts, flows, strict=True)
+    ]
+    return step.result(*fields, Field((axis,), np.concatenate(ids)))
+
+
+def _fixed_part(step: Step, size: int) -> Ids:
+    ids = step.identities.fresh(size)
+    step.freeze(ids, "is a part of fixed size")
+    return ids
+
+
+def _with(shape: Shape, axis: int, size: int) -> Shape:
+    return (*shape[:axis], size, *shape[axis + 1 :])
+
+
+def _without(flow: Flow, axis: int) -> tuple[Field, ...]:
+    return tuple(found for found in flow.fields if axis not in found.axes)
+
+
+def stack(step: Step) -> Flow:
+    """A new axis of fixed size; equal positions of the parts leave together."""
+    flows = step.arguments["tensors"]
+    shape = step.shapes[0]
+    axis = int(step.arguments.get("dim", 0)) % len(shape)
+    fields = join_broadcast(step, list(flows), flows[0].shape)
+    target = {old: old + (old >= axis) for old in range(len(flows[0].shape))}
+    return step.result(*(moved(found, target) for found in fields))
+
+
+def chunk(step: Step) -> tuple[Flow, ...]:
+    """Equal parts of one axis; what leaves one part leaves every part at the same place."""
+    source = step.flow("self")
+    axis = int(step.arguments.get("dim", 0)) % len(source.shape)
+    rest = _without(source, axis)
+    ids = step.single(source, axis)
+    if ids is None:
+        return tuple(step.result(*rest, index=i) for i in range(len(step.shapes)))
+    if len({shape[axis] for shape in step.shapes}) > 1 or step.op != "chunk":
+        step.freeze(ids, "is split into parts whose sizes stand in the model's code")
+        return tuple(step.result(*rest, index=i) for i in range(len(step.shapes)))
+    parts = ids.reshape(len(step.shapes), -1)
+    if len(parts) > 1:
+        step.identities.join(parts[:1], parts[1:])
+    return tuple(step.result(*rest, Field((axis,), part), index=i) for i, part in enumerate(parts))
+
+
+def slice_axis(step: Step) -> Flow:
+    """A window of one axis. Its bounds stand in the code, so what they count must stay."""
+    source = step.flow("self")
+    axis = int(step.arguments.get("dim", 0)) % len(source.shape)
+    start, end, stride = (step.arguments.get(name) for name in ("start", "end", "step"))
+    rest = _without(source, axis)
+    ids = step.single(source, axis)
+    if ids is None:
+        return step.result(*rest)
+    window = slice(start, end, stride)
+    first, last, _ = window.indices(len(ids))
+    if (first, last, stride or 1) != (0, len(ids), 1):
+        counted = (
+            ids
+            if (stride or 1) != 1 or (start or 0) < 0
+            else ids[: last if last < len(ids) else first]
+        )
+        step.freeze(counted, "is cut at positions that stand in the model's code")
+    return step.result(*rest, Field((axis,), ids[window]))
+
+
+def select(step: Step) -> Flow:
+    """One position of one axis."""
+    source = step.flow("self")
+    axis = int(step.arguments["dim"]) % len(source.shape)
+    return step.result(*_without_axis(step, source, axis))
+
+
+def unbind(step: Step) -> tuple[Flow, ...]:
+    """Every position of one axis as a tensor of its own."""
+    source = step.flow("self")
+    axis = int(step.arguments.get("dim", 0)) % len(source.shape)
+    fields = _without_axis(step, source, axis)
+    return tuple(step.result(*fields, index=i) for i in range(len(step.shapes)))
+
+
+def _without_axis(step: Step, source: Flow, axis: int) -> list[Field]:
+    """Return the fields once `axis` is taken apart position by position."""
+    target = {old: old - (old > axis) for old in range(len(source.shape)) if old != axis}
+    fields = []
+    for found in source.fields:
+        if axis not in found.axes:
+            fields.append(moved(found, target))
+        elif found.axes == (axis,):
+            step.freeze(found.ids, "is read at positions that stand in the model's code")
+        else:
+            # The axis keeps its size, so what stays of the others is the same all along it.
+            place = found.axes.index(axis)
+            first = found.ids.take([0], place)
+            step.identities.join(first, found.ids)
+            rest = Field(tuple(a for a in found.axes if a != axis), first.squeeze(place))
+            fields.append(moved(rest, target))
+    return fields
+
+
+def flip(step: Step) -> Flow:
+    """One or more axes backwards."""
+    source = step.flow("self")
+    flipped = {axis % len(source.shape) for axis in step.arguments["dims"]}
+    fields = []
+    for found in source.fields:
+        places = tuple(place for place, axis in enumerate(found.axes) if axis in flipped)
+        fields.append(Field(found.axes, np.flip(found.ids, places)))
+    return step.result(*fields)
+
+
+def roll(step: Step) -> Flow:
+    """An axis turned round. The turn stands in the code: what crosses the edge must stay."""
+    source = step.flow("self")
+    shifts, axes = list(step.arguments["shifts"]), list(step.arguments.get("dims", ()))
+    if not axes:
+        return _freeze_all(step, source, "is rolled as one flat row")
+    turns = {axis % len(source.shape): shift for axis, shift in zip(axes, shifts, strict=True)}
+    fields = []
+    for found in source.fields:
+        if not set(found.axes) & set(turns):
+            fields.append(found)
+            continue
+        axis = next(axis for axis in found.axes if axis in turns)
+        ids = step.single(source, axis)
+        if ids is not None:
+            shift = turns[axis] % len(ids)
+            crossing = ids[len(ids) - shift :] if turns[axis] >= 0 else ids[: len(ids) - shift]
+            step.freeze(crossing, "crosses the edge of a roll")
+            fields.append(Field((axis,), np.roll(ids, shift)))
+    return step.result(*fields)
+
+
+def _freeze_all(step: Step, source: Flow, why: str) -> Flow:
+    for found in source.fields:
+        step.freeze(found.ids, why)
+    return step.result()
+
+
+def expand(step: Step) -> Flow:
+    """Axes of size one are repeated without a copy."""
+    source, shape = step.flows()[0], step.shapes[0]
+    offset = len(shape) - len(source.shape)
+    target = {axis: axis + offset for axis in range(len(source.shape))}
+    return step.result(*(moved(found, target) for found in source.fields))
+
+
+def repeat(step: Step) -> Flow:
+    """Whole axes are repeated end to end."""
+    source, shape = step.flow("self"), step.shapes[0]
+    offset = len(shape) - len(source.shape)
+    fields = []
+    for found in source.fields:
+        axes = tuple(axis + offset for axis in found.axes)
+        times = [shape[new] // source.shape[old] for new, old in zip(axes, found.axes, strict=True)]
+        fields.append(Field(axes, np.tile(found.ids, times)))
+    return step.result(*fields)
+
+
+def pad(step: Step) -> Flow:
+    """Positions are added at the edges; added channels are constant and stay."""
+    source, shape = step.flows()[0], step.shapes[0]
+    amounts = list(step.arguments["pad"])
+    fields = []
+    for found in source.fields:
+        padded = [axis for axis in found.axes if shape[axis] != source.shape[axis]]
+        if not padded:
+            fields.append(found)
+            continue
+        axis = padded[0]
+        ids = step.single(source, axis)
+        place = 2 * (len(shape) - 1 - axis)
+        before, after = amounts[place], amounts[place + 1]
+        if (
+            ids is None
+            or before < 0
+            or after < 0
+            or step.arguments.get("mode", "constant") != "constant"
+        ):
+            _freeze_all(step, Flow(source.shape, (found,)), "is padded from its own values")
+            continue
+        edges = [_fixed_part(step, max(size, 0)) for size in (before, after)]
+        fields.append(Field((axis,), np.concatenate([edges[0], ids, edges[1]])))
+    return step.result(*fields)
+
+
+def squeeze(step: Step) -> Flow:
+    """Axes of size one come or go."""
+    source, shape = step.flows()[0], step.shapes[0]
+    return step.result(*reshaped_fields(step, source, shape))

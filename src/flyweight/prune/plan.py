@@ -1,0 +1,201 @@
+"""Pruning plans: which channels of each coupled group survive.
+
+A plan is a value. It knows no model: `surgery` does the cutting, and every tensor axis it narrows
+is written in the plan itself, so that applying one needs no second trace (design note 0003).
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from flyweight.errors import PlanError
+from flyweight.graph.cost import Convention, Cost
+from flyweight.graph.groups import ChannelGroup, Member
+from flyweight.graph.model_graph import InputSpec, ModelGraph
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class GroupPlan:
+    """What stays of one group.
+
+    Attributes:
+        channels: How many channels the group had.
+        keep: Sorted indices of the channels that stay.
+        members: Every tensor axis the group touches.
+        exact: Whether the cut equals zeroing the removed channels where they are read.
+    """
+
+    channels: int
+    keep: tuple[int, ...]
+    members: tuple[Member, ...]
+    exact: bool = True
+
+
+@dataclass(frozen=True)
+class PruningPlan:
+    """Channels to keep, per group.
+
+    Attributes:
+        graph: Fingerprint of the graph that the plan was made for.
+        groups: Group name to what stays; groups that stay whole are left out.
+        criterion: How channels were chosen.
+        inputs: Shape and type of the inputs that the graph was traced with.
+        notes: What the maker of the plan should tell its user.
+    """
+
+    graph: str
+    groups: Mapping[str, GroupPlan]
+    criterion: str
+    inputs: tuple[InputSpec, ...] = ()
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        for name, group in self.groups.items():
+            _check_keep(name, group)
+
+    @property
+    def exact(self) -> bool:
+        """Whether every cut equals zeroing the removed channels where they are read."""
+        return all(group.exact for group in self.groups.values())
+
+    @property
+    def keep(self) -> dict[str, tuple[int, ...]]:
+        """The kept indices of every narrowed group."""
+        return {name: group.keep for name, group in self.groups.items()}
+
+    def cost(self, graph: ModelGraph, convention: Convention = "real") -> Cost:
+        """Return what the pruned network will cost, without building it.
+
+        Raises:
+            PlanError: The plan was made for another graph.
+        """
+        self.require(graph)
+        kept = {name: group.size for name, group in graph.groups.items()}
+        kept.update({name: len(group.keep) for name, group in self.groups.items()})
+        return graph.costs.price(kept, convention)
+
+    def slices(self, graph: ModelGraph) -> dict[str, dict[int, tuple[int, ...]]]:
+        """Return the kept indices of every axis of every parameter and buffer that is narrowed.
+
+        Raises:
+            PlanError: The plan was made for another graph.
+        """
+        self.require(graph)
+        return {
+            name: {
+                axis: tuple(np.setdiff1d(np.arange(graph.tensors[name].shape[axis]), gone).tolist())
+                for axis, gone in axes.items()
+            }
+            for name, axes in self.removed().items()
+        }
+
+    def removed(self) -> dict[str, dict[int, tuple[int, ...]]]:
+        """Return the indices that leave every narrowed tensor axis."""
+        gone: dict[str, dict[int, tuple[int, ...]]] = {}
+        for group in self.groups.values():
+            rows = np.setdiff1d(np.arange(group.channels), group.keep)
+            for member in group.members:
+                positions = member.positions(group.channels)[rows].ravel()
+                axes = gone.setdefault(member.tensor, {})
+                axes[member.axis] = tuple(sorted({*axes.get(member.axis, ()), *positions.tolist()}))
+        return gone
+
+    def require(self, graph: ModelGraph) -> None:
+        """Check that the plan was made for `graph`.
+
+        Raises:
+            PlanError: It was not.
+        """
+        if self.graph != graph.fingerprint:
+            raise PlanError(
+                "A plan must meet the graph it was made for. Received a plan for graph "
+                f"{self.graph} and a "
+                f"model whose graph is {graph.fingerprint}. Make the plan again from this model."
+            )
+
+    def to_json(self) -> str:
+        """Return the plan as text; equal plans give equal text."""
+        groups = {
+            name: {
+                "channels": group.channels,
+                "keep": list(group.keep),
+                "exact": group.exact,
+                "touches": [[m.tensor, m.axis, m.role, m.span] for m in group.members],
+            }
+            for name, group in self.groups.items()
+        }
+        head = {
+            "format": FORMAT,
+            "graph": self.graph,
+            "criterion": self.criterion,
+            "inputs": self.inputs,
+        }
+        lines = [f' "{key}": {json.dumps(value)}' for key, value in head.items()]
+        rows = [f"  {json.dumps(name)}: {json.dumps(group)}" for name, group in groups.items()]
+        lines.append(' "groups": {\n' + ",\n".join(rows) + "\n }")
+        return "{\n" + ",\n".join(lines) + "\n}\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "PruningPlan":
+        """Read what `to_json` wrote.
+
+        Raises:
+            PlanError: The text is not a plan, or of a format this version does not read.
+        """
+        try:
+            data = json.loads(text)
+            if data["format"] != FORMAT:
+                raise PlanError(
+                    f"A plan must have format {FORMAT} here. Received format {data['format']!r}. "
+                    "Read it with the version of flyweight that wrote it."
+                )
+            groups = {name: _read_group(entry) for name, entry in data["groups"].items()}
+            inputs = tuple((tuple(shape), dtype) for shape, dtype in data["inputs"])
+            return cls(str(data["graph"]), groups, str(data["criterion"]), inputs)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise PlanError(
+                "A plan must be the JSON that PruningPlan.to_json writes. Received text that "
+                "fails with "
+                f"{type(error).__name__}: {error}. Write the plan again."
+            ) from error
+
+
+def _read_group(entry: Mapping[str, Any]) -> GroupPlan:
+    members = tuple(
+        Member(str(tensor), int(axis), role, _read_span(span))
+        for tensor, axis, role, span in entry["touches"]
+    )
+    keep = tuple(int(index) for index in entry["keep"])
+    return GroupPlan(int(entry["channels"]), keep, members, bool(entry["exact"]))
+
+
+def _read_span(span: list[Any]) -> Any:
+    return tuple(tuple(row) if isinstance(row, list) else int(row) for row in span)
+
+
+def _check_keep(name: str, group: GroupPlan) -> None:
+    keep = group.keep
+    if not keep:
+        raise PlanError(
+            f"Group '{name}' must keep a channel. Received an empty list. Lower its ratio."
+        )
+    if list(keep) != sorted(set(keep)) or keep[0] < 0 or keep[-1] >= group.channels:
+        raise PlanError(
+            f"Kept indices of group '{name}' must be rising, unique and in "
+            f"0..{group.channels - 1}. "
+            f"Received {_shorten(keep)}. Correct the list."
+        )
+
+
+def _shorten(keep: tuple[int, ...]) -> str:
+    return str(list(keep[:8]))[:-1] + (", ...]" if len(keep) > 8 else "]")
+
+
+def narrowed(group: ChannelGroup, keep: tuple[int, ...]) -> GroupPlan:
+    """Return what stays of `group`."""
+    return GroupPlan(group.size, keep, group.members, group.exact)

@@ -1,0 +1,250 @@
+"""Cut the channels that a plan does not keep; prove that the result computes the same.
+
+The result is a plain module of the same classes: parameters are replaced by narrower ones and the
+attributes that describe them are kept true.
+"""
+
+import copy
+import math
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from flyweight.errors import PlanError
+from flyweight.lineage import lineage_of, note_lineage
+from flyweight.prune.plan import PruningPlan
+
+Slices = Mapping[str, Mapping[int, tuple[int, ...]]]
+
+
+def prune(model: nn.Module, plan: PruningPlan, *, verify: bool = True) -> nn.Module:
+    """Return a copy of `model` without the channels that `plan` removes.
+
+    Args:
+        model: The module that the plan's graph was traced from, or one built like it.
+        plan: From `plan`, a solver, or `PruningPlan.from_json`.
+        verify: Run both networks once on random inputs and compare; skipped on the meta device.
+
+    Raises:
+        PlanError: The plan names tensors or sizes that the model does not have, or the module's
+            own code does not follow the cut.
+    """
+    small = copy.deepcopy(model)
+    prune_(small, plan)
+    if verify and plan.inputs and not any(tensor.is_meta for tensor in model.parameters()):
+        require_same(model, small, plan)
+    return small
+
+
+def prune_(model: nn.Module, plan: PruningPlan) -> None:
+    """Cut `model` in place; see `prune`."""
+    removed = plan.removed()
+    _require_tensors(model, plan, removed)
+    holders = _holders(model)
+    replaced: dict[int, Tensor] = {}
+    touched: dict[int, nn.Module] = {}
+    for name, axes in removed.items():
+        for module, attribute in holders[name]:
+            old: Tensor = getattr(module, attribute)
+            if id(old) not in replaced:
+                replaced[id(old)] = _narrow(old, axes)
+            touched[id(module)] = module
+            _put(module, attribute, replaced[id(old)])
+    for module in touched.values():
+        _keep_attributes_true(module)
+    lineage = lineage_of(model)
+    if lineage is not None:
+        note_lineage(model, lineage.then(plan.to_json()))
+
+
+def _require_tensors(model: nn.Module, plan: PruningPlan, removed: Slices) -> None:
+    tensors = dict(_named_tensors(model))
+    for name, axes in removed.items():
+        if name not in tensors:
+            raise PlanError(
+                "A plan must meet the model it was made for. Received a plan that narrows "
+                f"'{name}', which "
+                f"{type(model).__name__} does not have. Make the plan again from this model."
+            )
+        shape = tuple(tensors[name].shape)
+        if any(
+            axis >= len(shape) or max(gone) >= shape[axis] for axis, gone in axes.items() if gone
+        ):
+            raise PlanError(
+                f"A plan must meet the model it was made for. Received a model whose '{name}' has "
+                f"shape {shape}, "
+                f"too small for the plan of graph {plan.graph}. Was it pruned already?"
+            )
+
+
+def _named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from model.named_parameters(remove_duplicate=False)
+    yield from model.named_buffers(remove_duplicate=False)
+
+
+def _holders(model: nn.Module) -> dict[str, list[tuple[nn.Module, str]]]:
+    """Return, per tensor name, every module attribute that holds this very tensor."""
+    by_identity: dict[int, list[tuple[nn.Module, str]]] = {}
+    for module in model.modules():
+        held: dict[str, Tensor | None] = {**module._parameters, **module._buffers}
+        for attribute, tensor in held.items():
+            if tensor is not None:
+                by_identity.setdefault(id(tensor), []).append((module, attribute))
+    return {name: by_identity[id(tensor)] for name, tensor in _named_tensors(model)}
+
+
+def _narrow(tensor: Tensor, axes: Mapping[int, tuple[int, ...]]) -> Tensor:
+    narrow = tensor.detach()
+    for axis, gone in axes.items():
+        keep = torch.ones(narrow.shape[axis], dtype=torch.bool)
+        keep[list(gone)] = False
+        narrow = narrow.index_select(axis, keep.nonzero().flatten().to(narrow.device))
+    narrow = narrow.contiguous()
+    return (
+        nn.Parameter(narrow, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else narrow
+    )
+
+
+def _put(module: nn.Module, attribute: str, tensor: Tensor) -> None:
+    if isinstance(tensor, nn.Parameter):
+        module._parameters[attribute] = tensor
+    else:
+        module._buffers[attribute] = tensor
+
+
+def _keep_attributes_true(module: nn.Module) -> None:
+    """Rewrite the attributes that repeat a weight's shape, where the module has them."""
+    weight = module._parameters.get("weight")
+    if weight is None:
+        weight = next((t for t in module._buffers.values() if t is not None and t.ndim == 1), None)
+    if weight is None:
+        return
+    shape = tuple(weight.shape)
+    if hasattr(module, "groups") and hasattr(module, "in_channels"):
+        _true_convolution(module, shape)
+        return
+    values = {
+        "out_features": shape[0],
+        "in_features": shape[-1],
+        "num_features": shape[0],
+        "num_channels": shape[0],
+        "num_parameters": shape[0],
+        "embedding_dim": shape[-1],
+    }
+    for name, value in values.items():
+        if isinstance(getattr(module, name, None), int):
+            setattr(module, name, value)
+    if isinstance(getattr(module, "normalized_shape", None), tuple):
+        module.normalized_shape = shape  # type: ignore[assignment]
+
+
+def _true_convolution(module: nn.Module, shape: tuple[int, ...]) -> None:
+    transposed = bool(getattr(module, "transposed", False))
+    groups = int(module.groups)  # type: ignore[arg-type]
+    depthwise = groups > 1 and shape[1] == 1 and int(module.in_channels) == groups  # type: ignore[arg-type]
+    if depthwise:
+        multiplier = max(int(module.out_channels) // groups, 1)  # type: ignore[arg-type]
+        groups = shape[0] if transposed else shape[0] // multiplier
+        module.groups = groups  # type: ignore[assignment]
+    made, read = (shape[1] * groups, shape[0]) if transposed else (shape[0], shape[1] * groups)
+    module.out_channels, module.in_channels = made, read  # type: ignore[assignment]
+
+
+def masked(model: nn.Module, plan: PruningPlan) -> nn.Module:
+    """Return a copy of `model` with the removed channels zeroed where they are read.
+
+    This is what the pruned network must equal: every axis that consumes removed channels has zero
+    weights there. It is a definition, not a shortcut; it costs what the dense network costs.
+    """
+    twin = copy.deepcopy(model)
+    tensors = dict(_named_tensors(twin))
+    with torch.no_grad():
+        for group in plan.groups.values():
+            gone = sorted(set(range(group.channels)) - set(group.keep))
+            for member in group.members:
+                if member.role == "consumes":
+                    places = torch.as_tensor(member.positions(group.channels)[gone].ravel())
+                    tensors[member.tensor].index_fill_(
+                        member.axis, places.to(tensors[member.tensor].device), 0
+                    )
+    return twin
+
+
+def largest_error(
+    dense: nn.Module, small: nn.Module, plan: PruningPlan, inputs: tuple[Tensor, ...]
+) -> float:
+    """Return the largest difference between `small` and the masked `dense`, as a share.
+
+    Args:
+        dense: The network before the cut.
+        small: The network after it.
+        plan: What was cut.
+        inputs: Any inputs; both networks run on them in evaluation mode.
+    """
+    expected = _outputs(masked(dense, plan), inputs)
+    found = _outputs(small, inputs)
+    worst = 0.0
+    for want, have in zip(expected, found, strict=True):
+        if want.shape != have.shape:
+            return math.inf
+        scale = max(float(want.abs().max()), 1e-12) if want.numel() else 1.0
+        gap = float((want - have).abs().max()) / scale if want.numel() else 0.0
+        worst = max(worst, gap if math.isfinite(gap) else math.inf)
+    return worst
+
+
+def _outputs(model: nn.Module, inputs: tuple[Tensor, ...]) -> list[Tensor]:
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            return list(_tensors_in(model(*inputs)))
+    finally:
+        for module, was in training.items():
+            module.training = was
+
+
+def _tensors_in(value: object) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _tensors_in(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _tensors_in(item)
+
+
+def require_same(
+    dense: nn.Module, small: nn.Module, plan: PruningPlan, tolerance: float = 1e-3
+) -> None:
+    """Check once, on random inputs, that `small` computes what the masked `dense` does.
+
+    A plan that is not exact by its own account must only run. The tolerance allows for float32 sums
+    in another order, which deep networks amplify.
+
+    Raises:
+        PlanError: The module's code does not follow the cut, or the results differ.
+    """
+    generator = torch.Generator().manual_seed(0)
+    first = next(iter(dense.parameters()))
+    inputs = tuple(
+        torch.rand(shape, generator=generator).to(first.device, getattr(torch, dtype))
+        for shape, dtype in plan.inputs
+    )
+    try:
+        error = largest_error(dense, small, plan, inputs)
+    except (RuntimeError, ValueError, IndexError) as failure:
+        raise PlanError(
+            "A cut must be one that the model's own code follows. Received from "
+            f"{type(small).__name__}: "
+            f"{str(failure).splitlines()[0][:200]}. Leave out the groups that this code counts by "
+            "hand."
+        ) from failure
+    if error > tolerance and plan.exact:
+        raise PlanError(
+            "A pruned model must equal the dense one with the removed channels zeroed. Received a "
+            "relative error of "
+            f"{error:.2g} (allowed {tolerance:g}). Please report this model; nothing was returned."
+        )
