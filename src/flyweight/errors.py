@@ -6,6 +6,7 @@ FlyweightError
 ├── GraphError        a model that cannot be traced
 ├── PlanError         a plan, a ratio or a parameter name that does not fit its graph
 ├── CheckpointError   a file of weights that is damaged or belongs to another model
+├── TrainingError     a training run that cannot go on
 ├── ExportError       an exported file that disagrees with the model
 ├── MeasureError      a measurement that cannot be made
 └── FileError         a path that cannot be read or written
@@ -40,6 +41,10 @@ class PlanError(FlyweightError):
 
 class CheckpointError(FlyweightError):
     """A file of weights that is damaged or belongs to another model."""
+
+
+class TrainingError(FlyweightError):
+    """A training run that cannot go on."""
 
 
 class ExportError(FlyweightError):

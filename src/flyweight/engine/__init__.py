@@ -1,0 +1,1 @@
+"""Train and evaluate any model for any task: a thin house round `lightning.Fabric`."""

@@ -1,0 +1,107 @@
+"""Run a model over batches and turn what it says into numbers."""
+
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flyweight.data.batch import Batch
+from flyweight.engine.config import Precision
+from flyweight.engine.display import progress_over
+from flyweight.tasks.task import Metric, Task
+
+Batches = Iterable[Batch]
+DTYPES = {"32": None, "bf16": torch.bfloat16, "16": torch.float16}
+
+
+def evaluate(
+    model: nn.Module,
+    task: Task,
+    batches: Batches,
+    *,
+    precision: Precision = "32",
+    device: torch.device | str = "auto",
+    progress: bool = False,
+) -> dict[str, float]:
+    """Return the task's numbers for `model` over `batches`; fractions in 0..1.
+
+    Args:
+        model: Any module that `task` understands; it comes back on its device and in its modes.
+        task: Loss, decoding and metric.
+        batches: The pictures; none at all gives the metric's numbers of nothing.
+        precision: "32", or mixed with "bf16" or "16".
+        device: "auto" is a GPU if there is one.
+        progress: Draw a bar on stderr where that is a terminal.
+    """
+    metric = task.metric()
+    predicted = predict_batches(model, task, batches, precision=precision, device=device)
+    for batch, predictions in progress_over(predicted, "evaluate", length(batches), show=progress):
+        metric.update(predictions, batch)
+    return metric.compute()
+
+
+def predict_batches(
+    model: nn.Module,
+    task: Task,
+    batches: Batches,
+    *,
+    precision: Precision = "32",
+    device: torch.device | str = "auto",
+) -> Iterator[tuple[Batch, Any]]:
+    """Yield every batch (on the device) with what `task.decode` makes of the model's outputs.
+
+    The model is put into evaluation mode on `device` meanwhile; when the iterator ends or is
+    closed, it is back on its device and every module in its own mode.
+    """
+    target = pick_device(device)
+    modes = {module: module.training for module in model.modules()}
+    home = next((tensor.device for tensor in model.state_dict().values()), target)
+    try:
+        model.to(target).eval()
+        for batch in batches:
+            yield _predict(model, task, batch.to(target, non_blocking=True), precision)
+    finally:
+        model.to(home)
+        for module, training in modes.items():
+            module.training = training
+
+
+def merge_states(make_metric: Callable[[], Metric], states: Iterable[Any]) -> dict[str, float]:
+    """Return the numbers of a whole set from the states of metrics that saw shares of it."""
+    metric = make_metric()
+    for state in states:
+        metric.merge(state)
+    return metric.compute()
+
+
+def pick_device(device: torch.device | str) -> torch.device:
+    """Return the device that is meant; "auto" is a GPU if there is one."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)
+
+
+def length(batches: Batches) -> int | None:
+    """Return how many batches there are, where that is known beforehand."""
+    return len(batches) if isinstance(batches, Sized) else None
+
+
+@torch.inference_mode()
+def _predict(model: nn.Module, task: Task, batch: Batch, precision: Precision) -> tuple[Batch, Any]:
+    dtype = DTYPES[precision]
+    device = batch.images.device.type
+    with nullcontext() if dtype is None else torch.autocast(device, dtype):
+        outputs = model(batch.images)
+    return batch, task.decode(_in_float32(outputs), batch)
+
+
+def _in_float32(outputs: Any) -> Any:
+    if isinstance(outputs, Tensor):
+        return outputs.float() if outputs.is_floating_point() else outputs
+    if isinstance(outputs, dict):
+        return {name: _in_float32(value) for name, value in outputs.items()}
+    if isinstance(outputs, (tuple, list)):
+        return type(outputs)(_in_float32(value) for value in outputs)
+    return outputs

@@ -1,0 +1,35 @@
+"""From a run folder back to its report."""
+
+import os
+from pathlib import Path
+
+from flyweight.errors import FileError
+from flyweight.report.render import JSON_NAME, render_all
+from flyweight.report.rows import Report
+
+
+def read_report(folder: str | os.PathLike[str]) -> Report:
+    """Return the report that a run left in `folder` as report.json.
+
+    Raises:
+        FileError: There is none, or it cannot be read.
+    """
+    path = Path(folder) / JSON_NAME
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise FileError(
+            f"A run folder must hold a readable {JSON_NAME}. Received: {reason}. Where: {path}. "
+            "Name the folder that `flyweight compress` or `flyweight demo` wrote."
+        ) from error
+    return Report.from_json(text, source=str(path))
+
+
+def render_folder(folder: str | os.PathLike[str]) -> tuple[Path, Path, Path]:
+    """Render the report of a run folder again and return the paths of JSON, Markdown and HTML.
+
+    Raises:
+        FileError: report.json or a picture it names cannot be read, or nothing can be written.
+    """
+    return render_all(read_report(folder), folder)

@@ -1,0 +1,258 @@
+"""The report as one HTML page that needs no network: styles, drawings and pictures are inside.
+
+The page is the list `SECTIONS`: a section is a template and the function that gathers what the
+template shows, or nothing if the report has none of it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from flyweight.report.charts import line_chart
+from flyweight.report.compare import compare
+from flyweight.report.headline import headline
+from flyweight.report.layers import Block, blocks_of
+from flyweight.report.markdown import methods
+from flyweight.report.pictures import embed
+from flyweight.report.rows import Curve, Quantity, Report
+from flyweight.report.units import Scale, scale_for, unit_of
+from flyweight.report.wording import (
+    ABSENT,
+    common_scale,
+    exact,
+    full,
+    head,
+    interval,
+    number,
+    short,
+    with_unit,
+)
+
+_Gather = Callable[[Report, Path], Mapping[str, Any] | None]
+_LINE_COLOURS = 8
+_SHORT_NAME, _NAME_COLUMNS = 8, 26
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the page.
+
+    Attributes:
+        name: Its anchor, and its template `sections/<name>.html`.
+        title: Its heading.
+        gather: Returns what the template shows, or None to leave the section out.
+    """
+
+    name: str
+    title: str
+    gather: _Gather
+
+
+def to_html(report: Report, folder: Path) -> str:
+    """Return the page.
+
+    Args:
+        report: What to show.
+        folder: The run folder that the pictures' paths start from.
+
+    Raises:
+        FileError: A picture is missing, lies outside the folder or is neither PNG nor JPEG.
+    """
+    templates = _templates()
+    shown = []
+    for section in SECTIONS:
+        values = section.gather(report, folder)
+        if values is not None:
+            body = templates.get_template(f"sections/{section.name}.html").render(values)
+            shown.append({"name": section.name, "title": section.title, "body": Markup(body)})
+    page = templates.get_template("page.html")
+    return page.render(report=report, headline=headline(report), sections=shown)
+
+
+def _glance(report: Report, _: Path) -> Mapping[str, Any] | None:
+    cards = [_card(report, key) for key in report.keys]
+    return {"cards": cards} if cards else None
+
+
+def _card(report: Report, key: str) -> dict[str, Any]:
+    found = report.quantities(key)
+    present = [(stage, q) for stage, q in zip(report.stages, found, strict=True) if q is not None]
+    scale = common_scale(found)
+    longest = _full_bar(present[0][1].unit, [quantity for _, quantity in present])
+    change = compare(found[0], found[-1]) if found[0] and found[-1] and len(found) > 1 else None
+    return {
+        "name": present[0][1].name,
+        "change": short(change) if change else "",
+        "reason": change.reason if change else "",
+        "verdict": change.verdict.replace(" ", "-") if change else "same",
+        "bars": [
+            {
+                "stage": stage,
+                "colour": _stage_colour(stage, report),
+                "value": with_unit(quantity, scale),
+                "interval": interval(quantity, scale).strip(),
+                "length": _percent(quantity.value, longest),
+                "whisker": _whisker(quantity, longest),
+            }
+            for stage, quantity in present
+        ],
+    }
+
+
+def _full_bar(unit: str, quantities: Sequence[Quantity]) -> float:
+    """Return the value that a bar of full length stands for: 100 % for fractions."""
+    largest = max(q.value if q.high is None else q.high for q in quantities)
+    return max(1.0, largest) if unit_of(unit).compared == "points" else largest
+
+
+def _whisker(quantity: Quantity, longest: float) -> tuple[str, str] | None:
+    if quantity.low is None or quantity.high is None:
+        return None
+    return _percent(quantity.low, longest), _percent(quantity.high, longest)
+
+
+def _percent(value: float, longest: float) -> str:
+    return f"{100 * max(0.0, value) / longest:.2f}%" if longest > 0 else "0%"
+
+
+def _numbers(report: Report, _: Path) -> Mapping[str, Any] | None:
+    if not report.keys:
+        return None
+    lines = [_line(report.quantities(key)) for key in report.keys]
+    return {"stages": report.stages, "lines": lines}
+
+
+def _line(quantities: Sequence[Quantity | None]) -> dict[str, Any]:
+    scale = common_scale(quantities)
+    named = next(quantity for quantity in quantities if quantity is not None)
+    baseline = quantities[0]
+    return {
+        "head": head(named, scale),
+        "first": _cell(baseline, scale),
+        "others": [{**_cell(q, scale), **_change(baseline, q)} for q in quantities[1:]],
+    }
+
+
+def _cell(quantity: Quantity | None, scale: Scale) -> dict[str, str]:
+    if quantity is None:
+        return {"number": ABSENT, "interval": "", "exact": ""}
+    return {
+        "number": number(quantity.value, quantity.unit, scale),
+        "interval": interval(quantity, scale).strip(),
+        "exact": exact(quantity),
+    }
+
+
+def _change(before: Quantity | None, after: Quantity | None) -> dict[str, str]:
+    if before is None or after is None:
+        return {"change": "", "verdict": "same"}
+    change = compare(before, after)
+    return {"change": full(change), "verdict": change.verdict.replace(" ", "-")}
+
+
+def _widths(report: Report, _: Path) -> Mapping[str, Any] | None:
+    if not report.widths:
+        return None
+    blocks = [_block(block) for block in blocks_of(report.widths)]
+    longest_name = max(len(layer["name"]) for block in blocks for layer in block["layers"])
+    before = sum(width.before for width in report.widths)
+    after = sum(width.after for width in report.widths)
+    narrowed = sum(width.after < width.before for width in report.widths)
+    return {
+        "blocks": blocks,
+        "name_columns": min(longest_name, _NAME_COLUMNS) + 2,
+        "columns": 3 if longest_name <= _SHORT_NAME else 2,
+        "summary": f"{narrowed} of {len(report.widths)} layers are narrower; "
+        f"{after:,} of {before:,} channels stay.",
+        "stages": (report.stages[0], report.stages[-1]),
+    }
+
+
+def _block(block: Block) -> dict[str, Any]:
+    """Return a block whose widest layer fills its bar: across blocks, widths differ too much."""
+    widest = max(layer.width.before for layer in block.layers)
+    return {
+        "name": block.name,
+        "layers": [
+            {
+                "name": layer.name,
+                "width": layer.width,
+                "before": _percent(layer.width.before, widest),
+                "after": _percent(layer.width.after, widest),
+                "kept": f"{100 * layer.width.after / layer.width.before:.0f}",
+            }
+            for layer in block.layers
+        ],
+    }
+
+
+def _curves(report: Report, _: Path) -> Mapping[str, Any] | None:
+    charts: dict[tuple[str, str], list[Curve]] = {}
+    for curve in report.curves:
+        if curve.x:
+            charts.setdefault((curve.name, curve.unit), []).append(curve)
+    if not charts:
+        return None
+    drawn = []
+    for (name, unit), curves in charts.items():
+        colours = _colours([curve.series for curve in curves], report.stages)
+        symbol = scale_for(unit, (y for curve in curves for y in curve.y)).symbol
+        drawn.append(
+            {
+                "name": name if symbol.lower() in name.lower() else f"{name} ({symbol})",
+                "legend": [
+                    {"series": c.series, "colour": n} for c, n in zip(curves, colours, strict=True)
+                ],
+                "drawing": Markup(line_chart(curves, colours)),
+            }
+        )
+    return {"charts": drawn}
+
+
+def _colours(series: Sequence[str], stages: Sequence[str]) -> list[int]:
+    """Return a colour number per series: a stage keeps its own throughout the page."""
+    others = [name for name in dict.fromkeys(series) if name not in stages]
+    order = (*stages, *others)
+    return [order.index(name) % _LINE_COLOURS for name in series]
+
+
+def _pictures(report: Report, folder: Path) -> Mapping[str, Any] | None:
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for picture in report.pictures:
+        shown = {"embedded": embed(picture, folder), "colour": _stage_colour(picture.stage, report)}
+        groups.setdefault(picture.title, []).append(shown)
+    return {"groups": groups} if groups else None
+
+
+def _stage_colour(stage: str, report: Report) -> int:
+    return _colours([stage], report.stages)[0]
+
+
+def _provenance(report: Report, _: Path) -> Mapping[str, Any] | None:
+    return {"report": report, "methods": methods(report)}
+
+
+SECTIONS: tuple[Section, ...] = (
+    Section("glance", "At a glance", _glance),
+    Section("numbers", "Before and after", _numbers),
+    Section("pictures", "Pictures", _pictures),
+    Section("widths", "Channels per layer", _widths),
+    Section("curves", "Training", _curves),
+    Section("provenance", "How it was measured", _provenance),
+)
+
+
+@cache
+def _templates() -> Environment:
+    return Environment(
+        loader=PackageLoader("flyweight.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

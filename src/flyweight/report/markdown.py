@@ -1,0 +1,125 @@
+"""The report as Markdown that reads well in a terminal and on GitHub."""
+
+import re
+from collections.abc import Sequence
+from itertools import groupby
+
+from flyweight.report.compare import compare
+from flyweight.report.headline import headline
+from flyweight.report.rows import Picture, Quantity, Report
+from flyweight.report.wording import cell, common_scale, full, head
+
+
+def to_markdown(report: Report) -> str:
+    """Return the report as Markdown; pictures are linked relative to the run folder."""
+    parts = (
+        f"# {_escaped(report.title)}",
+        f"**{_escaped(headline(report))}**",
+        comparison_table(report),
+        _pictures(report.pictures),
+        _widths(report),
+        _methods(report),
+        _environment(report),
+        *(_escaped(note) for note in report.notes),
+    )
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def comparison_table(report: Report) -> str:
+    """Return the table of all quantities: a line each, stages across, units in the line's head.
+
+    Every stage after the first is followed by what changed against the first.
+    """
+    header = ["Quantity", report.stages[0]]
+    for stage in report.stages[1:]:
+        header += [stage, "change" if len(report.rows) == 2 else f"{stage}: change"]
+    return _table(header, [_line(report.quantities(key)) for key in report.keys])
+
+
+def _line(quantities: Sequence[Quantity | None]) -> list[str]:
+    scale = common_scale(quantities)
+    named = next(quantity for quantity in quantities if quantity is not None)
+    baseline = quantities[0]
+    cells = [head(named, scale), cell(baseline, scale)]
+    for quantity in quantities[1:]:
+        changed = full(compare(baseline, quantity)) if baseline and quantity else ""
+        cells += [cell(quantity, scale), changed]
+    return cells
+
+
+def _table(header: list[str], lines: list[list[str]]) -> str:
+    """Return a table padded to its widest cells, the first column left, the others right."""
+    rows = [[_escaped(cell) for cell in row] for row in (header, *lines)]
+    widths = [max(3, *(len(row[column]) for row in rows)) for column in range(len(header))]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    padded = [
+        [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
+        for row in (rows[0], rule, *rows[1:])
+    ]
+    return "\n".join(f"| {' | '.join(row)} |" for row in padded)
+
+
+def _pictures(pictures: Sequence[Picture]) -> str:
+    if not pictures:
+        return ""
+    parts = ["## Pictures"]
+    for title, group in groupby(pictures, key=lambda picture: picture.title):
+        members = list(group)
+        shown = " ".join(
+            f"![{_escaped(f'{title}, {picture.stage}')}](<{_link(picture.path)}>)"
+            for picture in members
+        )
+        captions = [f"{picture.stage}: {picture.caption}" for picture in members if picture.caption]
+        parts += [f"### {_escaped(title)}", shown, _escaped("; ".join(captions))]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _widths(report: Report) -> str:
+    if not report.widths:
+        return ""
+    lines = [
+        [width.name, str(width.before), str(width.after), f"{100 * width.after / width.before:.0f}"]
+        for width in report.widths
+    ]
+    return "## Channels per layer\n\n" + _table(["Layer", "before", "after", "kept (%)"], lines)
+
+
+def _methods(report: Report) -> str:
+    lines = [f"- {_escaped(f'{name}: {method}')}" for name, method in methods(report)]
+    return "## How it was measured\n\n" + "\n".join(lines) if lines else ""
+
+
+def methods(report: Report) -> list[tuple[str, str]]:
+    """Return name and method of every quantity, with the environment it alone depends on."""
+    found: dict[tuple[str, str], None] = {}
+    for key in report.keys:
+        for quantity in report.quantities(key):
+            if quantity is not None:
+                where = ", ".join(f"{k} {v}" for k, v in quantity.environment.items())
+                found[
+                    quantity.name, f"{quantity.method} ({where})" if where else quantity.method
+                ] = None
+    return list(found)
+
+
+def _environment(report: Report) -> str:
+    lines = [f"- {_escaped(f'{name}: {value}')}" for name, value in report.environment.items()]
+    created = f"Made {report.created:%Y-%m-%d %H:%M %Z} by:"
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", report.command)), default=0))
+    command = f"{created}\n\n{fence}sh\n{report.command}\n{fence}" if report.command else ""
+    listed = "## Environment\n\n" + "\n".join(lines) if lines else ""
+    return "\n\n".join(part for part in (listed, command) if part)
+
+
+# What Markdown would not take literally: an underscore within a word is harmless, a bracket is too
+# unless a target follows, a number sign or an angle only opens a line.
+_SPECIAL = re.compile(r"[\\`*<|~]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:])|&(?=[#\w]+;)|^[#>]")
+
+
+def _escaped(text: str) -> str:
+    """Return `text` so that Markdown and HTML take every character literally, on one line."""
+    return _SPECIAL.sub(r"\\\g<0>", " ".join(text.split()))
+
+
+def _link(path: str) -> str:
+    return re.sub(r"[<>\\\n%]", lambda found: f"%{ord(found[0]):02X}", path)

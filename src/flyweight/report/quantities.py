@@ -1,0 +1,61 @@
+"""The usual quantities, so that every pipeline names, words and orders them alike."""
+
+from collections.abc import Mapping
+
+from flyweight.report.rows import Quantity
+
+
+def metric(label: str, value: float, *, method: str, detail: str = "") -> Quantity:
+    """Return a quality of the model as a fraction 0..1, higher is better: mAP, accuracy, mIoU."""
+    return Quantity(label=label, detail=detail, value=value, unit="fraction", method=method)
+
+
+def macs(count: int, *, method: str) -> Quantity:
+    """Return multiply-adds of one picture; `method` names input size and what is counted."""
+    return Quantity(label="MACs", value=count, unit="MACs", method=method)
+
+
+def parameters(count: int, *, method: str) -> Quantity:
+    """Return the number of values of the model."""
+    return Quantity(label="Parameters", value=count, unit="parameters", method=method)
+
+
+def file_size(size_bytes: int, *, method: str) -> Quantity:
+    """Return the size of the exported file."""
+    return Quantity(label="File size", value=size_bytes, unit="bytes", method=method)
+
+
+def latency(
+    median_ms: float,
+    *,
+    low_ms: float,
+    high_ms: float,
+    threads: int,
+    runtime: str,
+    method: str,
+    environment: Mapping[str, str] | None = None,
+) -> Quantity:
+    """Return the median time of one picture with the interval of that median."""
+    return Quantity(
+        label="Latency",
+        detail=f"{threads} thread" if threads == 1 else f"{threads} threads",
+        value=median_ms,
+        unit="ms",
+        method=method,
+        environment={"runtime": runtime, "threads": str(threads), **(environment or {})},
+        low=low_ms,
+        high=high_ms,
+    )
+
+
+def peak_memory(
+    size_bytes: int, *, method: str, environment: Mapping[str, str] | None = None
+) -> Quantity:
+    """Return the most memory that the process held."""
+    return Quantity(
+        label="Peak memory",
+        value=size_bytes,
+        unit="bytes",
+        method=method,
+        environment=dict(environment or {}),
+    )

@@ -1,0 +1,114 @@
+"""Object detection with YOLO's maps: loss, decoding, metric and pictures."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from flyweight.data.batch import Batch, BoxPrediction
+from flyweight.errors import ConfigError
+from flyweight.tasks.coco_ap import CocoAp
+from flyweight.tasks.draw import draw_file
+from flyweight.tasks.scale import original_scale
+from flyweight.tasks.task import Metric
+from flyweight.tasks.voc_map import VocMap
+from flyweight.tasks.yolo_decode import Suppression, clip_boxes, decode_maps, suppress
+from flyweight.tasks.yolo_loss import YoloLossSettings, yolo_loss
+from flyweight.zoo.yolo import YoloGeometry
+
+MetricName = Literal["voc_11point", "voc_area", "voc_integral", "coco"]
+
+METRICS: Mapping[MetricName, tuple[str, Callable[[Sequence[str]], Metric]]] = {
+    "voc_11point": ("map_50", partial(VocMap, method="11point")),
+    "voc_area": ("map_50", partial(VocMap, method="area")),
+    "voc_integral": ("map_50", partial(VocMap, method="integral")),
+    "coco": ("map", CocoAp),
+}
+"""Every metric by name: the number that decides which checkpoint is best, and how to make one."""
+
+
+class DetectConfig(BaseModel):
+    """What can be chosen about detection; the defaults are the original detector's.
+
+    Attributes:
+        metric: A key of `METRICS`.
+        label_smoothing: See `YoloLossSettings`.
+        ignore_threshold: See `YoloLossSettings`.
+        suppression: Which boxes survive.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    metric: MetricName = "voc_11point"
+    label_smoothing: bool = False
+    ignore_threshold: float = Field(default=0.7, gt=0, le=1)
+    suppression: Suppression = Suppression()
+
+
+class YoloDetection:
+    """Detection for a network that returns YOLO's raw maps; a `Task`.
+
+    Args:
+        labels: Class names in the order of their indices.
+        geometry: Anchors and strides of the network's maps.
+        config: What can be chosen.
+
+    Raises:
+        ConfigError: There is no label.
+    """
+
+    name = "detect"
+
+    def __init__(
+        self,
+        labels: Sequence[str],
+        geometry: YoloGeometry,
+        config: DetectConfig | None = None,
+    ) -> None:
+        if not labels:
+            raise ConfigError(
+                "A detector must have at least one label. Received: none. "
+                "Name the classes in the data set's label list."
+            )
+        self.labels = tuple(labels)
+        self.geometry = geometry
+        self.config = DetectConfig() if config is None else config
+        self.primary = METRICS[self.config.metric][0]
+
+    def loss(self, outputs: Sequence[Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Return `loss` and its terms, see `yolo_loss`."""
+        settings = YoloLossSettings(
+            ignore_threshold=self.config.ignore_threshold,
+            label_smoothing=self.config.label_smoothing,
+        )
+        return yolo_loss(outputs, batch.targets, self.geometry, len(self.labels), settings)
+
+    def decode(self, outputs: Sequence[Tensor], batch: Batch) -> list[BoxPrediction]:
+        """Return each picture's surviving boxes in pixels of the picture on disk.
+
+        The result lies in the host's memory.
+        """
+        input_size = tuple(batch.images.shape[-2:])
+        with torch.no_grad():
+            boxes, scores = decode_maps(outputs, self.geometry, len(self.labels))
+            predictions = []
+            for index, target in enumerate(batch.targets):
+                factors = boxes.new_tensor(original_scale(input_size, target.original_size))
+                placed = clip_boxes(boxes[index] * factors, target.original_size)
+                kept = suppress(placed, scores[index], self.config.suppression)
+                predictions.append(BoxPrediction(*(part.cpu() for part in kept)))
+        return predictions
+
+    def metric(self) -> Metric:
+        """Return a fresh metric."""
+        return METRICS[self.config.metric][1](self.labels)
+
+    def draw(
+        self, image: Path, prediction: BoxPrediction, save_to: Path, *, threshold: float
+    ) -> None:
+        """Draw the boxes that score at least `threshold` and save the picture."""
+        draw_file(image, prediction, self.labels, save_to, threshold=threshold)

@@ -1,0 +1,245 @@
+"""From YOLO's raw maps to boxes, and from overlapping boxes to one per object.
+
+Everything is a function of tensors; the modules at the end wrap them for an exported graph.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from flyweight.errors import ConfigError
+from flyweight.zoo.yolo import YoloGeometry
+
+PADDING_LABEL = -1
+"""Label of the rows that fill an exported result up to its fixed length."""
+
+
+class Suppression(BaseModel):
+    """Which boxes survive, class by class.
+
+    Attributes:
+        score_threshold: Lowest score that counts.
+        iou_threshold: A box that overlaps a better one of its class more than this goes.
+        top_k: Best boxes of each class that enter.
+        keep: Best boxes of a picture, all classes together, that leave.
+        plus_one: Count a box's last pixel as inside when overlaps are computed, as the original
+            detector did. By default coordinates are continuous, as in torchvision and ONNX; the
+            two differ noticeably for boxes of a few pixels only.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    score_threshold: float = Field(default=0.01, ge=0, le=1)
+    iou_threshold: float = Field(default=0.45, gt=0, le=1)
+    top_k: int = Field(default=1000, gt=0)
+    keep: int = Field(default=100, gt=0)
+    plus_one: bool = False
+
+
+def split_map(raw: Tensor, num_anchors: int, num_classes: int) -> Tensor:
+    """Return a raw map as float32 `(n, anchors, 5 + classes, h, w)`.
+
+    Raises:
+        ConfigError: The map's channels do not fit the number of classes.
+    """
+    count, channels, height, width = raw.shape
+    if channels != num_anchors * (5 + num_classes):
+        raise ConfigError(
+            f"A map for {num_classes} classes must have {num_anchors * (5 + num_classes)} channels "
+            f"({num_anchors} anchors of 5 + {num_classes}). Received: {channels}. Create the model "
+            "with as many classes as there are labels."
+        )
+    return raw.float().reshape(count, num_anchors, 5 + num_classes, height, width)
+
+
+def decode_offsets(offsets: Tensor, anchors: Sequence[tuple[int, int]], stride: int) -> Tensor:
+    """Return the boxes that raw offsets mean (arXiv 1804.02767, section 2.1).
+
+    Args:
+        offsets: tx, ty, tw, th as `(n, anchors, >= 4, h, w)`.
+        anchors: Width and height of each, in input pixels.
+        stride: Input pixels per cell.
+
+    Returns:
+        xyxy in input pixels, not clipped, `(n, anchors, h, w, 4)`.
+    """
+    height, width = offsets.shape[-2:]
+    sizes = offsets.new_tensor(anchors).view(1, -1, 2, 1, 1)
+    columns = torch.arange(width, device=offsets.device, dtype=offsets.dtype).expand(height, width)
+    rows = torch.arange(height, device=offsets.device, dtype=offsets.dtype)
+    cells = torch.stack((columns, rows[:, None].expand(height, width)))
+    centres = (offsets[:, :, 0:2].sigmoid() + cells) * stride
+    halves = offsets[:, :, 2:4].exp() * sizes / 2
+    corners = torch.cat((centres - halves, centres + halves), dim=2)
+    return corners.permute(0, 1, 3, 4, 2)
+
+
+def decode_maps(
+    maps: Sequence[Tensor], geometry: YoloGeometry, num_classes: int
+) -> tuple[Tensor, Tensor]:
+    """Return every anchor's box and scores.
+
+    Args:
+        maps: Raw maps in the order of `geometry`, each `(n, anchors * (5 + classes), h, w)`.
+        geometry: Their anchors and strides.
+        num_classes: Classes without background.
+
+    Returns:
+        Boxes, xyxy in input pixels, clipped to the input, `(n, all anchors, 4)` float32, and
+        scores (objectness times class probability), `(n, all anchors, classes)` float32.
+
+    Raises:
+        ConfigError: The maps' channels do not fit the number of classes.
+    """
+    boxes, scores = [], []
+    for scale, (raw, stride) in enumerate(zip(maps, geometry.strides, strict=True)):
+        anchors = geometry.anchors_of(scale)
+        parts = split_map(raw, len(anchors), num_classes)
+        height, width = raw.shape[-2:]
+        corners = decode_offsets(parts, anchors, stride).flatten(1, 3)
+        boxes.append(clip_boxes(corners, (height * stride, width * stride)))
+        probabilities = parts[:, :, 4:].sigmoid().permute(0, 1, 3, 4, 2).flatten(1, 3)
+        scores.append(probabilities[..., :1] * probabilities[..., 1:])
+    return torch.cat(boxes, dim=1), torch.cat(scores, dim=1)
+
+
+def clip_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return xyxy boxes `(..., 4)` moved into a picture of `size`, its height and width."""
+    height, width = size
+    xs = boxes[..., 0::2].clamp(0, width)
+    ys = boxes[..., 1::2].clamp(0, height)
+    return torch.stack((xs[..., 0], ys[..., 0], xs[..., 1], ys[..., 1]), dim=-1)
+
+
+def suppress(boxes: Tensor, scores: Tensor, settings: Suppression) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what survives in one picture, best first.
+
+    Args:
+        boxes: xyxy `(anchors, 4)`, one box of an anchor for all classes.
+        scores: `(anchors, classes)`.
+        settings: What counts as too weak and too close.
+
+    Returns:
+        Boxes `(kept, 4)`, scores `(kept,)`, labels `(kept,)` int64.
+    """
+    from torchvision.ops import batched_nms  # takes seconds to import
+
+    rows, labels = (scores >= settings.score_threshold).nonzero(as_tuple=True)
+    values = scores[rows, labels]
+    best = _best_of_each_class(values, labels, settings.top_k)
+    rows, labels, values = rows[best], labels[best], values[best]
+    chosen = boxes[rows]
+    kept = batched_nms(_grown(chosen, settings), values, labels, settings.iou_threshold)
+    kept = kept[: settings.keep]
+    return chosen[kept], values[kept], labels[kept]
+
+
+def _best_of_each_class(values: Tensor, labels: Tensor, top_k: int) -> Tensor:
+    """Return positions, by falling value, of the `top_k` highest of each class."""
+    order = values.argsort(descending=True, stable=True)
+    if len(order) <= top_k:
+        return order
+    by_class = labels[order].argsort(stable=True)
+    counts = labels.bincount()
+    starts = (counts.cumsum(0) - counts)[labels[order][by_class]]
+    ranks = torch.empty_like(order)
+    ranks[by_class] = torch.arange(len(order), device=order.device) - starts
+    return order[ranks < top_k]
+
+
+def _grown(boxes: Tensor, settings: Suppression) -> Tensor:
+    """Return boxes as continuous extents: with the last pixel where it counts as inside."""
+    return boxes + boxes.new_tensor((0, 0, 1, 1)) if settings.plus_one else boxes
+
+
+class YoloDecoder(nn.Module):
+    """`decode_maps` as the last layer of an exported graph.
+
+    Args:
+        geometry: Anchors and strides of the raw maps.
+        num_classes: Classes without background.
+        normalised: Give boxes as fractions of the input's width and height, not in its pixels.
+    """
+
+    def __init__(
+        self, geometry: YoloGeometry, num_classes: int, *, normalised: bool = False
+    ) -> None:
+        super().__init__()
+        self.geometry = geometry
+        self.num_classes = num_classes
+        self.normalised = normalised
+
+    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return boxes `(n, all anchors, 4)` and scores `(n, all anchors, classes)`."""
+        boxes, scores = decode_maps(maps, self.geometry, self.num_classes)
+        if self.normalised:
+            stride = self.geometry.strides[0]
+            height, width = maps[0].shape[-2] * stride, maps[0].shape[-1] * stride
+            boxes = boxes / boxes.new_tensor((width, height, width, height))
+        return boxes, scores
+
+
+class YoloSuppressor(nn.Module):
+    """Decoding and suppression as the last layers of an exported graph, for one picture.
+
+    The result has a fixed length, `settings.keep`: rows after the last survivor are zeros with
+    the label `PADDING_LABEL`. Candidates are the `candidates` best pairs of anchor and class of the
+    whole picture instead of `top_k` of each class, which changes nothing as long as `keep` boxes
+    survive among them or no more pairs reach the score threshold.
+
+    Args:
+        geometry: Anchors and strides of the raw maps.
+        num_classes: Classes without background.
+        settings: What counts as too weak and too close.
+        candidates: Pairs of anchor and class that enter suppression.
+        normalised: Give boxes as fractions of the input's width and height, not in its pixels.
+    """
+
+    def __init__(
+        self,
+        geometry: YoloGeometry,
+        num_classes: int,
+        *,
+        settings: Suppression | None = None,
+        candidates: int = 3000,
+        normalised: bool = False,
+    ) -> None:
+        super().__init__()
+        import torchvision.ops  # noqa: F401  registers torchvision::nms, in seconds
+
+        self.geometry = geometry
+        self.num_classes = num_classes
+        self.settings = Suppression() if settings is None else settings
+        self.candidates = candidates
+        self.normalised = normalised
+
+    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return boxes `(keep, 4)`, scores `(keep,)` and labels `(keep,)` int64, best first."""
+        boxes, scores = decode_maps(maps, self.geometry, self.num_classes)
+        pairs = scores[0].flatten()
+        values, chosen = pairs.topk(min(self.candidates, pairs.shape[0]))
+        labels = chosen % self.num_classes
+        extents = boxes[0][chosen // self.num_classes]
+        stride = self.geometry.strides[0]
+        height, width = maps[0].shape[-2] * stride, maps[0].shape[-1] * stride
+        # Classes are laid out side by side, so that boxes of different ones never overlap.
+        apart = extents + (labels * (max(height, width) + 2)).to(extents.dtype)[:, None]
+        kept = torch.ops.torchvision.nms(
+            _grown(apart, self.settings), values, self.settings.iou_threshold
+        )
+        # One more row of zeros stands in for those that are not there.
+        filler = kept.new_full((self.settings.keep,), values.shape[0])
+        rows = torch.cat((kept, filler))[: self.settings.keep]
+        values = torch.cat((values, values.new_zeros(1)))[rows]
+        extents = torch.cat((extents, extents.new_zeros(1, 4)))[rows]
+        labels = torch.cat((labels, labels.new_zeros(1)))[rows]
+        strong = (values >= self.settings.score_threshold) & (rows < chosen.shape[0])
+        if self.normalised:
+            extents = extents / extents.new_tensor((width, height, width, height))
+        return (
+            torch.where(strong[:, None], extents, 0.0),
+            torch.where(strong, values, 0.0),
+            torch.where(strong, labels, PADDING_LABEL),
+        )

@@ -1,0 +1,96 @@
+import errno
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from flyweight.engine.config import HARMLESS, TrainConfig
+from flyweight.engine.state import (
+    Standing,
+    load_state,
+    load_weights,
+    require_same_config,
+    save_state,
+)
+from flyweight.errors import CheckpointError, ConfigError, FileError
+
+CONFIG = TrainConfig(steps=5, milestones=(2, 3))
+
+
+def test_a_state_comes_back(tmp_path):
+    standing = Standing(step=3, best={"map": 0.5}, last={"map": 0.25}, best_step=2, seconds=1.5)
+    path = tmp_path / "state" / "last.ckpt"
+    save_state(path, CONFIG, standing, {"model": {"a": torch.arange(3)}})
+    found, document = load_state(path)
+    assert found == standing
+    assert torch.equal(document["model"]["a"], torch.arange(3))
+    require_same_config(CONFIG, document["config"], path)
+    assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
+
+
+def test_every_key_but_the_harmless_ones_must_stay():
+    changed = {
+        "steps": 6, "batch_size": 9, "learning_rate": 1.0, "momentum": 0.1, "weight_decay": 0.1,
+        "optimizer": "adamw", "schedule": "cosine", "milestones": (2, 4), "gamma": 0.5,
+        "warmup_steps": 1, "warmup_start_factor": 0.5, "ema_decay": 0.5, "precision": "bf16",
+        "accelerator": "cpu", "devices": 2, "channels_last": False, "clip_norm": 1.0,
+        "evaluate_every": 1, "seed": 1, "patience": 1,
+    }  # fmt: skip
+    assert changed.keys() | HARMLESS == TrainConfig.model_fields.keys()
+    saved = CONFIG.model_dump(mode="json")
+    for key, value in changed.items():
+        other = CONFIG.model_copy(update={key: value})
+        with pytest.raises(ConfigError, match=f"'{key}' was"):
+            require_same_config(other, saved, Path("x"))
+    other = CONFIG.model_copy(update={"log_every": 1, "checkpoint_every": 1, "num_workers": 0})
+    require_same_config(other, saved, Path("x"))
+
+
+def test_a_file_that_is_no_state_is_refused_in_one_line(tmp_path):
+    whole = tmp_path / "whole.ckpt"
+    save_state(whole, CONFIG, Standing(), {})
+    broken = {
+        "truncated": whole.read_bytes()[:-100],
+        "empty": b"",
+        "text": b"hello",
+    }
+    for name, content in broken.items():
+        path = tmp_path / name
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError, match=f"'.*{name}' is not") as caught:
+            load_state(path)
+        assert "\n" not in str(caught.value)
+    torch.save({"state_dict": {}}, tmp_path / "foreign")
+    with pytest.raises(CheckpointError, match="foreign' is not"):
+        load_state(tmp_path / "foreign")
+    torch.save({"format": 99}, tmp_path / "newer")
+    with pytest.raises(CheckpointError, match="Received format 99"):
+        load_state(tmp_path / "newer")
+    with pytest.raises(CheckpointError, match="No such file"):
+        load_state(tmp_path / "absent")
+
+
+def test_nothing_is_unpickled(tmp_path):
+    torch.save({"format": 1, "standing": {}, "trap": Path("x")}, tmp_path / "trap")
+    with pytest.raises(CheckpointError, match="trap' is not"):
+        load_state(tmp_path / "trap")
+
+
+def test_a_full_disk_leaves_the_older_state(tmp_path, monkeypatch):
+    path = tmp_path / "last.ckpt"
+    save_state(path, CONFIG, Standing(step=1), {})
+
+    def full(self, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(FileError, match="No space left on device"):
+        save_state(path, CONFIG, Standing(step=2), {})
+    assert load_state(path)[0].step == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_weights_of_another_model_are_refused_by_name():
+    with pytest.raises(CheckpointError, match=r"'weight' has shape \(3, 2\) .* \(4, 2\) in 'x'"):
+        load_weights(nn.Linear(2, 3, bias=False), {"weight": torch.zeros(4, 2)}, Path("x"))

@@ -1,0 +1,157 @@
+"""A tiny model, task and loaders for the engine's tests; also a program that trains them.
+
+`python toy.py FOLDER CONFIG_JSON [--resume] [--die-saving NAME] [--slow] [--poison STEP]`
+"""
+
+import argparse
+import json
+import os
+import signal
+import time
+from functools import partial
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from flyweight.data.batch import Batch, BoxTarget
+from flyweight.engine.config import TrainConfig
+from flyweight.engine.fit import fit
+from flyweight.engine.run import Loaders
+
+PICTURES = 10
+
+
+def toy_model(*, norm=True, dropout=0.2):
+    torch.manual_seed(3)
+    layers = [nn.Conv2d(3, 6, 3, padding=1, bias=not norm)]
+    layers += [nn.BatchNorm2d(6)] if norm else []
+    layers += [nn.ReLU(), nn.Dropout(dropout), nn.Conv2d(6, 2, 3, padding=1)]
+    return nn.Sequential(*layers)
+
+
+def toy_batch(*indices):
+    pictures = [
+        torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(index)) for index in indices
+    ]
+    targets = tuple(
+        BoxTarget(
+            boxes=torch.zeros(0, 4),
+            labels=torch.tensor([index % 2]),
+            weights=torch.ones(1),
+            difficult=torch.zeros(1, dtype=torch.bool),
+            crowd=torch.zeros(1, dtype=torch.bool),
+            image_id=index,
+            path=Path(),
+            original_size=(8, 8),
+        )
+        for index in indices
+    )
+    return Batch(torch.stack(pictures), targets)
+
+
+class ToyMetric:
+    """Mean squared error over all pictures, whatever their order, and their number."""
+
+    def __init__(self):
+        self.errors = {}
+
+    def update(self, predictions, batch):
+        for value, target in zip(predictions, batch.targets, strict=True):
+            self.errors[target.image_id] = float(value)
+
+    def compute(self):
+        if not self.errors:
+            return {}
+        mean = sum(self.errors[key] for key in sorted(self.errors)) / len(self.errors)
+        return {"quality": -mean, "pictures": float(len(self.errors))}
+
+    def state(self):
+        return dict(self.errors)
+
+    def merge(self, state):
+        self.errors.update(state)
+
+
+class ToyTask:
+    """Each channel of the output shall be the mean channel of the picture."""
+
+    name = "toy"
+    labels = ("even", "odd")
+    primary = "quality"
+
+    def __init__(self, poison=None):
+        self.poison = poison
+        self.calls = 0
+
+    def loss(self, outputs, batch):
+        self.calls += 1
+        assert outputs.dtype == torch.float32
+        near = (outputs - batch.images.mean(1, keepdim=True)).square().mean()
+        small = 0.01 * outputs.abs().mean()
+        if self.calls == self.poison:
+            small = small * float("nan")
+        return {"loss": near + small, "near": near, "small": small}
+
+    def decode(self, outputs, batch):
+        assert outputs.dtype == torch.float32
+        return (outputs - batch.images.mean(1, keepdim=True)).square().mean((1, 2, 3))
+
+    def metric(self):
+        return ToyMetric()
+
+    def draw(self, image, prediction, save_to, *, threshold):
+        raise AssertionError("the engine draws nothing")
+
+
+def train_batches(start, rank, world, *, steps, size=4, wait=0.0):
+    for step in range(start, steps):
+        time.sleep(wait)
+        share = range(step * size + rank, (step + 1) * size, world)
+        yield toy_batch(*share)
+
+
+def val_batches(rank, world, *, size=3):
+    share = list(range(1000 + rank, 1000 + PICTURES, world))
+    return [toy_batch(*share[at : at + size]) for at in range(0, len(share), size)]
+
+
+def save(model, metrics, path, *, die=None):
+    """Write what safetensors accepts: contiguous tensors on the CPU."""
+    assert not model.training
+    if die == path.name:
+        os.kill(os.getpid(), signal.SIGKILL)
+    text = {name: repr(value) for name, value in metrics.items()}
+    save_file(model.state_dict(), path, metadata=text)
+
+
+def loaders_for(steps, **options):
+    return Loaders(partial(train_batches, steps=steps, **options), val_batches)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("config", type=json.loads)
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--die-saving")
+    parser.add_argument("--wait", type=float, default=0.0)
+    parser.add_argument("--poison", type=int)
+    parser.add_argument("--plain", action="store_true", help="no norm, no dropout")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    config = TrainConfig(**given.config)
+    fit(
+        toy_model(norm=False, dropout=0.0) if given.plain else toy_model(),
+        ToyTask(given.poison),
+        loaders_for(config.steps, wait=given.wait),
+        config,
+        save_dir=given.folder,
+        resume=given.resume,
+        save_model=partial(save, die=given.die_saving),
+    )
+
+
+if __name__ == "__main__":
+    main()
