@@ -23,8 +23,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if not item.get_closest_marker("data")]
         config.hook.pytest_deselected(items=wanting)
         config.stash[_NOTICE] = (
-            f"{len(wanting)} tests need real data sets and were deselected: '{_DATA}' is no folder. "
-            "Set FLYWEIGHT_DATA to run them."
+            f"{len(wanting)} tests need real data sets and were deselected: "
+            f"'{_DATA}' is no folder. Set FLYWEIGHT_DATA to run them."
         )
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from flyweight.errors import PlanError
 from flyweight.lineage import lineage_of, note_lineage
-from flyweight.prune.plan import PruningPlan
+from flyweight.pruning.plans import PruningPlan
 
 Slices = Mapping[str, Mapping[int, tuple[int, ...]]]
 
@@ -115,7 +115,7 @@ def _put(module: nn.Module, attribute: str, tensor: Tensor) -> None:
 
 def _keep_attributes_true(module: nn.Module) -> None:
     """Rewrite the attributes that repeat a weight's shape, where the module has them."""
-    weight = module._parameters.get("weight")
+    weight: Tensor | None = module._parameters.get("weight")
     if weight is None:
         weight = next((t for t in module._buffers.values() if t is not None and t.ndim == 1), None)
     if weight is None:

@@ -8,9 +8,9 @@ import numpy as np
 from flyweight.errors import PlanError, nearest
 from flyweight.graph.groups import ChannelGroup
 from flyweight.graph.model_graph import ModelGraph
-from flyweight.prune.criteria import CRITERIA, Criterion, Scores
-from flyweight.prune.names import resolve
-from flyweight.prune.plan import GroupPlan, PruningPlan, narrowed
+from flyweight.pruning.criteria import CRITERIA, Criterion, Scores
+from flyweight.pruning.names import resolve
+from flyweight.pruning.plans import GroupPlan, PruningPlan, narrowed
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Latency, memory and size of exported files, measured on the runtime that will serve them."""

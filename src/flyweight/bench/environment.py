@@ -1,0 +1,126 @@
+"""What a measurement was made on: processor, load, versions, code."""
+
+import os
+import platform
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+_CPU = Path("/sys/devices/system/cpu")
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The machine and the software of a measurement.
+
+    Attributes:
+        cpu: Model name of the processor.
+        cores: Cores this process may use.
+        governor: Frequency governor, where the system tells.
+        load_before: Load average of the last minute before measuring; None where unknown.
+        load_after: The same after measuring (the measurement itself adds to it).
+        system: Operating system and its version.
+        python: Version of Python.
+        runtimes: Runtime name to version.
+        date: UTC, ISO 8601.
+        commit: Git commit of flyweight, when it runs from a checkout.
+    """
+
+    cpu: str
+    cores: int
+    governor: str | None
+    load_before: float | None
+    load_after: float | None
+    system: str
+    python: str
+    runtimes: Mapping[str, str]
+    date: str
+    commit: str | None
+
+
+def read_environment(
+    runtimes: Mapping[str, str], *, load_before: float | None, load_after: float | None
+) -> Environment:
+    """Return the present environment."""
+    return Environment(
+        cpu=cpu_model(),
+        cores=len(usable_cores()),
+        governor=_governor(),
+        load_before=load_before,
+        load_after=load_after,
+        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        python=platform.python_version(),
+        runtimes=dict(runtimes),
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        commit=commit(Path(__file__).resolve().parents[3]),
+    )
+
+
+def load_average() -> float | None:
+    """Return the load average of the last minute, where the system tells."""
+    try:
+        return round(os.getloadavg()[0], 2)
+    except (AttributeError, OSError):
+        return None
+
+
+def usable_cores() -> tuple[int, ...]:
+    """Return the logical cores this process may run on, in the order they should be taken.
+
+    One core of every physical core comes first, so that two threads do not share one; within that
+    the highest numbers come first, because systems prefer the lowest for their own work.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        allowed = sorted(os.sched_getaffinity(0), reverse=True)
+    else:
+        allowed = list(range(os.cpu_count() or 1))[::-1]
+    first: list[int] = []
+    second: list[int] = []
+    seen: set[str] = set()
+    for core in allowed:
+        siblings = _read(_CPU / f"cpu{core}/topology/thread_siblings_list") or str(core)
+        (second if siblings in seen else first).append(core)
+        seen.add(siblings)
+    return (*first, *second)
+
+
+def cpu_model() -> str:
+    """Return the processor's name for people."""
+    found = re.search(r"^model name\s*:\s*(.+)$", _read(Path("/proc/cpuinfo")) or "", re.MULTILINE)
+    return found.group(1).strip() if found else platform.processor() or platform.machine()
+
+
+def commit(root: Path) -> str | None:
+    """Return the commit checked out at `root`, read from git's files without running anything."""
+    git = root / ".git"
+    pointer = _read(git) if git.is_file() else None
+    if pointer and pointer.startswith("gitdir: "):
+        git = root / pointer.removeprefix("gitdir: ")
+    head = _read(git / "HEAD")
+    if head is None:
+        return None
+    if not head.startswith("ref: "):
+        return head if re.fullmatch(r"[0-9a-f]{40,64}", head) else None
+    name = head.removeprefix("ref: ")
+    common = git / (_read(git / "commondir") or ".")
+    return _read(git / name) or _read(common / name) or _packed(common / "packed-refs", name)
+
+
+def _packed(path: Path, name: str) -> str | None:
+    for line in (_read(path) or "").splitlines():
+        if line.endswith(" " + name):
+            return line.split(" ")[0]
+    return None
+
+
+def _governor() -> str | None:
+    return _read(_CPU / "cpu0/cpufreq/scaling_governor")
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip() or None
+    except OSError:
+        return None

@@ -1,0 +1,246 @@
+"""One file that describes itself: architecture, plans, weights, preprocessing, labels, metrics.
+
+The file is `.safetensors`: a JSON header and raw tensors. Loading builds the architecture on the
+meta device, applies the plans, and puts each tensor where its name says; nothing is unpickled.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from flyweight.errors import CheckpointError, ConfigError, PlanError, nearest
+from flyweight.files import replacing
+from flyweight.lineage import Lineage, lineage_of, note_lineage
+from flyweight.pruning import PruningPlan, prune_
+from flyweight.zoo import SPECS, create
+
+FORMAT = 1
+_KEY = "flyweight"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything a checkpoint says besides its tensors.
+
+    Attributes:
+        lineage: Architecture, its arguments, and the plans applied since.
+        task: What the model is for, for example "detect".
+        labels: Class names in order of their indices.
+        preprocessing: How a picture becomes the network's input; JSON values.
+        metrics: Measured numbers by name.
+        notes: Anything else worth keeping: data set, command, flyweight's version; JSON values.
+    """
+
+    lineage: Lineage
+    task: str = ""
+    labels: tuple[str, ...] = ()
+    preprocessing: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def plans(self) -> tuple[PruningPlan, ...]:
+        """The plans that were applied, in order."""
+        return tuple(PruningPlan.from_json(text) for text in self.lineage.plans)
+
+
+def save(
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    *,
+    task: str = "",
+    labels: tuple[str, ...] = (),
+    preprocessing: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, float] | None = None,
+    notes: Mapping[str, Any] | None = None,
+) -> None:
+    """Write `model` as one self-describing file, whole or not at all.
+
+    Args:
+        model: Built by `zoo.create` and pruned, if at all, by `fw.prune`: both leave a note of
+            where it came from on the module.
+        path: Where to; by convention it ends in `.safetensors`.
+        task: What the model is for.
+        labels: Class names.
+        preprocessing: JSON values, for example `Preprocessing.model_dump()`.
+        metrics: Measured numbers.
+        notes: Anything else, JSON values.
+
+    Raises:
+        CheckpointError: The module carries no note of its origin.
+        FileError: The file cannot be written.
+    """
+    lineage = lineage_of(model)
+    if lineage is None:
+        raise CheckpointError(
+            f"A checkpoint must say how to build its model. Received a {type(model).__name__} that "
+            "zoo.create did "
+            "not make. Build it with flyweight.zoo.create."
+        )
+    header = {
+        "format": FORMAT,
+        "architecture": lineage.architecture,
+        "arguments": lineage.arguments,
+        "plans": [json.loads(plan) for plan in lineage.plans],
+        "task": task,
+        "labels": list(labels),
+        "preprocessing": dict(preprocessing or {}),
+        "metrics": dict(metrics or {}),
+        "notes": dict(notes or {}),
+    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _unique_tensors(model)}
+    with replacing(path) as draft:
+        try:
+            save_file(tensors, draft, metadata={_KEY: json.dumps(header)})
+        except SafetensorError as error:
+            raise OSError(None, str(error)) from error
+
+
+def load(path: str | os.PathLike[str]) -> nn.Module:
+    """Return the model of a checkpoint, in evaluation mode, with its weights.
+
+    Raises:
+        CheckpointError: The file is not a checkpoint, is damaged, or does not fit its architecture.
+    """
+    checkpoint = read(path)
+    model = build(checkpoint)
+    load_weights(model, path)
+    return model.eval()
+
+
+def read(path: str | os.PathLike[str]) -> Checkpoint:
+    """Return what a checkpoint says about itself, without its tensors.
+
+    Raises:
+        CheckpointError: The file is not a checkpoint or of a format this version does not read.
+    """
+    header = _header(Path(path))
+    try:
+        if header["format"] != FORMAT:
+            raise CheckpointError(
+                f"A checkpoint must have format {FORMAT} here. Received format "
+                f"{header['format']!r} in '{path}'. "
+                "Read it with the version of flyweight that wrote it."
+            )
+        plans = tuple(PruningPlan.from_json(json.dumps(plan)).to_json() for plan in header["plans"])
+        return Checkpoint(
+            lineage=Lineage(str(header["architecture"]), dict(header["arguments"]), plans),
+            task=str(header["task"]),
+            labels=tuple(str(label) for label in header["labels"]),
+            preprocessing=dict(header["preprocessing"]),
+            metrics={str(name): float(value) for name, value in header["metrics"].items()},
+            notes=dict(header["notes"]),
+        )
+    except (KeyError, TypeError, ValueError, PlanError) as error:
+        raise CheckpointError(
+            f"A checkpoint's header must be what flyweight wrote. Received one in '{path}' that "
+            "fails with "
+            f"{type(error).__name__}: {error}. Save the model again."
+        ) from error
+
+
+def build(checkpoint: Checkpoint) -> nn.Module:
+    """Return the pruned architecture of a checkpoint on the meta device, without weights."""
+    lineage = checkpoint.lineage
+    if lineage.architecture not in SPECS:
+        raise CheckpointError(
+            f"A checkpoint's architecture must be in the zoo. Received '{lineage.architecture}'. "
+            f"{nearest(lineage.architecture, SPECS)}"
+        )
+    try:
+        with torch.device("meta"):
+            model = create(lineage.architecture, **lineage.arguments)
+        for plan in checkpoint.plans:
+            prune_(model, plan)
+    except (TypeError, ConfigError, PlanError) as error:
+        raise CheckpointError(
+            f"A checkpoint must fit its architecture '{lineage.architecture}'. Received: {error}"
+        ) from error
+    note_lineage(model, lineage)
+    return model
+
+
+def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
+    """Put a checkpoint's tensors into `model`, every one or none.
+
+    Raises:
+        CheckpointError: Names or shapes differ; the first difference is named.
+    """
+    wanted = dict(_unique_tensors(model))
+    with _opened(Path(path)) as file:
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        _require_fit(wanted, shapes, path)
+        state = {name: file.get_tensor(name) for name in shapes}
+    model.load_state_dict(state, strict=False, assign=any(t.is_meta for t in wanted.values()))
+
+
+def _require_fit(
+    wanted: Mapping[str, Tensor], found: Mapping[str, tuple[int, ...]], path: object
+) -> None:
+    missing = sorted(set(wanted) - set(found))
+    extra = sorted(set(found) - set(wanted))
+    shapes = [name for name in wanted if name in found and tuple(wanted[name].shape) != found[name]]
+    if not (missing or extra or shapes):
+        return
+    if shapes:
+        name = shapes[0]
+        first = f"'{name}' has shape {found[name]} where {tuple(wanted[name].shape)} is needed"
+    else:
+        first = f"'{missing[0]}' is missing" if missing else f"'{extra[0]}' is unknown to the model"
+    count = len(missing) + len(extra) + len(shapes)
+    raise CheckpointError(
+        f"A checkpoint must fit its model tensor by tensor. Received '{path}' with {count} "
+        "differences; the first: "
+        f"{first}. Use the checkpoint of this very architecture."
+    )
+
+
+def _unique_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
+    # Tied tensors are stored once, under their first name; loading ties them again.
+    seen: set[int] = set()
+    unique = []
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            unique.append((name, tensor))
+    return unique
+
+
+def _header(path: Path) -> dict[str, Any]:
+    with _opened(path) as file:
+        text = (file.metadata() or {}).get(_KEY)
+    if text is None:
+        raise CheckpointError(
+            f"A checkpoint must carry flyweight's header. Received '{path}', a .safetensors file "
+            "without one. "
+            "Give plain weights as pretrain_weights instead."
+        )
+    header = json.loads(text)
+    if not isinstance(header, dict):
+        raise CheckpointError(
+            f"A checkpoint's header must be a mapping. Received '{path}'. Save it again."
+        )
+    return header
+
+
+def _opened(path: Path) -> Any:
+    if not path.is_file():
+        raise CheckpointError(
+            f"A checkpoint must exist. Received '{path}', which is no file. Check the path."
+        )
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"A checkpoint must be a whole .safetensors file. Received '{path}', "
+            f"{path.stat().st_size} bytes: "
+            f"{str(error).splitlines()[0]}. Copy it again; pickles (.pth, .pt) are not read."
+        ) from error

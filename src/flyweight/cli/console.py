@@ -1,0 +1,53 @@
+"""Where words go: results to stdout, everything else to stderr."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def show(text: str) -> None:
+    """Print a result."""
+    sys.stdout.write(text.rstrip("\n") + "\n")
+
+
+def show_json(value: Any) -> None:
+    """Print a result for machines."""
+    show(json.dumps(value, indent=2, default=_plain))
+
+
+def say(text: str) -> None:
+    """Tell the user what is going on."""
+    sys.stderr.write(text.rstrip("\n") + "\n")
+    sys.stderr.flush()
+
+
+def metrics_table(metrics: Mapping[str, float]) -> str:
+    """Return metrics as aligned lines, in percent.
+
+    Example:
+        >>> print(metrics_table({"map_50": 0.5, "ap_50/cat": 0.25}))
+        map_50      50.00 %
+        ap_50/cat   25.00 %
+    """
+    width = max((len(name) for name in metrics), default=0)
+    return "\n".join(f"{name:<{width}}  {100 * value:6.2f} %" for name, value in metrics.items())
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as aligned columns, the first to the left, the others to the right."""
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if place == 0 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -1,0 +1,1 @@
+"""Detection sets: readers, the check, augmentations and loaders."""

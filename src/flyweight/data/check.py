@@ -1,0 +1,271 @@
+"""The data check: every bad picture and box, with its place, before training starts."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from flyweight.data.pictures import DECODER_ERRORS, picture_size, read_picture
+from flyweight.data.records import BoxRecord, BoxSet, Flags, Problem
+from flyweight.errors import DataError
+from flyweight.files import write_text
+
+# VOC counts pixels from 1 and tools disagree whether a box ends on or after its last pixel, so a
+# box may stand out by one pixel; loading clips it.
+_TOLERANCE = 1.0
+_TAIL_BYTES = 4096
+_THREADS = 8
+
+
+def check(box_set: BoxSet, *, decode: bool = False) -> tuple[Problem, ...]:
+    """Return everything that must be put right in one split, in the order of its files.
+
+    Pictures are opened as far as their header and the mark at their end, and decoded where that
+    mark is missing.
+
+    Args:
+        box_set: What to check.
+        decode: Decode every picture to the last pixel.
+    """
+    problems = list(box_set.problems)
+    if not box_set.records:
+        message = (
+            "a split must have at least one usable picture. Received none. "
+            "Check the list and the problems named with it."
+        )
+        problems.append(Problem(_source(box_set), None, message))
+    problems.extend(_repeated_pictures(box_set))
+    with ThreadPoolExecutor(_THREADS) as pool:
+        looks = list(pool.map(partial(_look, decode=decode), box_set.records))
+    for record, look in zip(box_set.records, looks, strict=True):
+        problems.extend(look.problems)
+        problems.extend(_box_problems(record, look.size, box_set.labels))
+    return tuple(problems)
+
+
+def check_apart(train: BoxSet, val: BoxSet, *, contents: bool = False) -> tuple[Problem, ...]:
+    """Return the pictures of `val` that `train` has too, and whether their classes differ.
+
+    Args:
+        train: What is trained on.
+        val: What is validated on.
+        contents: Compare the bytes of the files too, which finds copies under other names.
+    """
+    problems: list[Problem] = []
+    if train.labels != val.labels:
+        message = (
+            "training and validation must have the same classes in the same order. "
+            f"Received {_short(train.labels)} and {_short(val.labels)}. Give `labels`."
+        )
+        problems.append(Problem(_source(val), None, message))
+    known = {path.resolve(): path for path in _paths(train)}
+    copies = _by_digest(_paths(train)) if contents else {}
+    digests = _digests(_paths(val)) if contents else {}
+    for path in _paths(val):
+        twin = known.get(path.resolve()) or copies.get(digests.get(path, b""))
+        if twin is not None:
+            message = (
+                "a picture must not be in both training and validation. "
+                f"Received it in training as '{twin}'. Take it out of one list."
+            )
+            problems.append(Problem(path, None, message))
+    return tuple(problems)
+
+
+def require_sound(
+    train: BoxSet,
+    val: BoxSet | None = None,
+    *,
+    decode: bool = False,
+    list_to: Path | None = None,
+) -> None:
+    """Refuse to go on with bad pictures or boxes.
+
+    Args:
+        train: A split to check.
+        val: Another, checked by itself and against the first.
+        decode: Decode every picture, and find copies of pictures by their bytes.
+        list_to: File for the whole list, one problem per line; written only if there are any.
+
+    Raises:
+        DataError: One line that counts the problems and names the first one and the list.
+    """
+    problems = list(check(train, decode=decode))
+    if val is not None:
+        problems += [*check(val, decode=decode), *check_apart(train, val, contents=decode)]
+    if not problems:
+        return
+    where = "List them all with flyweight.data.check.check."
+    if list_to is not None:
+        write_text(list_to, "".join(f"{problem}\n" for problem in problems))
+        where = f"All are listed in '{list_to}'."
+    files = len({problem.path for problem in problems})
+    raise DataError(
+        f"Every picture and box must be usable. Received {len(problems)} problem(s) in {files} "
+        f"file(s), first: {problems[0]} {where}"
+    )
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What the file of a picture shows: its upright size, where it can be told."""
+
+    size: tuple[int, int] | None
+    problems: tuple[Problem, ...] = ()
+
+
+def _look(record: BoxRecord, *, decode: bool) -> _Look:
+    declared = (record.height, record.width)
+    if record.path is None:
+        return _Look(declared)
+    path = record.path
+    try:
+        if not path.is_file():
+            return _Look(None, (Problem(path, None, _missing(record)),))
+        size = picture_size(path)
+        mismatch = 0 not in declared and size != declared
+        if decode or mismatch or not _ends_well(path):
+            height, width = read_picture(path).shape[-2:]
+            size = (int(height), int(width))
+    except DataError as error:
+        return _Look(None, (Problem(path, None, _reason(error)),))
+    except DECODER_ERRORS as error:
+        return _Look(None, (Problem(path, None, f"{_DECODES} Received: {error}. {_REMEDY}"),))
+    if 0 not in declared and size != declared:
+        return _Look(size, (Problem(record.annotation, None, _size_message(record, size)),))
+    return _Look(size)
+
+
+_DECODES = "a picture must decode to the last pixel."
+_REMEDY = "Restore it or take it out of the list."
+
+
+def _missing(record: BoxRecord) -> str:
+    return (
+        f"a picture that '{record.annotation.name}' describes must exist. Received no such file. "
+        f"{_REMEDY}"
+    )
+
+
+def _reason(error: DataError) -> str:
+    cause = error.__cause__
+    detail = " ".join(str(cause).split()) or type(cause).__name__
+    return f"{_DECODES} Received: {detail}. {_REMEDY}"
+
+
+def _size_message(record: BoxRecord, size: tuple[int, int]) -> str:
+    height, width = size
+    turned = (record.height, record.width) == (width, height)
+    hint = " (sideways: its EXIF tag turns it)" if turned else ""
+    name = record.path.name if record.path is not None else ""
+    return (
+        f"the size must be that of the picture. Received width {record.width}, height "
+        f"{record.height} for '{name}' of width {width}, height {height}{hint}. "
+        "Correct the size and the boxes."
+    )
+
+
+def _ends_well(path: Path) -> bool:
+    """Return whether a JPEG or PNG has its end mark; other formats are taken on trust."""
+    with path.open("rb") as file:
+        start = file.read(8)
+        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+        tail = file.read()
+    if start.startswith(b"\xff\xd8"):
+        return b"\xff\xd9" in tail
+    if start.startswith(b"\x89PNG"):
+        return b"IEND" in tail
+    return True
+
+
+def _box_problems(
+    record: BoxRecord, size: tuple[int, int] | None, labels: Sequence[str]
+) -> Iterator[Problem]:
+    if not len(record.boxes):
+        return
+    declared = (record.height, record.width)
+    height, width = declared if 0 not in declared else size or (0, 0)
+    with np.errstate(invalid="ignore"):  # NaN is what we look for.
+        faults = tuple(_faults(record, height, width))
+    found: set[int] = set()
+    for bad, rule, remedy in faults:
+        for box in np.flatnonzero(bad).tolist():
+            if box in found:
+                continue
+            found.add(box)
+            corners = ", ".join(f"{value:g}" for value in record.boxes[box].tolist())
+            name = labels[int(record.labels[box])]
+            yield record.problem(box, f"{rule} Received '{name}' at {corners}. {remedy}")
+
+
+def _faults(record: BoxRecord, height: int, width: int) -> Iterator[tuple[Flags, str, str]]:
+    """Yield which boxes break each rule, the rule and the remedy, gravest first."""
+    boxes = record.boxes
+    low, high = boxes[:, :2], boxes[:, 2:]
+    remove = "Correct or remove it."
+    yield _any(~np.isfinite(boxes)), "a box must have finite corners.", remove
+    yield _any(high <= low), "a box must have width and height above 0.", remove
+    if height and width:
+        limit = np.array([width, height], dtype=np.float32) + _TOLERANCE
+        outside = _any((low < -_TOLERANCE) | (high > limit))
+        yield outside, f"a box must lie in its picture of {width}x{height}.", "Clip or remove it."
+    yield _repeats(record), "a box must be given once.", "Remove the copy."
+
+
+def _any(flags: Flags) -> Flags:
+    """Return whether any flag of each row is set."""
+    found: Flags = np.logical_or.reduce(flags, axis=1)
+    return found
+
+
+def _repeats(record: BoxRecord) -> Flags:
+    """Return which boxes an earlier one of the same class equals."""
+    repeated = np.zeros(len(record.boxes), dtype=np.bool_)
+    seen: set[tuple[float, ...]] = set()
+    for row, (box, label) in enumerate(zip(record.boxes.tolist(), record.labels, strict=True)):
+        entry = (*box, float(label))
+        repeated[row] = entry in seen
+        seen.add(entry)
+    return repeated
+
+
+def _repeated_pictures(box_set: BoxSet) -> Iterator[Problem]:
+    seen: set[Path] = set()
+    for path in _paths(box_set):
+        if path in seen:
+            message = "a picture must be listed once. Received it again. Remove the copy."
+            yield Problem(path, None, f"{message[:-1]} from '{_source(box_set)}'.")
+        seen.add(path)
+
+
+def _paths(box_set: BoxSet) -> list[Path]:
+    return [record.path for record in box_set.records if record.path is not None]
+
+
+def _source(box_set: BoxSet) -> Path:
+    return box_set.source if box_set.source is not None else Path(box_set.name)
+
+
+def _short(labels: Sequence[str]) -> str:
+    return f"{len(labels)} ({', '.join(labels[:5])}{', ...' if len(labels) > 5 else ''})"
+
+
+def _digests(paths: Sequence[Path]) -> dict[Path, bytes]:
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return dict(zip(paths, pool.map(_digest, paths), strict=True))
+
+
+def _by_digest(paths: Sequence[Path]) -> dict[bytes, Path]:
+    return {digest: path for path, digest in _digests(paths).items() if digest}
+
+
+def _digest(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError:
+        return b""  # Missing files have been reported.

@@ -1,0 +1,106 @@
+"""Which pictures to read and how to vary them in training."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+class DataConfig(BaseModel):
+    """A training and a validation split of one detection set.
+
+    Attributes:
+        format: "voc" and "coco" read files; "digits" makes pictures on the fly.
+        root: Folder of the set; unused by "digits".
+        train: VOC: a split name (`ImageSets/Main/<name>.txt`) or a list file of lines
+            `picture annotation`, relative to `root`. COCO: the annotation JSON, relative to `root`.
+        val: The same for validation.
+        labels: Class names in the order of their indices. None reads `label_list.txt` (VOC) or the
+            categories in the order of their ids (COCO).
+        use_difficult: Treat objects marked difficult as ordinary ones. Otherwise training leaves
+            them out and evaluation neither rewards nor punishes finding them.
+        images: COCO: folder of the pictures, relative to `root`. None looks in `train2017` for
+            `instances_train2017.json`, then in `images`, `JPEGImages` and `root`.
+        size: Digits: side of a picture in pixels.
+        seed: Digits: another seed makes another set.
+        train_count: Digits: pictures to train on.
+        val_count: Digits: pictures to validate on; they show other handwriting.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal["voc", "coco", "digits"]
+    root: str = ""
+    train: str = "train"
+    val: str = "val"
+    labels: tuple[str, ...] | None = None
+    use_difficult: bool = False
+    images: str | None = None
+    size: int = Field(default=160, ge=32, le=4096)
+    seed: int = Field(default=0, ge=0)
+    train_count: Positive = 800
+    val_count: Positive = 200
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.format != "digits" and not self.root:
+            raise ValueError(f"root must name the folder of the {self.format} set")
+        if self.labels is not None and not self.labels:
+            raise ValueError("labels must name at least one class; leave it out to read them")
+        if self.labels is not None and len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels must name every class once")
+        return self
+
+
+class AugmentConfig(BaseModel):
+    """How training pictures vary. The defaults are those of the original YOLOv3 configs.
+
+    Attributes:
+        mixup_alpha: Two pictures are blended by a draw from beta(alpha, alpha)
+            (Zhang et al. 2017, https://arxiv.org/abs/1710.09412); None switches mixup off.
+        mixup_epochs: Blend in the first epochs only; None blends in all.
+        color_distort: Hue within 18 degrees; saturation, contrast and brightness 0.5 to 1.5; each
+            with probability 0.5, in random order.
+        expand: With probability 0.5, place the picture on a mean-coloured canvas of up to
+            `expand_ratio` times its sides.
+        expand_ratio: The largest such ratio.
+        crop: Cut out a part that overlaps an object (SSD, https://arxiv.org/abs/1512.02325).
+        flip: Mirror left to right with probability 0.5.
+        multi_scale: Side lengths in pixels; each batch takes one of them at random. None trains at
+            the size of the preprocessing.
+        random_interpolation: Resize each batch by one of five methods at random; False uses the
+            method of the preprocessing.
+        max_boxes: Keep the first boxes of a picture, at most so many; None keeps all.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mixup_alpha: float | None = Field(default=1.5, gt=0)
+    mixup_epochs: int | None = Field(default=250, ge=0)
+    color_distort: bool = True
+    expand: bool = True
+    expand_ratio: float = Field(default=4.0, ge=1)
+    crop: bool = True
+    flip: bool = True
+    multi_scale: tuple[Positive, ...] | None = Field(default=None, min_length=1)
+    random_interpolation: bool = True
+    max_boxes: Positive | None = 50
+
+    @classmethod
+    def off(cls) -> "AugmentConfig":
+        """Return the config that only resizes and normalises.
+
+        Example:
+            >>> AugmentConfig.off().flip
+            False
+        """
+        return cls(
+            mixup_alpha=None,
+            color_distort=False,
+            expand=False,
+            crop=False,
+            flip=False,
+            random_interpolation=False,
+            max_boxes=None,
+        )

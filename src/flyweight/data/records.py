@@ -1,0 +1,113 @@
+"""What a reader makes of a detection set: plain frozen values that no picture was opened for.
+
+Boxes are xyxy in pixels of the upright picture, exactly as the annotation file gives them.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+Boxes = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+Pixels = npt.NDArray[np.uint8]
+
+
+def as_boxes(rows: Sequence[Sequence[float]]) -> Boxes:
+    """Return the rows as `(n, 4)` float32, also where there are none.
+
+    Example:
+        >>> as_boxes([]).shape
+        (0, 4)
+    """
+    with np.errstate(over="ignore"):  # What does not fit becomes inf, which `check` reports.
+        return np.array(rows, dtype=np.float64).reshape(-1, 4).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that must be put right before training.
+
+    Attributes:
+        path: The picture, annotation file or list at fault.
+        line: Its line, where the file has lines that mean something.
+        message: What must hold, what was received and what to do, on one line.
+    """
+
+    path: Path
+    line: int | None
+    message: str
+
+    def __str__(self) -> str:
+        place = f"{self.path}:{self.line}" if self.line else f"{self.path}"
+        return f"{place}: {self.message}"
+
+
+@dataclass(frozen=True, eq=False)
+class BoxRecord:
+    """The objects of one picture.
+
+    Attributes:
+        path: Its file; None for a picture made on the fly.
+        height: In pixels, as the annotation says; 0 where it does not say.
+        width: In pixels, likewise.
+        boxes: xyxy, `(n, 4)` float32.
+        labels: `(n,)` int64, indices into the labels of the set.
+        difficult: `(n,)` bool.
+        crowd: `(n,)` bool.
+        lines: Where each box stands in `annotation`: its line in an XML file, its position in the
+            `annotations` of a JSON file.
+        annotation: The file that the boxes come from.
+        positions: Whether `lines` holds positions instead of lines.
+    """
+
+    path: Path | None
+    height: int
+    width: int
+    boxes: Boxes
+    labels: Labels
+    difficult: Flags
+    crowd: Flags
+    lines: tuple[int, ...]
+    annotation: Path
+    positions: bool = False
+
+    def problem(self, box: int, message: str) -> Problem:
+        """Return a problem with the box number `box` of this record."""
+        if self.positions:
+            return Problem(self.annotation, None, f"annotations[{self.lines[box]}]: {message}")
+        # Files are often written on a single line, so the line alone does not find the object.
+        return Problem(self.annotation, self.lines[box], f"object {box + 1}: {message}")
+
+
+@dataclass(frozen=True, eq=False)
+class BoxSet:
+    """One split of a detection set.
+
+    Attributes:
+        name: For messages and reports, e.g. "bccd/train".
+        labels: Class names in the order of their indices.
+        records: One per picture.
+        picture: Makes picture number `index` as `(height, width, 3)` uint8 RGB; None where pictures
+            are files.
+        problems: What the reader had to leave out; `check` reports it.
+        source: The list or JSON file that names the pictures.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    records: tuple[BoxRecord, ...]
+    picture: Callable[[int], Pixels] | None = None
+    problems: tuple[Problem, ...] = ()
+    source: Path | None = None
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def without_difficult_flags(self) -> "BoxSet":
+        """Return the set with every difficult object made an ordinary one."""
+        records = (replace(r, difficult=np.zeros_like(r.difficult)) for r in self.records)
+        return replace(self, records=tuple(records))

@@ -1,0 +1,1 @@
+"""Files that leave Python: ONNX with its description, each checked against the model."""

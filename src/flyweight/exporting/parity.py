@@ -1,0 +1,137 @@
+"""Does the exported file say what the model says?
+
+The error of an output is its largest difference divided by PyTorch's largest magnitude. Detections
+are compared as sets, because equal scores may come in any order and a pair of boxes whose overlap
+lies on the threshold may be decided either way by the last bit.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+_BORDERLINE = 0.02  # share of detections that may differ because an overlap lay on the threshold
+_SEARCH = 10.0  # detections this many tolerances apart are still recognised as the same one
+
+Outputs = Mapping[str, Tensor]
+
+
+def value_errors(expected: Outputs, received: Outputs) -> dict[str, float]:
+    """Return the relative error of every output; infinite where shapes or finiteness differ."""
+    return {name: relative_error(expected[name], received[name]) for name in expected}
+
+
+def relative_error(expected: Tensor, received: Tensor) -> float:
+    """Return max |expected - received| / max |expected|.
+
+    Example:
+        >>> relative_error(torch.tensor([1.0, -4.0]), torch.tensor([1.0, -3.0]))
+        0.25
+    """
+    if expected.shape != received.shape:
+        return math.inf
+    if expected.numel() == 0:
+        return 0.0
+    wanted, got = expected.double(), received.double()
+    if not (wanted.isfinite().all() and got.isfinite().all()):
+        return math.inf
+    difference = float((wanted - got).abs().max())
+    scale = float(wanted.abs().max())
+    return difference / scale if scale > 0 else difference
+
+
+def detection_errors(expected: Outputs, received: Outputs, tolerance: float) -> dict[str, float]:
+    """Return the errors of padded detections, compared as sets.
+
+    Args:
+        expected: PyTorch's outputs: boxes `(..., keep, 4)`, scores `(..., keep)` and labels
+            `(..., keep)` with -1 for padding, in this order, `...` being a batch or nothing.
+            Further outputs are not compared: they follow from these.
+        received: The file's.
+        tolerance: Relative; detections a little farther apart than this count as the same one
+            with too large an error, and much farther apart as different ones.
+
+    Returns:
+        For the boxes and the scores: largest relative error of detections found in both. For the
+        labels: share of detections found in one only, where it exceeds what threshold ties
+        explain. All infinite where shapes differ.
+    """
+    names = list(expected)[:3]
+    errors = dict.fromkeys(expected, 0.0)
+    if any(expected[name].shape != received[name].shape for name in expected):
+        return dict.fromkeys(expected, math.inf)
+    lonely = total = 0
+    for ours, theirs in zip(_pictures(expected), _pictures(received), strict=True):
+        pairs = _match(ours, theirs, _SEARCH * tolerance)
+        if pairs:
+            rows, columns = (list(side) for side in zip(*pairs, strict=True))
+            for name, distances in zip(names, _distances(ours, theirs), strict=False):
+                errors[name] = max(errors[name], float(distances[rows, columns].max()))
+        lonely += _unexplained(ours, [one for one, _ in pairs], tolerance)
+        lonely += _unexplained(theirs, [other for _, other in pairs], tolerance)
+        total += len(ours.scores) + len(theirs.scores)
+    if lonely > _BORDERLINE * total:
+        errors[names[2]] = lonely / total
+    return errors
+
+
+class _Picture(NamedTuple):
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    is_full: bool
+
+
+def _pictures(outputs: Outputs) -> list[_Picture]:
+    boxes, scores, labels = list(outputs.values())[:3]
+    keep = labels.shape[-1]
+    pictures = []
+    for one in zip(
+        boxes.reshape(-1, keep, 4), scores.reshape(-1, keep), labels.reshape(-1, keep), strict=True
+    ):
+        real = one[2] >= 0
+        kept = (one[0][real].double(), one[1][real].double(), one[2][real])
+        pictures.append(_Picture(*kept, is_full=bool(real.all())))
+    return pictures
+
+
+def _distances(ours: _Picture, theirs: _Picture) -> tuple[Tensor, Tensor]:
+    """Return relative box and score errors of all pairs, each `(ours, theirs)`."""
+    box_scale = ours.boxes.abs().max().clamp(min=1e-12)
+    score_scale = ours.scores.max().clamp(min=1e-12)
+    boxes = (ours.boxes[:, None] - theirs.boxes[None]).abs().amax(-1) / box_scale
+    scores = (ours.scores[:, None] - theirs.scores[None]).abs() / score_scale
+    return boxes, scores
+
+
+def _match(ours: _Picture, theirs: _Picture, radius: float) -> Sequence[tuple[int, int]]:
+    """Return the closest one-to-one pairs of equal label within `radius`, closest first."""
+    if len(ours.scores) == 0 or len(theirs.scores) == 0:
+        return ()
+    boxes, scores = _distances(ours, theirs)
+    distance = torch.maximum(boxes, scores)
+    distance[ours.labels[:, None] != theirs.labels[None]] = math.inf
+    pairs: list[tuple[int, int]] = []
+    taken_ours: set[int] = set()
+    taken_theirs: set[int] = set()
+    for place in distance.flatten().argsort().tolist():
+        one, other = divmod(place, distance.shape[1])
+        if not float(distance[one, other]) <= radius:
+            break
+        if one not in taken_ours and other not in taken_theirs:
+            pairs.append((one, other))
+            taken_ours.add(one)
+            taken_theirs.add(other)
+    return pairs
+
+
+def _unexplained(picture: _Picture, seen: list[int], tolerance: float) -> int:
+    """Count detections without a partner, but for those that a full list cut off by a hair."""
+    scores = picture.scores
+    alone = torch.ones(len(scores), dtype=torch.bool)
+    alone[seen] = False
+    if picture.is_full:
+        alone &= scores > scores.min() + tolerance * scores.max()
+    return int(alone.sum())

@@ -1,0 +1,21 @@
+"""Criteria score groups, a plan is data, surgery applies it."""
+
+from flyweight.pruning.criteria import CRITERIA, Criterion
+from flyweight.pruning.make_plan import plan
+from flyweight.pruning.names import resolve, split_list
+from flyweight.pruning.plans import GroupPlan, PruningPlan
+from flyweight.pruning.surgery import largest_error, masked, prune, prune_
+
+__all__ = [
+    "CRITERIA",
+    "Criterion",
+    "GroupPlan",
+    "PruningPlan",
+    "largest_error",
+    "masked",
+    "plan",
+    "prune",
+    "prune_",
+    "resolve",
+    "split_list",
+]

@@ -1,0 +1,254 @@
+"""The YAML file that says what to do, read strictly: an unknown key is named, never ignored."""
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from flyweight.data.config import AugmentConfig, DataConfig
+from flyweight.data.preprocess import Preprocessing, Triple
+from flyweight.engine.config import TrainConfig
+from flyweight.errors import ConfigError, nearest
+from flyweight.tasks.detect import DetectConfig
+
+# Keys that users of the originals type, and what they are here.
+OLD_KEYS = {
+    "max_iters": "train.steps",
+    "snapshot_iter": "train.evaluate_every",
+    "log_iter": "train.log_every",
+    "worker_num": "train.num_workers",
+    "LearningRate.base_lr": "train.learning_rate",
+    "TrainReader.batch_size": "train.batch_size",
+    "EvalReader.batch_size": "eval_batch_size",
+    "YOLOv3Head.nms.score_threshold": "detect.suppression.score_threshold",
+    "YOLOv3Head.nms.nms_threshold": "detect.suppression.iou_threshold",
+    "YOLOv3Head.nms.keep_top_k": "detect.suppression.keep",
+    "YOLOv3Head.nms.nms_top_k": "detect.suppression.top_k",
+    "metric": "detect.metric",
+    "use_gpu": "train.accelerator",
+}
+_STRICT = ConfigDict(extra="forbid", frozen=True)
+
+
+class PruneConfig(BaseModel):
+    """What `flyweight prune` and the chain cut when the command line does not say.
+
+    Attributes:
+        params: Layers, by the name of their weight.
+        ratios: Share of channels to remove, one per layer.
+        criterion: A name of `pruning.CRITERIA`.
+        round_to: Multiple that the channels that stay are rounded to.
+    """
+
+    model_config = _STRICT
+
+    params: tuple[str, ...] = ()
+    ratios: tuple[float, ...] = ()
+    criterion: str = "l1_norm"
+    round_to: int = Field(default=1, gt=0)
+
+
+class MeasureConfig(BaseModel):
+    """How the chain measures latency.
+
+    Attributes:
+        threads: Thread counts.
+        seconds: Time for each file at each thread count.
+    """
+
+    model_config = _STRICT
+
+    threads: tuple[int, ...] = (1, 2)
+    seconds: float = Field(default=5.0, gt=0)
+
+
+class Config(BaseModel):
+    """One model on one data set, from training to the report.
+
+    Attributes:
+        model: A name of the zoo.
+        num_classes: Classes, without background.
+        width: Multiplies the channels of the network.
+        input_size: Side of the network's square input in pixels, or height and width.
+        mean: Subtracted from the picture's channels, which lie in 0..1.
+        std: Divides them then.
+        interpolation: How pictures are resized.
+        data: Where pictures come from.
+        augment: How training pictures vary.
+        train: How to train.
+        finetune: How to train after pruning; as `train` where it is left out.
+        detect: Loss, decoding and metric of a detector.
+        eval_batch_size: Pictures per batch in evaluation.
+        prune: What to cut.
+        bench: How to measure.
+        pretrain_weights: Weights to start training from: a backbone's or a whole network's.
+        weights: Checkpoint to evaluate, prune, export or predict with.
+        save_dir: Folder for everything that is written.
+    """
+
+    model_config = _STRICT
+
+    model: str
+    num_classes: int = Field(gt=0)
+    width: float = Field(default=1.0, gt=0)
+    input_size: int | tuple[int, int]
+    mean: Triple = (0.485, 0.456, 0.406)
+    std: Triple = (0.229, 0.224, 0.225)
+    interpolation: Literal["nearest", "bilinear", "bicubic"] = "bicubic"
+    data: DataConfig
+    augment: AugmentConfig = AugmentConfig()
+    train: TrainConfig
+    finetune: TrainConfig | None = None
+    detect: DetectConfig = DetectConfig()
+    eval_batch_size: int = Field(default=8, gt=0)
+    prune: PruneConfig = PruneConfig()
+    bench: MeasureConfig = MeasureConfig()
+    pretrain_weights: str | None = None
+    weights: str | None = None
+    save_dir: str = "output"
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How a picture becomes the network's input."""
+        size = self.input_size
+        height, width = (size, size) if isinstance(size, int) else size
+        return Preprocessing(
+            height=height,
+            width=width,
+            mean=self.mean,
+            std=self.std,
+            interpolation=self.interpolation,
+        )
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of the network's builder."""
+        return {"num_classes": self.num_classes, "width": self.width}
+
+
+def known_configs() -> tuple[str, ...]:
+    """Return the names of the configs that come with flyweight."""
+    folder = resources.files("flyweight.configs")
+    names = (entry.name for entry in folder.iterdir())
+    return tuple(sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml")))
+
+
+def load_config(name: str, overrides: Sequence[str] = ()) -> tuple[str, Config]:
+    """Read a config by name or path and apply `key=value` overrides.
+
+    Args:
+        name: A name of `known_configs`, a path to a YAML file, or the originals' spelling
+            `configs/NAME.yml`.
+        overrides: As after `-o`: dotted keys, values in YAML, `train.steps=100`.
+
+    Returns:
+        The config's name (the file's without its ending) and the config.
+
+    Raises:
+        ConfigError: No such config; or a key, a value or the YAML itself cannot be meant. The
+            letter names the key and the nearest valid one.
+    """
+    text, label = _read(name)
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            f"A config must be YAML. Received '{name}' with: {' '.join(str(error).split())}. "
+            "Correct the file there."
+        ) from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"A config must be a mapping of keys. Received '{name}' without any.")
+    for override in overrides:
+        _apply(values, override)
+    try:
+        return label, Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_letter(name, error)) from error
+
+
+def _read(name: str) -> tuple[str, str]:
+    path = Path(name)
+    if path.is_file():
+        try:
+            return path.read_text(encoding="utf-8"), path.stem
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"A config must be readable text. Received '{name}': {error}."
+            ) from error
+    stem = (
+        path.stem
+        if path.suffix in {".yml", ".yaml"} and path.parent.name in {"", "configs"}
+        else name
+    )
+    if stem in known_configs():
+        entry = resources.files("flyweight.configs") / f"{stem}.yaml"
+        return entry.read_text(encoding="utf-8"), stem
+    raise ConfigError(
+        f"A config must be a file or a built-in name. Received '{name}'. "
+        f"{nearest(stem, known_configs())} List them with: flyweight models"
+    )
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(
+            f"An override must read key=value. Received '{override}'. Example: -o train.steps=100"
+        )
+    key = OLD_KEYS.get(key.strip(), key.strip())
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            f"An override's value must be YAML. Received '{override}'. Quote it in the shell."
+        ) from error
+    if key == "train.accelerator" and isinstance(value, bool):
+        value = "auto" if value else "cpu"
+    *parents, last = key.split(".")
+    place = values
+    for parent in parents:
+        inner = place.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            inner = place[parent] = {}
+        place = inner
+    place[last] = value
+
+
+def _letter(name: str, error: ValidationError) -> str:
+    """Return the first of pydantic's complaints as one line for the user."""
+    first = error.errors()[0]
+    place = [str(part) for part in first["loc"]]
+    key = ".".join(place)
+    more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        valid = _keys_at(place[:-1])
+        siblings = [".".join([*place[:-1], other]) for other in valid]
+        hint = nearest(key, siblings)
+        return f"A config key must be a known one. Received '{key}' in '{name}'. {hint}{more}"
+    if first["type"] == "missing":
+        return f"A config must have the key '{key}'. Received '{name}' without it. Add it.{more}"
+    reason = first["msg"].removeprefix("Value error, ").rstrip(".")
+    value = first.get("input")
+    shown = "" if isinstance(value, Mapping) else f" {value!r}"
+    return (
+        f"A config's values must be valid. Received{shown} for '{key}' in '{name}': {reason}.{more}"
+    )
+
+
+def _keys_at(place: Sequence[str]) -> list[str]:
+    model: Any = Config
+    for part in place:
+        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        model = _model_in(annotation)
+        if model is None:
+            return []
+    return list(model.model_fields)
+
+
+def _model_in(annotation: Any) -> Any:
+    options = [annotation, *getattr(annotation, "__args__", ())]
+    models = [option for option in options if isinstance(option, type)]
+    return next((option for option in models if issubclass(option, BaseModel)), None)

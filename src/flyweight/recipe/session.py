@@ -1,0 +1,241 @@
+"""A config brought to life: its model, task, data and loaders."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from torch import nn
+
+from flyweight import checkpoint as checkpoints
+from flyweight.checkpoint import Checkpoint
+from flyweight.data.batch import Batch
+from flyweight.data.check import require_sound
+from flyweight.data.loading import open_set, train_loader, val_loader
+from flyweight.data.preprocess import Preprocessing
+from flyweight.data.records import BoxSet
+from flyweight.engine.config import TrainConfig
+from flyweight.engine.run import Loaders
+from flyweight.errors import CheckpointError, ConfigError, DataError
+from flyweight.lineage import lineage_of
+from flyweight.recipe.config import Config
+from flyweight.tasks.detect import DetectConfig, YoloDetection
+from flyweight.tasks.task import Task
+from flyweight.zoo import spec_of
+from flyweight.zoo.weights import load_weights
+
+
+@dataclass(frozen=True)
+class Data:
+    """The two splits of a run, checked."""
+
+    train: BoxSet
+    val: BoxSet
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names in the order of their indices."""
+        return self.train.labels
+
+
+def open_data(config: Config, *, save_dir: Path | None = None) -> Data:
+    """Read both splits and refuse bad pictures and boxes before anything else happens.
+
+    Args:
+        config: What to read.
+        save_dir: Gets the list of problems, if there are any.
+
+    Raises:
+        DataError: A split is empty, or a picture or box is unusable.
+        ConfigError: The data has another number of classes than the config.
+    """
+    data = Data(open_set(config.data, "train"), open_set(config.data, "val"))
+    for box_set in (data.train, data.val):
+        if not len(box_set) and not box_set.problems:
+            raise DataError(
+                f"A split must have pictures. Received '{box_set.name}' with none. "
+                f"Check the list that names them{f': {box_set.source}' if box_set.source else ''}."
+            )
+    if len(data.labels) != config.num_classes:
+        raise ConfigError(
+            f"num_classes must be the number of the data's labels, {len(data.labels)} "
+            f"({', '.join(data.labels[:4])}...). Received {config.num_classes}. "
+            f"Set it with: -o num_classes={len(data.labels)}"
+        )
+    listed = save_dir / "data_problems.txt" if save_dir is not None else None
+    require_sound(data.train, data.val, list_to=listed)
+    return data
+
+
+def open_val(config: Config) -> BoxSet:
+    """Read and check the split to evaluate on, without needing the one to train on.
+
+    Raises:
+        DataError: The split is empty, or a picture or box is unusable.
+    """
+    box_set = open_set(config.data, "val")
+    require_sound(box_set)
+    return box_set
+
+
+def load_model(path: Path, config: Config | None = None) -> tuple[nn.Module, Checkpoint]:
+    """Return the model of a checkpoint, pruned as it was saved, and what the file says.
+
+    Raises:
+        CheckpointError: The file is damaged, or of another architecture than the config's.
+    """
+    found = checkpoints.read(path)
+    if config is not None:
+        require_architecture(found, config, path)
+    return checkpoints.load(path), found
+
+
+def require_architecture(found: Checkpoint, config: Config, path: Path) -> None:
+    """Check that a checkpoint is of the config's network.
+
+    Raises:
+        CheckpointError: It is not; the difference is named.
+    """
+    lineage = found.lineage
+    has = {"model": lineage.architecture, **lineage.arguments}
+    wants = {"model": config.model, **config.arguments}
+    for key, wanted in wants.items():
+        if has.get(key, wanted) != wanted:
+            raise CheckpointError(
+                f"A checkpoint must be of the config's network. Received '{path}' with {key} "
+                f"{has[key]!r} where the config says {wanted!r}. Use the config it was made with."
+            )
+
+
+def starting_weights(model: nn.Module, config: Config) -> str:
+    """Load `pretrain_weights` into `model`, if the config names any; return what happened.
+
+    A file that flyweight wrote must fit whole; other weights fill the backbone.
+
+    Raises:
+        CheckpointError: The file is damaged or fits nowhere.
+    """
+    if config.pretrain_weights is None:
+        return "weights: fresh"
+    path = weights_path(config.pretrain_weights)
+    try:
+        found = checkpoints.read(path)
+    except CheckpointError:
+        return f"weights: backbone from {path}: {load_weights(model, path, what='backbone')}"
+    require_architecture(found, config, path)
+    checkpoints.load_weights(model, path)
+    return f"weights: {path}"
+
+
+def weights_path(name: str) -> Path:
+    """Return the file that `name` means: with or without its ending, as the originals wrote it."""
+    path = Path(name)
+    if not path.is_file() and not path.suffix:
+        ended = path.with_name(path.name + ".safetensors")
+        return ended if ended.is_file() else path
+    return path
+
+
+def task_for(model: nn.Module, labels: tuple[str, ...], detect: DetectConfig) -> Task:
+    """Return what `model` is for.
+
+    Raises:
+        ConfigError: The model does not come from the zoo.
+    """
+    lineage = lineage_of(model)
+    spec = spec_of(lineage.architecture) if lineage else None
+    if spec is None or spec.geometry is None:
+        raise ConfigError("A task must be known for the model. Received a model outside the zoo.")
+    return YoloDetection(labels, spec.geometry, detect)
+
+
+def loaders_for(config: Config, train: TrainConfig, data: Data) -> Loaders:
+    """Return the loaders that `engine.fit` calls, in its own process or in several."""
+    return Loaders(
+        partial(_train_batches, config, train, data.train),
+        partial(val_batches, config, data.val),
+    )
+
+
+def _train_batches(
+    config: Config, train: TrainConfig, box_set: BoxSet, start: int, rank: int, world_size: int
+) -> Iterable[Batch]:
+    if train.batch_size % world_size:
+        raise ConfigError(
+            f"train.batch_size must divide among the devices. Received {train.batch_size} pictures "
+            f"for {world_size} devices. Choose a multiple of {world_size}."
+        )
+    return train_loader(
+        box_set,
+        preprocessing=config.preprocessing,
+        augment=config.augment,
+        num_workers=train.num_workers,
+        batch_size=train.batch_size // world_size,
+        steps=train.steps,
+        start_step=start,
+        seed=train.seed,
+        rank=rank,
+        world_size=world_size,
+    )
+
+
+def val_batches(
+    config: Config, box_set: BoxSet, rank: int = 0, world_size: int = 1
+) -> Iterable[Batch]:
+    """Return this process's share of the pictures to evaluate."""
+    return val_loader(
+        box_set,
+        preprocessing=config.preprocessing,
+        batch_size=config.eval_batch_size,
+        num_workers=config.train.num_workers,
+        rank=rank,
+        world_size=world_size,
+    )
+
+
+@dataclass(frozen=True)
+class Saver:
+    """Writes checkpoints of one run; picklable, because several processes may hold it."""
+
+    config: Config
+    labels: tuple[str, ...]
+    task: str
+
+    def __call__(self, model: nn.Module, metrics: Mapping[str, float], path: Path) -> None:
+        """Write `model` to `path`."""
+        checkpoints.save(
+            model,
+            path,
+            task=self.task,
+            labels=self.labels,
+            preprocessing=self.config.preprocessing.model_dump(mode="json"),
+            metrics=metrics,
+            notes={"detect": self.config.detect.model_dump(mode="json")},
+        )
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A checkpoint ready to be used without its config."""
+
+    model: nn.Module
+    task: Task
+    preprocessing: Preprocessing
+    checkpoint: Checkpoint
+
+
+def open_checkpoint(path: Path) -> Loaded:
+    """Return everything that prediction and export need, from the file alone.
+
+    Raises:
+        CheckpointError: The file is damaged, or does not say what it is for.
+    """
+    model, found = load_model(path)
+    if not found.labels or not found.preprocessing:
+        raise CheckpointError(
+            f"A checkpoint must carry labels and preprocessing. Received '{path}' without them. "
+            "Save it with flyweight train or prune."
+        )
+    detect = DetectConfig.model_validate(found.notes.get("detect", {}))
+    preprocessing = Preprocessing.model_validate(found.preprocessing)
+    return Loaded(model, task_for(model, found.labels, detect), preprocessing, found)

@@ -1,0 +1,128 @@
+"""The stages of the chain. Each takes values, writes files, and returns a value."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import nn
+
+from flyweight.engine.config import TrainConfig
+from flyweight.engine.evaluate import evaluate
+from flyweight.engine.fit import FitResult, fit
+from flyweight.errors import ConfigError
+from flyweight.exporting.nms import Detections
+from flyweight.exporting.onnx import ExportResult, to_onnx
+from flyweight.exporting.package import ModelCard
+from flyweight.recipe.config import Config
+from flyweight.recipe.cut import example_input
+from flyweight.recipe.session import (
+    Data,
+    Loaded,
+    Saver,
+    loaders_for,
+    open_val,
+    task_for,
+    val_batches,
+)
+from flyweight.tasks.yolo_decode import YoloDecoder
+
+ENDS = ("detections", "decoded", "raw")
+
+
+def train_model(
+    model: nn.Module,
+    config: Config,
+    train: TrainConfig,
+    data: Data,
+    folder: Path,
+    *,
+    resume: bool = False,
+) -> FitResult:
+    """Train `model` in place; `folder` gets checkpoints, logs and the state to resume from."""
+    task = task_for(model, data.labels, config.detect)
+    return fit(
+        model,
+        task,
+        loaders_for(config, train, data),
+        train,
+        save_dir=folder,
+        resume=resume,
+        save_model=Saver(config, data.labels, task.name),
+    )
+
+
+def evaluate_model(model: nn.Module, config: Config) -> dict[str, float]:
+    """Return the metrics of `model` on the validation split."""
+    box_set = open_val(config)
+    if len(box_set.labels) != config.num_classes:
+        raise ConfigError(
+            f"num_classes must be the number of the data's labels, {len(box_set.labels)}. "
+            f"Received {config.num_classes}. Set it with: -o num_classes={len(box_set.labels)}"
+        )
+    task = task_for(model, box_set.labels, config.detect)
+    batches = val_batches(config, box_set)
+    return evaluate(model, task, batches, device="auto", progress=True)
+
+
+def export_model(
+    loaded: Loaded, path: Path, *, end: str = "detections", name: str = ""
+) -> ExportResult:
+    """Write a checkpoint's network as ONNX, checked against PyTorch.
+
+    Args:
+        loaded: From `open_checkpoint`.
+        path: The `.onnx` file; the description goes beside it.
+        end: `detections` with decoding and NMS inside, `decoded` with decoding alone, or `raw`.
+        name: What the description calls the model.
+
+    Raises:
+        ConfigError: `end` is none of these.
+        ExportError: The exported network differs from PyTorch's.
+    """
+    if end not in ENDS:
+        raise ConfigError(f"An export must end in one of {', '.join(ENDS)}. Received '{end}'.")
+    lineage = loaded.checkpoint.lineage
+    card = ModelCard(
+        name=name or lineage.architecture,
+        architecture=lineage.architecture,
+        task=loaded.task.name,
+        labels=loaded.task.labels,
+        preprocessing=loaded.preprocessing,
+        outputs=end,  # type: ignore[arg-type]
+        extra={key: f"{value:.6g}" for key, value in loaded.checkpoint.metrics.items()},
+    )
+    return to_onnx(
+        loaded.model,
+        path,
+        example=example_input(loaded.preprocessing),
+        card=card,
+        postprocess=_postprocess(loaded, end),
+    )
+
+
+def _postprocess(loaded: Loaded, end: str) -> nn.Module | None:
+    if end == "raw":
+        return None
+    task = loaded.task
+    decoder = YoloDecoder(task.geometry, len(task.labels))  # type: ignore[attr-defined]
+    if end == "decoded":
+        return decoder
+    settings = task.config.suppression  # type: ignore[attr-defined]
+    return Detections(
+        decoder,
+        score_threshold=settings.score_threshold,
+        iou_threshold=settings.iou_threshold,
+        top_k=settings.top_k,
+        keep=settings.keep,
+        pixel_offset=1.0 if settings.plus_one else 0.0,
+    )
+
+
+def save_pruned(
+    model: nn.Module,
+    config: Config,
+    labels: tuple[str, ...],
+    metrics: Mapping[str, float],
+    path: Path,
+) -> None:
+    """Write a checkpoint outside of training."""
+    Saver(config, labels, "detect")(model, metrics, path)

@@ -1,0 +1,187 @@
+"""From a finished chain to the report's rows, curves, widths and pictures."""
+
+import csv
+import datetime
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from flyweight import __version__
+from flyweight.bench.measure import Measurement
+from flyweight.checkpoint import read
+from flyweight.data.pictures import picture_of, prepare
+from flyweight.graph import Cost, ModelGraph
+from flyweight.pruning import PruningPlan
+from flyweight.recipe.config import Config
+from flyweight.recipe.predict import one_picture_batch
+from flyweight.recipe.session import Data, Loaded, open_checkpoint
+from flyweight.report import quantities
+from flyweight.report.rows import Curve, Picture, Quantity, Report, Row, Width
+
+PICTURES = 3
+THRESHOLD = 0.4
+_METRIC_NAMES = {"voc_11point": "VOC 11-point", "voc_area": "VOC area", "coco": "COCO"}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One model of the chain: its checkpoint, its export and what was measured."""
+
+    name: str
+    checkpoint: Path
+    exported: Path
+    measured: tuple[Measurement, ...]
+
+
+@dataclass(frozen=True)
+class Story:
+    """Everything a report is told from."""
+
+    name: str
+    config: Config
+    data: Data
+    folder: Path
+    plan: PruningPlan
+    graph: ModelGraph
+    stages: tuple[Stage, ...]
+
+
+def tell(story: Story) -> Report:
+    """Return the report; its pictures are written into the run folder."""
+    costs = (story.graph.cost(), story.plan.cost(story.graph))
+    rows = tuple(
+        Row(stage=stage.name, quantities=_quantities(story, stage, cost))
+        for stage, cost in zip(story.stages, costs, strict=True)
+    )
+    first = story.stages[0].measured[0].environment
+    return Report(
+        title=f"{story.name}: dense and pruned",
+        subject=story.name,
+        created=datetime.datetime.now(datetime.UTC),
+        command=" ".join(["flyweight", *sys.argv[1:]]),
+        environment={
+            "processor": first.cpu,
+            "flyweight": __version__,
+            "torch": torch.__version__,
+            **{name: str(version) for name, version in first.runtimes.items()},
+        },
+        rows=rows,
+        widths=_widths(story),
+        curves=tuple(_curves(story)),
+        pictures=tuple(_pictures(story)),
+        notes=_notes(story),
+    )
+
+
+def _quantities(story: Story, stage: Stage, cost: Cost) -> dict[str, Quantity]:
+    config = story.config
+    size = f"{config.preprocessing.height} x {config.preprocessing.width}"
+    metric = config.detect.metric
+    value = _primary(stage)
+    where = f"{len(story.data.val)} pictures of {story.data.val.name}"
+    found = {
+        "metric": quantities.metric(
+            "mAP", value, detail=_METRIC_NAMES.get(metric, metric), method=f"{metric} over {where}"
+        ),
+        "macs": quantities.macs(cost.macs, method=f"one picture of {size}; 1 MAC = 1 multiply-add"),
+        "parameters": quantities.parameters(cost.params, method="learnable values"),
+        "file_size": quantities.file_size(
+            stage.exported.stat().st_size, method="bytes of the ONNX file, float32"
+        ),
+    }
+    for row in stage.measured:
+        found[f"latency_{row.threads}"] = _latency(row, size)
+    memory = [row.peak_bytes for row in stage.measured if row.peak_bytes is not None]
+    if memory:
+        method = "most resident memory of the measuring process, 1 thread"
+        found["memory"] = quantities.peak_memory(memory[0], method=method)
+    return found
+
+
+def _latency(row: Measurement, size: str) -> Quantity:
+    return quantities.latency(
+        row.median_ms,
+        low_ms=min(row.interval_ms[0], row.median_ms),
+        high_ms=max(row.interval_ms[1], row.median_ms),
+        threads=row.threads,
+        runtime="ONNX Runtime",
+        method=f"median of single pictures of {size}, files interleaved, 95 % bootstrap interval",
+    )
+
+
+def _primary(stage: Stage) -> float:
+    metrics = read(stage.checkpoint).metrics
+    return next(iter(metrics.values()), 0.0)
+
+
+def _widths(story: Story) -> tuple[Width, ...]:
+    kept = {name: len(group.keep) for name, group in story.plan.groups.items()}
+    return tuple(
+        Width(name=name, before=story.graph.groups[name].size, after=after)
+        for name, after in kept.items()
+    )
+
+
+def _notes(story: Story) -> tuple[str, ...]:
+    busy = sorted({note for stage in story.stages for row in stage.measured for note in row.notes})
+    return (
+        f"Channels were chosen by {story.plan.criterion}; the plan is in pruned/plan.json.",
+        "Exports agree with PyTorch; the check runs at every export.",
+        *busy,
+    )
+
+
+def _curves(story: Story) -> Iterator[Curve]:
+    for stage in story.stages:
+        logs = stage.checkpoint.parent / "logs"
+        yield from _curve(logs / "train.csv", "loss", "Training loss", stage.name, "loss")
+        metric = next(iter(read(stage.checkpoint).metrics), "")
+        yield from _curve(logs / "metrics.csv", metric, "mAP", stage.name, "fraction")
+
+
+def _curve(path: Path, column: str, name: str, series: str, unit: str) -> Iterator[Curve]:
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row.get(column)]
+    if rows:
+        yield Curve(
+            name=name,
+            series=series,
+            x=tuple(float(row["step"]) for row in rows),
+            y=tuple(float(row[column]) for row in rows),
+            unit=unit,
+        )
+
+
+def _pictures(story: Story) -> Iterator[Picture]:
+    """Draw what each stage finds on the first pictures of the validation split."""
+    models = [(stage.name, open_checkpoint(stage.checkpoint)) for stage in story.stages]
+    folder = story.folder / "pictures"
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in range(min(PICTURES, len(story.data.val))):
+        picture = picture_of(story.data.val, index)
+        plain = folder / f"{index}.png"
+        Image.fromarray(picture.permute(1, 2, 0).numpy()).save(plain)
+        for name, loaded in models:
+            target = folder / f"{index}_{name}.png"
+            count = _draw(loaded, picture, plain, target)
+            path = story.data.val.records[index].path
+            yield Picture(
+                title=path.stem if path else f"Picture {index}",
+                stage=name,
+                path=str(target.relative_to(story.folder)),
+                caption=f"{count} objects above a score of {THRESHOLD}",
+            )
+
+
+def _draw(loaded: Loaded, picture: torch.Tensor, plain: Path, target: Path) -> int:
+    batch = one_picture_batch(prepare(picture, loaded.preprocessing), picture, plain)
+    with torch.inference_mode():
+        prediction = loaded.task.decode(loaded.model(batch.images), batch)[0]
+    loaded.task.draw(plain, prediction, target, threshold=THRESHOLD)
+    return int((prediction.scores >= THRESHOLD).sum())

@@ -1,0 +1,168 @@
+import io
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from flyweight.data.digits import make_digits
+from flyweight.data.pictures import (
+    decode_picture,
+    normalise,
+    picture_of,
+    picture_size,
+    prepare,
+    read_picture,
+)
+from flyweight.data.preprocess import Preprocessing
+from flyweight.data.records import BoxSet
+from flyweight.errors import DataError
+
+NOISE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+
+
+def _encoded(image, kind, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def _pixels(data):
+    return decode_picture(data, "x").permute(1, 2, 0).numpy()
+
+
+def test_png_is_exact():
+    picture = decode_picture(_encoded(Image.fromarray(NOISE), "PNG"), "x")
+    assert picture.shape == (3, 20, 30)
+    assert picture.dtype == torch.uint8
+    np.testing.assert_array_equal(picture.permute(1, 2, 0), NOISE)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("quality", [30, 75, 95])
+def test_jpeg_has_the_pixels_that_pillow_sees(mode, quality):
+    data = _encoded(Image.fromarray(NOISE).convert(mode), "JPEG", quality=quality)
+    np.testing.assert_array_equal(_pixels(data), Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_pictures_are_turned_upright(tmp_path, orientation, kind):
+    """Red is top left, green top right in the upright picture, whatever the tag."""
+    upright = np.zeros((32, 48, 3), dtype=np.uint8)
+    upright[:16, :24] = (255, 0, 0)
+    upright[:16, 24:] = (0, 255, 0)
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: np.rot90(upright, 1),
+        7: upright[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "x"
+    image = Image.fromarray(np.ascontiguousarray(stored))
+    image.save(path, kind, exif=exif, **({"quality": 95} if kind == "JPEG" else {}))
+    picture = read_picture(path)
+    assert picture.shape == (3, 32, 48)
+    assert picture_size(path) == (32, 48)
+    assert (picture[:, 4, 4].int() - torch.tensor([255, 0, 0])).abs().max() < 12
+    assert (picture[:, 4, 44].int() - torch.tensor([0, 255, 0])).abs().max() < 12
+
+
+def test_sixteen_bits_keep_the_high_byte():
+    deep = np.array([[0, 255, 256], [0x1234, 0x80FF, 0xFFFF]], dtype=np.uint16)
+    pixels = _pixels(_encoded(Image.fromarray(deep), "PNG"))
+    np.testing.assert_array_equal(pixels[:, :, 0], [[0, 0, 1], [0x12, 0x80, 0xFF]])
+    np.testing.assert_array_equal(pixels[:, :, 0], pixels[:, :, 2])
+
+
+def test_transparency_shows_white():
+    layer = np.zeros((1, 3, 4), dtype=np.uint8)
+    layer[0, :, 0] = 200
+    layer[0, :, 3] = (0, 255, 51)
+    pixels = _pixels(_encoded(Image.fromarray(layer), "PNG"))
+    np.testing.assert_array_equal(pixels[0], [[255, 255, 255], [200, 0, 0], [244, 204, 204]])
+
+
+def test_palettes_bits_and_cmyk_become_rgb():
+    colours = Image.fromarray(np.repeat([[[250, 0, 0], [0, 0, 250]]], 4, axis=0).astype(np.uint8))
+    palette = colours.quantize(2)
+    np.testing.assert_array_equal(_pixels(_encoded(palette, "PNG")), np.asarray(colours))
+    transparent = _encoded(palette, "PNG", transparency=palette.getpixel((1, 0)))
+    np.testing.assert_array_equal(_pixels(transparent)[0], [[250, 0, 0], [255, 255, 255]])
+    bits = Image.fromarray(np.array([[0, 255]], dtype=np.uint8)).convert("1")
+    np.testing.assert_array_equal(_pixels(_encoded(bits, "PNG"))[0], [[0] * 3, [255] * 3])
+    cmyk = _encoded(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG", quality=95)
+    assert np.abs(_pixels(cmyk)[4, 4].astype(int) - [255, 0, 0]).max() < 12
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF"])
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # On top of the error.
+@given(cut=st.floats(0, 0.7))
+@settings(max_examples=15, deadline=None)
+def test_a_truncated_picture_is_refused_by_name(kind, cut):
+    data = _encoded(Image.fromarray(NOISE), kind)
+    with pytest.raises(DataError, match=r"must decode to the last pixel\. Received 'a/b'") as error:
+        decode_picture(data[: int(cut * len(data))], "a/b")
+    assert "\n" not in str(error.value)
+
+
+@given(st.binary(max_size=64), st.sampled_from([b"", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n"]))
+@settings(deadline=None)
+def test_arbitrary_bytes_are_refused(data, start):
+    with pytest.raises(DataError):
+        decode_picture(start + data, "x")
+
+
+def test_refuses_a_missing_file_and_unknown_ranges(tmp_path):
+    with pytest.raises(DataError, match=r"must be a readable file\. Received '.*none\.jpg': No su"):
+        read_picture(tmp_path / "none.jpg")
+    floats = _encoded(Image.fromarray(np.ones((2, 2), dtype=np.float32)), "TIFF")
+    with pytest.raises(DataError, match="pixels of mode F have no known range"):
+        decode_picture(floats, "x")
+
+
+def test_picture_of_a_made_up_set():
+    box_set = make_digits("train", 1, size=40)
+    expected = torch.from_numpy(box_set.picture(0)).permute(2, 0, 1)
+    assert torch.equal(picture_of(box_set, 0), expected)
+    with pytest.raises(DataError, match="must have a file or a maker"):
+        picture_of(BoxSet("x", ("a",), box_set.records), 0)
+
+
+def test_prepare_normalises():
+    preprocessing = Preprocessing(height=20, width=30)
+    picture = torch.from_numpy(NOISE).permute(2, 0, 1)
+    expected = (NOISE / 255 - preprocessing.mean) / preprocessing.std
+    prepared = prepare(picture, preprocessing)
+    np.testing.assert_allclose(prepared.permute(1, 2, 0), expected, atol=2e-6)
+    assert prepared.is_contiguous()
+    assert prepared.dtype == torch.float32
+    assert torch.equal(normalise(picture, preprocessing), prepared)
+
+
+def _cubic(distance, a=-0.75):
+    x = abs(distance)
+    if x <= 1:
+        return (a + 2) * x**3 - (a + 3) * x**2 + 1
+    return a * (x**3 - 5 * x**2 + 8 * x - 4) if x < 2 else 0.0
+
+
+def test_prepare_resizes_as_opencv_does():
+    """Cubic convolution with a = -0.75 on pixel centres, no smoothing before shrinking."""
+    preprocessing = Preprocessing(height=20, width=12, mean=(0, 0, 0), std=(1, 1, 1))
+    prepared = prepare(torch.from_numpy(NOISE).permute(2, 0, 1), preprocessing) * 255
+    for column in (0, 5, 11):
+        centre = (column + 0.5) * 30 / 12 - 0.5
+        expected = np.zeros((20, 3))
+        for tap in range(int(np.floor(centre)) - 1, int(np.floor(centre)) + 3):
+            expected += _cubic(centre - tap) * NOISE[:, min(max(tap, 0), 29)].astype(float)
+        found = prepared[:, :, column].T.numpy()
+        np.testing.assert_allclose(found, np.clip(expected, 0, 255), atol=0.51)

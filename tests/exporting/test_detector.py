@@ -1,0 +1,107 @@
+"""The whole path for the detector of the zoo: raw maps, decoded boxes, and suppression inside."""
+
+import pytest
+import torch
+
+from flyweight.exporting.nms import Detections
+from flyweight.exporting.onnx import OnnxConfig, to_onnx
+from flyweight.exporting.parity import detection_errors
+from flyweight.exporting.runtime import OnnxModel
+from flyweight.tasks.yolo_decode import Suppression, YoloDecoder, YoloSuppressor, suppress
+from flyweight.zoo.specs import SPECS, create
+
+NAME = "yolov3_mobilenet_v1"
+NUM_CLASSES = 4
+SIDE = 96
+DETECTED = ("boxes", "scores", "labels")
+EXAMPLE = (torch.linspace(-2, 2, 3 * SIDE * SIDE).reshape(1, 3, SIDE, SIDE),)
+SETTINGS = Suppression(score_threshold=0.2, iou_threshold=0.45, plus_one=True)
+
+
+@pytest.fixture(scope="module")
+def detector():
+    torch.manual_seed(0)
+    model = create(NAME, num_classes=NUM_CLASSES, width=0.125)
+    # Fresh heads say next to nothing; these give scores and shapes of all kinds.
+    with torch.no_grad():
+        for output in model.yolo_output:
+            output["conv"].weight.normal_(0, 0.6)
+            output["conv"].bias.zero_()
+    model.train()
+    with torch.no_grad():
+        for _ in range(10):
+            model(torch.randn(4, 3, SIDE, SIDE))
+    return model.eval()
+
+
+def images(seed, count=1):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, 3, SIDE, SIDE, generator=generator)
+
+
+def described(card, outputs):
+    return card.model_copy(update={"outputs": outputs, "architecture": NAME, "task": "detect"})
+
+
+@pytest.mark.slow
+def test_raw_maps(detector, card, tmp_path):
+    names = ("map_32", "map_16", "map_8")
+    config = OnnxConfig(output_names=names, dynamic_batch=True)
+    path = tmp_path / "raw.onnx"
+    result = to_onnx(detector, path, example=EXAMPLE, card=described(card, "raw"), config=config)
+    assert tuple(result.max_error) == names
+    assert max(result.max_error.values()) < 1e-4
+    assert "BatchNormalization" not in result.operators
+    found = OnnxModel(path).run(images(1, count=2))
+    with torch.no_grad():
+        expected = detector(images(1, count=2))
+    for name, wanted in zip(names, expected, strict=True):
+        torch.testing.assert_close(found[name], wanted, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_decoded_boxes(detector, card, tmp_path):
+    decoder = YoloDecoder(SPECS[NAME].geometry, NUM_CLASSES)
+    path = tmp_path / "decoded.onnx"
+    result = to_onnx(
+        detector, path, example=EXAMPLE, card=described(card, "decoded"), postprocess=decoder
+    )
+    assert tuple(result.max_error) == ("boxes", "scores")
+    found = OnnxModel(path).run(images(2))
+    with torch.no_grad():
+        boxes, scores = decoder(detector(images(2)))
+    torch.testing.assert_close(found["boxes"], boxes, rtol=1e-3, atol=1e-2)
+    torch.testing.assert_close(found["scores"], scores, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["detections", "suppressor"])
+def test_suppression_inside(detector, card, tmp_path, kind):
+    geometry = SPECS[NAME].geometry
+    decoder = YoloDecoder(geometry, NUM_CLASSES)
+    heads = {
+        "detections": Detections(decoder, score_threshold=0.2, pixel_offset=1.0),
+        "suppressor": YoloSuppressor(geometry, NUM_CLASSES, settings=SETTINGS),
+    }
+    path = tmp_path / "nms.onnx"
+    result = to_onnx(
+        detector,
+        path,
+        example=EXAMPLE,
+        card=described(card, "detections"),
+        postprocess=heads[kind],
+        compare_on=[(images(seed),) for seed in range(3)],
+    )
+    assert tuple(result.max_error)[:3] == ("boxes", "scores", "labels")
+    found = OnnxModel(path).run(images(7))
+    kept = {name: found[name].flatten(0, -2 if name == "boxes" else -1) for name in DETECTED}
+    with torch.no_grad():
+        boxes, scores = decoder(detector(images(7)))
+    expected = dict(zip(DETECTED, suppress(boxes[0], scores[0], SETTINGS), strict=True))
+    count = len(expected["scores"])
+    assert 10 < count <= SETTINGS.keep
+    assert int((kept["labels"] >= 0).sum()) == count
+    # Scores that agree to the last digits may change places, so their boxes are paired up first.
+    shortened = {name: values[:count] for name, values in kept.items()}
+    torch.testing.assert_close(shortened["scores"], expected["scores"], rtol=1e-3, atol=1e-4)
+    assert max(detection_errors(expected, shortened, 1e-3).values()) < 1e-3
