@@ -4,18 +4,36 @@ Names load on first use, so that `import flyweight` costs nothing.
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # What editors and type checkers see; `_HOMES` says the same at run time.
+    from flyweight.bench.measure import measure as measure
+    from flyweight.checkpoint import Checkpoint as Checkpoint
+    from flyweight.checkpoint import load as load
+    from flyweight.checkpoint import save as save
+    from flyweight.errors import FlyweightError as FlyweightError
+    from flyweight.exporting.onnx import to_onnx as export  # noqa: F401 - another name there
+    from flyweight.exporting.package import ModelCard as ModelCard
+    from flyweight.graph import Cost as Cost
+    from flyweight.graph import ModelGraph as ModelGraph
+    from flyweight.graph import trace as trace
+    from flyweight.pruning import PruningPlan as PruningPlan
+    from flyweight.pruning import plan as plan
+    from flyweight.pruning import prune as prune
+    from flyweight.zoo import create as create
 
 __version__ = "0.1.0"
 
+# Name to the module it lives in, and its name there where that differs.
 _HOMES = {
     "Checkpoint": "flyweight.checkpoint",
     "Cost": "flyweight.graph",
     "FlyweightError": "flyweight.errors",
     "ModelGraph": "flyweight.graph",
+    "ModelCard": "flyweight.exporting.package",
     "PruningPlan": "flyweight.pruning",
     "create": "flyweight.zoo",
-    "export": "flyweight.exporting.onnx",
+    "export": "flyweight.exporting.onnx:to_onnx",
     "load": "flyweight.checkpoint",
     "measure": "flyweight.bench.measure",
     "plan": "flyweight.pruning",
@@ -29,7 +47,8 @@ __all__ = sorted(_HOMES)
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+        module, _, attribute = _HOMES[name].partition(":")
+        return getattr(import_module(module), attribute or name)
     raise AttributeError(f"module 'flyweight' has no attribute '{name}'")
 
 

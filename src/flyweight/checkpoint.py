@@ -5,6 +5,7 @@ meta device, applies the plans, and puts each tensor where its name says; nothin
 """
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -75,15 +76,15 @@ def save(
         notes: Anything else, JSON values.
 
     Raises:
-        CheckpointError: The module carries no note of its origin.
+        CheckpointError: The module carries no note of its origin or no weights, or a value is not
+            one of JSON's.
         FileError: The file cannot be written.
     """
     lineage = lineage_of(model)
     if lineage is None:
         raise CheckpointError(
             f"A checkpoint must say how to build its model. Received a {type(model).__name__} that "
-            "zoo.create did "
-            "not make. Build it with flyweight.zoo.create."
+            f"zoo.create did not make, to save as '{path}'. Build it with flyweight.create."
         )
     header = {
         "format": FORMAT,
@@ -93,15 +94,32 @@ def save(
         "task": task,
         "labels": list(labels),
         "preprocessing": dict(preprocessing or {}),
-        "metrics": dict(metrics or {}),
+        # JSON has no "not a number"; null stands for it.
+        "metrics": {k: v if math.isfinite(v) else None for k, v in (metrics or {}).items()},
         "notes": dict(notes or {}),
     }
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _unique_tensors(model)}
+    text = _to_json(header)
+    tensors = dict(_unique_tensors(model))
+    if any(tensor.is_meta for tensor in tensors.values()):
+        raise CheckpointError(
+            f"A checkpoint must have weights. Received a {type(model).__name__} on the meta "
+            f"device, which has none, to save as '{path}'. Load weights into it first."
+        )
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as draft:
         try:
-            save_file(tensors, draft, metadata={_KEY: json.dumps(header)})
+            save_file(plain, draft, metadata={_KEY: text})
         except SafetensorError as error:
             raise OSError(None, str(error)) from error
+
+
+def is_checkpoint(path: str | os.PathLike[str]) -> bool:
+    """Return whether `path` is a `.safetensors` file with our header, damaged or not."""
+    try:
+        with _opened(Path(path)) as file:
+            return _KEY in (file.metadata() or {})
+    except CheckpointError:
+        return False
 
 
 def load(path: str | os.PathLike[str]) -> nn.Module:
@@ -136,15 +154,14 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
             task=str(header["task"]),
             labels=tuple(str(label) for label in header["labels"]),
             preprocessing=dict(header["preprocessing"]),
-            metrics={str(name): float(value) for name, value in header["metrics"].items()},
+            metrics={
+                str(name): math.nan if value is None else float(value)
+                for name, value in header["metrics"].items()
+            },
             notes=dict(header["notes"]),
         )
-    except (KeyError, TypeError, ValueError, PlanError) as error:
-        raise CheckpointError(
-            f"A checkpoint's header must be what flyweight wrote. Received one in '{path}' that "
-            "fails with "
-            f"{type(error).__name__}: {error}. Save the model again."
-        ) from error
+    except (AttributeError, KeyError, TypeError, ValueError, PlanError) as error:
+        raise _damaged_header(path, error) from error
 
 
 def build(checkpoint: Checkpoint) -> nn.Module:
@@ -153,16 +170,17 @@ def build(checkpoint: Checkpoint) -> nn.Module:
     if lineage.architecture not in SPECS:
         raise CheckpointError(
             f"A checkpoint's architecture must be in the zoo. Received '{lineage.architecture}'. "
-            f"{nearest(lineage.architecture, SPECS)}"
+            f"{nearest(lineage.architecture, SPECS)} Read it with the version that wrote it."
         )
     try:
         with torch.device("meta"):
             model = create(lineage.architecture, **lineage.arguments)
         for plan in checkpoint.plans:
             prune_(model, plan)
-    except (TypeError, ConfigError, PlanError) as error:
+    except (TypeError, ValueError, IndexError, RuntimeError, ConfigError, PlanError) as error:
         raise CheckpointError(
-            f"A checkpoint must fit its architecture '{lineage.architecture}'. Received: {error}"
+            f"A checkpoint's plans must fit its architecture '{lineage.architecture}'. "
+            f"Received: {error} Save the model again."
         ) from error
     note_lineage(model, lineage)
     return model
@@ -198,8 +216,8 @@ def _require_fit(
     count = len(missing) + len(extra) + len(shapes)
     raise CheckpointError(
         f"A checkpoint must fit its model tensor by tensor. Received '{path}' with {count} "
-        "differences; the first: "
-        f"{first}. Use the checkpoint of this very architecture."
+        f"difference{'s' if count > 1 else ''}, the first: {first}. "
+        "Use the checkpoint of this very architecture."
     )
 
 
@@ -220,15 +238,32 @@ def _header(path: Path) -> dict[str, Any]:
     if text is None:
         raise CheckpointError(
             f"A checkpoint must carry flyweight's header. Received '{path}', a .safetensors file "
-            "without one. "
-            "Give plain weights as pretrain_weights instead."
+            "without one. Give plain weights as pretrain_weights instead."
         )
-    header = json.loads(text)
+    try:
+        header = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _damaged_header(path, error) from error
     if not isinstance(header, dict):
-        raise CheckpointError(
-            f"A checkpoint's header must be a mapping. Received '{path}'. Save it again."
-        )
+        raise _damaged_header(path, TypeError("no mapping"))
     return header
+
+
+def _damaged_header(path: object, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"A checkpoint's header must be what flyweight wrote. Received one in '{path}' that "
+        f"fails with {type(error).__name__}: {error}. Save the model again."
+    )
+
+
+def _to_json(header: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(header, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"What a checkpoint says of itself must be JSON values. Received: {error}. "
+            "Give numbers, texts, lists and mappings."
+        ) from error
 
 
 def _opened(path: Path) -> Any:
@@ -241,6 +276,6 @@ def _opened(path: Path) -> Any:
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"A checkpoint must be a whole .safetensors file. Received '{path}', "
-            f"{path.stat().st_size} bytes: "
-            f"{str(error).splitlines()[0]}. Copy it again; pickles (.pth, .pt) are not read."
+            f"{path.stat().st_size} bytes: {str(error).splitlines()[0]}. "
+            "Copy it again; pickles (.pth, .pt, .pdparams) are not read."
         ) from error

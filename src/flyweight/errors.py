@@ -72,5 +72,5 @@ def nearest(name: str, candidates: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     if close:
         return f"Nearest: '{close[0]}'."
-    shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
-    return f"Valid: {shown}."
+    more = f" and {len(known) - 12} more" if len(known) > 12 else ""
+    return f"Valid: {', '.join(known[:12])}{more}."

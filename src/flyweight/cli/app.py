@@ -8,7 +8,6 @@ import typer
 app = typer.Typer(
     name="flyweight",
     help="Make trained vision models small and fast under a budget, and prove it.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -16,7 +15,10 @@ app = typer.Typer(
 )
 
 ConfigName = Annotated[
-    str, typer.Option("-c", "--config", help="A built-in name (see `models`) or a YAML file.")
+    str,
+    typer.Option(
+        "-c", "--config", help="A built-in name (see `models`) or a YAML file.", metavar="CONFIG"
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -25,19 +27,29 @@ Overrides = Annotated[
 PrunedParams = Annotated[
     str,
     typer.Option(
-        "-p", "--pruned-params", "--pruned_params", help="Layers, comma or space between."
+        "-p",
+        "--pruned-params",
+        "--pruned_params",
+        help="Layers, comma or space between.",
+        metavar="NAMES",
     ),
 ]
 PrunedRatios = Annotated[
     str,
-    typer.Option("--pruned-ratios", "--pruned_ratios", help="Share of channels to remove, each."),
+    typer.Option(
+        "--pruned-ratios",
+        "--pruned_ratios",
+        help="Share of channels to remove, one for each layer.",
+        metavar="NUMBERS",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Weights = Annotated[
-    str, typer.Option("-w", "--weights", help="Checkpoint; the same as -o weights=.")
+    str, typer.Option("-w", "--weights", help="The same as -o weights=.", metavar="FILE")
 ]
 OutputDir = Annotated[
-    Path, typer.Option("--output-dir", "--output_dir", help="Folder for what is written.")
+    Path,
+    typer.Option("--output-dir", "--output_dir", help="For what is written.", metavar="FOLDER"),
 ]
 
 
@@ -57,7 +69,7 @@ def _root(
 
 @app.command()
 def models(json: Json = False) -> None:
-    """List the models of the zoo and the configs that come with them."""
+    """List models and built-in configs."""
     from flyweight.cli import inspect
 
     inspect.models(as_json=json)
@@ -70,7 +82,10 @@ def params(
     weights: Weights = "",
     json: Json = False,
 ) -> None:
-    """List parameters, coupled groups, and why a group is frozen."""
+    """List layers that can be pruned, and why not.
+
+    Each group of channels that only go together is a tree: who makes them, who reads them.
+    """
     from flyweight.cli import inspect
 
     inspect.params(config, opt or [], weights, as_json=json)
@@ -85,7 +100,7 @@ def train(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Train a model; save the best and the last checkpoint."""
+    """Train; save best and last checkpoint."""
     from flyweight.cli import train as command
 
     command.train(config, opt or [], resume=resume, as_json=json)
@@ -100,10 +115,15 @@ def evaluate(
     pruned_ratios: PrunedRatios = "",
     json: Json = False,
 ) -> None:
-    """Print the metrics of a checkpoint, pruned or not; ratios need not be repeated."""
-    from flyweight.cli import train as command
+    """Print the metrics of a checkpoint.
 
-    command.evaluate(config, opt or [], weights, cut=(pruned_params, pruned_ratios), as_json=json)
+    A pruned checkpoint knows how it was pruned: ratios need not be repeated.
+    """
+    from flyweight.cli import train as command
+    from flyweight.cli.prune import Ratios
+
+    ratios = Ratios(pruned_params, pruned_ratios)
+    command.evaluate(config, opt or [], weights, ratios=ratios, as_json=json)
 
 
 @app.command()
@@ -137,14 +157,18 @@ def prune(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Cut channels at given ratios, then fine-tune; the checkpoint needs no ratios again."""
+    """Cut channels at given ratios; fine-tune.
+
+    The checkpoint that is saved knows how it was pruned: ratios are not needed again.
+    """
     from flyweight.cli import inspect
     from flyweight.cli import prune as command
 
     if print_params:
         inspect.print_params(config, opt or [])
         return
-    request = command.Request(config, tuple(opt or ()), pruned_params, pruned_ratios, criterion)
+    ratios = command.Ratios(pruned_params, pruned_ratios)
+    request = command.Request(config, tuple(opt or ()), ratios, criterion)
     if dry_run:
         command.dry_run(request, flops_convention, as_json=json)
     else:
@@ -165,11 +189,16 @@ def export(
     ] = "detections",
     json: Json = False,
 ) -> None:
-    """Write a checkpoint as ONNX, checked against PyTorch; its description lies beside it."""
+    """Write a checkpoint as ONNX.
+
+    The file is compared with PyTorch before it gets its name; its description lies beside it.
+    """
     from flyweight.cli import deploy
+    from flyweight.cli.prune import Ratios
 
     source = deploy.Source(config, tuple(opt or ()), weights)
-    deploy.export(source, (pruned_params, pruned_ratios), output_dir, end=end, as_json=json)
+    ratios = Ratios(pruned_params, pruned_ratios)
+    deploy.export(source, ratios, output_dir, end=end, as_json=json)
 
 
 @app.command()
@@ -186,7 +215,10 @@ def bench(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Measure latency, memory and size of exported models, interleaved, each in its own process."""
+    """Measure latency, memory and size.
+
+    Each file runs in a process of its own; the processes take turns.
+    """
     from flyweight.cli import deploy
 
     deploy.bench(files, threads, deploy.Protocol(seconds, runs, tuple(shape or ())), as_json=json)
@@ -214,22 +246,27 @@ def predict(
     ] = 0.5,
     json: Json = False,
 ) -> None:
-    """Draw what a checkpoint (or an exported .onnx) finds on pictures."""
+    """Draw what a model finds on pictures.
+
+    The model is a checkpoint or an exported .onnx that ends in detections.
+    """
     from flyweight.cli import predict as command
+    from flyweight.cli.deploy import Source
 
     given = [*(pictures or []), *(path for path in (infer_img, infer_dir) if path is not None)]
-    source = command.Source(config, tuple(opt or ()), weights)
+    source = Source(config, tuple(opt or ()), weights)
     command.predict(source, given, output_dir, threshold=threshold, as_json=json)
 
 
 @app.command()
 def report(
     folder: Annotated[Path, typer.Argument(help="A run folder with a report.json.")],
+    json: Json = False,
 ) -> None:
-    """Write report.md and report.html from a run folder; print the table."""
+    """Write and print a run's report again."""
     from flyweight.cli import deploy
 
-    deploy.report(folder)
+    deploy.report(folder, as_json=json)
 
 
 @app.command()
@@ -238,8 +275,13 @@ def demo(
     opt: Overrides = None,
     config: Annotated[str, typer.Option("-c", "--config", help="Another config.")] = "demo_digits",
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget stages done before.")] = False,
+    json: Json = False,
 ) -> None:
-    """Train, prune, fine-tune, export, measure and report on built-in data, in minutes."""
+    """Run the whole chain in minutes.
+
+    Train, prune, fine-tune, export, measure and report, on built-in data. Stages that were
+    finished before are not done again.
+    """
     from flyweight.cli import train as command
 
-    command.demo(config, opt or [], output_dir, fresh=fresh)
+    command.demo(config, opt or [], output_dir, fresh=fresh, as_json=json)

@@ -1,6 +1,7 @@
 """Where words go: results to stdout, everything else to stderr."""
 
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,8 +14,8 @@ def show(text: str) -> None:
 
 
 def show_json(value: Any) -> None:
-    """Print a result for machines."""
-    show(json.dumps(value, indent=2, default=_plain))
+    """Print a result for machines: strict JSON, where what is not a number is null."""
+    show(json.dumps(_plain(value), indent=2, allow_nan=False))
 
 
 def say(text: str) -> None:
@@ -36,8 +37,14 @@ def metrics_table(metrics: Mapping[str, float]) -> str:
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows as aligned columns, the first to the left, the others to the right."""
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    """Return rows as aligned columns, the first to the left, the others to the right.
+
+    Example:
+        >>> print(columns([("group", "width"), ("a", "8")]))
+        group  width
+        a          8
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(
             cell.ljust(width) if place == 0 else cell.rjust(width)
@@ -48,6 +55,10 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
-    raise TypeError(f"{type(value).__name__} has no JSON form")
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value

@@ -2,16 +2,21 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flyweight.cli.console import say, show, show_json
-from flyweight.errors import ConfigError
+from flyweight.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from flyweight.cli.prune import Ratios
+    from flyweight.recipe.session import Loaded
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a checkpoint is to be found."""
+    """Where a model is to be found."""
 
     config: str
     overrides: tuple[str, ...]
@@ -30,7 +35,8 @@ class Source:
         if self.config:
             label, config = load_config(self.config, self.overrides)
             return label, checkpoint_path(label, config, self.weights)
-        given = self.weights or dict(pair.split("=", 1) for pair in self.overrides).get("weights")
+        named = self._weights_alone()
+        given = self.weights or named
         if not given:
             raise ConfigError(
                 "A checkpoint must be given. Received neither -c nor -o weights=. "
@@ -38,6 +44,45 @@ class Source:
             )
         path = weights_path(given)
         return path.stem, path
+
+    def open(self) -> tuple[str, Path, "Loaded"]:
+        """Return the name, the path and the model; what `-o` tells holds over what was saved.
+
+        Raises:
+            ConfigError: As `find`.
+            CheckpointError: The file is damaged, or of another network than the config's.
+        """
+        from flyweight.recipe.config import load_config, touched
+        from flyweight.recipe.session import (
+            as_told,
+            open_checkpoint,
+            require_architecture,
+            task_for,
+        )
+
+        name, path = self.find()
+        loaded = open_checkpoint(path)
+        if not self.config:
+            return name, path, loaded
+        told = touched(self.overrides)
+        config = load_config(self.config, self.overrides)[1]
+        require_architecture(loaded.checkpoint, config, path)
+        wanted = as_told(config, loaded.preprocessing, told)
+        loaded = replace(loaded, preprocessing=wanted.preprocessing)
+        if "detect" in told:
+            task = task_for(loaded.model, loaded.task.labels, config.detect)
+            loaded = replace(loaded, task=task)
+        return name, path, loaded
+
+    def _weights_alone(self) -> str:
+        from flyweight.recipe.config import touched
+
+        others = touched(self.overrides) - {"weights"}
+        if others:
+            raise ConfigError(
+                f"Without -c, -o can say weights= alone. Received '{min(others)}='. Add: -c CONFIG"
+            )
+        return next((text.partition("=")[2] for text in reversed(self.overrides)), "")
 
 
 @dataclass(frozen=True)
@@ -49,26 +94,30 @@ class Protocol:
     shapes: tuple[str, ...]
 
 
-def export(
-    source: Source, cut: tuple[str, str], output_dir: Path, *, end: str, as_json: bool
-) -> None:
+def export(source: Source, ratios: "Ratios", output_dir: Path, *, end: str, as_json: bool) -> None:
     """Write a checkpoint as ONNX."""
-    from flyweight.cli.prune import cut_of
-    from flyweight.recipe.config import load_config
-    from flyweight.recipe.cut import require_same_cut
-    from flyweight.recipe.session import open_checkpoint
-    from flyweight.recipe.stages import export_model
+    from flyweight.recipe.config import PruneConfig, load_config
+    from flyweight.recipe.cut import with_cut
+    from flyweight.recipe.stages import ENDS, export_model
 
-    name, path = source.find()
-    loaded = open_checkpoint(path)
-    if any(cut) and source.config:
-        _, config = load_config(source.config, source.overrides)
-        require_same_cut(loaded.model, config, cut_of(config, *cut))
-    target = output_dir / name / "model.onnx"
+    if end not in ENDS:
+        raise ConfigError(
+            f"--end must be one of {', '.join(ENDS)}. Received '{end}'. {nearest(end, ENDS)}"
+        )
+    default = PruneConfig()
+    if source.config:
+        default = load_config(source.config, source.overrides)[1].prune
+    cut = ratios.cut(default) if ratios.given else None
+    name, path, loaded = source.open()
+    if cut is not None:
+        model = with_cut(loaded.model, loaded.checkpoint, loaded.preprocessing, cut)
+        loaded = replace(loaded, model=model)
+        if not loaded.checkpoint.plans:
+            say(f"note: {path} is not pruned; it was cut now")
     say(f"exporting {path}")
-    result = export_model(loaded, target, end=end, name=name)
+    result = export_model(loaded, output_dir / name / "model.onnx", end=end, name=name)
     if as_json:
-        show_json({**vars(result), "max_error": dict(result.max_error)})
+        show_json(vars(result))
         return
     worst = max(result.max_error.values(), default=0.0)
     show(f"saved {result.path} ({result.size_bytes / 2**20:.2f} MiB), description {result.sidecar}")
@@ -119,11 +168,15 @@ def _shapes(texts: Sequence[str]) -> Mapping[str, tuple[int, ...]]:
     return shapes
 
 
-def report(folder: Path) -> None:
+def report(folder: Path, *, as_json: bool) -> None:
     """Render a run folder's report again."""
     from flyweight.report.collect import read_report, render_folder
     from flyweight.report.markdown import comparison_table
 
     paths = render_folder(folder)
-    show(comparison_table(read_report(folder)))
+    found = read_report(folder)
+    if as_json:
+        show(found.to_json())
+        return
+    show(comparison_table(found))
     show("wrote " + ", ".join(str(path) for path in paths))

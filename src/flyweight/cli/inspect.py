@@ -36,7 +36,7 @@ def params(name: str, overrides: Sequence[str], weights: str, *, as_json: bool) 
     _, config = load_config(name, overrides)
     path = weights or config.weights
     model = load_model(weights_path(path), config)[0] if path else weightless(config)
-    graph = trace_model(model, config)
+    graph = trace_model(model, config.preprocessing)
     if as_json:
         show_json(_record(graph))
         return
@@ -65,13 +65,13 @@ def _tree(graph: ModelGraph) -> str:
         lines.append(f"{name}  {group.size} channels" + (f"  frozen: {reason}" if reason else ""))
         rows = [
             (
-                f"   {'└' if member is group.members[-1] else '├'} {member.role:<8} {member.tensor}",
+                f"   {'├' if place < len(group.members) else '└'} {member.role:<8} {member.tensor}",
                 f"axis {member.axis}",
                 str(tuple(graph.tensors[member.tensor].shape)),
             )
-            for member in group.members
+            for place, member in enumerate(group.members, start=1)
         ]
-        lines.append(columns(rows))
+        lines += [columns(rows)] if rows else []
     prunable = len(graph.prunable())
     cost = graph.cost()
     lines.append(

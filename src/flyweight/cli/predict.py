@@ -11,8 +11,6 @@ from flyweight.cli.deploy import Source
 from flyweight.data.batch import BoxPrediction
 from flyweight.errors import ConfigError, DataError
 
-__all__ = ["Source", "predict"]
-
 ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 Detector = Callable[[Tensor, Path], BoxPrediction]
 
@@ -26,18 +24,19 @@ def predict(
 
     if not 0 <= threshold <= 1:
         raise ConfigError(f"--draw-threshold must lie in 0..1. Received {threshold}. Try 0.5.")
-    pictures = pictures_of(given)
-    detector, labels = _detector(source)
+    targets = targets_of(pictures_of(given), output_dir)
+    detector, labels, weights = _detector(source)
     found: dict[str, Any] = {}
-    for path in pictures:
+    for path, target in targets.items():
         prediction = detector(read_picture(path), path)
-        target = output_dir / f"{path.stem}.png"
+        if not found:
+            say(f"weights: {weights}")
         draw_file(path, prediction, labels, target, threshold=threshold)
-        strong = prediction.scores >= threshold
-        found[str(path)] = _listed(prediction, labels, threshold)
+        items = _listed(prediction, labels, threshold)
+        found[str(path)] = items
         if not as_json:
-            show(f"{path}: {int(strong.sum())} objects -> {target}")
-            for item in found[str(path)]:
+            show(f"{path}: {len(items)} objects -> {target}")
+            for item in items:
                 box = ", ".join(f"{value:.0f}" for value in item["box"])
                 show(f"  {item['label']}  {item['score']:.2f}  [{box}]")
     if as_json:
@@ -45,7 +44,7 @@ def predict(
 
 
 def pictures_of(given: Sequence[Path]) -> list[Path]:
-    """Return the pictures among files and folders, in order.
+    """Return the pictures among files and folders, in order, each once.
 
     Raises:
         DataError: There is none, or a path does not exist.
@@ -54,14 +53,43 @@ def pictures_of(given: Sequence[Path]) -> list[Path]:
     for path in given:
         if not path.exists():
             raise DataError(f"A picture must exist. Received '{path}'. Check the path.")
-        inside = sorted(path.iterdir()) if path.is_dir() else [path]
-        pictures += [p for p in inside if p.suffix.lower() in ENDINGS or p == path]
+        if not path.is_dir():
+            pictures.append(path)
+            continue
+        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in ENDINGS)
+        if not inside:
+            raise DataError(
+                f"A folder of pictures must hold some. Received '{path}' without any. "
+                f"Known endings: {', '.join(sorted(ENDINGS))}."
+            )
+        pictures += inside
     if not pictures:
         raise DataError(
             "Prediction must be given pictures. Received none. Name files or a folder: "
             f"{', '.join(sorted(ENDINGS))}."
         )
-    return pictures
+    return list(dict.fromkeys(pictures))
+
+
+def targets_of(pictures: Sequence[Path], folder: Path) -> dict[Path, Path]:
+    """Return where each picture is drawn: `folder/NAME.png`, numbered where names are the same.
+
+    Raises:
+        ConfigError: That would replace one of the pictures.
+    """
+    targets: dict[Path, Path] = {}
+    originals = {path.resolve() for path in pictures}
+    seen: dict[str, int] = {}
+    for path in pictures:
+        count = seen[path.stem] = seen.get(path.stem, 0) + 1
+        target = folder / f"{path.stem}{f'_{count}' if count > 1 else ''}.png"
+        if target.resolve() in originals:
+            raise ConfigError(
+                f"What is drawn must not replace a picture. Received '{target}' for both. "
+                "Give another --output-dir."
+            )
+        targets[path] = target
+    return targets
 
 
 def _listed(
@@ -80,20 +108,19 @@ def _listed(
     ]
 
 
-def _detector(source: Source) -> tuple[Detector, tuple[str, ...]]:
+def _detector(source: Source) -> tuple[Detector, tuple[str, ...], Path]:
     _, path = source.find()
-    say(f"weights: {path}")
-    return _onnx_detector(path) if path.suffix == ".onnx" else _checkpoint_detector(path)
+    made = _onnx_detector(path) if path.suffix == ".onnx" else _checkpoint_detector(source)
+    return *made, path
 
 
-def _checkpoint_detector(path: Path) -> tuple[Detector, tuple[str, ...]]:
+def _checkpoint_detector(source: Source) -> tuple[Detector, tuple[str, ...]]:
     import torch
 
     from flyweight.data.pictures import prepare
     from flyweight.recipe.predict import one_picture_batch
-    from flyweight.recipe.session import open_checkpoint
 
-    loaded = open_checkpoint(path)
+    _, _, loaded = source.open()
 
     def detect(picture: Tensor, name: Path) -> BoxPrediction:
         batch = one_picture_batch(prepare(picture, loaded.preprocessing), picture, name)
@@ -115,8 +142,7 @@ def _onnx_detector(path: Path) -> tuple[Detector, tuple[str, ...]]:
     if model.card.outputs != "detections" or preprocessing is None:
         raise ConfigError(
             f"Prediction must have a model that ends in detections. Received '{path}', which ends "
-            "in "
-            f"'{model.card.outputs}'. Export it with: --end detections"
+            f"in '{model.card.outputs}'. Export it with: --end detections"
         )
 
     def detect(picture: Tensor, name: Path) -> BoxPrediction:

@@ -1,16 +1,43 @@
 """`prune`: price, cut, fine-tune."""
 
-import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from torch import nn
+
 from flyweight.cli.console import columns, metrics_table, say, show, show_json
 from flyweight.errors import ConfigError, PlanError, nearest
-from flyweight.graph import Convention, Cost, ModelGraph
+from flyweight.graph import Convention, Cost
 from flyweight.pruning import PruningPlan, split_list
-from flyweight.recipe.config import Config, load_config
+from flyweight.recipe.config import Config, PruneConfig, load_config
 from flyweight.recipe.cut import Cut, build_model, plan_cut, trace_model, weightless
+
+
+@dataclass(frozen=True)
+class Ratios:
+    """What `--pruned-params` and `--pruned-ratios` say."""
+
+    params: str
+    ratios: str
+
+    @property
+    def given(self) -> bool:
+        """Whether the command line says anything."""
+        return bool(self.params or self.ratios)
+
+    def cut(self, default: PruneConfig, criterion: str = "") -> Cut:
+        """Return what to cut: from the command line if it says, else from the config.
+
+        Raises:
+            PlanError: A ratio is no number, or the lists are not equally long.
+        """
+        chosen = criterion or default.criterion
+        if not self.given:
+            return Cut(default.params, default.ratios, chosen, default.round_to)
+        numbers = tuple(_number(text) for text in split_list(self.ratios))
+        return Cut(tuple(split_list(self.params)), numbers, chosen, default.round_to)
 
 
 @dataclass(frozen=True)
@@ -19,8 +46,7 @@ class Request:
 
     config: str
     overrides: tuple[str, ...]
-    params: str
-    ratios: str
+    ratios: Ratios
     criterion: str
 
     def read(self) -> tuple[str, Config, Cut]:
@@ -31,7 +57,7 @@ class Request:
             PlanError: A ratio is no number, or the lists are not equally long.
         """
         name, config = load_config(self.config, self.overrides)
-        return name, config, cut_of(config, self.params, self.ratios, self.criterion)
+        return name, config, self.ratios.cut(config.prune, self.criterion)
 
 
 @dataclass(frozen=True)
@@ -42,16 +68,6 @@ class Options:
     finetune: bool
     resume: bool
     as_json: bool
-
-
-def cut_of(config: Config, params: str, ratios: str, criterion: str = "") -> Cut:
-    """Return what to cut: from the command line if it says, else from the config."""
-    if not params and not ratios:
-        wanted = config.prune
-        return Cut(wanted.params, wanted.ratios, criterion or wanted.criterion, wanted.round_to)
-    numbers = tuple(_number(text) for text in split_list(ratios))
-    chosen = criterion or config.prune.criterion
-    return Cut(tuple(split_list(params)), numbers, chosen, config.prune.round_to)
 
 
 def _number(text: str) -> float:
@@ -73,11 +89,10 @@ def dry_run(request: Request, convention: str, *, as_json: bool) -> None:
         )
     counted = cast(Convention, convention)
     _, config, cut = request.read()
-    graph = trace_model(weightless(config), config)
+    graph = trace_model(weightless(config), config.preprocessing)
     made = plan_cut(graph, cut)
     before, after = graph.cost(counted), made.cost(graph, counted)
-    for note in made.notes:
-        say(f"note: {note}")
+    _say_notes(made)
     if as_json:
         widths = {
             name: {"before": group.channels, "after": len(group.keep)}
@@ -111,64 +126,74 @@ _PRICES = (
 
 def prune(request: Request, options: Options) -> None:
     """Cut, evaluate if asked, fine-tune, save."""
-    from flyweight.checkpoint import load_weights
     from flyweight.files import write_text
     from flyweight.pruning import prune as cut_channels
     from flyweight.recipe import stages
-    from flyweight.recipe.session import load_model, open_data, starting_weights
-    from flyweight.recipe.session import weights_path as resolve_path
+    from flyweight.recipe.session import Saver, open_data
 
     name, config, cut = request.read()
     folder = Path(config.save_dir) / name
+    dense = build_model(config)
     data = open_data(config, save_dir=folder)
-    if config.weights:
-        path = resolve_path(config.weights)
-        model = load_model(path, config)[0].train()
-        say(f"weights: {path}")
-    else:
-        model = build_model(config)
-        say(starting_weights(model, config))
-        if config.pretrain_weights is None:
-            say("note: channels are chosen from untrained weights; give -o weights=CHECKPOINT")
-    graph = trace_model(model, config)
+    dense = _starting_point(dense, config, folder)
+    graph = trace_model(dense, config.preprocessing)
     made = plan_cut(graph, cut)
-    for note in made.notes:
-        say(f"note: {note}")
-    small = cut_channels(model, made)
+    before, after = graph.cost(), made.cost(graph)
+    _say_notes(made)
+    small = cut_channels(dense, made)
     write_text(folder / "plan.json", made.to_json())
-    say(cost_table(graph.cost(), made.cost(graph), made))
-    metrics = _evaluate_first(small, config) if options.evaluate_first else {}
+    say(cost_table(before, after, made))
+    metrics: dict[str, float] = {}
+    if options.evaluate_first:
+        metrics = stages.evaluate_model(small, config, data.val)
+        say(f"before fine-tuning\n{metrics_table(metrics)}")
     saved = folder / "pruned.safetensors"
-    stages.save_pruned(small, config, data.labels, metrics, saved)
+    Saver(config, data.labels, "detect")(small, metrics, saved)
     if options.finetune:
         training = config.finetune or config.train
         result = stages.train_model(small, config, training, data, folder, resume=options.resume)
         saved = result.best_path or result.final_path or saved
         metrics = result.best_metrics or result.last_metrics
-        load_weights(small, saved)
-    _finish(graph, made, metrics, saved, as_json=options.as_json)
-
-
-def _evaluate_first(model: object, config: Config) -> dict[str, float]:
-    from torch import nn
-
-    from flyweight.recipe.stages import evaluate_model
-
-    if not isinstance(model, nn.Module):
-        return {}
-    metrics = evaluate_model(model, config)
-    say(f"before fine-tuning\n{metrics_table(metrics)}")
-    return metrics
-
-
-def _finish(
-    graph: ModelGraph, made: PruningPlan, metrics: dict[str, float], saved: Path, *, as_json: bool
-) -> None:
-    before, after = graph.cost(), made.cost(graph)
-    if as_json:
+    if options.as_json:
         record = {"before": vars(before), "after": vars(after), "metrics": metrics}
-        show_json({**record, "checkpoint": saved, "plan": json.loads(made.to_json())["graph"]})
+        show_json({**record, "checkpoint": saved, "plan": folder / "plan.json"})
         return
     if metrics:
         show(metrics_table(metrics))
     show(f"saved {saved}")
+
+
+def _starting_point(model: nn.Module, config: Config, folder: Path) -> nn.Module:
+    """Return the network to cut: the checkpoint's, else `model` with the config's weights."""
+    from flyweight.recipe.session import load_model, starting_weights, weights_path
+
+    if not config.weights:
+        say(starting_weights(model, config))
+        if config.pretrain_weights is None:
+            say("note: channels are chosen from untrained weights; give -o weights=CHECKPOINT")
+        return model
+    path = weights_path(config.weights)
+    loaded, found = load_model(path, config)
+    say(f"weights: {path}")
+    if found.plans:
+        say("note: these weights are pruned already; they are cut further")
+    if path.parent.resolve() == folder.resolve() and path.name in _OVERWRITTEN:
+        _keep(path, folder / "before_pruning.safetensors")
+    return loaded.train()
+
+
+_OVERWRITTEN = ("best_model.safetensors", "model_final.safetensors", "pruned.safetensors")
+
+
+def _keep(path: Path, kept: Path) -> None:
+    """Copy a checkpoint that training in the same folder is going to replace."""
+    from flyweight.files import replacing
+
+    with replacing(kept) as draft:
+        shutil.copyfile(path, draft)
+    say(f"note: the folder's checkpoints will be the pruned network's; '{kept}' keeps this one")
+
+
+def _say_notes(made: PruningPlan) -> None:
+    for note in made.notes:
+        say(f"note: {note}")

@@ -1,17 +1,20 @@
 """`train`, `eval` and `demo`."""
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from flyweight.cli.console import metrics_table, say, show, show_json
-from flyweight.cli.prune import cut_of
+from flyweight.cli.prune import Ratios
 from flyweight.errors import ConfigError
-from flyweight.recipe.config import Config, load_config
-from flyweight.recipe.cut import build_model, prune_model, require_same_cut
+from flyweight.recipe.config import Config, load_config, touched
+from flyweight.recipe.cut import build_model, with_cut
 from flyweight.recipe.session import (
+    as_told,
     load_model,
     open_data,
+    open_val,
+    require_same_labels,
+    saved_preprocessing,
     starting_weights,
     weights_path,
 )
@@ -22,8 +25,8 @@ def train(name: str, overrides: Sequence[str], *, resume: bool, as_json: bool) -
     """Train the config's model."""
     label, config = load_config(name, overrides)
     folder = Path(config.save_dir) / label
-    data = open_data(config, save_dir=folder)
     model = build_model(config)
+    data = open_data(config, save_dir=folder)
     say(starting_weights(model, config))
     result = train_model(model, config, config.train, data, folder, resume=resume)
     metrics = result.best_metrics or result.last_metrics
@@ -36,18 +39,21 @@ def train(name: str, overrides: Sequence[str], *, resume: bool, as_json: bool) -
 
 
 def evaluate(
-    name: str, overrides: Sequence[str], weights: str, *, cut: tuple[str, str], as_json: bool
+    name: str, overrides: Sequence[str], weights: str, *, ratios: Ratios, as_json: bool
 ) -> None:
     """Print the metrics of a checkpoint on the validation split."""
     label, config = load_config(name, overrides)
     path = checkpoint_path(label, config, weights)
     model, found = load_model(path, config)
-    if any(cut):
-        wanted = cut_of(config, *cut)
-        require_same_cut(model, config, wanted)
+    if found.preprocessing:
+        config = as_told(config, saved_preprocessing(found, path), touched(overrides))
+    if ratios.given:
+        model = with_cut(model, found, config.preprocessing, ratios.cut(config.prune))
         if not found.plans:
-            model, _ = prune_model(model, config, wanted)
-    metrics = evaluate_model(model, config)
+            say(f"note: {path} is not pruned; it was cut now")
+    box_set = open_val(config)
+    require_same_labels(found, box_set.labels, path)
+    metrics = evaluate_model(model, config, box_set)
     if as_json:
         show_json({"metrics": metrics, "checkpoint": path})
     else:
@@ -72,14 +78,17 @@ def checkpoint_path(label: str, config: Config, weights: str) -> Path:
     )
 
 
-def demo(name: str, overrides: Sequence[str], folder: Path, *, fresh: bool) -> None:
+def demo(name: str, overrides: Sequence[str], folder: Path, *, fresh: bool, as_json: bool) -> None:
     """Run the whole chain and print its table."""
-    from flyweight.recipe.run import run
+    from flyweight.recipe.run import forget, run
     from flyweight.report.markdown import comparison_table
 
-    if fresh and folder.is_dir():
-        shutil.rmtree(folder)
     label, config = load_config(name, overrides)
+    if fresh:
+        forget(folder)
     finished = run(label, config, folder, say=say)
+    if as_json:
+        show(finished.report.to_json())
+        return
     show(comparison_table(finished.report))
     show(f"report: {finished.page}")

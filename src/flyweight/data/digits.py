@@ -22,8 +22,8 @@ LABELS = tuple(str(digit) for digit in range(10))
 Floats = npt.NDArray[np.float32]
 
 _EVERY_FIFTH = 5  # Of the scans goes to validation.
-_MOST_DIGITS = 8
-_HEIGHTS = (0.14, 0.42)  # Of a digit, relative to the side of the picture.
+_FEWEST_DIGITS, _MOST_DIGITS = 3, 14
+_HEIGHTS = (0.15, 0.36)  # Of a digit, relative to the side of the picture.
 _DEGREES = 15.0
 _PLACING_ATTEMPTS = 12
 _MOST_OVERLAP = 0.05  # Of the smaller of two boxes.
@@ -117,7 +117,7 @@ class DigitPainter:
     def _glyphs(self, index: int) -> Iterator[_Glyph]:
         random = np.random.default_rng([*self.key, index, 0])
         taken: list[tuple[int, int, int, int]] = []
-        for _ in range(int(random.integers(1, _MOST_DIGITS + 1))):
+        for _ in range(int(random.integers(_FEWEST_DIGITS, _MOST_DIGITS + 1))):
             scan = int(random.integers(len(self.scans)))
             ink = _ink(random, self.scans[scan], self.size)
             box = _place(random, ink.shape[:2], self.size, taken)
@@ -195,7 +195,7 @@ def _overlap(first: tuple[int, int, int, int], second: tuple[int, int, int, int]
 
 def _background(random: np.random.Generator, size: int) -> Floats:
     """Return a gradient with lines and blobs on it, `(size, size, 3)` float32."""
-    base = random.uniform(20, 235, 3)
+    base = random.uniform(130, 235, 3)
     corners = np.clip(base + random.uniform(-60, 60, (2, 2, 3)), 0, 255).astype(np.uint8)
     middle = (0.5, 0.5, 1.5, 1.5)
     image = Image.fromarray(corners).resize((size, size), Image.Resampling.BILINEAR, box=middle)
@@ -228,15 +228,11 @@ def _clutter(
 
 
 def _paint(random: np.random.Generator, picture: Floats, glyph: _Glyph) -> None:
-    """Lay the ink on `picture`, darker or lighter than what is there by a visible amount."""
+    """Lay dark ink on `picture`, below what is there by a visible amount."""
     left, top, right, bottom = glyph.box
     under = picture[top:bottom, left:right]
     grey = float(under[::2, ::2].mean())
-    room = {-1: grey, 1: 255 - grey}
-    sign = 1 if random.random() < 0.5 else -1
-    if room[sign] < _LEAST_CONTRAST:
-        sign = -sign
-    level = grey + sign * random.uniform(_LEAST_CONTRAST, room[sign])
+    level = grey - random.uniform(min(_LEAST_CONTRAST, grey), grey)
     tint = random.uniform(-30, 30, 3)
     colour = np.clip(level + tint - tint.mean(), 0, 255).astype(np.float32)
     under += glyph.ink[:, :, None] * (colour - under)

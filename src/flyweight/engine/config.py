@@ -60,7 +60,7 @@ class TrainConfig(BaseModel):
     channels_last: bool = True
     clip_norm: float | None = Field(default=None, gt=0)
     evaluate_every: int | None = Field(default=None, gt=0)
-    checkpoint_every: int | None = Field(default=None, gt=0)
+    checkpoint_every: int | None = Field(default=250, gt=0)
     log_every: int = Field(default=20, gt=0)
     num_workers: int = Field(default=2, ge=0)
     seed: int = Field(default=0, ge=0)

@@ -82,7 +82,7 @@ def to_onnx(
     path: str | os.PathLike[str],
     *,
     example: Example,
-    card: ModelCard,
+    card: ModelCard | None = None,
     postprocess: nn.Module | None = None,
     compare_on: Sequence[Example] = (),
     config: OnnxConfig = DEFAULT,
@@ -97,7 +97,7 @@ def to_onnx(
         model: The network.
         path: Where to write; the description goes to the same name with `.yaml`.
         example: Inputs of the shapes to export.
-        card: The description that travels with it.
+        card: The description that travels with it; by default the name of the model's class.
         postprocess: Called with what `model` returns and appended to the graph: a decoder, or
             `nms.Detections`.
         compare_on: Further inputs to compare on, such as real pictures.
@@ -114,6 +114,7 @@ def to_onnx(
         raise ExportError(
             f"The path of an ONNX export must end in '.onnx'. Received: '{target}'. Rename it."
         )
+    card = card or ModelCard(name=type(model).__name__)
     pipeline = _Pipeline(model, postprocess)
     inputs = tuple(_as_float32(item) for item in example)
     names = _output_names(pipeline, inputs, card, config)

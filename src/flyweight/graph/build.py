@@ -29,10 +29,17 @@ class Slot:
 
 @dataclass(frozen=True, eq=False)
 class _Draft:
-    """A group before it has a name: its components in order and the slots they touch."""
+    """A group before it has a name.
+
+    Attributes:
+        components: Its channels, in the order of the leading slot.
+        slots: The slots they touch, in order of execution.
+        leading: The slot that gives the group its name.
+    """
 
     components: Labels
     slots: tuple[int, ...]
+    leading: int
 
 
 def build_graph(
@@ -53,9 +60,9 @@ def build_graph(
     order = _execution_order(ledger, slots)
     facts = _Facts(ledger, labels)
     drafts = _draft_groups(labels, slots, order, facts)
-    groups = _name_groups(drafts, labels, slots, facts)
-    owner, named = _owners(drafts, groups, labels)
-    sizes = _AxisSizes(labels, owner, named)
+    places = _Places(drafts, labels)
+    groups = _name_groups(drafts, places, slots, facts)
+    sizes = _AxisSizes(labels, places.owner, list(groups))
     return ModelGraph(
         groups=groups,
         costs=_cost_model(ledger, slots, tensors, sizes),
@@ -110,44 +117,79 @@ def _draft_groups(
     """Gather components that touch the same slots equally often into one group."""
     rank = np.empty(len(slots), dtype=np.int64)
     rank[order] = np.arange(len(slots))
-    component = np.concatenate([labels[slot.ids] for slot in slots]) if slots else labels
-    place = np.concatenate([np.full(len(s.ids), rank[i]) for i, s in enumerate(slots)])
+    component = np.concatenate([labels[:0], *(labels[slot.ids] for slot in slots)])
+    place = np.repeat(rank, [len(slot.ids) for slot in slots])
     wanted = facts.produces[component]
     component, place = component[wanted], place[wanted]
     by_component = np.lexsort((place, component))
     component, place = component[by_component], place[by_component]
     if not len(component):
         return []
-    starts = np.flatnonzero(np.r_[True, component[1:] != component[:-1]])
+    starts = np.flatnonzero(np.r_[True, component[1:] != component[:-1]]).tolist()
     gathered: dict[tuple[bytes, str | None, tuple[str, ...]], list[int]] = {}
-    for start, touched in zip(starts, np.split(place, starts[1:]), strict=True):
-        found = int(component[start])
-        key = (touched.tobytes(), facts.reason.get(found), tuple(facts.mixes.get(found, ())))
+    for start, end in zip(starts, [*starts[1:], len(component)], strict=True):
+        found, touched = int(component[start]), place[start:end].tobytes()
+        key = (touched, facts.reason.get(found), tuple(facts.mixes.get(found, ())))
         gathered.setdefault(key, []).append(found)
     drafts = []
-    for (touched_bytes, _, _), components in gathered.items():
-        touched = np.unique(np.frombuffer(touched_bytes, dtype=np.int64))
-        drafts.append(_Draft(np.array(components), tuple(order[i] for i in touched.tolist())))
+    for (touched, _, _), components in gathered.items():
+        found_slots = [order[i] for i in np.unique(np.frombuffer(touched, np.int64)).tolist()]
+        made = [i for i in found_slots if facts.made[slots[i].ids].any()]
+        leading = (made or found_slots)[0]
+        ordered = _in_order(np.array(components), labels[slots[leading].ids])
+        drafts.append(_Draft(ordered, tuple(found_slots), leading))
     return sorted(drafts, key=lambda draft: rank[draft.slots[0]])
 
 
+def _in_order(components: Labels, along: Labels) -> Labels:
+    """Sort components by their first position on the leading axis."""
+    found, first = np.unique(along, return_index=True)
+    return components[np.argsort(first[np.searchsorted(found, components)])]
+
+
+class _Places:
+    """Which group every component belongs to (-1 for none), and which of its channels it is."""
+
+    def __init__(self, drafts: list[_Draft], labels: Labels) -> None:
+        self.labels = labels
+        count = int(labels.max()) + 1 if len(labels) else 0
+        self.owner = np.full(count, -1)
+        self.channel = np.full(count, -1)
+        for index, draft in enumerate(drafts):
+            self.owner[draft.components] = index
+            self.channel[draft.components] = np.arange(len(draft.components))
+
+    def of(self, slot: Slot) -> dict[int, Labels]:
+        """Return, per group on this slot, the positions of its channels, channel by channel."""
+        components = self.labels[slot.ids]
+        owner, channel = self.owner[components], self.channel[components]
+        ordered = np.lexsort((channel, owner))
+        starts = np.flatnonzero(np.diff(owner[ordered], prepend=-2)).tolist()
+        ends = [*starts[1:], len(ordered)]
+        return {
+            int(owner[ordered[start]]): ordered[start:end]
+            for start, end in zip(starts, ends, strict=True)
+        }
+
+
 def _name_groups(
-    drafts: list[_Draft], labels: Labels, slots: list[Slot], facts: _Facts
+    drafts: list[_Draft], places: _Places, slots: list[Slot], facts: _Facts
 ) -> dict[str, ChannelGroup]:
     groups: dict[str, ChannelGroup] = {}
+    touched = {i for draft in drafts for i in draft.slots}
+    positions = {i: places.of(slots[i]) for i in touched}
     for index, draft in enumerate(drafts):
-        leading = next(i for i in draft.slots if facts.made[slots[i].ids].any())
-        ordered = _in_order(draft.components, labels[slots[leading].ids])
-        drafts[index] = _Draft(ordered, draft.slots)
-        members = tuple(_member(slots[i], labels, ordered, facts) for i in draft.slots)
-        name = slots[leading].tensor
+        size = len(draft.components)
+        members = tuple(
+            _member(slots[i], positions[i][index].reshape(size, -1), facts) for i in draft.slots
+        )
+        name = slots[draft.leading].tensor
         if name in groups:
-            first = members[draft.slots.index(leading)].positions(len(ordered))[0, 0]
-            name = f"{name}[{first}:]"
-        component = int(ordered[0])
+            name = f"{name}[{positions[draft.leading][index][0]}:]"
+        component = int(draft.components[0])
         groups[name] = ChannelGroup(
             name=name,
-            size=len(ordered),
+            size=size,
             members=members,
             reason=facts.reason.get(component),
             mixes=tuple(facts.mixes.get(component, ())),
@@ -155,36 +197,14 @@ def _name_groups(
     return groups
 
 
-def _in_order(components: Labels, along: Labels) -> Labels:
-    """Sort components by their first position on the leading axis."""
-    found, first = np.unique(along, return_index=True)
-    position = dict(zip(found.tolist(), first.tolist(), strict=True))
-    return np.array(sorted(components.tolist(), key=position.__getitem__))
-
-
-def _member(slot: Slot, labels: Labels, ordered: Labels, facts: _Facts) -> Member:
-    along = labels[slot.ids]
-    place_of = np.full(int(max(ordered.max(), along.max())) + 1, -1)
-    place_of[ordered] = np.arange(len(ordered))
-    channel = place_of[along]
-    inside = np.flatnonzero(channel >= 0)
-    by_channel = inside[np.argsort(channel[inside], kind="stable")]
+def _member(slot: Slot, positions: Labels, facts: _Facts) -> Member:
+    ids = slot.ids[positions]
     role: Role = "follows"
-    if facts.made[slot.ids[inside]].any():
+    if facts.made[ids].any():
         role = "produces"
-    elif facts.read[slot.ids[inside]].any():
+    elif facts.read[ids].any():
         role = "consumes"
-    return Member(slot.tensor, slot.axis, role, span_of(by_channel.reshape(len(ordered), -1)))
-
-
-def _owners(
-    drafts: list[_Draft], groups: Mapping[str, ChannelGroup], labels: Labels
-) -> tuple[Labels, list[str]]:
-    """Return, per component, the index of its group (-1 for none), and the groups' names."""
-    owner = np.full(int(labels.max()) + 1 if len(labels) else 0, -1)
-    for index, draft in enumerate(drafts):
-        owner[draft.components] = index
-    return owner, list(groups)
+    return Member(slot.tensor, slot.axis, role, span_of(positions))
 
 
 class _AxisSizes:
@@ -197,12 +217,11 @@ class _AxisSizes:
     def of(self, ids: Ids | None, size: int) -> AxisSize:
         if ids is None:
             return AxisSize(size)
-        owners = self.owner[self.labels[ids]]
-        inside = owners[owners >= 0]
-        found, counts = np.unique(inside, return_counts=True)
-        shares, fixed = [], size - len(inside)
-        for group, count in zip(found.tolist(), counts.tolist(), strict=True):
-            each, rest = divmod(count, int(self.sizes[group]))
+        counts = np.bincount(self.owner[self.labels[ids]] + 1, minlength=len(self.named) + 1)[1:]
+        found = np.flatnonzero(counts).tolist()
+        shares, fixed = [], size - int(counts.sum())
+        for group in found:
+            each, rest = divmod(int(counts[group]), int(self.sizes[group]))
             fixed += rest
             shares.append((self.named[group], each))
         return AxisSize(fixed, tuple(shares))

@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 Ids = NDArray[np.int64]
 
@@ -37,7 +35,8 @@ class Flow:
     Attributes:
         shape: Its sizes.
         fields: Disjoint; an axis in no field has a fixed size (batch, picture rows, tokens).
-        parameter: Whether it is a parameter or buffer as stored.
+        parameter: Whether it is made of parameters and buffers alone, as they are stored or
+            computed from nothing else.
     """
 
     shape: tuple[int, ...]
@@ -93,8 +92,9 @@ class Identities:
     def components(self) -> NDArray[np.int64]:
         """Return one number per identity, equal where identities are joined.
 
-        Boxes are settled here: of the axes along which a box still varies, the longest stays
-        free and the others are joined, which is what `view(batch, groups, -1)` asks of a shuffle.
+        Boxes are settled here: of the axes along which a box still varies, the longest (of equals,
+        the last) stays free and the others are joined, which is what `view(batch, groups, -1)`
+        asks of a shuffle.
         """
         labels = self._connected()
         for _ in range(1 + len(self.boxes)):
@@ -104,13 +104,18 @@ class Identities:
         return labels
 
     def _connected(self) -> NDArray[np.int64]:
-        if not self.joined:
-            return np.arange(self.count, dtype=np.int64)
-        left = np.concatenate([pair[0] for pair in self.joined])
-        right = np.concatenate([pair[1] for pair in self.joined])
-        ones = np.ones(len(left), dtype=np.int8)
-        graph = coo_matrix((ones, (left, right)), shape=(self.count, self.count))
-        labels: Ids = connected_components(graph, directed=False)[1].astype(np.int64)
+        """Number the connected components: roots hook onto smaller roots until none are apart."""
+        root = np.arange(self.count, dtype=np.int64)
+        left = np.concatenate([root[:0], *(pair[0] for pair in self.joined)])
+        right = np.concatenate([root[:0], *(pair[1] for pair in self.joined)])
+        while (apart := root[left] != root[right]).any():
+            left, right = left[apart], right[apart]
+            one, other = root[left], root[right]
+            np.minimum.at(root, np.maximum(one, other), np.minimum(one, other))
+            while ((further := root[root]) != root).any():
+                root = further
+        number = np.cumsum(root == np.arange(self.count)) - 1
+        labels: Ids = number[root]
         return labels
 
     def _settle_boxes(self, labels: NDArray[np.int64]) -> bool:
@@ -119,7 +124,7 @@ class Identities:
             found = labels[ids]
             free = [axis for axis in range(found.ndim) if (found != found.take([0], axis)).any()]
             if len(free) > 1:
-                keep = max(free, key=lambda axis: found.shape[axis])
+                keep = max(free, key=lambda axis: (found.shape[axis], axis))
                 self.collapse(Field(tuple(range(ids.ndim)), ids), keep)
                 changed = True
         return changed

@@ -8,6 +8,7 @@ import operator
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -41,7 +42,7 @@ def trace(model: nn.Module, args: tuple[Any, ...]) -> ModelGraph:
         [('0.weight', 8)]
     """
     program = _export(model, args)
-    walk = _Walk(program)
+    walk = _Walk(program, _first_names(model))
     walk.run()
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     inputs = tuple(
@@ -67,13 +68,32 @@ def _export(model: nn.Module, args: tuple[Any, ...]) -> torch.export.ExportedPro
             ) from error
 
 
+def _first_names(model: nn.Module) -> dict[str, str]:
+    """Return, for every name of a parameter or buffer, the first name of that same tensor."""
+    named = [
+        *model.named_parameters(remove_duplicate=False),
+        *model.named_buffers(remove_duplicate=False),
+    ]
+    first: dict[int, str] = {}
+    return {name: first.setdefault(id(tensor), name) for name, tensor in named}
+
+
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Put `model` into the state it is used in; gradients alone double the time of an export."""
     training = {module: module.training for module in model.modules()}
-    model.eval()
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    # Without gradients, attention would become one fused operation that hides its channels.
+    fused_attention = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    model.eval().requires_grad_(False)
     try:
-        yield
+        with torch.no_grad():
+            yield
     finally:
+        torch.backends.mha.set_fastpath_enabled(fused_attention)
+        for parameter in learning:
+            parameter.requires_grad_(True)
         for module, was in training.items():
             module.training = was
 
@@ -81,14 +101,15 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 class _Walk:
     """Carries flows from node to node of one exported program."""
 
-    def __init__(self, program: torch.export.ExportedProgram) -> None:
+    def __init__(self, program: torch.export.ExportedProgram, first_names: dict[str, str]) -> None:
         self.program = program
+        self.first_names = first_names
+        self.shared: dict[str, Flow] = {}
         self.ledger = Ledger()
         self.slots: list[Slot] = []
         self.flows: dict[fx.Node, Any] = {}
         signature = program.graph_signature
         self.stored = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
-        self.inputs = set(signature.user_inputs)
 
     def run(self) -> None:
         for node in self.program.graph.nodes:
@@ -104,14 +125,20 @@ class _Walk:
         if not isinstance(value, Tensor):
             return None
         shape = tuple(int(size) for size in value.shape)
-        name = self.stored.get(node.name)
-        if name is None:
+        stored = self.stored.get(node.name)
+        if stored is None:
             return Flow(shape)
+        name = self.first_names.get(str(stored), str(stored))
+        if name not in self.shared:
+            self.shared[name] = self._stored(name, shape)
+        return self.shared[name]
+
+    def _stored(self, name: str, shape: tuple[int, ...]) -> Flow:
         fields = []
         for axis, size in enumerate(shape):
             if size > 1 or axis == 0:
                 ids = self.ledger.identities.fresh(size)
-                self.slots.append(Slot(str(name), axis, ids))
+                self.slots.append(Slot(name, axis, ids))
                 if size > 1:
                     fields.append(Field((axis,), ids))
         return Flow(shape, tuple(fields), parameter=True)
@@ -124,7 +151,7 @@ class _Walk:
         step = self._step(node)
         if not step.shapes:
             return None
-        result = RULES.get(step.op, _unknown)(step)
+        result = _follow(step)
         _tally(step)
         single = not isinstance(node.meta.get("val"), (tuple, list))
         return result[0] if single and isinstance(result, tuple) else result
@@ -159,10 +186,27 @@ class _Walk:
                     self.ledger.identities.freeze(found.ids, "is an output of the model")
 
 
-def _unknown(step: Step) -> tuple[Flow, ...]:
+def _follow(step: Step) -> Flow | tuple[Flow, ...]:
+    """Carry identities through one operation; what no rule follows is frozen."""
+    rule = RULES.get(step.op)
+    if rule is None:
+        return _freeze_inputs(step, "passes an operation that has no rule")
+    try:
+        result = rule(step)
+    except (IndexError, KeyError, TypeError, ValueError):
+        return _freeze_inputs(step, "passes an operation in a form that its rule does not cover")
+    sources = step.flows()
+    if not sources or not all(flow.parameter for flow in sources):
+        return result
+    if isinstance(result, tuple):
+        return tuple(replace(flow, parameter=True) for flow in result)
+    return replace(result, parameter=True)
+
+
+def _freeze_inputs(step: Step, why: str) -> tuple[Flow, ...]:
     for flow in step.flows():
         for found in flow.fields:
-            step.freeze(found.ids, "passes an operation that has no rule")
+            step.freeze(found.ids, why)
     return tuple(Flow(shape) for shape in step.shapes)
 
 

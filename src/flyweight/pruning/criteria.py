@@ -102,10 +102,13 @@ def _sum_normalised(
 def _score_member(
     group: ChannelGroup, member: Member, tensor: Tensor, score: Callable[[Tensor], Tensor]
 ) -> Scores:
+    # In double precision the order does not depend on how a sum is split over threads.
     rows = (
-        tensor.detach().movedim(member.axis, 0).flatten(1).float()
-        if tensor.ndim > 1
-        else tensor.detach()[:, None]
+        tensor.detach()
+        .cpu()
+        .double()
+        .movedim(member.axis, 0)
+        .reshape(tensor.shape[member.axis], -1)
     )
-    every = score(rows.float()).double().cpu().numpy()
+    every = score(rows).numpy()
     return np.asarray(every[member.positions(group.size)].sum(axis=1))

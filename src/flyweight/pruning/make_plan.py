@@ -52,7 +52,8 @@ def plan(
         PlanError: A name, a ratio or a criterion that cannot be meant, or a group that is frozen.
     """
     scorer = _criterion(criterion)
-    requests, notes = _requests(graph, ratios, inexact, aliases or {})
+    _check_multiple(round_to)
+    requests, notes = _requests(graph, ratios, aliases or {}, inexact=inexact, local=local)
     groups: dict[str, GroupPlan] = {}
     for request in requests:
         stays = _kept_count(request.group.size, request.ratio, round_to)
@@ -80,8 +81,10 @@ def _criterion(criterion: str | Criterion) -> Criterion:
 def _requests(
     graph: ModelGraph,
     ratios: Mapping[str, float] | float,
-    inexact: bool,
     aliases: Mapping[str, str],
+    *,
+    inexact: bool,
+    local: bool,
 ) -> tuple[list[_Request], list[str]]:
     if not isinstance(ratios, Mapping):
         _check_ratio("every group", ratios)
@@ -102,6 +105,11 @@ def _requests(
                 notes.append(
                     f"'{name}' is cut together with '{earlier.named}': the ratio given first, "
                     f"{earlier.ratio:g}, holds for both; {ratio:g} was left aside."
+                )
+            elif local and earlier.named != tensor:
+                notes.append(
+                    f"'{name}' is cut together with '{earlier.named}', whose weights alone choose "
+                    "the channels."
                 )
     return list(asked.values()), notes
 
@@ -150,6 +158,14 @@ def _check_ratio(name: str, ratio: object) -> None:
             "A ratio must lie strictly between 0 and 1 (the share of channels to remove). "
             f"Received {ratio!r} for "
             f"{name if name == 'every group' else repr(name)}. Leave a layer out to keep it whole."
+        )
+
+
+def _check_multiple(round_to: object) -> None:
+    if not isinstance(round_to, int) or isinstance(round_to, bool) or round_to < 1:
+        raise PlanError(
+            "round_to must be a whole number of at least 1. "
+            f"Received {round_to!r}. Give 8 to keep multiples of eight."
         )
 
 

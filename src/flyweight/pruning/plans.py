@@ -7,13 +7,13 @@ is written in the plan itself, so that applying one needs no second trace (desig
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast, get_args
 
 import numpy as np
 
 from flyweight.errors import PlanError
 from flyweight.graph.cost import Convention, Cost
-from flyweight.graph.groups import ChannelGroup, Member
+from flyweight.graph.groups import ChannelGroup, Member, Role
 from flyweight.graph.model_graph import InputSpec, ModelGraph
 
 FORMAT = 1
@@ -96,14 +96,16 @@ class PruningPlan:
 
     def removed(self) -> dict[str, dict[int, tuple[int, ...]]]:
         """Return the indices that leave every narrowed tensor axis."""
-        gone: dict[str, dict[int, tuple[int, ...]]] = {}
+        gone: dict[str, dict[int, list[int]]] = {}
         for group in self.groups.values():
             rows = np.setdiff1d(np.arange(group.channels), group.keep)
             for member in group.members:
-                positions = member.positions(group.channels)[rows].ravel()
-                axes = gone.setdefault(member.tensor, {})
-                axes[member.axis] = tuple(sorted({*axes.get(member.axis, ()), *positions.tolist()}))
-        return gone
+                positions = member.positions(group.channels)[rows].ravel().tolist()
+                gone.setdefault(member.tensor, {}).setdefault(member.axis, []).extend(positions)
+        return {
+            tensor: {axis: tuple(sorted(set(places))) for axis, places in axes.items()}
+            for tensor, axes in gone.items()
+        }
 
     def require(self, graph: ModelGraph) -> None:
         """Check that the plan was made for `graph`.
@@ -157,7 +159,7 @@ class PruningPlan:
             groups = {name: _read_group(entry) for name, entry in data["groups"].items()}
             inputs = tuple((tuple(shape), dtype) for shape, dtype in data["inputs"])
             return cls(str(data["graph"]), groups, str(data["criterion"]), inputs)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise PlanError(
                 "A plan must be the JSON that PruningPlan.to_json writes. Received text that "
                 "fails with "
@@ -166,16 +168,33 @@ class PruningPlan:
 
 
 def _read_group(entry: Mapping[str, Any]) -> GroupPlan:
-    members = tuple(
-        Member(str(tensor), int(axis), role, _read_span(span))
-        for tensor, axis, role, span in entry["touches"]
-    )
-    keep = tuple(int(index) for index in entry["keep"])
-    return GroupPlan(int(entry["channels"]), keep, members, bool(entry["exact"]))
+    channels = _whole(entry["channels"])
+    members = tuple(_read_member(channels, *touched) for touched in entry["touches"])
+    keep = tuple(_whole(index) for index in entry["keep"])
+    return GroupPlan(channels, keep, members, bool(entry["exact"]))
+
+
+def _read_member(channels: int, tensor: str, axis: int, role: str, span: list[Any]) -> Member:
+    if role not in get_args(Role):
+        raise ValueError(f"a role is one of {', '.join(get_args(Role))}, not {role!r}")
+    member = Member(str(tensor), _whole(axis), cast(Role, role), _read_span(span))
+    positions = member.positions(channels)
+    if positions.shape[:1] != (channels,) or positions.min(initial=0) < 0 or member.axis < 0:
+        raise ValueError(f"the places of '{tensor}' do not fit {channels} channels")
+    return member
 
 
 def _read_span(span: list[Any]) -> Any:
-    return tuple(tuple(row) if isinstance(row, list) else int(row) for row in span)
+    if span and isinstance(span[0], list):
+        return tuple(tuple(_whole(place) for place in row) for row in span)
+    start, step, repeat, stride = (_whole(value) for value in span)
+    return (start, step, repeat, stride)
+
+
+def _whole(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{value!r} must be a whole number")
+    return value
 
 
 def _check_keep(name: str, group: GroupPlan) -> None:

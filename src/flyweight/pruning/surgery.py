@@ -41,16 +41,13 @@ def prune_(model: nn.Module, plan: PruningPlan) -> None:
     """Cut `model` in place; see `prune`."""
     removed = plan.removed()
     _require_tensors(model, plan, removed)
-    holders = _holders(model)
-    replaced: dict[int, Tensor] = {}
+    holders, tensors = _holders(model), dict(_named_tensors(model))
     touched: dict[int, nn.Module] = {}
     for name, axes in removed.items():
+        narrow = _narrow(tensors[name], axes)
         for module, attribute in holders[name]:
-            old: Tensor = getattr(module, attribute)
-            if id(old) not in replaced:
-                replaced[id(old)] = _narrow(old, axes)
             touched[id(module)] = module
-            _put(module, attribute, replaced[id(old)])
+            _put(module, attribute, narrow)
     for module in touched.values():
         _keep_attributes_true(module)
     lineage = lineage_of(model)
@@ -235,11 +232,11 @@ def require_same(
     )
     try:
         error = largest_error(dense, small, plan, inputs)
-    except (RuntimeError, ValueError, IndexError) as failure:
+    except (RuntimeError, ValueError, IndexError, AssertionError) as failure:
         raise PlanError(
             "A cut must be one that the model's own code follows. Received from "
             f"{type(small).__name__}: "
-            f"{str(failure).splitlines()[0][:200]}. Leave out the groups that this code counts by "
+            f"{_first_line(failure)}. Leave out the groups that this code counts by "
             "hand."
         ) from failure
     if error > tolerance and plan.exact:
@@ -248,3 +245,7 @@ def require_same(
             "relative error of "
             f"{error:.2g} (allowed {tolerance:g}). Please report this model; nothing was returned."
         )
+
+
+def _first_line(failure: Exception) -> str:
+    return (str(failure).strip() or type(failure).__name__).splitlines()[0][:200]

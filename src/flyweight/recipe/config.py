@@ -30,6 +30,13 @@ OLD_KEYS = {
     "metric": "detect.metric",
     "use_gpu": "train.accelerator",
 }
+# What YAML would take for a number or a date, and is a word.
+_TEXTS = frozenset(
+    {
+        *("weights", "pretrain_weights", "save_dir", "data.root", "data.train", "data.val"),
+        *("train.precision", "finetune.precision"),
+    }
+)
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -154,15 +161,18 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> tuple[str, Config]:
     text, label = _read(name)
     try:
         values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(
             f"A config must be YAML. Received '{name}' with: {' '.join(str(error).split())}. "
             "Correct the file there."
         ) from error
     if not isinstance(values, dict):
-        raise ConfigError(f"A config must be a mapping of keys. Received '{name}' without any.")
-    for override in overrides:
-        _apply(values, override)
+        raise ConfigError(
+            f"A config must be a mapping of keys. Received '{name}' without any. "
+            f"Start from a built-in one: {', '.join(known_configs())}."
+        )
+    for key, value in map(_pair, overrides):
+        _put(values, key, value)
     try:
         return label, Config.model_validate(values)
     except ValidationError as error:
@@ -176,7 +186,7 @@ def _read(name: str) -> tuple[str, str]:
             return path.read_text(encoding="utf-8"), path.stem
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(
-                f"A config must be readable text. Received '{name}': {error}."
+                f"A config must be readable text. Received '{name}': {error}. Save it as UTF-8."
             ) from error
     stem = (
         path.stem
@@ -192,7 +202,21 @@ def _read(name: str) -> tuple[str, str]:
     )
 
 
-def _apply(values: dict[str, Any], override: str) -> None:
+def touched(overrides: Sequence[str]) -> frozenset[str]:
+    """Return the top-level keys that `key=value` overrides speak of.
+
+    Raises:
+        ConfigError: An override cannot be meant.
+
+    Example:
+        >>> sorted(touched(["input_size=320", "max_iters=100"]))
+        ['input_size', 'train']
+    """
+    return frozenset(key.split(".")[0] for key, _ in map(_pair, overrides))
+
+
+def _pair(override: str) -> tuple[str, Any]:
+    """Return the key that an override means, and its value."""
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise ConfigError(
@@ -201,41 +225,58 @@ def _apply(values: dict[str, Any], override: str) -> None:
     key = OLD_KEYS.get(key.strip(), key.strip())
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(
             f"An override's value must be YAML. Received '{override}'. Quote it in the shell."
         ) from error
     if key == "train.accelerator" and isinstance(value, bool):
         value = "auto" if value else "cpu"
+    return key, text.strip("\"'") if key in _TEXTS and value is not None else value
+
+
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
     *parents, last = key.split(".")
     place = values
     for parent in parents:
-        inner = place.setdefault(parent, {})
-        if not isinstance(inner, dict):
-            inner = place[parent] = {}
-        place = inner
+        inner = place.get(parent)
+        # A copy, because YAML's anchors put one mapping in several places.
+        place[parent] = dict(inner) if isinstance(inner, dict) else {}
+        place = place[parent]
     place[last] = value
 
 
 def _letter(name: str, error: ValidationError) -> str:
     """Return the first of pydantic's complaints as one line for the user."""
     first = error.errors()[0]
-    place = [str(part) for part in first["loc"]]
+    place = _place(first["loc"])
     key = ".".join(place)
     more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
-        valid = _keys_at(place[:-1])
-        siblings = [".".join([*place[:-1], other]) for other in valid]
+        siblings = [".".join([*place[:-1], other]) for other in _keys_at(place[:-1])]
         hint = nearest(key, siblings)
         return f"A config key must be a known one. Received '{key}' in '{name}'. {hint}{more}"
     if first["type"] == "missing":
-        return f"A config must have the key '{key}'. Received '{name}' without it. Add it.{more}"
+        return (
+            f"A config must have the key '{key}'. Received '{name}' without it. "
+            f"Add it there, or with: -o {key}=VALUE{more}"
+        )
     reason = first["msg"].removeprefix("Value error, ").rstrip(".")
     value = first.get("input")
-    shown = "" if isinstance(value, Mapping) else f" {value!r}"
+    shown = f"'{key}'" if isinstance(value, Mapping) else f"{value!r} for '{key}'"
     return (
-        f"A config's values must be valid. Received{shown} for '{key}' in '{name}': {reason}.{more}"
+        f"A config's values must be valid. Received {shown} in '{name}': {reason}. "
+        f"Correct it there, or with -o.{more}"
     )
+
+
+def _place(location: tuple[int | str, ...]) -> list[str]:
+    """Return the keys of a complaint, without what pydantic adds to tell alternatives apart."""
+    place: list[str] = []
+    for part in location:
+        if isinstance(part, str) and not _keys_at(place):
+            break
+        place.append(str(part))
+    return place
 
 
 def _keys_at(place: Sequence[str]) -> list[str]:

@@ -1,15 +1,15 @@
 """What to prune, and the plan that follows from it. Light: needs neither data nor a trainer."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from flyweight.checkpoint import Checkpoint, build
 from flyweight.data.preprocess import Preprocessing
-from flyweight.errors import PlanError
+from flyweight.errors import PlanError, nearest
 from flyweight.graph import ModelGraph, trace
-from flyweight.lineage import lineage_of
-from flyweight.pruning import PruningPlan, plan, prune
+from flyweight.pruning import CRITERIA, PruningPlan, plan, prune
 from flyweight.recipe.config import Config
 from flyweight.zoo import create
 from flyweight.zoo.old_names import old_names
@@ -43,6 +43,16 @@ class Cut:
                 f"{len(self.params)} parameters and {len(self.ratios)} ratios. Give one ratio per "
                 "parameter."
             )
+        if self.criterion not in CRITERIA:
+            raise PlanError(
+                f"A criterion must be a known one. Received '{self.criterion}'. "
+                f"{nearest(self.criterion, CRITERIA)}"
+            )
+        if len(set(self.params)) < len(self.params):
+            twice = next(name for name in self.params if self.params.count(name) > 1)
+            raise PlanError(
+                f"A parameter must be named once. Received '{twice}' twice. Remove one."
+            )
 
 
 def build_model(config: Config) -> nn.Module:
@@ -64,10 +74,10 @@ def example_input(preprocessing: Preprocessing, device: str = "cpu") -> tuple[Te
     return (torch.zeros(size, device=device),)
 
 
-def trace_model(model: nn.Module, config: Config) -> ModelGraph:
-    """Trace `model` at the config's input size, on whatever device it lives."""
+def trace_model(model: nn.Module, preprocessing: Preprocessing) -> ModelGraph:
+    """Trace `model` at its input size, on whatever device it lives."""
     device = str(next(model.parameters()).device)
-    return trace(model, example_input(config.preprocessing, device))
+    return trace(model, example_input(preprocessing, device))
 
 
 def plan_cut(graph: ModelGraph, cut: Cut) -> PruningPlan:
@@ -79,9 +89,6 @@ def plan_cut(graph: ModelGraph, cut: Cut) -> PruningPlan:
         PlanError: A name, a ratio or the criterion cannot be meant.
     """
     weightless = any(tensor.is_meta for tensor in graph.tensors.values())
-    if len(set(cut.params)) < len(cut.params):
-        twice = next(name for name in cut.params if cut.params.count(name) > 1)
-        raise PlanError(f"A parameter must be named once. Received '{twice}' twice. Remove one.")
     return plan(
         graph,
         dict(zip(cut.params, cut.ratios, strict=True)),
@@ -92,38 +99,41 @@ def plan_cut(graph: ModelGraph, cut: Cut) -> PruningPlan:
     )
 
 
-def prune_model(model: nn.Module, config: Config, cut: Cut) -> tuple[nn.Module, PruningPlan]:
+def prune_model(
+    model: nn.Module, preprocessing: Preprocessing, cut: Cut
+) -> tuple[nn.Module, PruningPlan]:
     """Return the pruned network and the plan that made it."""
-    made = plan_cut(trace_model(model, config), cut)
+    made = plan_cut(trace_model(model, preprocessing), cut)
     return prune(model, made), made
 
 
-def require_same_cut(model: nn.Module, config: Config, cut: Cut) -> None:
-    """Check that ratios given again, as the originals wanted, are those of the checkpoint.
+def with_cut(
+    model: nn.Module, found: Checkpoint, preprocessing: Preprocessing, cut: Cut
+) -> nn.Module:
+    """Return the model that a checkpoint and ratios given with it mean, as the originals took them.
+
+    A pruned checkpoint must have been pruned with these ratios; another is cut now.
 
     Raises:
-        PlanError: They are not.
+        PlanError: The ratios are others, or cannot be meant for this network.
     """
-    lineage = lineage_of(model)
-    plans = [PruningPlan.from_json(text) for text in lineage.plans] if lineage else []
-    if not plans:
-        return
-    removed = {
-        member.tensor: group.channels - len(group.keep)
-        for made in plans
-        for group in made.groups.values()
-        for member in group.members
-        if member.role == "produces"
-    }
-    aliases = old_names(name for name, _ in model.named_parameters())
-    for name, ratio in zip(cut.params, cut.ratios, strict=True):
-        tensor = aliases.get(name, name)
-        channels = model.get_parameter(tensor).shape[0] + removed.get(tensor, 0)
-        asked = round(channels * ratio)
-        if asked != removed.get(tensor, 0):
+    if not found.lineage.plans:
+        return prune_model(model, preprocessing, cut)[0]
+    _require_same_cut(found, preprocessing, cut)
+    return model
+
+
+def _require_same_cut(found: Checkpoint, preprocessing: Preprocessing, cut: Cut) -> None:
+    *earlier, last = found.lineage.plans
+    before = build(replace(found, lineage=replace(found.lineage, plans=tuple(earlier))))
+    wanted = plan_cut(trace_model(before, preprocessing), cut)
+    saved = PruningPlan.from_json(last).groups
+    for name, group in wanted.groups.items():
+        removed = group.channels - (len(saved[name].keep) if name in saved else group.channels)
+        asked = group.channels - len(group.keep)
+        if asked != removed:
             raise PlanError(
                 "Ratios given for a pruned checkpoint must be those it was pruned with. Received "
-                f"{ratio:g} for '{name}' ({asked} of {channels} channels), but "
-                f"{removed.get(tensor, 0)} "
-                "were removed. Leave --pruned-params and --pruned-ratios out: the file knows."
+                f"ones that remove {asked} of the {group.channels} channels of '{name}', where "
+                f"{removed} were removed. Leave the ratios out: the file knows."
             )

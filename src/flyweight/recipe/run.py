@@ -4,33 +4,42 @@ Every stage writes into its own folder and leaves a note of what it was made fro
 note still holds is not done again, so a chain that was cut off goes on where it stopped.
 """
 
-import hashlib
-import json
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import flyweight
 from flyweight.bench.config import BenchConfig
 from flyweight.bench.measure import Measurement, measure
+from flyweight.engine.config import HARMLESS, TrainConfig
+from flyweight.engine.run import BEST
+from flyweight.errors import ConfigError, FileError
 from flyweight.files import write_text
 from flyweight.pruning import PruningPlan
 from flyweight.recipe.config import Config
 from flyweight.recipe.cut import Cut, build_model, prune_model, trace_model
 from flyweight.recipe.session import (
     Data,
+    Saver,
     load_model,
     open_checkpoint,
     open_data,
     starting_weights,
+    weights_path,
 )
-from flyweight.recipe.stages import evaluate_model, export_model, save_pruned, train_model
+from flyweight.recipe.stage import Say, data_digest, do_stage, file_digest, forget_stage
+from flyweight.recipe.stages import evaluate_model, export_model, train_model
 from flyweight.recipe.story import Stage, Story, tell
 from flyweight.report.render import render_all
 from flyweight.report.rows import Report
 
-Say = Callable[[str], None]
+STAGES = ("dense", "pruned", "export")
+_PLAN = "plan.json"
+# Keys of a config that change nothing in a checkpoint, or that a stage states by themselves.
+_ASIDE = {
+    *("bench", "eval_batch_size", "save_dir"),
+    *("train", "finetune", "prune", "weights", "pretrain_weights"),
+}
 
 
 @dataclass(frozen=True)
@@ -52,25 +61,10 @@ class _Chain:
 
     name: str
     config: Config
+    cut: Cut
     folder: Path
     data: Data
     say: Say
-
-    def stage(self, name: str, made_from: Any, work: Callable[[Path], None]) -> Path:
-        """Do `work` in the stage's folder unless its note says that it is done."""
-        folder = self.folder / name
-        note = folder / "done.json"
-        digest = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
-        if note.is_file() and json.loads(note.read_text(encoding="utf-8"))["made_from"] == digest:
-            self.say(f"{name}: done before")
-            return folder
-        self.say(f"{name}:")
-        started = time.monotonic()
-        work(folder)
-        seconds = time.monotonic() - started
-        write_text(note, json.dumps({"made_from": digest, "seconds": round(seconds, 1)}))
-        self.say(f"{name}: {seconds:.0f} s")
-        return folder
 
 
 def run(name: str, config: Config, folder: Path, *, say: Say) -> Finished:
@@ -85,25 +79,25 @@ def run(name: str, config: Config, folder: Path, *, say: Say) -> Finished:
     Raises:
         FlyweightError: A stage cannot be done; what was done before stays.
     """
-    cut = Cut(
-        config.prune.params, config.prune.ratios, config.prune.criterion, config.prune.round_to
-    )
-    data = open_data(config, save_dir=folder)
-    chain = _Chain(name, config, folder, data, say)
-    facts = config.model_dump(mode="json", exclude={"prune", "finetune", "bench", "save_dir"})
-    dense = chain.stage("dense", facts, lambda place: _train(chain, place)) / _BEST
-    whole = config.model_dump(mode="json", exclude={"bench", "save_dir"})
-    pruned = chain.stage("pruned", whole, lambda place: _prune(chain, cut, dense, place)) / _BEST
-    exported = chain.stage("export", whole, lambda place: _export(chain, (dense, pruned), place))
-    files = (exported / "dense.onnx", exported / "pruned.onnx")
+    if config.weights is not None:
+        raise ConfigError(
+            f"The chain must train its own network. Received weights '{config.weights}'. "
+            "Give them as pretrain_weights to start from."
+        )
+    wanted = config.prune
+    cut = Cut(wanted.params, wanted.ratios, wanted.criterion, wanted.round_to)
+    chain = _Chain(name, config, cut, folder, open_data(config, save_dir=folder), say)
+    dense = _dense(chain)
+    pruned = _pruned(chain, dense)
+    files = _exported(chain, dense, pruned)
     measured = _measure(chain, files)
     story = Story(
         name=name,
         config=config,
-        data=data,
+        data=chain.data,
         folder=folder,
-        plan=PruningPlan.from_json((folder / "pruned" / "plan.json").read_text(encoding="utf-8")),
-        graph=trace_model(load_model(dense)[0], config),
+        plan=PruningPlan.from_json(_read(pruned.parent / _PLAN)),
+        graph=trace_model(load_model(dense)[0], config.preprocessing),
         stages=(
             Stage("dense", dense, files[0], measured[files[0]]),
             Stage("pruned", pruned, files[1], measured[files[1]]),
@@ -114,34 +108,81 @@ def run(name: str, config: Config, folder: Path, *, say: Say) -> Finished:
     return Finished(report, page)
 
 
-_BEST = "best_model.safetensors"
+def forget(folder: Path) -> None:
+    """Make every stage of the chain in `folder` be done again; nothing is removed."""
+    for stage in STAGES:
+        forget_stage(folder / stage)
 
 
-def _train(chain: _Chain, place: Path) -> None:
-    model = build_model(chain.config)
-    chain.say(starting_weights(model, chain.config))
-    train_model(model, chain.config, chain.config.train, chain.data, place, resume=True)
+def _facts(chain: _Chain, training: TrainConfig) -> dict[str, Any]:
+    """Return what every trained network depends on."""
+    return {
+        "version": flyweight.__version__,
+        "config": chain.config.model_dump(mode="json", exclude=_ASIDE),
+        "training": training.model_dump(mode="json", exclude=set(HARMLESS)),
+        "data": [data_digest(chain.data.train), data_digest(chain.data.val)],
+    }
 
 
-def _prune(chain: _Chain, cut: Cut, dense: Path, place: Path) -> None:
-    config = chain.config
-    model, _ = load_model(dense, config)
-    small, made = prune_model(model, config, cut)
-    write_text(place / "plan.json", made.to_json())
-    metrics = evaluate_model(small, config)
-    save_pruned(small, config, chain.data.labels, metrics, place / "before_finetuning.safetensors")
-    shown = ", ".join(f"{name} {100 * value:.1f} %" for name, value in list(metrics.items())[:1])
-    chain.say(f"pruned, before fine-tuning: {shown}")
+def _dense(chain: _Chain) -> Path:
+    config, place = chain.config, chain.folder / "dense"
+    start = config.pretrain_weights
+    made_from = {
+        **_facts(chain, config.train),
+        "start": file_digest(weights_path(start)) if start else None,
+    }
+
+    def work(resumes: bool) -> None:
+        model = build_model(config)
+        chain.say(starting_weights(model, config))
+        train_model(model, config, config.train, chain.data, place, resume=resumes)
+
+    do_stage(place, made_from, work, [BEST], say=chain.say)
+    return place / BEST
+
+
+def _pruned(chain: _Chain, dense: Path) -> Path:
+    config, place = chain.config, chain.folder / "pruned"
     training = config.finetune or config.train
-    train_model(small.train(), config, training, chain.data, place, resume=True)
+    made_from = {
+        **_facts(chain, training),
+        "cut": vars(chain.cut),
+        "dense": file_digest(dense),
+    }
+
+    def work(resumes: bool) -> None:
+        model, _ = load_model(dense, config)
+        small, made = prune_model(model, config.preprocessing, chain.cut)
+        write_text(place / _PLAN, made.to_json())
+        metrics = evaluate_model(small, config, chain.data.val)
+        save = Saver(config, chain.data.labels, "detect")
+        save(small, metrics, place / "before_finetuning.safetensors")
+        for metric, value in list(metrics.items())[:1]:
+            chain.say(f"pruned, before fine-tuning: {metric} {100 * value:.1f} %")
+        train_model(small.train(), config, training, chain.data, place, resume=resumes)
+
+    do_stage(place, made_from, work, [BEST, _PLAN], say=chain.say)
+    return place / BEST
 
 
-def _export(chain: _Chain, checkpoints: tuple[Path, Path], place: Path) -> None:
-    for path, stage in zip(checkpoints, ("dense", "pruned"), strict=True):
-        loaded = open_checkpoint(path)
-        export_model(loaded, place / f"{stage}.onnx", end="raw", name=f"{chain.name} {stage}")
-        target = place / f"{stage}_nms.onnx"
-        export_model(loaded, target, end="detections", name=f"{chain.name} {stage}")
+def _exported(chain: _Chain, dense: Path, pruned: Path) -> tuple[Path, Path]:
+    place = chain.folder / "export"
+    checkpoints = {"dense": dense, "pruned": pruned}
+    made_from = {
+        "version": flyweight.__version__,
+        "name": chain.name,
+        "checkpoints": [file_digest(path) for path in checkpoints.values()],
+    }
+
+    def work(_: bool) -> None:
+        for stage, path in checkpoints.items():
+            loaded = open_checkpoint(path)
+            for end, file in (("raw", f"{stage}.onnx"), ("detections", f"{stage}_nms.onnx")):
+                export_model(loaded, place / file, end=end, name=f"{chain.name} {stage}")
+
+    makes = [f"{stage}{end}.onnx" for stage in checkpoints for end in ("", "_nms")]
+    do_stage(place, made_from, work, makes, say=chain.say)
+    return place / "dense.onnx", place / "pruned.onnx"
 
 
 def _measure(chain: _Chain, files: tuple[Path, Path]) -> dict[Path, tuple[Measurement, ...]]:
@@ -152,3 +193,10 @@ def _measure(chain: _Chain, files: tuple[Path, Path]) -> dict[Path, tuple[Measur
         for note in row.notes:
             chain.say(f"note: {row.name}, {row.threads} threads: {note}")
     return {file: tuple(row for row in rows if row.path == str(file)) for file in files}
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileError(f"'{path}' must be readable. Received: {error}. Add --fresh.") from error

@@ -1,10 +1,11 @@
 """A config brought to life: its model, task, data and loaders."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from pydantic import ValidationError
 from torch import nn
 
 from flyweight import checkpoint as checkpoints
@@ -51,17 +52,8 @@ def open_data(config: Config, *, save_dir: Path | None = None) -> Data:
     """
     data = Data(open_set(config.data, "train"), open_set(config.data, "val"))
     for box_set in (data.train, data.val):
-        if not len(box_set) and not box_set.problems:
-            raise DataError(
-                f"A split must have pictures. Received '{box_set.name}' with none. "
-                f"Check the list that names them{f': {box_set.source}' if box_set.source else ''}."
-            )
-    if len(data.labels) != config.num_classes:
-        raise ConfigError(
-            f"num_classes must be the number of the data's labels, {len(data.labels)} "
-            f"({', '.join(data.labels[:4])}...). Received {config.num_classes}. "
-            f"Set it with: -o num_classes={len(data.labels)}"
-        )
+        _require_pictures(box_set)
+    _require_classes(data.train, config)
     listed = save_dir / "data_problems.txt" if save_dir is not None else None
     require_sound(data.train, data.val, list_to=listed)
     return data
@@ -72,10 +64,46 @@ def open_val(config: Config) -> BoxSet:
 
     Raises:
         DataError: The split is empty, or a picture or box is unusable.
+        ConfigError: The data has another number of classes than the config.
     """
     box_set = open_set(config.data, "val")
+    _require_pictures(box_set)
+    _require_classes(box_set, config)
     require_sound(box_set)
     return box_set
+
+
+def _require_pictures(box_set: BoxSet) -> None:
+    if not len(box_set) and not box_set.problems:
+        raise DataError(
+            f"A split must have pictures. Received '{box_set.name}' with none. "
+            f"Check the list that names them{f': {box_set.source}' if box_set.source else ''}."
+        )
+
+
+def _require_classes(box_set: BoxSet, config: Config) -> None:
+    labels = box_set.labels
+    if len(labels) != config.num_classes:
+        raise ConfigError(
+            f"num_classes must be the number of the data's labels, {len(labels)} "
+            f"({', '.join(labels[:4])}{', ...' if len(labels) > 4 else ''}). "
+            f"Received {config.num_classes}. Set it with: -o num_classes={len(labels)}"
+        )
+
+
+def require_same_labels(found: Checkpoint, labels: tuple[str, ...], path: Path) -> None:
+    """Check that a checkpoint means the same classes as the data, index by index.
+
+    Raises:
+        CheckpointError: It does not; the first difference is named.
+    """
+    for index, (saved, given) in enumerate(zip(found.labels, labels, strict=False)):
+        if saved != given:
+            raise CheckpointError(
+                f"A checkpoint must know the data's classes in the data's order. Received '{path}' "
+                f"whose class {index} is '{saved}' where the data says '{given}'. "
+                "Give data.labels in the checkpoint's order."
+            )
 
 
 def load_model(path: Path, config: Config | None = None) -> tuple[nn.Module, Checkpoint]:
@@ -110,18 +138,21 @@ def require_architecture(found: Checkpoint, config: Config, path: Path) -> None:
 def starting_weights(model: nn.Module, config: Config) -> str:
     """Load `pretrain_weights` into `model`, if the config names any; return what happened.
 
-    A file that flyweight wrote must fit whole; other weights fill the backbone.
+    A checkpoint of the same network must fit whole; one that was trained on other classes fills
+    all but the outputs, and plain weights fill the backbone.
 
     Raises:
         CheckpointError: The file is damaged or fits nowhere.
+        FileError: There is no such file.
     """
     if config.pretrain_weights is None:
         return "weights: fresh"
     path = weights_path(config.pretrain_weights)
-    try:
-        found = checkpoints.read(path)
-    except CheckpointError:
+    if not checkpoints.is_checkpoint(path):
         return f"weights: backbone from {path}: {load_weights(model, path, what='backbone')}"
+    found = checkpoints.read(path)
+    if found.lineage.arguments.get("num_classes") != config.num_classes and not found.plans:
+        return f"weights: {path}: {load_weights(model, path, what='all')}"
     require_architecture(found, config, path)
     checkpoints.load_weights(model, path)
     return f"weights: {path}"
@@ -130,10 +161,8 @@ def starting_weights(model: nn.Module, config: Config) -> str:
 def weights_path(name: str) -> Path:
     """Return the file that `name` means: with or without its ending, as the originals wrote it."""
     path = Path(name)
-    if not path.is_file() and not path.suffix:
-        ended = path.with_name(path.name + ".safetensors")
-        return ended if ended.is_file() else path
-    return path
+    ended = path.parent / (path.name + ".safetensors")
+    return ended if ended.is_file() and not path.is_file() else path
 
 
 def task_for(model: nn.Module, labels: tuple[str, ...], detect: DetectConfig) -> Task:
@@ -236,6 +265,47 @@ def open_checkpoint(path: Path) -> Loaded:
             f"A checkpoint must carry labels and preprocessing. Received '{path}' without them. "
             "Save it with flyweight train or prune."
         )
-    detect = DetectConfig.model_validate(found.notes.get("detect", {}))
-    preprocessing = Preprocessing.model_validate(found.preprocessing)
-    return Loaded(model, task_for(model, found.labels, detect), preprocessing, found)
+    try:
+        detect = DetectConfig.model_validate(found.notes.get("detect", {}))
+    except ValidationError as error:
+        raise _misunderstood(error, path) from error
+    task = task_for(model, found.labels, detect)
+    return Loaded(model, task, saved_preprocessing(found, path), found)
+
+
+def saved_preprocessing(found: Checkpoint, path: Path) -> Preprocessing:
+    """Return how a checkpoint wants its pictures.
+
+    Raises:
+        CheckpointError: It does not say so in words of ours.
+    """
+    try:
+        return Preprocessing.model_validate(found.preprocessing)
+    except ValidationError as error:
+        raise _misunderstood(error, path) from error
+
+
+def _misunderstood(error: ValidationError, path: Path) -> CheckpointError:
+    first = error.errors()[0]
+    key = ".".join(map(str, first["loc"]))
+    return CheckpointError(
+        f"A checkpoint's settings must be what flyweight wrote. Received '{path}' with '{key}': "
+        f"{first['msg']}. Save the model again."
+    )
+
+
+def as_told(config: Config, saved: Preprocessing, told: Collection[str]) -> Config:
+    """Return the config with a checkpoint's own preprocessing, except for what the user told.
+
+    Args:
+        config: The config, overrides included.
+        saved: The checkpoint's preprocessing.
+        told: Keys of the config that overrides speak of.
+    """
+    own = {
+        "input_size": (saved.height, saved.width),
+        "mean": saved.mean,
+        "std": saved.std,
+        "interpolation": saved.interpolation,
+    }
+    return config.model_copy(update={key: own[key] for key in own if key not in told})

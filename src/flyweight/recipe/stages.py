@@ -1,14 +1,14 @@
 """The stages of the chain. Each takes values, writes files, and returns a value."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from torch import nn
 
+from flyweight.data.records import BoxSet
 from flyweight.engine.config import TrainConfig
 from flyweight.engine.evaluate import evaluate
 from flyweight.engine.fit import FitResult, fit
-from flyweight.errors import ConfigError
+from flyweight.errors import ConfigError, nearest
 from flyweight.exporting.nms import Detections
 from flyweight.exporting.onnx import ExportResult, to_onnx
 from flyweight.exporting.package import ModelCard
@@ -19,7 +19,6 @@ from flyweight.recipe.session import (
     Loaded,
     Saver,
     loaders_for,
-    open_val,
     task_for,
     val_batches,
 )
@@ -50,14 +49,8 @@ def train_model(
     )
 
 
-def evaluate_model(model: nn.Module, config: Config) -> dict[str, float]:
-    """Return the metrics of `model` on the validation split."""
-    box_set = open_val(config)
-    if len(box_set.labels) != config.num_classes:
-        raise ConfigError(
-            f"num_classes must be the number of the data's labels, {len(box_set.labels)}. "
-            f"Received {config.num_classes}. Set it with: -o num_classes={len(box_set.labels)}"
-        )
+def evaluate_model(model: nn.Module, config: Config, box_set: BoxSet) -> dict[str, float]:
+    """Return the metrics of `model` on a checked set."""
     task = task_for(model, box_set.labels, config.detect)
     batches = val_batches(config, box_set)
     return evaluate(model, task, batches, device="auto", progress=True)
@@ -79,7 +72,10 @@ def export_model(
         ExportError: The exported network differs from PyTorch's.
     """
     if end not in ENDS:
-        raise ConfigError(f"An export must end in one of {', '.join(ENDS)}. Received '{end}'.")
+        raise ConfigError(
+            f"An export must end in one of {', '.join(ENDS)}. Received '{end}'. "
+            f"{nearest(end, ENDS)}"
+        )
     lineage = loaded.checkpoint.lineage
     card = ModelCard(
         name=name or lineage.architecture,
@@ -115,14 +111,3 @@ def _postprocess(loaded: Loaded, end: str) -> nn.Module | None:
         keep=settings.keep,
         pixel_offset=1.0 if settings.plus_one else 0.0,
     )
-
-
-def save_pruned(
-    model: nn.Module,
-    config: Config,
-    labels: tuple[str, ...],
-    metrics: Mapping[str, float],
-    path: Path,
-) -> None:
-    """Write a checkpoint outside of training."""
-    Saver(config, labels, "detect")(model, metrics, path)

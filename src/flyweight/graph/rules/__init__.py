@@ -15,17 +15,18 @@ Rule = Callable[[Step], Flow | tuple[Flow, ...]]
 _PASSES = """
     alias clone contiguous detach dropout feature_dropout alpha_dropout to _to_copy type_as
     lift_fresh_copy relu relu6 leaky_relu elu selu celu gelu silu mish hardtanh hardswish
-    hardsigmoid sigmoid log_sigmoid tanh softplus softsign softshrink hardshrink tanhshrink
+    hardsigmoid sigmoid log_sigmoid tanh softplus softshrink hardshrink
     threshold rrelu abs neg exp exp2 expm1 log log2 log10 log1p sqrt rsqrt square reciprocal
     sin cos tan erf erfinv ceil floor round trunc frac sign logical_not isnan isinf
-    nan_to_num clamp clamp_min clamp_max zeros_like ones_like full_like empty_like rand_like
-    randn_like bernoulli positive cbrt sinh cosh atan view_as_real_copy fill zero
+    nan_to_num zeros_like ones_like full_like empty_like rand_like
+    randn_like bernoulli positive sinh cosh atan view_as_real_copy fill zero
     _assert_tensor_metadata
 """
 _ELEMENTWISE = """
     add sub rsub mul div true_divide floor_divide remainder fmod pow maximum minimum where
     lerp addcmul addcdiv eq ne lt le gt ge logical_and logical_or logical_xor bitwise_and
-    bitwise_or masked_fill atan2 xlogy subtract multiply divide
+    bitwise_or masked_fill atan2 xlogy subtract multiply divide clamp clamp_min clamp_max
+    _prelu_kernel
 """
 _CREATES = """
     arange zeros ones full empty eye linspace new_zeros new_ones new_full new_empty
@@ -39,13 +40,13 @@ _REDUCES = """
     sum mean amax amin max min prod std var var_mean std_mean logsumexp linalg_vector_norm
     norm all any argmax argmin median
 """
-_ALONG = "softmax log_softmax _softmax cumsum cumprod softmin"
+_ALONG = "softmax log_softmax _softmax cumsum cumprod"
 _SPATIAL = """
     max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d
     adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool2d max_pool2d_with_indices
     upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_bilinear2d
     upsample_bicubic2d upsample_linear1d upsample_trilinear3d _upsample_bilinear2d_aa
-    _upsample_bicubic2d_aa _upsample_nearest_exact2d lp_pool2d
+    _upsample_bicubic2d_aa _upsample_nearest_exact2d
 """
 
 
@@ -71,7 +72,6 @@ RULES: dict[str, Rule] = {
     **_rows("chunk split split_with_sizes tensor_split", shape.chunk),
     **_rows("expand expand_as broadcast_to", shape.expand),
     **_rows("constant_pad_nd pad", shape.pad),
-    **_rows("prelu _prelu_kernel", reduction.per_channel),
     "deform_conv2d": contraction.deformable_convolution,
     "linear": contraction.linear,
     "einsum": contraction.einsum,
@@ -83,6 +83,7 @@ RULES: dict[str, Rule] = {
     "rms_norm": reduction.layer_norm,
     "group_norm": reduction.group_norm,
     "instance_norm": reduction.per_channel,
+    "prelu": reduction.per_channel,
     "stack": shape.stack,
     "slice": shape.slice_axis,
     "select": shape.select,

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,8 +15,10 @@ def convolution(step: Step) -> Flow:
     """Convolution in one to three dimensions, grouped and depthwise too."""
     weight = step.flow("weight")
     groups = int(step.arguments.get("groups", 1))
-    made = _convolve(step, step.flow("input"), weight, groups)
-    return _convolved(step, weight, made)
+    source = step.flow("input")
+    _require_batch(source, weight)
+    made = _convolve(step, source, weight, groups)
+    return _convolved(step, source, weight, made)
 
 
 def deformable_convolution(step: Step) -> Flow:
@@ -30,7 +33,12 @@ def deformable_convolution(step: Step) -> Flow:
     if int(step.arguments.get("n_offset_grps", 1)) > 1:
         _freeze(step, step.single(source, 1), "is read by several offset groups")
     made = _convolve(step, source, weight, groups)
-    return _convolved(step, weight, made, paddle=False)
+    return _convolved(step, source, weight, made, paddle=False)
+
+
+def _require_batch(source: Flow, weight: Flow) -> None:
+    if len(source.shape) != len(weight.shape):
+        raise ValueError("a convolution must have a batch axis for its channels to be the second")
 
 
 def _convolve(step: Step, source: Flow, weight: Flow, groups: int) -> Ids | None:
@@ -40,7 +48,7 @@ def _convolve(step: Step, source: Flow, weight: Flow, groups: int) -> Ids | None
     per_group = weight.shape[1]
     if groups == 1:
         step.join(inputs, reads)
-        _consume(step, reads)
+        _consume(step, weight, reads)
         _produce(step, makes)
         return makes
     if per_group == 1:
@@ -51,7 +59,7 @@ def _convolve(step: Step, source: Flow, weight: Flow, groups: int) -> Ids | None
     else:
         rows = inputs.reshape(groups, per_group)
         step.identities.join(rows, rows[:1] if reads is None else reads[None, :])
-        _consume(step, reads)
+        _consume(step, weight, reads)
     if makes is not None:
         rows = makes.reshape(groups, -1)
         if rows.shape[1] == 1:
@@ -71,25 +79,51 @@ def _depthwise(step: Step, inputs: Ids | None, makes: Ids | None, groups: int) -
     return makes
 
 
-def _convolved(step: Step, weight: Flow, made: Ids | None, *, paddle: bool = True) -> Flow:
+def _convolved(
+    step: Step, source: Flow, weight: Flow, made: Ids | None, *, paddle: bool = True
+) -> Flow:
     _join_bias(step, made)
-    shape = step.shapes[0]
+    batch = _batch_fields(step, source)
+    return _applied(step, weight, made, batch, step.shapes[0], paddle=paddle)
+
+
+def _batch_fields(step: Step, source: Flow) -> tuple[Field, ...]:
+    """Return what lies along the batch; rows and columns are read through a window."""
+    rest = [found for found in source.fields if 1 not in found.axes]
+    for found in rest:
+        if found.axes != (0,):
+            step.freeze(found.ids, "lies along rows or columns that are convolved")
+    return tuple(found for found in rest if found.axes == (0,))
+
+
+def _applied(
+    step: Step,
+    weight: Flow,
+    made: Ids | None,
+    batch: tuple[Field, ...],
+    at: tuple[int, ...],
+    *,
+    paddle: bool = True,
+) -> Flow:
+    """Count one use of the kernel per picture and position of the shape `at`."""
+    positions = math.prod(at[2:]) * (1 if batch else at[0])
+    pictures = [CountedAxis(at[0], found.ids) for found in batch]
     kernel = CountedAxis(math.prod(weight.shape[2:]))
-    positions = math.prod(shape) // shape[1]
-    step.count(positions, (*_counted(weight, 0, 1), kernel), paddle=paddle)
-    return step.result(*_field(1, made))
+    step.count(positions, (*pictures, *_counted(weight, 0, 1), kernel), paddle=paddle)
+    return step.result(*batch, *_field(1, made))
 
 
 def transposed_convolution(step: Step) -> Flow:
     """Transposed convolution: the weight's first axis reads, the second makes."""
     source, weight = step.flow("input"), step.flow("weight")
+    _require_batch(source, weight)
     groups = int(step.arguments.get("groups", 1))
     inputs = step.single(source, 1)
     reads, makes = step.single(weight, 0), step.single(weight, 1)
     per_group = weight.shape[1]
     if groups == 1:
         step.join(inputs, reads)
-        _consume(step, reads)
+        _consume(step, weight, reads)
         _produce(step, makes)
         made = makes
     elif per_group == 1 and weight.shape[0] == groups:
@@ -99,14 +133,11 @@ def transposed_convolution(step: Step) -> Flow:
         if joined is not None:
             rows = joined.reshape(groups, -1)
             step.identities.join(rows, rows[:1])
-            _consume(step, reads)
+            _consume(step, weight, reads)
         _produce(step, makes)
         made = None if makes is None else np.tile(makes, groups)
     _join_bias(step, made)
-    kernel = CountedAxis(math.prod(weight.shape[2:]))
-    positions = math.prod(source.shape) // source.shape[1]
-    step.count(positions, (*_counted(weight, 0, 1), kernel))
-    return step.result(*_field(1, made))
+    return _applied(step, weight, made, _batch_fields(step, source), source.shape)
 
 
 def linear(step: Step) -> Flow:
@@ -115,13 +146,12 @@ def linear(step: Step) -> Flow:
     last = len(source.shape) - 1
     reads = step.single(weight, 1)
     step.join(step.single(source, last), reads)
-    _consume(step, reads)
+    _consume(step, weight, reads)
     makes = step.single(weight, 0)
     _produce(step, makes)
     _join_bias(step, makes)
     rest = tuple(found for found in source.fields if last not in found.axes)
-    rows = tuple(_counted(source, *range(last)))
-    step.count(1, (*rows, *_counted(weight, 0, 1)), paddle=True)
+    step.count(1, (*_counted(source, *range(last)), *_counted(weight, 0, 1)), paddle=True)
     return step.result(*rest, *_field(last, makes))
 
 
@@ -160,6 +190,15 @@ def einsum(step: Step) -> Flow:
     return contract(step, pairs, [ord(letter) for letter in sides[1]])
 
 
+@dataclass(frozen=True, eq=False)
+class _Use:
+    """One operand's axis of a given name."""
+
+    ids: Ids | None
+    size: int
+    parameter: bool
+
+
 def contract(step: Step, operands: list[tuple[Flow, list[int]]], out: Sequence[int]) -> Flow:
     """Multiply and sum over named axes.
 
@@ -169,31 +208,33 @@ def contract(step: Step, operands: list[tuple[Flow, list[int]]], out: Sequence[i
         out: The names of the result's axes; names that are missing here are summed over.
     """
     shared = set.intersection(*(set(axes) for _, axes in operands))
-    named: dict[int, list[tuple[Ids | None, int]]] = {}
+    named: dict[int, list[_Use]] = {}
     for flow, axes in operands:
         singles = _one_axis_each(step, flow, axes, shared, out)
         for place, name in enumerate(axes):
-            named.setdefault(name, []).append((singles.get(place), flow.shape[place]))
+            use = _Use(singles.get(place), flow.shape[place], flow.parameter)
+            named.setdefault(name, []).append(use)
             if flow.parameter and name in out and name not in shared:
-                _produce(step, singles.get(place))
-    ids_of = {name: _join_named(step, found, name in out) for name, found in named.items()}
+                _produce(step, use.ids)
+    ids_of = {name: _join_named(step, uses, name in out) for name, uses in named.items()}
     counted = tuple(
-        CountedAxis(max(size for _, size in found), ids_of[name]) for name, found in named.items()
+        CountedAxis(max(use.size for use in uses), ids_of[name]) for name, uses in named.items()
     )
     step.count(1, counted)
     fields = [found for place, name in enumerate(out) for found in _field(place, ids_of[name])]
     return step.result(*fields)
 
 
-def _join_named(step: Step, found: list[tuple[Ids | None, int]], passes: bool) -> Ids | None:
-    """Join the axes of one name; what does not pass is read here."""
-    wide = [ids for ids, size in found if size > 1]
-    joined = wide[0] if wide else None
-    for ids in wide[1:]:
-        joined = step.join(joined, ids)
+def _join_named(step: Step, uses: list[_Use], passes: bool) -> Ids | None:
+    """Join the axes of one name; what does not pass is read here, by a weight if there is one."""
+    wide = [use for use in uses if use.size > 1]
+    joined = wide[0].ids if wide else None
+    for use in wide[1:]:
+        joined = step.join(joined, use.ids)
     if not passes:
-        for ids in wide:
-            _consume(step, ids)
+        weights = [use for use in wide if use.parameter]
+        for use in weights or wide:
+            _read(step, use.ids, by_weight=use.parameter)
     return joined
 
 
@@ -216,10 +257,14 @@ def _one_axis_each(
 def attention(step: Step) -> Flow:
     """Scaled dot-product attention: heads leave whole; softmax runs over positions."""
     query, key, value = (step.flow(name) for name in ("query", "key", "value"))
+    if query.shape[:-2] != key.shape[:-2] or query.shape[:-2] != value.shape[:-2]:
+        raise ValueError("attention must have one key and value head per query head")
     rank = len(query.shape)
     batch = list(range(rank - 2))
     scores_shape = (*query.shape[:-1], key.shape[-2])
-    scores = _scores(step, query, key, batch, scores_shape)
+    inside = Step(step.op, step.where, step.arguments, (scores_shape,), step.ledger)
+    pair = [(query, [*batch, -1, -3]), (key, [*batch, -4, -3])]
+    scores = contract(inside, pair, [*batch, -1, -4])
     mask = step.arguments.get("attn_mask")
     if isinstance(mask, Flow):
         scores = Flow(scores_shape, tuple(join_broadcast(step, [scores, mask], scores_shape)))
@@ -227,18 +272,6 @@ def attention(step: Step) -> Flow:
     if positions is not None:
         step.mix(positions.ids)
     return contract(step, [(scores, [*batch, -1, -4]), (value, [*batch, -4, -2])], [*batch, -1, -2])
-
-
-def _scores(step: Step, query: Flow, key: Flow, batch: list[int], shape: tuple[int, ...]) -> Flow:
-    inner = query.field_on(len(shape) - 1)
-    if (
-        inner is not None
-        and inner.axes == (len(shape) - 1,)
-        and step.arguments.get("scale") is None
-    ):
-        step.mix(inner.ids)  # the default scale is 1 / sqrt(size of this axis)
-    inside = Step(step.op, step.where, step.arguments, (shape,), step.ledger)
-    return contract(inside, [(query, [*batch, -1, -3]), (key, [*batch, -4, -3])], [*batch, -1, -4])
 
 
 def embedding(step: Step) -> Flow:
@@ -258,12 +291,12 @@ def _join_bias(step: Step, made: Ids | None) -> None:
 
 
 def _counted(flow: Flow, *axes: int) -> list[CountedAxis]:
-    found = []
-    for axis in axes:
-        field = flow.field_on(axis)
-        single = field is not None and field.axes == (axis,)
-        found.append(CountedAxis(flow.shape[axis], field.ids if single and field else None))
-    return found
+    """Return factors whose product is the number of positions along `axes`."""
+    inside = [found for found in flow.fields if set(found.axes) <= set(axes)]
+    covered = {axis for found in inside for axis in found.axes}
+    fixed = math.prod(flow.shape[axis] for axis in axes if axis not in covered)
+    factors = [CountedAxis(found.ids.size, found.ids.ravel()) for found in inside]
+    return [CountedAxis(fixed), *factors]
 
 
 def _field(axis: int, ids: Ids | None) -> tuple[Field, ...]:
@@ -280,6 +313,13 @@ def _produce(step: Step, ids: Ids | None) -> None:
         step.ledger.produced.append(ids)
 
 
-def _consume(step: Step, ids: Ids | None) -> None:
-    if ids is not None:
+def _consume(step: Step, weight: Flow, ids: Ids | None) -> None:
+    _read(step, ids, by_weight=weight.parameter)
+
+
+def _read(step: Step, ids: Ids | None, *, by_weight: bool) -> None:
+    """Note who reads `ids`: without a stored weight there is no place to zero what leaves."""
+    if ids is not None and by_weight:
         step.ledger.consumed.append(ids)
+    elif ids is not None:
+        step.mix(ids)

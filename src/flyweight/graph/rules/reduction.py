@@ -1,17 +1,23 @@
 """Rules for operations that summarise axes or normalise along them."""
 
+import re
+
 from flyweight.graph.identity import Field, Flow, Ids
+from flyweight.graph.rules.elementwise import elementwise
 from flyweight.graph.step import Step, moved
 
-EXACT_SUMS = frozenset({"sum", "linalg_vector_norm", "norm", "einsum"})
+_SUMS = frozenset({"sum", "linalg_vector_norm", "norm"})
 
 
-def reduce(step: Step) -> tuple[Flow, ...]:
+def reduce(step: Step) -> Flow | tuple[Flow, ...]:
     """Sum, mean, max, ... over some axes.
 
-    A sum over channels reads them as a consumer does; any other summary computes across them.
+    A sum over a weight's inputs reads them as the layer does; any other summary over channels
+    computes across them.
     """
     source = step.flows()[0]
+    if isinstance(step.arguments.get("other"), Flow):  # max and min of two tensors
+        return elementwise(step)
     rank = len(source.shape)
     dims = step.arguments.get("dim", step.arguments.get("dims"))
     listed = [dims] if isinstance(dims, int) else list(dims or range(rank))
@@ -21,17 +27,15 @@ def reduce(step: Step) -> tuple[Flow, ...]:
     target = {axis: (axis if keepdim else rest.index(axis)) for axis in rest}
     fields: list[Field] = []
     for found in source.fields:
-        fields.extend(_reduced(step, found, reduced, target))
+        fields.extend(_reduced(step, found, target, sums=source.parameter and step.op in _SUMS))
     return tuple(Flow(shape, tuple(fields)) for shape in step.shapes)
 
 
-def _reduced(
-    step: Step, found: Field, reduced: set[int], target: dict[int, int]
-) -> tuple[Field, ...]:
-    staying = [axis for axis in found.axes if axis not in reduced]
+def _reduced(step: Step, found: Field, target: dict[int, int], *, sums: bool) -> tuple[Field, ...]:
+    staying = [axis for axis in found.axes if axis in target]
     if len(staying) == len(found.axes):
         return (moved(found, target),)
-    if step.op in EXACT_SUMS:
+    if sums:
         step.ledger.consumed.append(found.ids.ravel())
     else:
         step.mix(found.ids)
@@ -48,11 +52,6 @@ def along_axis(step: Step) -> Flow:
     if found is not None:
         step.mix(found.ids)
     return step.result(*source.fields)
-
-
-def normalize(step: Step) -> Flow:
-    """`F.normalize` and other norms over one axis."""
-    return along_axis(step)
 
 
 def batch_norm(step: Step) -> Flow:
@@ -122,11 +121,9 @@ def _join_parameter(step: Step, ids: Ids | None, parameter: object) -> None:
 def spatial(step: Step) -> tuple[Flow, ...]:
     """Pooling and resizing: rows and columns change, channels pass."""
     source = step.flows()[0]
-    passing = [
-        found
-        for found in source.fields
-        if all(axis < 2 or len(source.shape) - axis > 2 for axis in found.axes)
-    ]
+    resampled = int(re.findall(r"(\d)d", step.op)[0])  # the 2 of avg_pool2d
+    first = len(source.shape) - resampled
+    passing = [found for found in source.fields if max(found.axes) < first]
     for found in source.fields:
         if found not in passing:
             step.freeze(found.ids, "lies along rows or columns that are resampled")

@@ -162,6 +162,9 @@ def chunk(step: Step) -> tuple[Flow, ...]:
         step.freeze(ids, "is split into parts whose sizes stand in the model's code")
         return tuple(step.result(*rest, index=i) for i in range(len(step.shapes)))
     parts = ids.reshape(len(step.shapes), -1)
+    if parts.shape[1] == 1:
+        step.freeze(ids, "is split into single channels")
+        return tuple(step.result(*rest, index=i) for i in range(len(step.shapes)))
     if len(parts) > 1:
         step.identities.join(parts[:1], parts[1:])
     return tuple(step.result(*rest, Field((axis,), part), index=i) for i, part in enumerate(parts))
@@ -179,13 +182,12 @@ def slice_axis(step: Step) -> Flow:
     window = slice(start, end, stride)
     first, last, _ = window.indices(len(ids))
     if (first, last, stride or 1) != (0, len(ids), 1):
-        counted = (
-            ids
-            if (stride or 1) != 1 or (start or 0) < 0
-            else ids[: last if last < len(ids) else first]
-        )
+        from_the_end = (start or 0) < 0 or (end or 0) < 0
+        all_count = (stride or 1) != 1 or from_the_end or last - first == 1
+        counted = ids if all_count else ids[: last if last < len(ids) else first]
         step.freeze(counted, "is cut at positions that stand in the model's code")
-    return step.result(*rest, Field((axis,), ids[window]))
+    cut = ids[window]
+    return step.result(*rest, *((Field((axis,), cut),) if len(cut) > 1 else ()))
 
 
 def select(step: Step) -> Flow:
@@ -248,6 +250,8 @@ def roll(step: Step) -> Flow:
         axis = next(axis for axis in found.axes if axis in turns)
         ids = step.single(source, axis)
         if ids is not None:
+            if abs(turns[axis]) >= len(ids):
+                step.freeze(ids, "is rolled all the way round")
             shift = turns[axis] % len(ids)
             crossing = ids[len(ids) - shift :] if turns[axis] >= 0 else ids[: len(ids) - shift]
             step.freeze(crossing, "crosses the edge of a roll")
@@ -306,9 +310,3 @@ def pad(step: Step) -> Flow:
         edges = [_fixed_part(step, max(size, 0)) for size in (before, after)]
         fields.append(Field((axis,), np.concatenate([edges[0], ids, edges[1]])))
     return step.result(*fields)
-
-
-def squeeze(step: Step) -> Flow:
-    """Axes of size one come or go."""
-    source, shape = step.flows()[0], step.shapes[0]
-    return step.result(*reshaped_fields(step, source, shape))

@@ -1,0 +1,124 @@
+"""Train, prune, fine-tune, export and measure a detector; keep the rows.
+
+    python benchmarks/detection.py --data DATA --weights BACKBONE --out OUT
+    python benchmarks/detection.py -c demo_digits --out OUT
+
+The rows go to `results/NAME.csv`, in place of earlier ones of the same name and stage. Stages that
+are finished in OUT are not done again; latency always is.
+"""
+
+import argparse
+import csv
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tables import COLUMNS, RESULTS, read_rows
+
+from flyweight.bench.environment import commit, cpu_model, usable_cores
+from flyweight.engine.state import load_state, state_path
+from flyweight.errors import FlyweightError
+from flyweight.files import replacing
+from flyweight.recipe.config import Config, load_config
+from flyweight.recipe.run import run
+from flyweight.recipe.session import open_val
+from flyweight.report.rows import Report, Row
+
+HERE = Path(__file__).resolve().parent
+NAMES = {"yolov3_mobilenet_v1_bccd": "detection_bccd", "demo_digits": "demo"}
+"""What the tables of the README call the runs of these configs."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the benchmark and write its rows; return the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        label, config = load_config(options.config, _overrides(options))
+        name = options.name or NAMES.get(label, label)
+        finished = run(label, config, options.out, say=_say)
+        rows = list(rows_of(finished.report, name, config, options))
+        target = options.results / f"{name}.csv"
+        write_rows(target, rows)
+    except FlyweightError as error:
+        _say(f"error: {error}")
+        return 2
+    print(f"wrote {target}; report: {finished.page}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Measure a detector, dense and pruned")
+    parser.add_argument("-c", "--config", default=str(HERE / "yolov3_mobilenet_v1_bccd.yaml"))
+    parser.add_argument("-o", "--opt", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--data", type=Path, help="folder that holds the config's data.root")
+    parser.add_argument("--weights", type=Path, help="weights to start from (pretrain_weights)")
+    parser.add_argument("--out", type=Path, default=Path("output/benchmark"))
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--name", help="name of the rows; by default from the config")
+    parser.add_argument("--note", default="", help="what a reader must know, such as a GPU")
+    return parser
+
+
+def _overrides(options: argparse.Namespace) -> list[str]:
+    chosen = list(options.opt)
+    if options.data is not None:
+        _, config = load_config(options.config, options.opt)
+        chosen.append(f"data.root={options.data / config.data.root}")
+    if options.weights is not None:
+        chosen.append(f"pretrain_weights={options.weights}")
+    return chosen
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def rows_of(
+    report: Report, name: str, config: Config, options: argparse.Namespace
+) -> Iterator[dict[str, object]]:
+    """Yield one row per stage, without values where something was not measured."""
+    busy = any(note.startswith("NOISY") for note in report.notes)
+    packages = {key: report.environment[key] for key in ("onnxruntime", "torch")}
+    facts = {
+        "pictures": len(open_val(config)),
+        "hardware": f"{cpu_model()}, {len(usable_cores())} cores",
+        "runtime": ", ".join(f"{key} {version}" for key, version in packages.items()),
+        "commit": commit(HERE.parent) or "",
+        "date": report.created.isoformat(timespec="seconds"),
+        "note": "; ".join(filter(None, [options.note, "noisy machine" if busy else ""])),
+    }
+    for row in report.rows:
+        standing, _ = load_state(state_path(options.out / row.stage))
+        seconds = {"train_seconds": f"{standing.seconds:.0f}"}
+        yield {"benchmark": name, "stage": row.stage, **_numbers(row), **seconds, **facts}
+
+
+def _numbers(row: Row) -> dict[str, object]:
+    found = row.quantities
+    metric = found["metric"]
+    numbers: dict[str, object] = {
+        "metric_name": metric.name,
+        "metric": f"{metric.value:.6f}",
+        "macs": int(found["macs"].value),
+        "params": int(found["parameters"].value),
+        "onnx_bytes": int(found["file_size"].value),
+    }
+    for key in ("latency_1", "latency_2"):
+        if key in found:
+            ends = {"": found[key].value, "low_": found[key].low, "high_": found[key].high}
+            numbers |= {f"{key}_{end}ms": f"{value:.4f}" for end, value in ends.items()}
+    return numbers
+
+
+def write_rows(path: Path, rows: list[dict[str, object]]) -> None:
+    """Put `rows` into a results file in place of those with the same benchmark and stage."""
+    new = {(str(row["benchmark"]), str(row["stage"])) for row in rows}
+    kept = [row for row in read_rows(path) if (row["benchmark"], row["stage"]) not in new]
+    with replacing(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows([*kept, *rows])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""Fill the tables of the README from the measured rows, or check that they are those rows.
+
+    python benchmarks/tables.py           # write
+    python benchmarks/tables.py --check   # compare; status 1 if they differ
+
+A table stands between `<!-- table: NAME -->` and `<!-- end -->` and shows `results/NAME.csv`.
+Where that file does not exist, nothing stands there.
+"""
+
+import argparse
+import csv
+import datetime
+import re
+import sys
+from pathlib import Path
+
+from flyweight.files import write_text
+from flyweight.report import quantities
+from flyweight.report.markdown import comparison_table
+from flyweight.report.rows import Quantity, Report, Row
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results"
+README = HERE.parent / "README.md"
+COLUMNS = (
+    "benchmark",
+    "stage",
+    "metric_name",
+    "metric",
+    "macs",
+    "params",
+    "onnx_bytes",
+    "latency_1_ms",
+    "latency_1_low_ms",
+    "latency_1_high_ms",
+    "latency_2_ms",
+    "latency_2_low_ms",
+    "latency_2_high_ms",
+    "pictures",
+    "train_seconds",
+    "hardware",
+    "runtime",
+    "commit",
+    "date",
+    "note",
+)
+_MARKERS = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a results file, in order; none where there is no file.
+
+    Raises:
+        ValueError: Its columns are others than `COLUMNS`.
+    """
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            raise ValueError(f"{path} must have the columns {', '.join(COLUMNS)}")
+        return list(reader)
+
+
+def markdown(rows: list[dict[str, str]], source: str) -> str:
+    """Return rows as a table with what one must know to judge it, or nothing."""
+    if not rows:
+        return ""
+    first = rows[0]
+    report = Report(
+        title=first["benchmark"],
+        subject=first["benchmark"],
+        created=datetime.datetime.fromisoformat(first["date"]),
+        command="",
+        environment={},
+        rows=tuple(Row(stage=row["stage"], quantities=_quantities(row)) for row in rows),
+    )
+    notes = dict.fromkeys(row["note"] for row in rows if row["note"])
+    facts = [
+        f"{first['pictures']} pictures",
+        first["hardware"],
+        first["runtime"],
+        f"commit {first['commit'][:12] or 'unknown'}",
+        first["date"][:10],
+        f"[row]({source})",
+        *notes,
+    ]
+    return f"{comparison_table(report)}\n\n{'; '.join(facts)}.\n"
+
+
+def _quantities(row: dict[str, str]) -> dict[str, Quantity]:
+    found = {
+        "metric": quantities.metric(row["metric_name"], float(row["metric"]), method="evaluation"),
+        "macs": quantities.macs(int(row["macs"]), method="traced"),
+        "parameters": quantities.parameters(int(row["params"]), method="learnable values"),
+        "file_size": quantities.file_size(int(row["onnx_bytes"]), method="ONNX"),
+    }
+    for threads in (1, 2):
+        name = f"latency_{threads}"
+        if row[f"{name}_ms"]:
+            found[name] = quantities.latency(
+                float(row[f"{name}_ms"]),
+                low_ms=float(row[f"{name}_low_ms"]),
+                high_ms=float(row[f"{name}_high_ms"]),
+                threads=threads,
+                runtime=row["runtime"],
+                method="median",
+            )
+    return found
+
+
+def filled(text: str, results: Path = RESULTS) -> str:
+    """Return a page with every table written anew from `results`."""
+
+    def table(match: re.Match[str]) -> str:
+        head, name, end = match.groups()
+        source = f"benchmarks/results/{name}.csv"
+        return head + markdown(read_rows(results / f"{name}.csv"), source) + end
+
+    return _MARKERS.sub(table, text)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write or check the README's tables; return the exit status."""
+    parser = argparse.ArgumentParser(description="Fill the README's tables from benchmarks/results")
+    parser.add_argument("--check", action="store_true", help="compare only")
+    options = parser.parse_args(arguments)
+    before = README.read_text(encoding="utf-8")
+    after = filled(before)
+    if options.check:
+        if before != after:
+            print("README.md differs from benchmarks/results. Run: python benchmarks/tables.py")
+        return int(before != after)
+    write_text(README, after)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

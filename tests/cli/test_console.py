@@ -1,0 +1,27 @@
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from flyweight.cli.console import columns, metrics_table, say, show, show_json
+
+
+def test_results_and_talk_are_kept_apart(capsys):
+    show("result\n")
+    say("talk")
+    assert capsys.readouterr() == ("result\n", "talk\n")
+
+
+def test_json_is_strict(capsys):
+    show_json({"a": math.nan, "b": [math.inf, 1.5, Path("x/y")], "c": {"d": (1, None, True)}})
+    found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert found == {"a": None, "b": [None, 1.5, "x/y"], "c": {"d": [1, None, True]}}
+
+
+def test_columns_are_aligned():
+    assert columns([("a", "b"), ("long", "100")]) == "a       b\nlong  100"
+
+
+def test_metrics_of_nothing():
+    assert metrics_table({}) == ""

@@ -1,0 +1,169 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from flyweight import __version__
+from flyweight.cli import app, main
+from flyweight.cli.main import spread_overrides
+
+COMMANDS = (
+    *("models", "params", "train", "eval", "prune"),
+    *("export", "bench", "predict", "report", "demo"),
+)
+
+
+HEAVY = ("torch", "numpy", "pydantic", "yaml", "rich")
+
+
+def shell(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "flyweight", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,
+    )
+
+
+def test_alone_it_prints_help(flyweight):
+    answer = flyweight()
+    assert (answer.status, answer.err) == (0, "")
+    for command in COMMANDS:
+        assert f"\n  {command} " in answer.out
+    assert answer == flyweight("--help") == flyweight("-h")
+
+
+def test_version(flyweight):
+    assert flyweight("--version").out == f"flyweight {__version__}\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_that_is_whole(flyweight, command):
+    answer = flyweight(command, "--help")
+    assert answer.status == 0
+    assert f"Usage: flyweight {command} " in answer.out
+    assert "..." not in flyweight().out.partition("Commands:")[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["evl"], "Received 'evl'. Nearest: 'eval'. List them with: flyweight --help"),
+        (["--jsn"], "An option must be one of 'flyweight'. Received '--jsn'."),
+        (["prune", "--pruned_ratio=1"], "Nearest: '--pruned"),
+        (["eval"], "Missing option '-c' / '--config'. See: flyweight eval --help"),
+        (["eval", "-c"], "'-c' requires an argument"),
+        (["eval", "-c", "demo_digits", "-o"], "'-o' requires an argument"),
+        (["eval", "-c", "demo_digits", "extra"], "unexpected extra argument"),
+        (["predict", "--draw-threshold", "high", "a.png"], "'--draw-threshold'"),
+        (["bench"], "Missing argument"),
+    ],
+)
+def test_mistakes_of_usage(flyweight, arguments, said):
+    assert said in flyweight(*arguments).mistake
+
+
+def test_overrides_after_one_o():
+    assert spread_overrides(["-o", "a=1", "b.c=2", "-c", "x=y", "-o", "d=3"]) == (
+        ["-o", "a=1", "-o", "b.c=2", "-c", "x=y", "-o", "d=3"]
+    )
+    assert spread_overrides(["-o", "bad", "a=1"]) == ["-o", "bad", "-o", "a=1"]
+    assert spread_overrides(["-o", "a=1", "dir=x/cat.png"]) == ["-o", "a=1", "-o", "dir=x/cat.png"]
+    assert spread_overrides(["-o", "a=1", "./dir=x/cat.png"]) == ["-o", "a=1", "./dir=x/cat.png"]
+    assert spread_overrides(["--json", "-o"]) == ["--json", "-o"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (KeyboardInterrupt(), 130, "stopped"),
+        (PermissionError(13, "Permission denied", "/there"), 2, "Permission denied at '/there'"),
+        (OSError(28, "No space left on device"), 2, "No space left on device"),
+    ],
+)
+def test_what_the_system_does(flyweight, monkeypatch, error, status, said):
+    def fail(**_):
+        raise error
+
+    monkeypatch.setattr("flyweight.cli.inspect.models", fail)
+    answer = flyweight("models")
+    assert (answer.status, answer.out) == (status, "")
+    assert said in answer.err
+    assert len(answer.err.splitlines()) == 1
+
+
+def test_a_defect_of_ours_keeps_its_traceback(flyweight, monkeypatch):
+    monkeypatch.setattr("flyweight.cli.inspect.models", lambda **_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        flyweight("models")
+
+
+def test_a_letter_from_a_process_that_prepares_pictures(flyweight, monkeypatch):
+    from flyweight.errors import DataError
+
+    wrapped = (
+        "Caught DataError in DataLoader worker process 0.\nOriginal Traceback (most recent call "
+        'last):\n  File "a.py", line 1\nflyweight.errors.DataError: A picture must decode.\n'
+    )
+
+    def fail(**_):
+        raise DataError(wrapped)
+
+    monkeypatch.setattr("flyweight.cli.inspect.models", fail)
+    assert flyweight("models").mistake == "error: A picture must decode."
+
+
+def test_the_reader_goes_away():
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "flyweight", "--help"],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_full_disk_at_the_end_of_a_pipe():
+    if not os.path.exists("/dev/full"):  # noqa: PTH110 - a device
+        pytest.skip("no /dev/full here")
+    with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
+        done = subprocess.run(
+            [sys.executable, "-m", "flyweight", "--help"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert done.stderr.decode().count("\n") == 1
+    assert b"No space left on device" in done.stderr
+
+
+def test_names_that_are_no_text(tmp_path):
+    done = shell("models", cwd=tmp_path, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0
+    name = os.fsdecode(b"caf\xe9.png")
+    done = shell("predict", "-w", "none", name, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys; from flyweight.cli.main import run; run(['--help']); "
+        f"sys.exit(' '.join(m for m in {HEAVY} if m in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == ""
+
+
+def test_main_leaves_with_the_status(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["flyweight", "nope"])
+    with pytest.raises(SystemExit) as ending:
+        main()
+    assert ending.value.code == 2
+    assert app.app.info.name == "flyweight"

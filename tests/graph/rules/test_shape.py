@@ -1,0 +1,197 @@
+import numpy as np
+import pytest
+
+from flyweight.graph.identity import Field, Flow
+
+
+def ids_of(flow, axis=1):
+    return flow.field_on(axis).ids.tolist()
+
+
+def test_flatten_deals_identities_out_in_row_major_order(bench):
+    x = bench.flow(2, 3, 2, 2, axes=[1])
+    out = bench.run("flatten", (2, 12), self=x)
+    assert ids_of(out) == [0] * 4 + [1] * 4 + [2] * 4
+
+
+def test_unflatten_of_a_flattened_axis_gives_the_channels_back(bench):
+    x = bench.flow(2, 3, 2, 2, axes=[1])
+    flat = bench.run("flatten", (2, 12), self=x)
+    out = bench.run("view", (2, 3, 4), self=flat)
+    assert [field.axes for field in out.fields] == [(1,)]
+    assert ids_of(out) == [0, 1, 2]
+
+
+def test_a_split_axis_is_a_field_over_both_and_a_box(bench):
+    x = bench.flow(2, 6, 5, axes=[1])
+    out = bench.run("view", (2, 2, 3, 5), self=x)
+    (field,) = out.fields
+    assert (field.axes, field.ids.tolist()) == ((1, 2), [[0, 1, 2], [3, 4, 5]])
+    assert len(bench.ledger.identities.boxes) == 1
+
+
+def test_a_shuffle(bench):
+    x = bench.flow(2, 6, 5, axes=[1])
+    out = bench.run("view", (2, 2, 3, 5), self=x)
+    out = bench.run("transpose", (2, 3, 2, 5), self=out, dim0=1, dim1=2)
+    out = bench.run("reshape", (2, 6, 5), self=out)
+    assert ids_of(out) == [0, 3, 1, 4, 2, 5]
+
+
+def test_two_fields_that_are_flattened_into_one_axis(bench):
+    x = bench.flow(2, 3, 4, axes=[1, 2])
+    bench.run("flatten", (2, 12), self=x)
+    assert bench.frozen == ["is flattened together with other channels"]
+
+
+def test_axes_of_size_one_come_and_go(bench):
+    x = bench.flow(2, 3, 1, 1, axes=[1])
+    out = bench.run("squeeze", (2, 3), self=x)
+    out = bench.run("unsqueeze", (2, 1, 3), self=out)
+    assert ids_of(out, 2) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("op", "arguments", "shape", "axis"),
+    [
+        ("permute", {"dims": [0, 2, 3, 1]}, (2, 5, 6, 4), 3),
+        ("transpose", {"dim0": 1, "dim1": -1}, (2, 6, 5, 4), 3),
+        ("swapaxes", {"axis0": 0, "axis1": 1}, (4, 2, 5, 6), 0),
+        ("movedim", {"source": 1, "destination": -1}, (2, 5, 6, 4), 3),
+        ("moveaxis", {"source": [1, 2], "destination": [0, 1]}, (4, 5, 2, 6), 0),
+        ("mT", {}, (2, 4, 6, 5), 1),
+    ],
+)
+def test_permutations(bench, op, arguments, shape, axis):
+    x = bench.flow(2, 4, 5, 6, axes=[1])
+    assert ids_of(bench.run(op, shape, self=x, **arguments), axis) == [0, 1, 2, 3]
+
+
+def test_concat_appends_and_freezes_the_fixed_part_alone(bench):
+    x, y, fixed = bench.flow(1, 2, 4, axes=[1]), bench.flow(1, 3, 4, axes=[1]), Flow((1, 2, 4))
+    out = bench.run("cat", (1, 7, 4), tensors=[x, fixed, y], dim=1)
+    assert ids_of(out) == [0, 1, 5, 6, 2, 3, 4]
+    assert bench.frozen_ids == [5, 6]
+
+
+def test_concat_along_another_axis_joins(bench):
+    x, y = bench.flow(1, 3, 4, axes=[1]), bench.flow(1, 3, 5, axes=[1])
+    out = bench.run("cat", (1, 3, 9), tensors=[x, y], dim=-1)
+    assert [field.axes for field in out.fields] == [(1,)]
+    assert bench.together(x.fields[0].ids, y.fields[0].ids)
+
+
+def test_concat_of_fixed_parts_stays_fixed(bench):
+    assert bench.run("cat", (1, 4), tensors=[Flow((1, 2)), Flow((1, 2))], dim=1).fields == ()
+    assert bench.frozen == []
+
+
+def test_stack_joins_its_parts(bench):
+    x, y = bench.flow(1, 3, axes=[1]), bench.flow(1, 3, axes=[1])
+    out = bench.run("stack", (2, 1, 3), tensors=[x, y], dim=0)
+    assert ids_of(out, 2) == [0, 1, 2]
+    assert bench.together(x.fields[0].ids, y.fields[0].ids)
+
+
+def test_chunk_joins_its_parts(bench):
+    x = bench.flow(1, 6, 4, axes=[1])
+    left, right = bench.run("chunk", (1, 3, 4), (1, 3, 4), self=x, chunks=2, dim=1)
+    assert (ids_of(left), ids_of(right)) == ([0, 1, 2], [3, 4, 5])
+    assert bench.together(np.arange(3), np.arange(3, 6))
+
+
+def test_unequal_chunks_freeze(bench):
+    x = bench.flow(1, 5, axes=[1])
+    bench.run("chunk", (1, 3), (1, 2), self=x, chunks=2, dim=1)
+    assert bench.frozen == ["is split into parts whose sizes stand in the model's code"]
+
+
+def test_chunks_along_another_axis_pass(bench):
+    x = bench.flow(1, 5, 4, axes=[1])
+    parts = bench.run("chunk", (1, 5, 2), (1, 5, 2), self=x, chunks=2, dim=2)
+    assert [ids_of(part) for part in parts] == [[0, 1, 2, 3, 4]] * 2
+    assert bench.frozen == []
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "step", "kept", "frozen"),
+    [
+        (0, 9223372036854775807, 1, [0, 1, 2, 3, 4, 5], []),
+        (0, 4, 1, [0, 1, 2, 3], [0, 1, 2, 3]),
+        (2, 9223372036854775807, 1, [2, 3, 4, 5], [0, 1]),
+        (1, 3, 1, [1, 2], [0, 1, 2]),
+        (0, -2, 1, [0, 1, 2, 3], [0, 1, 2, 3, 4, 5]),
+        (-2, 9223372036854775807, 1, [4, 5], [0, 1, 2, 3, 4, 5]),
+        (0, 6, 2, [0, 2, 4], [0, 1, 2, 3, 4, 5]),
+    ],
+)
+def test_slices_freeze_what_their_bounds_count(bench, start, end, step, kept, frozen):
+    x = bench.flow(1, 6, axes=[1])
+    arguments = {"dim": 1, "start": start, "end": end, "step": step}
+    out = bench.run("slice", (1, len(kept)), self=x, **arguments)
+    assert ids_of(out) == kept
+    assert bench.frozen_ids == frozen
+
+
+def test_a_slice_of_rows_passes_channels(bench):
+    x = bench.flow(1, 3, 6, axes=[1])
+    out = bench.run("slice", (1, 3, 2), self=x, dim=2, start=0, end=2, step=1)
+    assert ids_of(out) == [0, 1, 2]
+    assert bench.frozen == []
+
+
+def test_one_position_of_a_split_axis_leaves_the_other_axis_free(bench):
+    ids = bench.ledger.identities.fresh(6).reshape(3, 2)
+    x = Flow((1, 3, 2), (Field((1, 2), ids),))
+    parts = bench.run("unbind", (1, 2), (1, 2), (1, 2), self=x, dim=1)
+    assert [part.fields[0].axes for part in parts] == [(1,)] * 3
+    assert bench.together(ids[0], ids[1])
+    assert bench.frozen == []
+
+
+def test_select_drops_its_axis(bench):
+    x = bench.flow(3, 1, 4, axes=[2])
+    out = bench.run("select", (1, 4), self=x, dim=0, index=1)
+    assert ids_of(out, 1) == [0, 1, 2, 3]
+
+
+def test_flip_and_roll_are_permutations(bench):
+    x = bench.flow(1, 5, axes=[1])
+    assert ids_of(bench.run("flip", (1, 5), self=x, dims=[1])) == [4, 3, 2, 1, 0]
+    assert bench.frozen == []
+    assert ids_of(bench.run("roll", (1, 5), self=x, shifts=[2], dims=[1])) == [3, 4, 0, 1, 2]
+    assert bench.frozen_ids == [3, 4]
+
+
+def test_a_roll_of_rows_passes_channels(bench):
+    x = bench.flow(1, 5, 4, axes=[1])
+    assert ids_of(bench.run("roll", (1, 5, 4), self=x, shifts=[1], dims=[2])) == [0, 1, 2, 3, 4]
+    assert bench.frozen == []
+
+
+def test_expand_adds_axes_in_front(bench):
+    x = bench.flow(4, 1, axes=[0])
+    assert ids_of(bench.run("expand", (2, 4, 3), self=x, size=[2, 4, 3])) == [0, 1, 2, 3]
+
+
+def test_repeat_tiles(bench):
+    x = bench.flow(2, 1, axes=[0])
+    out = bench.run("repeat", (1, 4, 3), self=x, repeats=[1, 2, 3])
+    assert ids_of(out) == [0, 1, 0, 1]
+
+
+def test_padded_rows_pass_and_padded_channels_are_frozen(bench):
+    x = bench.flow(1, 2, 4, axes=[1])
+    assert ids_of(bench.run("pad", (1, 2, 6), self=x, pad=[1, 1])) == [0, 1]
+    assert bench.frozen == []
+    out = bench.run("constant_pad_nd", (1, 5, 4), self=x, pad=[0, 0, 1, 2])
+    assert ids_of(out) == [2, 0, 1, 3, 4]
+    assert bench.frozen_ids == [2, 3, 4]
+
+
+@pytest.mark.parametrize("arguments", [{"mode": "reflect", "pad": [1, 1]}, {"pad": [-1, 1]}])
+def test_channels_padded_from_their_own_values_freeze(bench, arguments):
+    x = bench.flow(1, 4, axes=[1])
+    size = 4 + sum(arguments["pad"])
+    bench.run("pad", (1, size + (size == 4)), self=x, **arguments)
+    assert bench.frozen == ["is padded from its own values"]

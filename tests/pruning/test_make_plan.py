@@ -1,0 +1,183 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from flyweight.errors import PlanError
+from flyweight.graph import trace
+from flyweight.pruning import plan
+
+
+def refusal(*args, **options):
+    with pytest.raises(PlanError) as caught:
+        plan(*args, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_the_smallest_filters_leave(graph, model):
+    made = plan(graph, {"body.weight": 0.5})
+    norms = np.abs(model.body.weight.detach().numpy()).sum((1, 2, 3))
+    assert made.keep["body.weight"] == tuple(sorted(np.argsort(norms, kind="stable")[2:]))
+
+
+@pytest.mark.parametrize(
+    ("channels", "ratio", "stays"),
+    [(256, 0.7, 77), (128, 0.8, 26), (10, 0.25, 8), (4, 0.125, 4), (3, 0.99, 1), (8, 0.999, 1)],
+)
+def test_how_many_stay(channels, ratio, stays):
+    model = nn.Sequential(nn.Conv2d(1, channels, 1), nn.Conv2d(channels, 1, 1))
+    graph = trace(model, (torch.rand(1, 1, 2, 2),))
+    made = plan(graph, ratio)
+    assert len(made.keep.get("0.weight", range(channels))) == stays
+
+
+@pytest.mark.parametrize(
+    ("ratio", "round_to", "stays"),
+    [(0.5, 8, 24), (0.7, 8, 16), (0.95, 8, 8), (0.05, 8, 48), (0.5, 32, 32), (0.9, 64, 50)],
+)
+def test_what_stays_is_rounded(ratio, round_to, stays):
+    model = nn.Sequential(nn.Conv2d(1, 50, 1), nn.Conv2d(50, 1, 1))
+    graph = trace(model, (torch.rand(1, 1, 2, 2),))
+    made = plan(graph, ratio, round_to=round_to)
+    assert len(made.keep.get("0.weight", range(50))) == stays
+
+
+@pytest.mark.parametrize("round_to", [0, -8, 2.5, True, "8"])
+def test_a_multiple_that_cannot_be_meant(graph, round_to):
+    assert f"Received {round_to!r}" in refusal(graph, 0.5, round_to=round_to)
+
+
+def test_one_ratio_for_every_prunable_group(graph):
+    assert set(plan(graph, 0.5).groups) == {"stem.weight", "body.weight"}
+
+
+def test_old_spellings_and_aliases_name_layers(graph):
+    expected = plan(graph, {"body.weight": 0.5})
+    assert plan(graph, {"body.weights": 0.5}) == expected
+    assert plan(graph, {"res2_weights": 0.5}, aliases={"res2_weights": "body.weight"}) == expected
+
+
+def test_any_layer_of_a_group_names_the_group(graph):
+    assert plan(graph, {"back.weight": 0.5}) == plan(graph, {"stem.weight": 0.5})
+
+
+def test_two_names_of_one_group_are_noted(graph):
+    made = plan(graph, {"stem.weight": 0.5, "back.weight": 0.3})
+    assert len(made.keep["stem.weight"]) == 3
+    (note,) = made.notes
+    assert note == (
+        "'back.weight' is cut together with 'stem.weight': the ratio given first, 0.5, holds for "
+        "both; 0.3 was left aside."
+    )
+
+
+def test_equal_ratios_need_a_note_only_where_one_layer_decides(graph):
+    ratios = {"stem.weight": 0.5, "back.weight": 0.5}
+    assert plan(graph, ratios).notes == ()
+    (note,) = plan(graph, ratios, local=True).notes
+    assert note == (
+        "'back.weight' is cut together with 'stem.weight', whose weights alone choose the channels."
+    )
+
+
+def test_local_scores_one_layer_and_coupled_scores_all(graph, model):
+    with torch.no_grad():
+        for layer, loud in ((model.stem, (0, 1, 2)), (model.back, (3, 4, 5))):
+            layer.weight.fill_(0.1)
+            layer.weight[list(loud)] = 1.0
+        model.back.weight[5] = 100.0
+    assert plan(graph, {"stem.weight": 0.5}, local=True).keep["stem.weight"] == (0, 1, 2)
+    assert plan(graph, {"back.weight": 0.5}, local=True).keep["stem.weight"] == (3, 4, 5)
+    # Each layer's scores are divided by their mean, so that channel 5 cannot drown the stem.
+    assert plan(graph, {"stem.weight": 0.5}).keep["stem.weight"] == (1, 2, 5)
+
+
+def test_groups_keep_the_order_of_the_graph(graph):
+    assert list(plan(graph, {"body.weight": 0.5, "stem.weight": 0.5}).groups) == [
+        "stem.weight",
+        "body.weight",
+    ]
+
+
+@pytest.mark.parametrize("ratio", [0, 1, -0.1, 1.5, float("nan"), float("inf"), True, "0.5", None])
+def test_a_ratio_out_of_bounds(graph, ratio):
+    message = refusal(graph, {"body.weight": ratio})
+    assert message.startswith("A ratio must lie strictly between 0 and 1")
+    assert f"Received {ratio!r} for 'body.weight'" in message
+    if ratio is not None:
+        assert "for every group" in refusal(graph, ratio)
+
+
+def test_every_ratio_is_checked_not_the_first_alone(graph):
+    assert "Received 1.5" in refusal(graph, {"body.weight": 0.5, "stem.weight": 1.5})
+
+
+def test_an_unknown_name_gets_the_nearest(graph):
+    message = refusal(graph, {"bodi.weight": 0.5})
+    assert "Received 'bodi.weight'" in message
+    assert "Nearest: 'body.weight'." in message
+
+
+def test_a_tensor_that_makes_no_channels(graph):
+    message = refusal(graph, {"norm.weight": 0.5})
+    assert "Received 'norm.weight', which makes none." in message
+
+
+def test_a_frozen_group_says_why(graph):
+    message = refusal(graph, {"head.weight": 0.5})
+    assert "which is an output of the model. Leave it out." in message
+
+
+def test_a_mixed_group_says_what_mixes_it_and_how_to_allow_it(transformer_graph):
+    message = refusal(transformer_graph, {"0.weight": 0.5})
+    assert "mixed by layer_norm at '1'" in message
+    assert "inexact=True" in message
+    made = plan(transformer_graph, {"0.weight": 0.5}, inexact=True)
+    assert len(made.keep["0.weight"]) == 4
+    assert set(plan(transformer_graph, 0.5).groups) == {"2.weight"}
+
+
+def test_an_unknown_criterion_gets_the_nearest(graph):
+    message = refusal(graph, 0.5, "l1norm")
+    assert "Received 'l1norm'. Nearest: 'l1_norm'." in message
+
+
+def test_a_callable_is_a_criterion(graph):
+    def last(group, tensors):
+        assert tensors["body.weight"].shape == (4, 6, 1, 1)
+        return list(range(group.size))
+
+    made = plan(graph, 0.5, last)
+    assert made.keep == {"stem.weight": (3, 4, 5), "body.weight": (2, 3)}
+    assert made.criterion == "last"
+    assert plan(graph, 0.5, lambda g, t: torch.arange(g.size)).criterion == "<lambda>"
+
+
+def test_of_equal_scores_the_first_leave(graph):
+    made = plan(graph, {"body.weight": 0.5}, lambda group, _: np.zeros(group.size))
+    assert made.keep["body.weight"] == (2, 3)
+
+
+@pytest.mark.parametrize(
+    "scores", [np.zeros(3), np.zeros((4, 1)), np.array([0, 1, np.nan, 2]), np.full(4, np.inf)]
+)
+def test_scores_that_cannot_be_used(graph, scores):
+    message = refusal(graph, {"body.weight": 0.5}, lambda group, tensors: scores)
+    assert "one finite score per channel" in message
+    assert "group 'body.weight' of 4 channels" in message
+
+
+def test_a_model_without_weights_can_be_priced_not_judged(model, images):
+    graph = trace(model.to("meta"), (images[0].to("meta"),))
+    assert "Received a model without any (meta device) for group" in refusal(graph, 0.5)
+    made = plan(graph, {"body.weight": 0.5}, "first")
+    assert made.keep["body.weight"] == (0, 1)
+    assert made.cost(graph).macs < graph.cost().macs
+
+
+def test_scores_come_from_the_unpruned_weights(graph):
+    both = plan(graph, {"stem.weight": 0.5, "body.weight": 0.5})
+    alone = plan(graph, {"body.weight": 0.5})
+    assert both.keep["body.weight"] == alone.keep["body.weight"]

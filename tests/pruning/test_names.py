@@ -1,0 +1,44 @@
+import pytest
+
+from flyweight.errors import PlanError
+from flyweight.pruning import resolve, split_list
+
+KNOWN = ["tip.conv.weight", "tip.conv.bias", "tip.bn.weight", "tip.bn.bias", "tip.bn.running_var"]
+
+
+@pytest.mark.parametrize("text", ["a,b,c", "a b c", "a, b, c", " a\n b\tc ", "a,,b,c,", "a ,b ,c"])
+def test_lists_split_on_commas_and_white_space(text):
+    assert split_list(text) == ["a", "b", "c"]
+
+
+def test_an_empty_list():
+    assert split_list(" , ") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("tip.conv.weight", "tip.conv.weight"),
+        ("tip.conv.weights", "tip.conv.weight"),
+        ("tip.bn.scale", "tip.bn.weight"),
+        ("tip.bn.offset", "tip.bn.bias"),
+        ("tip.bn.var", "tip.bn.running_var"),
+        ("tip.bn.variance", "tip.bn.running_var"),
+        ("res4_weights", "tip.conv.weight"),
+    ],
+)
+def test_old_spellings(name, meant):
+    assert resolve(name, KNOWN, {"res4_weights": "tip.conv.weight"}) == meant
+
+
+def test_the_models_own_name_wins_over_an_alias():
+    assert resolve("tip.conv.bias", KNOWN, {"tip.conv.bias": "tip.conv.weight"}) == "tip.conv.bias"
+
+
+def test_an_unknown_name_is_one_line_with_the_nearest():
+    with pytest.raises(PlanError) as caught:
+        resolve("tip.conv.wieght", KNOWN)
+    message = str(caught.value)
+    assert "Received 'tip.conv.wieght'. Nearest: 'tip.conv.weight'." in message
+    assert "flyweight params -c CONFIG" in message
+    assert "\n" not in message

@@ -1,0 +1,194 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+import flyweight as fw
+from flyweight.checkpoint import read
+from flyweight.data.config import DataConfig
+from flyweight.data.loading import open_set
+from flyweight.data.voc_write import write_voc
+from flyweight.errors import CheckpointError, ConfigError, DataError, FileError
+from flyweight.recipe.config import load_config
+from flyweight.recipe.cut import build_model
+from flyweight.recipe.session import (
+    Saver,
+    as_told,
+    load_model,
+    open_checkpoint,
+    open_data,
+    open_val,
+    require_same_labels,
+    starting_weights,
+    weights_path,
+)
+
+SMALL = ("width=0.1", "input_size=64", "data.size=64", "data.train_count=4", "data.val_count=2")
+LABELS = tuple("0123456789")
+
+
+def config_of(*overrides):
+    return load_config("demo_digits", (*SMALL, *overrides))[1]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    path = tmp_path_factory.mktemp("saved") / "model_final.safetensors"
+    config = config_of()
+    Saver(config, LABELS, "detect")(build_model(config), {"map_50": 0.5}, path)
+    return path
+
+
+@pytest.fixture
+def voc(tmp_path):
+    digits = DataConfig(format="digits", size=64, train_count=3, val_count=2)
+    for split in ("train", "val"):
+        write_voc(open_set(digits, split), tmp_path / "set")
+    return tmp_path / "set"
+
+
+def voc_config(root, *overrides):
+    return config_of("data.format=voc", f"data.root={root}", *overrides)
+
+
+def test_an_empty_split(voc):
+    (voc / "ImageSets/Main/val.txt").write_text("\n")
+    for opening in (open_data, open_val):
+        with pytest.raises(
+            DataError, match=r"A split must have pictures\. Received 'set/val'.*val\.txt"
+        ):
+            opening(voc_config(voc))
+
+
+def test_a_picture_that_does_not_decode(voc, tmp_path):
+    picture = next((voc / "JPEGImages").glob("val_*"))
+    picture.write_bytes(picture.read_bytes()[:-40])
+    with pytest.raises(DataError, match=rf"{picture.name}.*All are listed in '.*problems.txt'"):
+        open_data(voc_config(voc), save_dir=tmp_path / "run")
+    assert picture.name in (tmp_path / "run/data_problems.txt").read_text()
+    with pytest.raises(DataError, match=picture.name):
+        open_val(voc_config(voc))
+
+
+def test_another_number_of_classes():
+    for opening in (open_data, open_val):
+        with pytest.raises(
+            ConfigError, match=r"labels, 10 .*Received 3. Set it with: -o num_classes=10"
+        ):
+            opening(config_of("num_classes=3"))
+
+
+def test_a_missing_split(voc):
+    with pytest.raises(DataError, match=r"Received 'vall'. Nearest: 'val'"):
+        open_data(voc_config(voc, "data.val=vall"))
+
+
+def test_weights_with_and_without_their_ending(saved):
+    bare = saved.with_suffix("")
+    assert weights_path(str(bare)) == weights_path(str(saved)) == saved
+    assert weights_path("none") == Path("none")
+    dotted = saved.with_name("v1.5.safetensors")
+    dotted.write_bytes(saved.read_bytes())
+    assert weights_path(str(dotted)[: -len(".safetensors")]) == dotted
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("width=0.2", "with width 0.1 where the config says 0.2"),
+        ("num_classes=3", "with num_classes 10 where the config says 3"),
+        ("model=other", "with model 'yolov3_mobilenet_v1' where the config says 'other'"),
+    ],
+)
+def test_a_checkpoint_of_another_network(saved, override, said):
+    with pytest.raises(CheckpointError, match=said):
+        load_model(saved, config_of(override))
+
+
+def test_labels_in_another_order(saved):
+    found = read(saved)
+    require_same_labels(found, LABELS, saved)
+    with pytest.raises(CheckpointError, match="whose class 0 is '0' where the data says '9'"):
+        require_same_labels(found, LABELS[::-1], saved)
+
+
+def test_starting_from_nothing():
+    assert starting_weights(build_model(config_of()), config_of()) == "weights: fresh"
+
+
+def test_starting_from_a_checkpoint(saved):
+    config = config_of(f"pretrain_weights={saved.with_suffix('')}", "train.seed=5")
+    model = build_model(config)
+    assert starting_weights(model, config) == f"weights: {saved}"
+    assert torch.equal(
+        model.state_dict()["backbone.conv1.conv.weight"],
+        load_file(saved)["backbone.conv1.conv.weight"],
+    )
+
+
+def test_starting_from_other_classes_fills_all_but_the_outputs(saved):
+    config = config_of(f"pretrain_weights={saved}", "num_classes=3", "train.seed=5")
+    model = build_model(config)
+    said = starting_weights(model, config)
+    assert "6 mismatched: yolo_output.0.conv.weight" in said
+    name = "yolo_block.2.tip.conv.weight"
+    assert torch.equal(model.get_parameter(name), load_file(saved)[name])
+
+
+def test_starting_from_plain_weights(saved, tmp_path):
+    plain = tmp_path / "plain.safetensors"
+    save_file(load_file(saved), plain)
+    config = config_of(f"pretrain_weights={plain}")
+    assert "backbone" in starting_weights(build_model(config), config)
+
+
+def test_starting_from_what_is_no_weights(saved, tmp_path):
+    half = tmp_path / "half.safetensors"
+    half.write_bytes(saved.read_bytes()[:5000])
+    for path, kind in ((half, CheckpointError), (tmp_path / "none", FileError)):
+        config = config_of(f"pretrain_weights={path}")
+        with pytest.raises(kind, match=str(path)):
+            starting_weights(build_model(config), config)
+
+
+def test_a_checkpoint_alone(saved):
+    loaded = open_checkpoint(saved)
+    assert loaded.task.labels == LABELS
+    assert loaded.preprocessing == config_of().preprocessing
+    assert loaded.task.config == config_of().detect
+    assert not loaded.model.training
+
+
+def test_a_checkpoint_that_does_not_say_what_it_is_for(tmp_path):
+    path = tmp_path / "a.safetensors"
+    fw.save(build_model(config_of()), path)
+    with pytest.raises(CheckpointError, match="labels and preprocessing"):
+        open_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda h: h["preprocessing"].update(height="tall"), "with 'height'"),
+        (lambda h: h["notes"].update(detect={"metric": "guess"}), "with 'metric'"),
+        (lambda h: h["notes"].update(detect={"new": 1}), "with 'new'"),
+    ],
+)
+def test_settings_of_another_version(saved, tmp_path, change, said):
+    with safe_open(saved, framework="pt") as file:
+        header = json.loads(file.metadata()["flyweight"])
+    change(header)
+    path = tmp_path / "a.safetensors"
+    save_file(load_file(saved), path, metadata={"flyweight": json.dumps(header)})
+    with pytest.raises(CheckpointError, match=said):
+        open_checkpoint(path)
+
+
+def test_what_the_user_tells_holds_over_what_was_saved(saved):
+    own = open_checkpoint(saved).preprocessing
+    told = as_told(config_of("input_size=96", "mean=[0, 0, 0]"), own, {"input_size"})
+    assert (told.preprocessing.height, told.preprocessing.mean) == (96, own.mean)
+    assert as_told(load_config("demo_digits")[1], own, ()).preprocessing == own
