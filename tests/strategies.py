@@ -243,16 +243,18 @@ def networks(draw: st.DrawFn) -> nn.Module:
     return build(kinds, width, flatten=draw(st.booleans()), seed=draw(st.integers(0, 99)))
 
 
-def random_plan(graph: ModelGraph, seed: int, *, inexact: bool = False) -> PruningPlan:
-    """Keep a random part of every group that may be cut, at least one channel."""
+def random_plan(
+    graph: ModelGraph, seed: int, *, every: bool = False, inexact: bool = False
+) -> PruningPlan:
+    """Keep a random part of the groups that may be cut: of most of them, or of `every` one."""
     generator = np.random.default_rng(seed)
     groups = {}
     for name, group in graph.groups.items():
-        if group.prunable or (inexact and group.reason is None):
-            stays = int(generator.integers(1, group.size + 1))
+        allowed = group.prunable or (inexact and group.reason is None)
+        if group.size > 1 and allowed and (every or generator.random() < 0.8):
+            stays = int(generator.integers(1, group.size))
             keep = sorted(generator.choice(group.size, stays, replace=False).tolist())
-            if stays < group.size:
-                groups[name] = narrowed(group, tuple(keep))
+            groups[name] = narrowed(group, tuple(keep))
     return PruningPlan(graph.fingerprint, groups, "random", graph.inputs)
 
 
