@@ -1,7 +1,5 @@
 import os
 
-import pytest
-
 from flyweight.bench import environment
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -46,9 +44,15 @@ def test_without_a_checkout_or_a_first_commit_there_is_none(tmp_path):
     assert environment.commit(tmp_path) is None
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no affinity on this system")
-def test_usable_cores_are_the_allowed_ones():
-    assert set(environment.usable_cores()) == os.sched_getaffinity(0)
+def test_usable_cores_are_the_allowed_ones(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1, 3}, raising=False)
+    assert set(environment.usable_cores()) == {1, 3}
+
+
+def test_usable_cores_are_all_where_the_system_does_not_tell(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    assert set(environment.usable_cores()) == {0, 1, 2}
 
 
 def test_threads_take_one_core_of_every_physical_core_first(monkeypatch):
