@@ -7,7 +7,7 @@ from flyweight.exporting.nms import Detections
 from flyweight.exporting.onnx import OnnxConfig, to_onnx
 from flyweight.exporting.parity import detection_errors
 from flyweight.exporting.runtime import OnnxModel
-from flyweight.tasks.yolo_decode import Suppression, YoloDecoder, YoloSuppressor, suppress
+from flyweight.tasks.yolo_decode import Suppression, YoloDecoder, suppress
 from flyweight.zoo.specs import SPECS, create
 
 NAME = "yolov3_mobilenet_v1"
@@ -75,21 +75,15 @@ def test_decoded_boxes(detector, card, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["detections", "suppressor"])
-def test_suppression_inside(detector, card, tmp_path, kind):
-    geometry = SPECS[NAME].geometry
-    decoder = YoloDecoder(geometry, NUM_CLASSES)
-    heads = {
-        "detections": Detections(decoder, score_threshold=0.2, pixel_offset=1.0),
-        "suppressor": YoloSuppressor(geometry, NUM_CLASSES, settings=SETTINGS),
-    }
+def test_suppression_inside(detector, card, tmp_path):
+    decoder = YoloDecoder(SPECS[NAME].geometry, NUM_CLASSES)
     path = tmp_path / "nms.onnx"
     result = to_onnx(
         detector,
         path,
         example=EXAMPLE,
         card=described(card, "detections"),
-        postprocess=heads[kind],
+        postprocess=Detections(decoder, score_threshold=0.2, pixel_offset=1.0),
         compare_on=[(images(seed),) for seed in range(3)],
     )
     assert tuple(result.max_error)[:3] == ("boxes", "scores", "labels")
@@ -105,3 +99,28 @@ def test_suppression_inside(detector, card, tmp_path, kind):
     shortened = {name: values[:count] for name, values in kept.items()}
     torch.testing.assert_close(shortened["scores"], expected["scores"], rtol=1e-3, atol=1e-4)
     assert max(detection_errors(expected, shortened, 1e-3).values()) < 1e-3
+
+
+@pytest.mark.parametrize("objectness", [-1.0, -5.0, -20.0])
+@pytest.mark.parametrize("plus_one", [False, True])
+def test_suppression_inside_is_the_task_s_with_padding(objectness, plus_one):
+    geometry = SPECS[NAME].geometry
+    generator = torch.Generator().manual_seed(1)
+    maps = []
+    for side in (2, 4, 8):
+        level = torch.randn(1, 3, 5 + NUM_CLASSES, side, side, generator=generator)
+        level[:, :, 4] += objectness
+        maps.append(level.flatten(1, 2))
+    decoder = YoloDecoder(geometry, NUM_CLASSES)
+    settings = Suppression(score_threshold=0.05, plus_one=plus_one)
+    head = Detections(decoder, score_threshold=0.05, pixel_offset=1.0 if plus_one else 0.0)
+    boxes, scores, labels, counts = (part[0] for part in head(tuple(maps)))
+    decoded = decoder(tuple(maps))
+    expected = suppress(decoded[0][0], decoded[1][0], settings)
+    count = len(expected[0])
+    assert count == {-20.0: 0}.get(objectness, count)
+    assert (count > 0) == (objectness > -20)
+    assert int(counts) == count
+    for found, wanted in zip((boxes, scores, labels), expected, strict=True):
+        torch.testing.assert_close(found[:count], wanted)
+    assert (labels[count:] == -1).all()

@@ -12,9 +12,6 @@ from torch import Tensor, nn
 from flyweight.errors import ConfigError
 from flyweight.zoo.yolo import YoloGeometry
 
-PADDING_LABEL = -1
-"""Label of the rows that fill an exported result up to its fixed length."""
-
 
 class Suppression(BaseModel):
     """Which boxes survive, class by class.
@@ -179,67 +176,3 @@ class YoloDecoder(nn.Module):
             height, width = maps[0].shape[-2] * stride, maps[0].shape[-1] * stride
             boxes = boxes / boxes.new_tensor((width, height, width, height))
         return boxes, scores
-
-
-class YoloSuppressor(nn.Module):
-    """Decoding and suppression as the last layers of an exported graph, for one picture.
-
-    The result has a fixed length, `settings.keep`: rows after the last survivor are zeros with
-    the label `PADDING_LABEL`. Candidates are the `candidates` best pairs of anchor and class of the
-    whole picture instead of `top_k` of each class, which changes nothing as long as `keep` boxes
-    survive among them or no more pairs reach the score threshold.
-
-    Args:
-        geometry: Anchors and strides of the raw maps.
-        num_classes: Classes without background.
-        settings: What counts as too weak and too close.
-        candidates: Pairs of anchor and class that enter suppression.
-        normalised: Give boxes as fractions of the input's width and height, not in its pixels.
-    """
-
-    def __init__(
-        self,
-        geometry: YoloGeometry,
-        num_classes: int,
-        *,
-        settings: Suppression | None = None,
-        candidates: int = 3000,
-        normalised: bool = False,
-    ) -> None:
-        super().__init__()
-        import torchvision.ops  # noqa: F401  registers torchvision::nms, in seconds
-
-        self.geometry = geometry
-        self.num_classes = num_classes
-        self.settings = Suppression() if settings is None else settings
-        self.candidates = candidates
-        self.normalised = normalised
-
-    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return boxes `(keep, 4)`, scores `(keep,)` and labels `(keep,)` int64, best first."""
-        boxes, scores = decode_maps(maps, self.geometry, self.num_classes)
-        pairs = scores[0].flatten()
-        values, chosen = pairs.topk(min(self.candidates, pairs.shape[0]))
-        labels = chosen % self.num_classes
-        extents = boxes[0][chosen // self.num_classes]
-        stride = self.geometry.strides[0]
-        height, width = maps[0].shape[-2] * stride, maps[0].shape[-1] * stride
-        # Classes are laid out side by side, so that boxes of different ones never overlap.
-        apart = extents + (labels * (max(height, width) + 2)).to(extents.dtype)[:, None]
-        kept = torch.ops.torchvision.nms(
-            _grown(apart, self.settings), values, self.settings.iou_threshold
-        )
-        # One more row of zeros stands in for those that are not there.
-        filler = kept.new_full((self.settings.keep,), values.shape[0])
-        rows = torch.cat((kept, filler))[: self.settings.keep]
-        values = torch.cat((values, values.new_zeros(1)))[rows]
-        extents = torch.cat((extents, extents.new_zeros(1, 4)))[rows]
-        labels = torch.cat((labels, labels.new_zeros(1)))[rows]
-        strong = (values >= self.settings.score_threshold) & (rows < chosen.shape[0])
-        if self.normalised:
-            extents = extents / extents.new_tensor((width, height, width, height))
-        return (
-            torch.where(strong[:, None], extents, 0.0),
-            torch.where(strong, values, 0.0),
-            torch.where(strong, labels, PADDING_LABEL),
-        )
