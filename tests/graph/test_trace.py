@@ -90,7 +90,7 @@ def test_the_channels_of_the_input_belong_to_no_group():
 @pytest.mark.parametrize(
     ("function", "words"),
     [
-        (lambda x: torch.fft.ifft(torch.fft.fft(x, dim=1), dim=1).real, "fft_fft at 'middle'"),
+        (lambda x: torch.fft.ifft(torch.fft.fft(x, dim=1), dim=1).real, "_fft_r2c at 'middle'"),
         (running_total, "running_total at 'middle'"),
         (lambda x: x.sort(dim=1).values, "sort at 'middle'"),
     ],
@@ -237,7 +237,7 @@ def test_tied_layers_are_cut_as_one():
 
 
 @pytest.mark.parametrize("kind", ["parameter", "buffer", "attribute"])
-def test_per_channel_constants_go_along_or_freeze(kind):
+def test_per_channel_constants_go_along(kind):
     class Scaled(Between):
         def __init__(self):
             super().__init__(None)
@@ -252,12 +252,12 @@ def test_per_channel_constants_go_along_or_freeze(kind):
         def forward(self, x):
             return self.last(self.first(x) * self.scale)
 
-    group = trace(Scaled(), PICTURE).groups["first.weight"]
-    if kind == "attribute":
-        assert group.reason == "meets a tensor whose size is fixed: mul in the model's forward"
-    else:
-        assert ("scale", 0, "follows") in [(m.tensor, m.axis, m.role) for m in group.members]
-        assert group.prunable
+    graph = trace(Scaled(), PICTURE)
+    group = graph.groups["first.weight"]
+    assert ("scale", 0, "follows") in [(m.tensor, m.axis, m.role) for m in group.members]
+    assert group.prunable
+    values = {"parameter": 6, "buffer": 6, "attribute": 0}[kind]
+    assert graph.cost().values == 6 * 3 + 6 + 2 * 6 + 2 + values
 
 
 def test_convolution_along_channels_freezes_them():
@@ -293,19 +293,29 @@ def test_what_computes_across_channels_is_not_exact(function, operation):
     assert group.mixes[0] == f"{operation} at 'middle'"
 
 
-def test_a_model_that_cannot_be_traced_is_one_clear_line():
-    class Branching(nn.Module):
-        def forward(self, x):
-            return x if x.sum() > 0 else -x
+class Branching(nn.Module):
+    """Takes a path by a value, which the meta device does not have."""
 
-    with pytest.raises(GraphError) as caught:
-        trace(Branching(), PICTURE)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert message.startswith("The model must be traceable by torch.export. Received from Branch")
-    assert message.endswith(
-        "Trace the part of the model that runs on tensors alone, without decoding."
-    )
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 2, 1)
+
+    def forward(self, x):
+        return self.last(self.first(x)) if x.sum() > 0 else self.last.bias
+
+
+def test_a_model_that_asks_for_values_is_run_on_the_example():
+    graph = trace(Branching(), PICTURE)
+    assert list(graph.prunable()) == ["first.weight"]
+    assert trace(Branching(), (-PICTURE[0],)).prunable() == {}
+
+
+def test_a_model_without_values_that_asks_for_them_is_one_clear_line():
+    with torch.device("meta"):
+        model = Branching()
+    with pytest.raises(GraphError, match="Received from Branching: ") as caught:
+        trace(model, (torch.rand(1, 3, 8, 8, device="meta"),))
+    assert "\n" not in str(caught.value)
 
 
 def test_wrong_example_inputs_are_one_clear_line():

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from flyweight.graph.cost import AxisSize, CostModel, OpCost, TensorCost
 from flyweight.graph.groups import ChannelGroup, Member, Role, span_of
 from flyweight.graph.identity import Ids
-from flyweight.graph.model_graph import InputSpec, ModelGraph
+from flyweight.graph.inputs import InputSpec
+from flyweight.graph.model_graph import ModelGraph
 from flyweight.graph.step import CountedAxis, Ledger
 
 Labels = NDArray[np.int64]
@@ -46,14 +47,16 @@ def build_graph(
     ledger: Ledger,
     slots: list[Slot],
     tensors: Mapping[str, Tensor],
+    saved: frozenset[str],
     inputs: tuple[InputSpec, ...],
 ) -> ModelGraph:
     """Settle what a trace wrote down.
 
     Args:
         ledger: Joins, frozen and mixed identities, counted operations.
-        slots: The axes of the stored tensors, in order of the trace's inputs.
-        tensors: Parameters and buffers by name.
+        slots: The axes of the stored tensors.
+        tensors: Stored tensors by name.
+        saved: Names of those that are parameters or buffers; plain attributes cost nothing.
         inputs: Shape and type of every example input.
     """
     labels = ledger.identities.components()
@@ -65,7 +68,7 @@ def build_graph(
     sizes = _AxisSizes(labels, places.owner, list(groups))
     return ModelGraph(
         groups=groups,
-        costs=_cost_model(ledger, slots, tensors, sizes),
+        costs=_cost_model(ledger, slots, tensors, saved, sizes),
         tensors=dict(tensors),
         inputs=inputs,
         fingerprint=_fingerprint(groups, tensors),
@@ -228,7 +231,11 @@ class _AxisSizes:
 
 
 def _cost_model(
-    ledger: Ledger, slots: list[Slot], tensors: Mapping[str, Tensor], sizes: _AxisSizes
+    ledger: Ledger,
+    slots: list[Slot],
+    tensors: Mapping[str, Tensor],
+    saved: frozenset[str],
+    sizes: _AxisSizes,
 ) -> CostModel:
     def axis_size(axis: CountedAxis) -> AxisSize:
         return sizes.of(axis.ids, axis.size)
@@ -249,7 +256,7 @@ def _cost_model(
             floating=tensor.is_floating_point(),
         )
         for name, tensor in tensors.items()
-        if not name.endswith("num_batches_tracked")
+        if name in saved and not name.endswith("num_batches_tracked")
     )
     return CostModel(ops, priced, dict(ledger.uncounted))
 

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from flyweight.graph.cost import Convention, Cost, CostModel
 from flyweight.graph.groups import ChannelGroup
-
-InputSpec = tuple[tuple[int, ...], str]
+from flyweight.graph.inputs import InputSpec
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +18,7 @@ class ModelGraph:
         groups: Coupled channel groups by name, in order of execution.
         costs: Prices any plan for this graph.
         tensors: The traced model's own parameters and buffers, which criteria score; not copies.
-        inputs: Shape and type of every example input.
+        inputs: Shape and type of every example input, as `inputs.describe` writes them.
         fingerprint: Digest of names, shapes and groups; equal graphs accept the same plans.
     """
 

@@ -14,7 +14,8 @@ import numpy as np
 from flyweight.errors import PlanError
 from flyweight.graph.cost import Convention, Cost
 from flyweight.graph.groups import ChannelGroup, Member, Role
-from flyweight.graph.model_graph import InputSpec, ModelGraph
+from flyweight.graph.inputs import InputSpec, freeze_spec
+from flyweight.graph.model_graph import ModelGraph
 
 FORMAT = 1
 
@@ -157,7 +158,7 @@ class PruningPlan:
                     "Read it with the version of flyweight that wrote it."
                 )
             groups = {name: _read_group(entry) for name, entry in data["groups"].items()}
-            inputs = tuple((tuple(shape), dtype) for shape, dtype in data["inputs"])
+            inputs = tuple(freeze_spec(spec) for spec in data["inputs"])
             return cls(str(data["graph"]), groups, str(data["criterion"]), inputs)
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise PlanError(

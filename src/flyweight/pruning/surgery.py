@@ -4,14 +4,16 @@ The result is a plain module of the same classes: parameters are replaced by nar
 attributes that describe them are kept true.
 """
 
-import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from flyweight.errors import PlanError
+from flyweight.graph.inputs import draw, tensors_in
+from flyweight.graph.stored import Holder, copy_module, held_tensors
 from flyweight.lineage import lineage_of, note_lineage
 from flyweight.pruning.plans import PruningPlan
 
@@ -30,7 +32,7 @@ def prune(model: nn.Module, plan: PruningPlan, *, verify: bool = True) -> nn.Mod
         PlanError: The plan names tensors or sizes that the model does not have, or the module's
             own code does not follow the cut.
     """
-    small = copy.deepcopy(model)
+    small = copy_module(model)
     prune_(small, plan)
     if verify and plan.inputs and not any(tensor.is_meta for tensor in model.parameters()):
         require_same(model, small, plan)
@@ -41,13 +43,14 @@ def prune_(model: nn.Module, plan: PruningPlan) -> None:
     """Cut `model` in place; see `prune`."""
     removed = plan.removed()
     _require_tensors(model, plan, removed)
-    holders, tensors = _holders(model), dict(_named_tensors(model))
+    holders = _holders(model)
     touched: dict[int, nn.Module] = {}
     for name, axes in removed.items():
-        narrow = _narrow(tensors[name], axes)
-        for module, attribute in holders[name]:
-            touched[id(module)] = module
-            _put(module, attribute, narrow)
+        tensor, places = holders[name]
+        narrow = _narrow(tensor, axes)
+        for place in places:
+            touched[id(place.module)] = place.module
+            place.put(narrow)
     for module in touched.values():
         _keep_attributes_true(module)
     lineage = lineage_of(model)
@@ -56,7 +59,7 @@ def prune_(model: nn.Module, plan: PruningPlan) -> None:
 
 
 def _require_tensors(model: nn.Module, plan: PruningPlan, removed: Slices) -> None:
-    tensors = dict(_named_tensors(model))
+    tensors = {name: tensor for name, tensor, _ in held_tensors(model)}
     for name, axes in removed.items():
         if name not in tensors:
             raise PlanError(
@@ -75,20 +78,13 @@ def _require_tensors(model: nn.Module, plan: PruningPlan, removed: Slices) -> No
             )
 
 
-def _named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    yield from model.named_parameters(remove_duplicate=False)
-    yield from model.named_buffers(remove_duplicate=False)
-
-
-def _holders(model: nn.Module) -> dict[str, list[tuple[nn.Module, str]]]:
-    """Return, per tensor name, every module attribute that holds this very tensor."""
-    by_identity: dict[int, list[tuple[nn.Module, str]]] = {}
-    for module in model.modules():
-        held: dict[str, Tensor | None] = {**module._parameters, **module._buffers}
-        for attribute, tensor in held.items():
-            if tensor is not None:
-                by_identity.setdefault(id(tensor), []).append((module, attribute))
-    return {name: by_identity[id(tensor)] for name, tensor in _named_tensors(model)}
+def _holders(model: nn.Module) -> dict[str, tuple[Tensor, list[Holder]]]:
+    """Return, per name, the tensor of that name and every place that holds this very tensor."""
+    places = list(held_tensors(model))
+    by_identity: dict[int, list[Holder]] = {}
+    for _, tensor, holder in places:
+        by_identity.setdefault(id(tensor), []).append(holder)
+    return {name: (tensor, by_identity[id(tensor)]) for name, tensor, _ in places}
 
 
 def _narrow(tensor: Tensor, axes: Mapping[int, tuple[int, ...]]) -> Tensor:
@@ -101,13 +97,6 @@ def _narrow(tensor: Tensor, axes: Mapping[int, tuple[int, ...]]) -> Tensor:
     return (
         nn.Parameter(narrow, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else narrow
     )
-
-
-def _put(module: nn.Module, attribute: str, tensor: Tensor) -> None:
-    if isinstance(tensor, nn.Parameter):
-        module._parameters[attribute] = tensor
-    else:
-        module._buffers[attribute] = tensor
 
 
 def _keep_attributes_true(module: nn.Module) -> None:
@@ -154,8 +143,8 @@ def masked(model: nn.Module, plan: PruningPlan) -> nn.Module:
     This is what the pruned network must equal: every axis that consumes removed channels has zero
     weights there. It is a definition, not a shortcut; it costs what the dense network costs.
     """
-    twin = copy.deepcopy(model)
-    tensors = dict(_named_tensors(twin))
+    twin = copy_module(model)
+    tensors = {name: tensor for name, tensor, _ in held_tensors(twin)}
     with torch.no_grad():
         for group in plan.groups.values():
             gone = sorted(set(range(group.channels)) - set(group.keep))
@@ -169,7 +158,7 @@ def masked(model: nn.Module, plan: PruningPlan) -> nn.Module:
 
 
 def largest_error(
-    dense: nn.Module, small: nn.Module, plan: PruningPlan, inputs: tuple[Tensor, ...]
+    dense: nn.Module, small: nn.Module, plan: PruningPlan, inputs: tuple[Any, ...]
 ) -> float:
     """Return the largest difference between `small` and the masked `dense`, as a share.
 
@@ -191,26 +180,15 @@ def largest_error(
     return worst
 
 
-def _outputs(model: nn.Module, inputs: tuple[Tensor, ...]) -> list[Tensor]:
+def _outputs(model: nn.Module, inputs: tuple[Any, ...]) -> list[Tensor]:
     training = {module: module.training for module in model.modules()}
     model.eval()
     try:
         with torch.no_grad():
-            return list(_tensors_in(model(*inputs)))
+            return list(tensors_in(model(*inputs)))
     finally:
         for module, was in training.items():
             module.training = was
-
-
-def _tensors_in(value: object) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _tensors_in(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _tensors_in(item)
 
 
 def require_same(
@@ -226,10 +204,7 @@ def require_same(
     """
     generator = torch.Generator().manual_seed(0)
     first = next(iter(dense.parameters()))
-    inputs = tuple(
-        torch.rand(shape, generator=generator).to(first.device, getattr(torch, dtype))
-        for shape, dtype in plan.inputs
-    )
+    inputs = tuple(draw(spec, generator, first) for spec in plan.inputs)
     try:
         error = largest_error(dense, small, plan, inputs)
     except (RuntimeError, ValueError, IndexError, AssertionError) as failure:

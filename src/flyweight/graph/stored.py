@@ -1,0 +1,73 @@
+"""The tensors that a module holds: parameters, buffers, and tensors kept as plain attributes."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, eq=False)
+class Holder:
+    """A place in a module that holds a tensor."""
+
+    module: nn.Module
+    attribute: str
+
+    def put(self, tensor: Tensor) -> None:
+        """Hold `tensor` instead."""
+        for table in (self.module._parameters, self.module._buffers):
+            if self.attribute in table:
+                table[self.attribute] = tensor  # type: ignore[assignment]
+                return
+        self.module.__dict__[self.attribute] = tensor
+
+
+def held_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor, Holder]]:
+    """Yield every place in `model` that holds a tensor, with the name of the place.
+
+    Parameters and buffers come first, named as in a `state_dict`; then tensors that a module keeps
+    as plain attributes and uses like buffers. A shared tensor is yielded once per place.
+    """
+    paths = list(model.named_modules(remove_duplicate=False))
+    for kind in ("_parameters", "_buffers", "__dict__"):
+        for path, module in paths:
+            for attribute, value in getattr(module, kind).items():
+                if isinstance(value, Tensor):
+                    name = f"{path}.{attribute}" if path else attribute
+                    yield name, value, Holder(module, attribute)
+
+
+def stored_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return every tensor that `model` holds once, under its first name."""
+    first: dict[int, tuple[str, Tensor]] = {}
+    for name, tensor, _ in held_tensors(model):
+        first.setdefault(id(tensor), (name, tensor))
+    return dict(first.values())
+
+
+def copy_module(model: nn.Module, stand_ins: Mapping[int, Any] | None = None) -> nn.Module:
+    """Return a copy of `model`; attributes that cannot be copied are shared.
+
+    Args:
+        model: Any module.
+        stand_ins: What to put in place of objects, by their `id`.
+    """
+    memo = dict(stand_ins or {})
+    try:
+        return copy.deepcopy(model, dict(memo))
+    except (TypeError, RuntimeError):
+        for module in model.modules():
+            for value in vars(module).values():
+                if not isinstance(value, dict) and not _can_copy(value, memo):
+                    memo[id(value)] = value
+        return copy.deepcopy(model, memo)
+
+
+def _can_copy(value: object, memo: Mapping[int, Any]) -> bool:
+    try:
+        copy.deepcopy(value, dict(memo))
+    except (TypeError, RuntimeError):
+        return False
+    return True
