@@ -6,7 +6,7 @@ values of the example instead. Design note 0009 says why this and not `torch.exp
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -62,11 +62,17 @@ class Recording:
         calls: In order of execution.
         stored: First name of every stored tensor by its number.
         outputs: What the module returned.
+        values: Whether it ran on the values of the example, not on shapes alone.
     """
 
     calls: tuple[Call, ...]
     stored: dict[int, str]
     outputs: tuple[Value, ...]
+    values: bool
+
+
+Watch = Callable[[int, Call], None]
+"""Told every call and its place in the run as it happens; what it raises ends the run."""
 
 
 def record(model: nn.Module, args: tuple[Any, ...], followed: frozenset[str]) -> Recording:
@@ -83,12 +89,12 @@ def record(model: nn.Module, args: tuple[Any, ...], followed: frozenset[str]) ->
     """
     lifeless = any(tensor.is_meta for _, tensor, _ in held_tensors(model))
     try:
-        return _run(model, args, followed, values=False)
+        return run(stand_in(model, values=False), args, followed, values=False)
     except Exception as shapes_alone:
         if lifeless or any(tensor.is_meta for tensor in tensors_in(args)):
             raise _failure(model, shapes_alone) from shapes_alone
     try:
-        return _run(model, args, followed, values=True)
+        return run(stand_in(model, values=True), args, followed, values=True)
     except Exception as error:
         raise _failure(model, error) from error
 
@@ -103,42 +109,63 @@ def _failure(model: nn.Module, error: Exception) -> GraphError:
     )
 
 
-def _run(
-    model: nn.Module, args: tuple[Any, ...], followed: frozenset[str], *, values: bool
+def run(
+    twin: nn.Module,
+    args: tuple[Any, ...],
+    followed: frozenset[str],
+    *,
+    values: bool,
+    watch: Watch | None = None,
 ) -> Recording:
-    stand_in = _stand_in(model, values=values)
-    stand_in.eval()
-    recorder = _Recorder(followed, values=values)
-    recorder.name(stand_in)
+    """Run a stand-in and return what it executed; see `record`.
+
+    Args:
+        twin: From `stand_in`, with the same `values`.
+        args: Example inputs.
+        followed: Names of operations to record whole.
+        values: Whether to run on the values of `args`.
+        watch: Told every call.
+
+    Raises:
+        GraphError: The module returned no tensors.
+        Exception: Whatever the module or `watch` raises.
+    """
+    recorder = _Recorder(followed, watch, values=values)
+    recorder.name(twin)
     if not values:
         args = tree_map_only(Tensor, _meta, args)
     with (
         _plain_attention(),
         warnings.catch_warnings(),
         torch.inference_mode(),
-        _followed_modules(stand_in, recorder.path),
+        _followed_modules(twin, recorder.path),
     ):
         warnings.simplefilter("ignore")
         with recorder:
-            returned = stand_in(*args)
+            returned = twin(*args)
     outputs = tuple(recorder.value(tensor) for tensor in tensors_in(returned))
     if not outputs:
         raise GraphError(
             f"A model must return tensors. Received {type(returned).__name__} from "
-            f"{type(model).__name__}. Trace a module that returns what it computes."
+            f"{type(twin).__name__}. Trace a module that returns what it computes."
         )
-    return Recording(tuple(recorder.calls), recorder.stored, outputs)
+    return Recording(tuple(recorder.calls), recorder.stored, outputs, values)
 
 
-def _stand_in(model: nn.Module, *, values: bool) -> nn.Module:
-    """Copy the module without its weights, so that whatever `forward` writes is lost."""
+def stand_in(model: nn.Module, *, values: bool) -> nn.Module:
+    """Return a copy in evaluation mode to run, so that whatever `forward` writes is lost.
+
+    Args:
+        model: What to stand in for.
+        values: Whether it shares the weights; else it is on the meta device.
+    """
     memo: dict[int, Any] = {}
     for _, tensor, _ in held_tensors(model):
         if not values:
             memo[id(tensor)] = _meta(tensor)
         elif isinstance(tensor, nn.Parameter):
             memo[id(tensor)] = tensor
-    return copy_module(model, memo)
+    return copy_module(model, memo).eval()
 
 
 def _meta(tensor: Tensor) -> Tensor:
@@ -186,9 +213,9 @@ def _followed_modules(model: nn.Module, path: list[str]) -> Iterator[None]:
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sees every operation before PyTorch takes it apart, which inference mode arranges."""
 
-    def __init__(self, followed: frozenset[str], *, values: bool) -> None:
+    def __init__(self, followed: frozenset[str], watch: Watch | None, *, values: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.followed, self.values = followed, values
+        self.followed, self.watch, self.values = followed, watch, values
         self.calls: list[Call] = []
         self.stored: dict[int, str] = {}
         self.path = [""]
@@ -240,6 +267,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         results = tuple(Value(self._number(t), tuple(t.shape)) for t in tensors)
         if results:
             self.calls.append(Call(op, self.path[-1], arguments, results, single))
+            if self.watch is not None:
+                self.watch(len(self.calls) - 1, self.calls[-1])
         return result
 
     def _arguments(
