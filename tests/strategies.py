@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from flyweight.graph import ModelGraph
 from flyweight.pruning import PruningPlan
-from flyweight.pruning.plans import narrowed
 
 SIDE = 4
 
@@ -248,14 +247,14 @@ def random_plan(
 ) -> PruningPlan:
     """Keep a random part of the groups that may be cut: of most of them, or of `every` one."""
     generator = np.random.default_rng(seed)
-    groups = {}
+    kept = {}
     for name, group in graph.groups.items():
         allowed = group.prunable or (inexact and group.reason is None)
         if group.size > 1 and allowed and (every or generator.random() < 0.8):
             stays = int(generator.integers(1, group.size))
             keep = sorted(generator.choice(group.size, stays, replace=False).tolist())
-            groups[name] = narrowed(group, tuple(keep))
-    return PruningPlan(graph.fingerprint, groups, "random", graph.inputs)
+            kept[name] = tuple(keep)
+    return PruningPlan.of(graph, kept, "random")
 
 
 def zeroed_where_read(model: nn.Module, slices: dict, inputs: tuple[Tensor, ...]) -> Tensor:

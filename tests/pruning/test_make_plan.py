@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torchvision.ops import FrozenBatchNorm2d
 
 from flyweight.errors import PlanError
 from flyweight.graph import trace
@@ -92,6 +93,56 @@ def test_local_scores_one_layer_and_coupled_scores_all(graph, model):
     assert plan(graph, {"back.weight": 0.5}, local=True).keep["stem.weight"] == (3, 4, 5)
     # Each layer's scores are divided by their mean, so that channel 5 cannot drown the stem.
     assert plan(graph, {"stem.weight": 0.5}).keep["stem.weight"] == (1, 2, 5)
+
+
+class Projected(nn.Module):
+    """A residual sum of two layers, each with a normalisation of its own."""
+
+    def __init__(self, norm):
+        super().__init__()
+        self.projection = nn.Sequential(nn.Conv2d(3, 4, 1), norm(4))
+        self.body = nn.Conv2d(3, 4, 3, padding=1)
+        self.norm = norm(4)
+        self.head = nn.Conv2d(4, 2, 1)
+
+    def forward(self, x):
+        return self.head(self.norm(self.body(x)) + self.projection(x))
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d, FrozenBatchNorm2d])
+def test_local_bn_scale_is_that_of_the_layers_own_normalisation(norm):
+    model = Projected(norm)
+    with torch.no_grad():
+        model.projection[1].weight.copy_(torch.tensor([1.0, 2, 3, 40]))
+        model.norm.weight.copy_(torch.tensor([4.0, 3, 2, 1]))
+    graph = trace(model, (torch.rand(1, 3, 4, 4),))
+
+    def kept(name, **options):
+        (keep,) = plan(graph, {name: 0.5}, "bn_scale", **options).keep.values()
+        return keep
+
+    assert kept("projection.0.weight", local=True) == (2, 3)
+    assert kept("body.weight", local=True) == (0, 1)
+    assert kept("body.weight") == (0, 3)
+
+
+def test_local_scores_come_from_the_leading_layer_of_a_part(images):
+    class Parts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.both, self.head = nn.Conv2d(3, 7, 1), nn.Conv2d(7, 2, 1)
+            self.left, self.right = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 4, 1)
+
+        def forward(self, x):
+            return self.head(self.both(x) + torch.cat([self.left(x), self.right(x)], 1))
+
+    model = Parts()
+    with torch.no_grad():
+        model.both.weight[3:] = torch.arange(4.0)[:, None, None, None]
+        model.right.weight[0] = 1000.0
+    graph = trace(model, images)
+    assert plan(graph, 0.5, local=True).keep["both.weight[3:]"] == (2, 3)
+    assert plan(graph, 0.5).keep["both.weight[3:]"] == (0, 3)
 
 
 def test_groups_keep_the_order_of_the_graph(graph):

@@ -14,9 +14,8 @@ from flyweight.graph.groups import ChannelGroup, Member, Role, span_of
 from flyweight.graph.identity import Ids
 from flyweight.graph.inputs import InputSpec
 from flyweight.graph.model_graph import ModelGraph
+from flyweight.graph.sizes import AxisSizes, Labels
 from flyweight.graph.step import CountedAxis, Ledger
-
-Labels = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +48,11 @@ def build_graph(
     tensors: Mapping[str, Tensor],
     saved: frozenset[str],
     inputs: tuple[InputSpec, ...],
-) -> ModelGraph:
+) -> tuple[ModelGraph, AxisSizes]:
     """Settle what a trace wrote down.
+
+    Returns:
+        The graph, and what prices any axis that the trace met.
 
     Args:
         ledger: Joins, frozen and mixed identities, counted operations.
@@ -65,14 +67,15 @@ def build_graph(
     drafts = _draft_groups(labels, slots, order, facts)
     places = _Places(drafts, labels)
     groups = _name_groups(drafts, places, slots, facts)
-    sizes = _AxisSizes(labels, places.owner, list(groups))
-    return ModelGraph(
+    sizes = AxisSizes(labels, places.owner, list(groups))
+    graph = ModelGraph(
         groups=groups,
         costs=_cost_model(ledger, slots, tensors, saved, sizes),
         tensors=dict(tensors),
         inputs=inputs,
         fingerprint=_fingerprint(groups, tensors),
     )
+    return graph, sizes
 
 
 class _Facts:
@@ -210,32 +213,12 @@ def _member(slot: Slot, positions: Labels, facts: _Facts) -> Member:
     return Member(slot.tensor, slot.axis, role, span_of(positions))
 
 
-class _AxisSizes:
-    """Expresses axes through groups."""
-
-    def __init__(self, labels: Labels, owner: Labels, named: list[str]) -> None:
-        self.labels, self.owner, self.named = labels, owner, named
-        self.sizes = np.bincount(owner[owner >= 0], minlength=len(named))
-
-    def of(self, ids: Ids | None, size: int) -> AxisSize:
-        if ids is None:
-            return AxisSize(size)
-        counts = np.bincount(self.owner[self.labels[ids]] + 1, minlength=len(self.named) + 1)[1:]
-        found = np.flatnonzero(counts).tolist()
-        shares, fixed = [], size - int(counts.sum())
-        for group in found:
-            each, rest = divmod(int(counts[group]), int(self.sizes[group]))
-            fixed += rest
-            shares.append((self.named[group], each))
-        return AxisSize(fixed, tuple(shares))
-
-
 def _cost_model(
     ledger: Ledger,
     slots: list[Slot],
     tensors: Mapping[str, Tensor],
     saved: frozenset[str],
-    sizes: _AxisSizes,
+    sizes: AxisSizes,
 ) -> CostModel:
     def axis_size(axis: CountedAxis) -> AxisSize:
         return sizes.of(axis.ids, axis.size)

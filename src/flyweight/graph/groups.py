@@ -1,5 +1,6 @@
 """Coupled channel groups: channels that can only go together, and where each one lives."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -42,6 +43,26 @@ class Member:
         """Positions per channel."""
         first = self.span[0]
         return len(first) if isinstance(first, tuple) else int(self.span[2])  # type: ignore[arg-type]
+
+
+def removed_positions(
+    cuts: Iterable[tuple[tuple[Member, ...], int, Sequence[int]]],
+) -> dict[str, dict[int, tuple[int, ...]]]:
+    """Return the indices that leave every tensor axis.
+
+    Args:
+        cuts: Members of a group, its channels, and the channels that stay.
+    """
+    gone: dict[str, dict[int, set[int]]] = {}
+    for members, channels, keep in cuts:
+        rows = np.setdiff1d(np.arange(channels), np.asarray(keep))
+        for member in members:
+            positions = member.positions(channels)[rows].ravel().tolist()
+            gone.setdefault(member.tensor, {}).setdefault(member.axis, set()).update(positions)
+    return {
+        tensor: {axis: tuple(sorted(places)) for axis, places in axes.items()}
+        for tensor, axes in gone.items()
+    }
 
 
 def span_of(positions: NDArray[np.int64]) -> Span:

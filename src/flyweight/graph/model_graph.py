@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from flyweight.graph.cost import Convention, Cost, CostModel
+from flyweight.graph.cost import AxisSize, Convention, Cost, CostModel
 from flyweight.graph.groups import ChannelGroup
 from flyweight.graph.inputs import InputSpec
 
@@ -20,6 +20,7 @@ class ModelGraph:
         tensors: The traced model's own parameters and buffers, which criteria score; not copies.
         inputs: Shape and type of every example input, as `inputs.describe` writes them.
         fingerprint: Digest of names, shapes and groups; equal graphs accept the same plans.
+        numbers: Attributes that modules count channels with, as functions of what stays.
     """
 
     groups: Mapping[str, ChannelGroup]
@@ -27,6 +28,13 @@ class ModelGraph:
     tensors: Mapping[str, Tensor] = field(repr=False)
     inputs: tuple[InputSpec, ...]
     fingerprint: str
+    numbers: Mapping[str, AxisSize] = field(default_factory=dict, repr=False)
+
+    def numbers_under(self, kept: Mapping[str, int]) -> dict[str, int]:
+        """Return the attributes that change when `kept` channels of some groups stay."""
+        full = {name: group.size for name, group in self.groups.items()}
+        values = {path: size.under({**full, **kept}) for path, size in self.numbers.items()}
+        return {p: v for p, v in values.items() if v != self.numbers[p].under(full)}
 
     def cost(self, convention: Convention = "real") -> Cost:
         """Return the cost of the network as traced."""

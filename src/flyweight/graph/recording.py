@@ -259,6 +259,11 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 parts = func.decompose(*args, **kwargs)
             if parts is not NotImplemented:
                 return parts
+        if op == "contiguous":
+            # PyTorch skips it where nothing is to do, which depends on sizes: never a call.
+            result = self._result(op, func, args, kwargs)
+            self._numbers[result] = self.value(args[0]).number
+            return result
         arguments = self._arguments(func, args, kwargs)
         result = self._result(op, func, args, kwargs)
         # What an operation returns is new, even where it is the tensor it wrote into.

@@ -1,6 +1,7 @@
 """The tensors that a module holds: parameters, buffers, and tensors kept as plain attributes."""
 
 import copy
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -71,3 +72,30 @@ def _can_copy(value: object, memo: Mapping[int, Any]) -> bool:
     except (TypeError, RuntimeError):
         return False
     return True
+
+
+def clone_structure(model: nn.Module) -> nn.Module:
+    """Return a copy of the modules and their containers that shares every tensor.
+
+    Much faster than a copy, for modules that are run once and dropped.
+    """
+    twins = {id(module): _blank(module) for module in model.modules()}
+    for module in model.modules():
+        twin = twins[id(module)]
+        twin.__dict__.update({key: _cloned(value, twins) for key, value in vars(module).items()})
+    return twins[id(model)]
+
+
+def _blank(module: nn.Module) -> nn.Module:
+    twin: nn.Module = object.__new__(type(module))
+    return twin
+
+
+def _cloned(value: Any, twins: Mapping[int, nn.Module]) -> Any:
+    if isinstance(value, nn.Module):
+        return twins.get(id(value), value)
+    if type(value) in (dict, OrderedDict):
+        return type(value)((key, _cloned(item, twins)) for key, item in value.items())
+    if type(value) in (list, tuple, set):
+        return type(value)(_cloned(item, twins) for item in value)
+    return value

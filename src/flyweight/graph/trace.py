@@ -7,14 +7,18 @@ them (design note 0002). The module is left as it was.
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from flyweight.graph.build import Slot, build_graph
-from flyweight.graph.identity import Field, Flow
-from flyweight.graph.inputs import describe
+from flyweight.graph.cost import AxisSize
+from flyweight.graph.following import Place, Prediction, followable, slice_window
+from flyweight.graph.identity import Field, Flow, Ids
+from flyweight.graph.inputs import InputSpec, describe
 from flyweight.graph.model_graph import ModelGraph
 from flyweight.graph.recording import Call, Recording, Shape, Value, record
 from flyweight.graph.rules import RULES
+from flyweight.graph.sizes import AxisSizes
 from flyweight.graph.step import Ledger, Step
 from flyweight.graph.stored import stored_tensors
 
@@ -38,30 +42,72 @@ def trace(model: nn.Module, args: tuple[Any, ...]) -> ModelGraph:
         >>> [(name, group.size) for name, group in graph.groups.items() if group.prunable]
         [('0.weight', 8)]
     """
-    recording = record(model, args, frozenset(RULES))
-    tensors = stored_tensors(model)
-    walk = _Walk(recording, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
+    recording = record(model, args, _FOLLOWED)
+    walk = _Walk(model, recording, tuple(describe(args)))
     walk.run()
-    saved = frozenset({**dict(model.named_parameters()), **dict(model.named_buffers())})
-    return build_graph(walk.ledger, walk.slots, tensors, saved, tuple(describe(args)))
+    return followable(model, args, walk, _FOLLOWED, values=recording.values)
+
+
+_FOLLOWED = frozenset(RULES)
 
 
 class _Walk:
     """Carries flows from call to call of one recording."""
 
-    def __init__(self, recording: Recording, stored: dict[str, Shape]) -> None:
-        self.recording = recording
+    def __init__(
+        self, model: nn.Module, recording: Recording, inputs: tuple[InputSpec, ...]
+    ) -> None:
+        self.recording, self.inputs = recording, inputs
+        self.tensors = stored_tensors(model)
+        self.saved = frozenset({**dict(model.named_parameters()), **dict(model.named_buffers())})
         self.ledger = Ledger()
         self.slots: list[Slot] = []
+        self.steps: list[tuple[Step, tuple[Flow, ...]]] = []
         numbers = {name: number for number, name in recording.stored.items()}
-        self.flows = {numbers[name]: self._stored(name, shape) for name, shape in stored.items()}
+        self.flows = {
+            numbers[name]: self._stored(name, tuple(tensor.shape))
+            for name, tensor in self.tensors.items()
+        }
 
     def run(self) -> None:
+        """Apply the rules to every call."""
         for call in self.recording.calls:
             self._call(call)
         for output in self.recording.outputs:
             for found in self._lookup(output).fields:
                 self.ledger.identities.freeze(found.ids, "is an output of the model")
+
+    def settled(self) -> tuple[ModelGraph, tuple[Prediction, ...]]:
+        """Return the graph and the prediction of every call, as things stand."""
+        self.graph, sizes = build_graph(
+            self.ledger, self.slots, self.tensors, self.saved, self.inputs
+        )
+        return self.graph, tuple(_predict(step, flows, sizes) for step, flows in self.steps)
+
+    def tie(self, one: Place, other: Place) -> None:
+        """Declare that equal positions of two axes leave together."""
+        self.ledger.identities.join(self._ids(one), self._ids(other))
+
+    def untie(self) -> None:
+        """Take the last `tie` back."""
+        self.ledger.identities.joined.pop()
+
+    def freeze(self, group: str, reason: str) -> None:
+        """Declare that a group of the last `settled` graph cannot be cut."""
+        found = self.graph.groups[group]
+        member = found.members[0]
+        ids = next(s.ids for s in self.slots if (s.tensor, s.axis) == (member.tensor, member.axis))
+        self.ledger.identities.freeze(ids[member.positions(found.size)], reason)
+
+    def _ids(self, place: Place) -> Ids:
+        index, tensor, axis = place
+        step, results = self.steps[index]
+        flow = [*results, *step.flows()][tensor]
+        found = flow.field_on(axis)
+        if found is None:
+            raise ValueError("an axis of fixed size has no identities to tie")
+        rows: Ids = np.moveaxis(found.ids, found.axes.index(axis), 0)
+        return rows.reshape(len(rows), -1)[:, 0]
 
     def _stored(self, name: str, shape: Shape) -> Flow:
         fields = []
@@ -84,6 +130,7 @@ class _Walk:
         flows = result if isinstance(result, tuple) else (result,)
         for value, flow in zip(call.results, flows, strict=False):
             self.flows[value.number] = flow
+        self.steps.append((step, flows))
 
     def _lookup(self, value: Any) -> Any:
         if isinstance(value, Value):
@@ -92,6 +139,22 @@ class _Walk:
         if isinstance(value, list):
             return [self._lookup(item) for item in value]
         return value
+
+
+def _predict(step: Step, flows: tuple[Flow, ...], sizes: AxisSizes) -> Prediction:
+    def along(flow: Flow) -> tuple[AxisSize, ...]:
+        return tuple(sizes.along(flow, axis) for axis in range(len(flow.shape)))
+
+    window: tuple[AxisSize, ...] = ()
+    if step.op == "slice":
+        source = step.flow("self")
+        found = source.field_on(int(step.arguments.get("dim", 0)) % len(source.shape))
+        if found is not None and len(found.axes) == 1:
+            bounds = (step.arguments.get("start"), step.arguments.get("end"))
+            ends = slice_window(len(found.ids), *bounds)
+            window = tuple(sizes.of(found.ids[:end], end) for end in ends)
+    sources = tuple(along(flow) for flow in step.flows())
+    return Prediction(step.op, step.where, tuple(map(along, flows)), sources, window)
 
 
 def _follow(step: Step) -> Flow | tuple[Flow, ...]:

@@ -1,12 +1,15 @@
 """Criteria: how much each channel of a group matters, judged from weights.
 
 A criterion is any callable `(group, tensors) -> scores`, one score per channel; the channels with
-the smallest scores leave first. Members that make the same channels are scored one by one, divided
-by their mean so that no layer drowns another, and summed.
+the smallest scores leave first. All layers that make the same channels have a say: they are scored
+one by one, divided by their mean so that no layer drowns another, and summed. A channel that lies
+at several places of a layer (grouped convolution, fused projections) has the sum over its places.
+What follows a channel (bias, depthwise filter, normalisation) and what reads it have no say in the
+criteria of filters.
 """
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,21 +22,31 @@ from flyweight.graph.groups import ChannelGroup, Member
 
 Scores = NDArray[np.float64]
 Criterion = Callable[[ChannelGroup, Mapping[str, Tensor]], Any]
+FilterScore = Callable[[Tensor], Tensor]
+"""From filters `(places, channels, values)` to scores `(places, channels)`."""
 
 
 def l1_norm(group: ChannelGroup, tensors: Mapping[str, Tensor]) -> Scores:
     """Sum of absolute weights of each filter (Li et al. 2017, arXiv 1608.08710)."""
-    return _over_producers(group, tensors, lambda rows: rows.abs().sum(1))
+    return sum_normalised(group, tensors, makers(group), lambda filters: filters.abs().sum(-1))
 
 
 def l2_norm(group: ChannelGroup, tensors: Mapping[str, Tensor]) -> Scores:
     """Euclidean norm of each filter."""
-    return _over_producers(group, tensors, lambda rows: rows.square().sum(1).sqrt())
+    return sum_normalised(
+        group, tensors, makers(group), lambda filters: filters.square().sum(-1).sqrt()
+    )
 
 
 def geometry_median(group: ChannelGroup, tensors: Mapping[str, Tensor]) -> Scores:
-    """Sum of distances to the other filters; the replaceable leave (FPGM, arXiv 1811.00250)."""
-    return _over_producers(group, tensors, lambda rows: torch.cdist(rows, rows).sum(1))
+    """Sum of distances to the other filters; the replaceable leave (FPGM, arXiv 1811.00250).
+
+    Only filters that can stand in for each other are compared: those of the same group at the same
+    place, not a query's with a value's.
+    """
+    return sum_normalised(
+        group, tensors, makers(group), lambda filters: torch.cdist(filters, filters).sum(-1)
+    )
 
 
 def bn_scale(group: ChannelGroup, tensors: Mapping[str, Tensor]) -> Scores:
@@ -42,20 +55,14 @@ def bn_scale(group: ChannelGroup, tensors: Mapping[str, Tensor]) -> Scores:
     Raises:
         PlanError: The group passes no normalisation with a scale.
     """
-    scales = [
-        member
-        for member in group.members
-        if member.role == "follows"
-        and member.tensor.endswith("weight")
-        and tensors[member.tensor].ndim == 1
-    ]
+    scales = normalisation_scales(group, tensors)
     if not scales:
         raise PlanError(
             "Criterion 'bn_scale' needs a normalisation after the layer. Received group "
             f"'{group.name}' without "
             "one. Choose 'l1_norm' for it."
         )
-    return _sum_normalised(group, tensors, scales, lambda rows: rows.abs().sum(1))
+    return sum_normalised(group, tensors, scales, lambda filters: filters.abs().sum(-1))
 
 
 def random(group: ChannelGroup, tensors: Mapping[str, Tensor]) -> Scores:
@@ -79,36 +86,71 @@ CRITERIA: dict[str, Criterion] = {
 }
 
 
-def _over_producers(
-    group: ChannelGroup, tensors: Mapping[str, Tensor], score: Callable[[Tensor], Tensor]
-) -> Scores:
-    return _sum_normalised(group, tensors, group.producers(), score)
+def makers(group: ChannelGroup) -> tuple[Member, ...]:
+    """Return the members whose values judge a channel: those that make it.
+
+    A weight that code computes from others may leave a group without one; then everything that
+    does not merely read the channels judges.
+    """
+    others = tuple(member for member in group.members if member.role != "consumes")
+    return group.producers() or others or group.members
 
 
-def _sum_normalised(
+def normalisation_scales(group: ChannelGroup, tensors: Mapping[str, Tensor]) -> tuple[Member, ...]:
+    """Return the members that scale the channels after a normalisation.
+
+    Names and shapes tell them from other values per channel, such as the slopes of a PReLU: a scale
+    is a `weight` beside a `running_mean` or a `bias` of its shape, or the `weight` of a module that
+    computes across the channels (RMSNorm).
+    """
+    return tuple(
+        member
+        for member in group.members
+        if member.role == "follows" and _is_scale(member.tensor, group, tensors)
+    )
+
+
+def _is_scale(name: str, group: ChannelGroup, tensors: Mapping[str, Tensor]) -> bool:
+    path, _, attribute = name.rpartition(".")
+    shape = tensors[name].shape
+    if attribute != "weight" or len(shape) != 1:
+        return False
+    beside = (f"{path}.{other}" if path else other for other in ("running_mean", "bias"))
+    if any(other in tensors and tensors[other].shape == shape for other in beside):
+        return True
+    return any(operation.endswith(f" at '{path}'") for operation in group.mixes)
+
+
+def sum_normalised(
     group: ChannelGroup,
     tensors: Mapping[str, Tensor],
-    members: tuple[Member, ...] | list[Member],
-    score: Callable[[Tensor], Tensor],
+    members: Sequence[Member],
+    score: FilterScore,
 ) -> Scores:
+    """Return the sum over members of their scores, each divided by its mean if there are several.
+
+    Args:
+        group: Whose channels are scored.
+        tensors: Values by name.
+        members: Of the group: those that have a say.
+        score: The formula for one filter.
+    """
     total = np.zeros(group.size)
     for member in members:
-        scores = _score_member(group, member, tensors[member.tensor], score)
+        scores = score_member(group, member, tensors[member.tensor], score)
         mean = scores.mean()
         total += scores / mean if len(members) > 1 and mean > 0 else scores
     return total
 
 
-def _score_member(
-    group: ChannelGroup, member: Member, tensor: Tensor, score: Callable[[Tensor], Tensor]
-) -> Scores:
+def score_member(group: ChannelGroup, member: Member, tensor: Tensor, score: FilterScore) -> Scores:
+    """Return one score per channel from one member: the sum over the channel's places."""
     # In double precision the order does not depend on how a sum is split over threads.
-    rows = (
-        tensor.detach()
-        .cpu()
-        .double()
-        .movedim(member.axis, 0)
-        .reshape(tensor.shape[member.axis], -1)
-    )
-    every = score(rows).numpy()
-    return np.asarray(every[member.positions(group.size)].sum(axis=1))
+    values = tensor.detach().cpu().double().movedim(member.axis, 0)
+    values = values.reshape(len(values), -1)
+    places = member.positions(group.size).T
+    if np.array_equal(places, np.arange(len(values))[None]):
+        filters = values[None]  # the whole axis in order, as nearly always: no copy
+    else:
+        filters = values[torch.from_numpy(places.copy())]
+    return np.asarray(score(filters).sum(0).numpy())

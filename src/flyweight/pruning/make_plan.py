@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import takewhile
+from operator import eq
 
 import numpy as np
 
 from flyweight.errors import PlanError, nearest
-from flyweight.graph.groups import ChannelGroup
+from flyweight.graph.groups import ChannelGroup, Member
 from flyweight.graph.model_graph import ModelGraph
-from flyweight.pruning.criteria import CRITERIA, Criterion, Scores
+from flyweight.pruning.criteria import Criterion, Scores, normalisation_scales
 from flyweight.pruning.names import resolve
-from flyweight.pruning.plans import GroupPlan, PruningPlan, narrowed
+from flyweight.pruning.plans import PruningPlan
+from flyweight.pruning.scoring import criterion_name, find_criterion, scores_of
 
 
 @dataclass(frozen=True)
@@ -44,38 +47,23 @@ def plan(
         criterion: A name of `criteria.CRITERIA` or a callable `(group, tensors) -> scores`.
         round_to: What stays is rounded to the nearest multiple, at least one of them.
         local: Score the named layer alone, as the originals did, not all layers that make the
-            group's channels.
+            group's channels. Of several normalisations, the layer's own counts.
         inexact: Allow groups whose channels pass an operation that mixes them.
         aliases: Other names of parameters, for example a model's old ones.
 
     Raises:
         PlanError: A name, a ratio or a criterion that cannot be meant, or a group that is frozen.
     """
-    scorer = _criterion(criterion)
-    _check_multiple(round_to)
+    scorer = find_criterion(criterion)
+    check_multiple(round_to)
     requests, notes = _requests(graph, ratios, aliases or {}, inexact=inexact, local=local)
-    groups: dict[str, GroupPlan] = {}
+    kept: dict[str, tuple[int, ...]] = {}
     for request in requests:
         stays = _kept_count(request.group.size, request.ratio, round_to)
         if stays < request.group.size:
-            scored = _alone(request.group, request.named) if local else request.group
-            keep = _highest(_scores(scorer, scored, graph), stays)
-            groups[request.group.name] = narrowed(request.group, keep)
-    name = criterion if isinstance(criterion, str) else getattr(criterion, "__name__", "callable")
-    ordered = {key: groups[key] for key in graph.groups if key in groups}
-    return PruningPlan(graph.fingerprint, ordered, str(name), graph.inputs, tuple(notes))
-
-
-def _criterion(criterion: str | Criterion) -> Criterion:
-    if not isinstance(criterion, str):
-        return criterion
-    if criterion not in CRITERIA:
-        raise PlanError(
-            f"A criterion must be one of {', '.join(CRITERIA)} or a callable. Received "
-            f"'{criterion}'. "
-            f"{nearest(criterion, CRITERIA)}"
-        )
-    return CRITERIA[criterion]
+            scored = _alone(request.group, request.named, graph) if local else request.group
+            kept[request.group.name] = _highest(scores_of(scorer, scored, graph), stays)
+    return PruningPlan.of(graph, kept, criterion_name(criterion), tuple(notes))
 
 
 def _requests(
@@ -90,14 +78,14 @@ def _requests(
         _check_ratio("every group", ratios)
         every = [g for g in graph.groups.values() if g.reason is None and (g.exact or inexact)]
         return [_Request(group, float(ratios), group.name) for group in every], []
-    makers = _makers(graph)
+    layers = layers_in(graph)
     asked: dict[str, _Request] = {}
     notes: list[str] = []
     for name, ratio in ratios.items():
         _check_ratio(name, ratio)
         tensor = name if name in graph.groups else resolve(name, graph.tensors, aliases)
-        for group in _groups_of(tensor, graph, makers):
-            _require_prunable(name, group, inexact)
+        for group in groups_of(tensor, graph, layers):
+            require_prunable(name, group, inexact)
             earlier = asked.get(group.name)
             if earlier is None:
                 asked[group.name] = _Request(group, float(ratio), tensor)
@@ -114,29 +102,50 @@ def _requests(
     return list(asked.values()), notes
 
 
-def _makers(graph: ModelGraph) -> dict[str, list[ChannelGroup]]:
-    makers: dict[str, list[ChannelGroup]] = {}
+def layers_in(graph: ModelGraph) -> dict[str, list[ChannelGroup]]:
+    """Return, for every weight that makes channels, the groups that they belong to."""
+    layers: dict[str, list[ChannelGroup]] = {}
     for group in graph.groups.values():
         for member in group.producers():
-            makers.setdefault(member.tensor, []).append(group)
-    return makers
+            layers.setdefault(member.tensor, []).append(group)
+    return layers
 
 
-def _groups_of(
-    tensor: str, graph: ModelGraph, makers: Mapping[str, list[ChannelGroup]]
+def groups_of(
+    tensor: str, graph: ModelGraph, layers: Mapping[str, list[ChannelGroup]]
 ) -> list[ChannelGroup]:
-    if tensor in makers:
-        return makers[tensor]
+    """Return the groups that a layer's channels belong to.
+
+    Args:
+        tensor: The layer's weight, or the name of a group.
+        graph: Where to look.
+        layers: What `layers_in` returned.
+
+    Raises:
+        PlanError: The tensor makes no channels.
+    """
+    if tensor in layers:
+        return layers[tensor]
     if tensor in graph.groups:
         return [graph.groups[tensor]]
     raise PlanError(
         "A pruned parameter must be the weight of a layer that makes channels. Received "
         f"'{tensor}', which "
-        f"makes none. {nearest(tensor, makers)}"
+        f"makes none. {nearest(tensor, layers)}"
     )
 
 
-def _require_prunable(name: str, group: ChannelGroup, inexact: bool) -> None:
+def require_prunable(name: str, group: ChannelGroup, inexact: bool) -> None:
+    """Check that a group may be cut.
+
+    Args:
+        name: What the user called it.
+        group: The group.
+        inexact: Whether channels that an operation mixes may leave.
+
+    Raises:
+        PlanError: It may not, with the reason.
+    """
     if group.reason is not None:
         raise PlanError(
             f"'{name}' must be free to change its width. Received a layer of group '{group.name}', "
@@ -161,7 +170,12 @@ def _check_ratio(name: str, ratio: object) -> None:
         )
 
 
-def _check_multiple(round_to: object) -> None:
+def check_multiple(round_to: object) -> None:
+    """Check that widths can be rounded to multiples of `round_to`.
+
+    Raises:
+        PlanError: It is no whole number of at least 1.
+    """
     if not isinstance(round_to, int) or isinstance(round_to, bool) or round_to < 1:
         raise PlanError(
             "round_to must be a whole number of at least 1. "
@@ -176,29 +190,30 @@ def _kept_count(channels: int, ratio: float, round_to: int) -> int:
     return min(stays, channels)
 
 
-def _alone(group: ChannelGroup, tensor: str) -> ChannelGroup:
-    named = tuple(member for member in group.producers() if member.tensor == tensor)
-    return replace(group, members=named) if named else group
+def _alone(group: ChannelGroup, layer: str, graph: ModelGraph) -> ChannelGroup:
+    """Return the group as if `layer`, with its own normalisation, alone made the channels."""
+    layer = layer.partition("[")[0]
+    named = [member for member in group.producers() if member.tensor == layer]
+    if not named:
+        return group
+    scales = normalisation_scales(group, graph.tensors)
+    own = [_nearest_after(layer, scales, graph)] if scales else []
+    left_out = {*group.producers(), *scales} - {*named, *own}
+    return replace(group, members=tuple(m for m in group.members if m not in left_out))
 
 
-def _scores(scorer: Criterion, group: ChannelGroup, graph: ModelGraph) -> Scores:
-    if (
-        any(graph.tensors[member.tensor].is_meta for member in group.producers())
-        and scorer is not CRITERIA["first"]
-    ):
-        raise PlanError(
-            "A criterion must see weights. Received a model without any (meta device) for group "
-            f"'{group.name}'. "
-            "Load weights, or price the plan with criterion='first'."
-        )
-    scores = np.asarray(scorer(group, graph.tensors), dtype=np.float64)
-    if scores.shape != (group.size,) or not np.isfinite(scores).all():
-        raise PlanError(
-            f"A criterion must give one finite score per channel. Received shape {scores.shape} "
-            "for group "
-            f"'{group.name}' of {group.size} channels. Check the criterion and the weights for NaN."
-        )
-    return scores
+def _nearest_after(layer: str, scales: tuple[Member, ...], graph: ModelGraph) -> Member:
+    """Return the scale of the nearest module in the module tree; of equals, the next declared."""
+    order = {name: place for place, name in enumerate(graph.tensors)}
+    path = layer.split(".")
+
+    def distance(scale: Member) -> tuple[int, bool, int]:
+        other = scale.tensor.split(".")
+        shared = len(list(takewhile(bool, map(eq, path, other))))
+        steps = len(path) + len(other) - 2 * shared
+        return (steps, order[scale.tensor] < order[layer], order[scale.tensor])
+
+    return min(scales, key=distance)
 
 
 def _highest(scores: Scores, count: int) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from flyweight.errors import PlanError
 from flyweight.graph.cost import Convention, Cost
-from flyweight.graph.groups import ChannelGroup, Member, Role
+from flyweight.graph.groups import Member, Role, removed_positions
 from flyweight.graph.inputs import InputSpec, freeze_spec
 from flyweight.graph.model_graph import ModelGraph
 
@@ -47,6 +47,7 @@ class PruningPlan:
         criterion: How channels were chosen.
         inputs: Shape and type of the inputs that the graph was traced with.
         notes: What the maker of the plan should tell its user.
+        numbers: Values of attributes that the modules' own code counts channels with.
     """
 
     graph: str
@@ -54,10 +55,29 @@ class PruningPlan:
     criterion: str
     inputs: tuple[InputSpec, ...] = ()
     notes: tuple[str, ...] = field(default=(), compare=False)
+    numbers: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, group in self.groups.items():
             _check_keep(name, group)
+
+    @classmethod
+    def of(
+        cls,
+        graph: ModelGraph,
+        keep: Mapping[str, tuple[int, ...]],
+        criterion: str,
+        notes: tuple[str, ...] = (),
+    ) -> "PruningPlan":
+        """Return the plan that keeps these channels of these groups of `graph`."""
+        narrow = {
+            name: GroupPlan(group.size, keep[name], group.members, group.exact)
+            for name, group in graph.groups.items()
+            if name in keep and len(keep[name]) < group.size
+        }
+        counts = {name: len(group.keep) for name, group in narrow.items()}
+        numbers = graph.numbers_under(counts)
+        return cls(graph.fingerprint, narrow, criterion, graph.inputs, notes, numbers)
 
     @property
     def exact(self) -> bool:
@@ -97,16 +117,9 @@ class PruningPlan:
 
     def removed(self) -> dict[str, dict[int, tuple[int, ...]]]:
         """Return the indices that leave every narrowed tensor axis."""
-        gone: dict[str, dict[int, list[int]]] = {}
-        for group in self.groups.values():
-            rows = np.setdiff1d(np.arange(group.channels), group.keep)
-            for member in group.members:
-                positions = member.positions(group.channels)[rows].ravel().tolist()
-                gone.setdefault(member.tensor, {}).setdefault(member.axis, []).extend(positions)
-        return {
-            tensor: {axis: tuple(sorted(set(places))) for axis, places in axes.items()}
-            for tensor, axes in gone.items()
-        }
+        return removed_positions(
+            (group.members, group.channels, group.keep) for group in self.groups.values()
+        )
 
     def require(self, graph: ModelGraph) -> None:
         """Check that the plan was made for `graph`.
@@ -137,6 +150,7 @@ class PruningPlan:
             "graph": self.graph,
             "criterion": self.criterion,
             "inputs": self.inputs,
+            "numbers": dict(self.numbers),
         }
         lines = [f' "{key}": {json.dumps(value)}' for key, value in head.items()]
         rows = [f"  {json.dumps(name)}: {json.dumps(group)}" for name, group in groups.items()]
@@ -159,7 +173,8 @@ class PruningPlan:
                 )
             groups = {name: _read_group(entry) for name, entry in data["groups"].items()}
             inputs = tuple(freeze_spec(spec) for spec in data["inputs"])
-            return cls(str(data["graph"]), groups, str(data["criterion"]), inputs)
+            numbers = {str(path): _whole(value) for path, value in data["numbers"].items()}
+            return cls(str(data["graph"]), groups, str(data["criterion"]), inputs, numbers=numbers)
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise PlanError(
                 "A plan must be the JSON that PruningPlan.to_json writes. Received text that "
@@ -214,8 +229,3 @@ def _check_keep(name: str, group: GroupPlan) -> None:
 
 def _shorten(keep: tuple[int, ...]) -> str:
     return str(list(keep[:8]))[:-1] + (", ...]" if len(keep) > 8 else "]")
-
-
-def narrowed(group: ChannelGroup, keep: tuple[int, ...]) -> GroupPlan:
-    """Return what stays of `group`."""
-    return GroupPlan(group.size, keep, group.members, group.exact)

@@ -5,19 +5,17 @@ attributes that describe them are kept true.
 """
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from flyweight.errors import PlanError
+from flyweight.graph.cutting import Removed, cut_tensors, set_numbers
 from flyweight.graph.inputs import draw, tensors_in
-from flyweight.graph.stored import Holder, copy_module, held_tensors
+from flyweight.graph.stored import copy_module, held_tensors
 from flyweight.lineage import lineage_of, note_lineage
 from flyweight.pruning.plans import PruningPlan
-
-Slices = Mapping[str, Mapping[int, tuple[int, ...]]]
 
 
 def prune(model: nn.Module, plan: PruningPlan, *, verify: bool = True) -> nn.Module:
@@ -43,22 +41,14 @@ def prune_(model: nn.Module, plan: PruningPlan) -> None:
     """Cut `model` in place; see `prune`."""
     removed = plan.removed()
     _require_tensors(model, plan, removed)
-    holders = _holders(model)
-    touched: dict[int, nn.Module] = {}
-    for name, axes in removed.items():
-        tensor, places = holders[name]
-        narrow = _narrow(tensor, axes)
-        for place in places:
-            touched[id(place.module)] = place.module
-            place.put(narrow)
-    for module in touched.values():
-        _keep_attributes_true(module)
+    cut_tensors(model, removed)
+    set_numbers(model, plan.numbers)
     lineage = lineage_of(model)
     if lineage is not None:
         note_lineage(model, lineage.then(plan.to_json()))
 
 
-def _require_tensors(model: nn.Module, plan: PruningPlan, removed: Slices) -> None:
+def _require_tensors(model: nn.Module, plan: PruningPlan, removed: Removed) -> None:
     tensors = {name: tensor for name, tensor, _ in held_tensors(model)}
     for name, axes in removed.items():
         if name not in tensors:
@@ -76,65 +66,6 @@ def _require_tensors(model: nn.Module, plan: PruningPlan, removed: Slices) -> No
                 f"shape {shape}, "
                 f"too small for the plan of graph {plan.graph}. Was it pruned already?"
             )
-
-
-def _holders(model: nn.Module) -> dict[str, tuple[Tensor, list[Holder]]]:
-    """Return, per name, the tensor of that name and every place that holds this very tensor."""
-    places = list(held_tensors(model))
-    by_identity: dict[int, list[Holder]] = {}
-    for _, tensor, holder in places:
-        by_identity.setdefault(id(tensor), []).append(holder)
-    return {name: (tensor, by_identity[id(tensor)]) for name, tensor, _ in places}
-
-
-def _narrow(tensor: Tensor, axes: Mapping[int, tuple[int, ...]]) -> Tensor:
-    narrow = tensor.detach()
-    for axis, gone in axes.items():
-        keep = torch.ones(narrow.shape[axis], dtype=torch.bool)
-        keep[list(gone)] = False
-        narrow = narrow.index_select(axis, keep.nonzero().flatten().to(narrow.device))
-    narrow = narrow.contiguous()
-    return (
-        nn.Parameter(narrow, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else narrow
-    )
-
-
-def _keep_attributes_true(module: nn.Module) -> None:
-    """Rewrite the attributes that repeat a weight's shape, where the module has them."""
-    weight: Tensor | None = module._parameters.get("weight")
-    if weight is None:
-        weight = next((t for t in module._buffers.values() if t is not None and t.ndim == 1), None)
-    if weight is None:
-        return
-    shape = tuple(weight.shape)
-    if hasattr(module, "groups") and hasattr(module, "in_channels"):
-        _true_convolution(module, shape)
-        return
-    values = {
-        "out_features": shape[0],
-        "in_features": shape[-1],
-        "num_features": shape[0],
-        "num_channels": shape[0],
-        "num_parameters": shape[0],
-        "embedding_dim": shape[-1],
-    }
-    for name, value in values.items():
-        if isinstance(getattr(module, name, None), int):
-            setattr(module, name, value)
-    if isinstance(getattr(module, "normalized_shape", None), tuple):
-        module.normalized_shape = shape  # type: ignore[assignment]
-
-
-def _true_convolution(module: nn.Module, shape: tuple[int, ...]) -> None:
-    transposed = bool(getattr(module, "transposed", False))
-    groups = int(module.groups)  # type: ignore[arg-type]
-    depthwise = groups > 1 and shape[1] == 1 and int(module.in_channels) == groups  # type: ignore[arg-type]
-    if depthwise:
-        multiplier = max(int(module.out_channels) // groups, 1)  # type: ignore[arg-type]
-        groups = shape[0] if transposed else shape[0] // multiplier
-        module.groups = groups  # type: ignore[assignment]
-    made, read = (shape[1] * groups, shape[0]) if transposed else (shape[0], shape[1] * groups)
-    module.out_channels, module.in_channels = made, read  # type: ignore[assignment]
 
 
 def masked(model: nn.Module, plan: PruningPlan) -> nn.Module:

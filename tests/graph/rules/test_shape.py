@@ -103,7 +103,7 @@ def test_chunk_joins_its_parts(bench):
 def test_unequal_chunks_freeze(bench):
     x = bench.flow(1, 5, axes=[1])
     bench.run("chunk", (1, 3), (1, 2), self=x, chunks=2, dim=1)
-    assert bench.frozen == ["is split into parts whose sizes stand in the model's code"]
+    assert bench.frozen == ["is cut into chunks of different sizes"]
 
 
 def test_chunks_along_another_axis_pass(bench):
@@ -117,15 +117,14 @@ def test_chunks_along_another_axis_pass(bench):
     ("start", "end", "step", "kept", "frozen"),
     [
         (0, 9223372036854775807, 1, [0, 1, 2, 3, 4, 5], []),
-        (0, 4, 1, [0, 1, 2, 3], [0, 1, 2, 3]),
-        (2, 9223372036854775807, 1, [2, 3, 4, 5], [0, 1]),
-        (1, 3, 1, [1, 2], [0, 1, 2]),
-        (0, -2, 1, [0, 1, 2, 3], [0, 1, 2, 3, 4, 5]),
-        (-2, 9223372036854775807, 1, [4, 5], [0, 1, 2, 3, 4, 5]),
+        (0, 4, 1, [0, 1, 2, 3], []),
+        (2, 9223372036854775807, 1, [2, 3, 4, 5], []),
+        (1, 3, 1, [1, 2], []),
+        (-2, 9223372036854775807, 1, [4, 5], []),
         (0, 6, 2, [0, 2, 4], [0, 1, 2, 3, 4, 5]),
     ],
 )
-def test_slices_freeze_what_their_bounds_count(bench, start, end, step, kept, frozen):
+def test_slices_freeze_only_what_is_read_in_strides(bench, start, end, step, kept, frozen):
     x = bench.flow(1, 6, axes=[1])
     arguments = {"dim": 1, "start": start, "end": end, "step": step}
     out = bench.run("slice", (1, len(kept)), self=x, **arguments)

@@ -89,6 +89,8 @@ RULES: dict[str, Rule] = {
     "select": shape.select,
     "unbind": shape.unbind,
     "flip": shape.flip,
+    "index": shape.index,
+    "index_select": shape.index_select,
     "roll": shape.roll,
     "repeat": shape.repeat,
 }

@@ -151,27 +151,31 @@ def stack(step: Step) -> Flow:
 
 
 def chunk(step: Step) -> tuple[Flow, ...]:
-    """Equal parts of one axis; what leaves one part leaves every part at the same place."""
+    """Parts of one axis. Of equal parts, the same places leave every part.
+
+    Whether the code that sizes the parts follows is found out in a trial.
+    """
     source = step.flow("self")
     axis = int(step.arguments.get("dim", 0)) % len(source.shape)
     rest = _without(source, axis)
     ids = step.single(source, axis)
     if ids is None:
         return tuple(step.result(*rest, index=i) for i in range(len(step.shapes)))
-    if len({shape[axis] for shape in step.shapes}) > 1 or step.op != "chunk":
-        step.freeze(ids, "is split into parts whose sizes stand in the model's code")
-        return tuple(step.result(*rest, index=i) for i in range(len(step.shapes)))
-    parts = ids.reshape(len(step.shapes), -1)
-    if parts.shape[1] == 1:
+    sizes = [shape[axis] for shape in step.shapes]
+    if max(sizes) == 1:
         step.freeze(ids, "is split into single channels")
         return tuple(step.result(*rest, index=i) for i in range(len(step.shapes)))
-    if len(parts) > 1:
-        step.identities.join(parts[:1], parts[1:])
+    parts = np.split(ids, np.cumsum(sizes)[:-1])
+    if len(set(sizes)) == 1:
+        for part in parts[1:]:
+            step.identities.join(parts[0], part)
+    elif step.op == "chunk":
+        step.freeze(ids, "is cut into chunks of different sizes")
     return tuple(step.result(*rest, Field((axis,), part), index=i) for i, part in enumerate(parts))
 
 
 def slice_axis(step: Step) -> Flow:
-    """A window of one axis. Its bounds stand in the code, so what they count must stay."""
+    """A window of one axis. Whether its bounds follow a cut is found out in a trial."""
     source = step.flow("self")
     axis = int(step.arguments.get("dim", 0)) % len(source.shape)
     start, end, stride = (step.arguments.get(name) for name in ("start", "end", "step"))
@@ -179,14 +183,9 @@ def slice_axis(step: Step) -> Flow:
     ids = step.single(source, axis)
     if ids is None:
         return step.result(*rest)
-    window = slice(start, end, stride)
-    first, last, _ = window.indices(len(ids))
-    if (first, last, stride or 1) != (0, len(ids), 1):
-        from_the_end = (start or 0) < 0 or (end or 0) < 0
-        all_count = (stride or 1) != 1 or from_the_end or last - first == 1
-        counted = ids if all_count else ids[: last if last < len(ids) else first]
-        step.freeze(counted, "is cut at positions that stand in the model's code")
-    cut = ids[window]
+    cut = ids[slice(start, end, stride)]
+    if (stride or 1) != 1 or len(cut) <= 1 < len(ids):
+        step.freeze(ids, "is read at positions that stand in the model's code")
     return step.result(*rest, *((Field((axis,), cut),) if len(cut) > 1 else ()))
 
 
@@ -222,6 +221,34 @@ def _without_axis(step: Step, source: Flow, axis: int) -> list[Field]:
             rest = Field(tuple(a for a in found.axes if a != axis), first.squeeze(place))
             fields.append(moved(rest, target))
     return fields
+
+
+def index(step: Step) -> Flow:
+    """Positions of some axes are looked up by index tensors; the other axes pass."""
+    source = step.flow("self")
+    indices = list(step.arguments["indices"])
+    looked_up = [axis for axis, by in enumerate(indices) if isinstance(by, Flow)]
+    for axis in looked_up:
+        ids = step.single(source, axis)
+        if ids is not None:
+            step.freeze(ids, "is looked up by index")
+    together = looked_up == list(range(looked_up[0], looked_up[-1] + 1))
+    rank = len(step.shapes[0]) - len(source.shape) + len(looked_up)
+    first = looked_up[0] if together else 0
+    rest = [axis for axis in range(len(source.shape)) if axis not in looked_up]
+    target = {axis: place + (rank if place >= first else 0) for place, axis in enumerate(rest)}
+    passing = [found for found in source.fields if not set(found.axes) & set(looked_up)]
+    return step.result(*(moved(found, target) for found in passing))
+
+
+def index_select(step: Step) -> Flow:
+    """Positions of one axis are looked up; the other axes pass."""
+    source = step.flow("self")
+    axis = int(step.arguments["dim"]) % len(source.shape)
+    ids = step.single(source, axis)
+    if ids is not None:
+        step.freeze(ids, "is looked up by index")
+    return step.result(*_without(source, axis))
 
 
 def flip(step: Step) -> Flow:

@@ -1,0 +1,114 @@
+"""Narrow the tensors of a module in place and keep the attributes that repeat their sizes true."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from flyweight.graph.stored import Holder, held_tensors
+
+Removed = Mapping[str, Mapping[int, tuple[int, ...]]]
+"""Tensor name to axis to the indices that leave."""
+
+
+def cut_tensors(model: nn.Module, removed: Removed) -> None:
+    """Take `removed` out of the tensors of `model`, wherever they are held."""
+    places = list(held_tensors(model))
+    holders: dict[int, list[Holder]] = {}
+    for _, tensor, holder in places:
+        holders.setdefault(id(tensor), []).append(holder)
+    touched: dict[int, nn.Module] = {}
+    for name, tensor, _ in places:
+        if name in removed:
+            narrow = _narrow(tensor, removed[name])
+            for holder in holders[id(tensor)]:
+                touched[id(holder.module)] = holder.module
+                holder.put(narrow)
+    for module in touched.values():
+        _keep_attributes_true(module)
+
+
+def _narrow(tensor: Tensor, axes: Mapping[int, tuple[int, ...]]) -> Tensor:
+    narrow = tensor.detach()
+    for axis, gone in axes.items():
+        keep = np.delete(np.arange(narrow.shape[axis]), gone)
+        index = torch.tensor(keep, dtype=torch.int64, device=narrow.device)
+        narrow = narrow.index_select(axis, index)
+    narrow = narrow.contiguous()
+    return (
+        nn.Parameter(narrow, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else narrow
+    )
+
+
+def _keep_attributes_true(module: nn.Module) -> None:
+    """Rewrite the attributes that repeat a weight's shape, where the module has them."""
+    weight: Tensor | None = module._parameters.get("weight")
+    if weight is None:
+        weight = next((t for t in module._buffers.values() if t is not None and t.ndim == 1), None)
+    if weight is None:
+        return
+    shape = tuple(weight.shape)
+    if hasattr(module, "groups") and hasattr(module, "in_channels"):
+        _true_convolution(module, shape)
+        return
+    values = {
+        "out_features": shape[0],
+        "in_features": shape[-1],
+        "num_features": shape[0],
+        "num_channels": shape[0],
+        "num_parameters": shape[0],
+        "embedding_dim": shape[-1],
+    }
+    for name, value in values.items():
+        if isinstance(getattr(module, name, None), int):
+            setattr(module, name, value)
+    if isinstance(getattr(module, "normalized_shape", None), tuple):
+        module.normalized_shape = shape  # type: ignore[assignment]
+
+
+def _true_convolution(module: nn.Module, shape: tuple[int, ...]) -> None:
+    transposed = bool(getattr(module, "transposed", False))
+    groups = int(module.groups)  # type: ignore[arg-type]
+    depthwise = groups > 1 and shape[1] == 1 and int(module.in_channels) == groups  # type: ignore[arg-type]
+    if depthwise:
+        multiplier = max(int(module.out_channels) // groups, 1)  # type: ignore[arg-type]
+        groups = shape[0] if transposed else shape[0] // multiplier
+        module.groups = groups  # type: ignore[assignment]
+    made, read = (shape[1] * groups, shape[0]) if transposed else (shape[0], shape[1] * groups)
+    module.out_channels, module.in_channels = made, read  # type: ignore[assignment]
+
+
+def set_numbers(model: nn.Module, numbers: Mapping[str, int]) -> None:
+    """Set whole numbers that the code of modules reads, for example `blocks.0.attn.num_heads`.
+
+    Args:
+        model: Changed in place.
+        numbers: Attribute paths to values; an item of a list or tuple is `path.attribute[index]`.
+
+    Raises:
+        AttributeError: There is no such attribute.
+    """
+    for path, value in numbers.items():
+        owner, _, attribute = path.rpartition(".")
+        module = model.get_submodule(owner)
+        attribute, _, index = attribute.removesuffix("]").partition("[")
+        held = getattr(module, attribute)
+        if index:
+            items = [value if place == int(index) else item for place, item in enumerate(held)]
+            setattr(module, attribute, type(held)(items))
+        else:
+            setattr(module, attribute, value)
+
+
+def numbers_in(module: nn.Module) -> dict[str, int]:
+    """Return the whole numbers above one in a module's own attributes, by `set_numbers` name."""
+    found: dict[str, int] = {}
+    for attribute, value in vars(module).items():
+        if attribute.startswith("_"):
+            continue
+        items = {attribute: value}
+        if type(value) in (list, tuple):
+            items = {f"{attribute}[{place}]": item for place, item in enumerate(value)}
+        found.update({key: item for key, item in items.items() if type(item) is int and item > 1})
+    return found

@@ -1,0 +1,442 @@
+"""Find out which cuts the code of a model follows, before any is made.
+
+Code that counts channels by hand (`view(n, self.num_heads, -1)`) runs on after a cut only if what
+it counts with is changed too. A trial cut of every free group is run. Where the run leaves the
+predicted shapes, three things are tried in turn (design note 0010): give the whole numbers of the
+module their predicted values; tie two widths that the code takes for one; freeze the groups there.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from torch import nn
+
+from flyweight.graph.cost import AxisSize
+from flyweight.graph.cutting import cut_tensors, numbers_in, set_numbers
+from flyweight.graph.groups import removed_positions
+from flyweight.graph.model_graph import ModelGraph
+from flyweight.graph.recording import Call, run, stand_in
+from flyweight.graph.stored import clone_structure
+
+_MOST_PAIRS = 4
+_MOST_CALLS = 30_000
+"""Beyond so many operations in all trials, groups are frozen without looking for less."""
+_REACH = 200
+"""So many operations before and after a place, sizes that its code may know are looked for."""
+_SHARES = (2, 3, 5, 7, 4)
+"""Of so many channels one leaves, group by group: few sizes then agree by chance."""
+_PATTERNS = ((0, True), (1, False), (3, True))
+"""Trials differ in where the shares begin and in whether groups that cannot be cut exactly are."""
+
+Sizes = tuple[AxisSize, ...]
+Place = tuple[int, int, int]
+"""A call, one of its tensors (results, then arguments, then a slice's ends), and an axis."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """One call of the dense run, with every size as a function of what stays.
+
+    Attributes:
+        op: The operation.
+        where: Path of the module that ran it.
+        results: Sizes of its results.
+        sources: Sizes of its tensor arguments.
+        window: First position that a slice takes and the one after its last.
+    """
+
+    op: str
+    where: str
+    results: tuple[Sizes, ...]
+    sources: tuple[Sizes, ...]
+    window: Sizes = ()
+
+    def sizes(self) -> Iterator[tuple[tuple[int, int], AxisSize]]:
+        """Yield every size that can change with its tensor and axis."""
+        for tensor, sizes in enumerate((*self.results, *self.sources, self.window)):
+            for axis, size in enumerate(sizes):
+                if size.shares:
+                    yield (tensor, axis), size
+
+    def size(self, tensor: int, axis: int) -> AxisSize | None:
+        """Return one size, or `None` where there is no such axis."""
+        every = (*self.results, *self.sources, self.window)
+        inside = tensor < len(every) and axis < len(every[tensor])
+        return every[tensor][axis] if inside else None
+
+
+class Settling(Protocol):
+    """The walk of a trace, as far as the trials change it."""
+
+    def settled(self) -> tuple[ModelGraph, tuple[Prediction, ...]]:
+        """Return the graph and the prediction of every call, as things stand."""
+
+    def tie(self, one: Place, other: Place) -> None:
+        """Declare that equal positions of two axes leave together."""
+
+    def untie(self) -> None:
+        """Take the last `tie` back."""
+
+    def freeze(self, group: str, reason: str) -> None:
+        """Declare that a group of the last `settled` graph cannot be cut."""
+
+
+def followable(
+    model: nn.Module,
+    args: tuple[Any, ...],
+    walk: Settling,
+    followed: frozenset[str],
+    *,
+    values: bool,
+) -> ModelGraph:
+    """Return the graph of the groups that the model's code follows.
+
+    Args:
+        model: What was traced; it is not changed.
+        args: The inputs it was traced with.
+        walk: The walk through its calls.
+        followed: Names of operations to record whole.
+        values: Whether the trace ran on the values of `args`.
+    """
+    trial = _Trial(model, args, walk, followed, values)
+    trial.settle()
+    return replace(trial.graph, numbers=trial.sizes_of(trial.numbers))
+
+
+@dataclass(frozen=True)
+class _Divergence:
+    """The first call that does not run as predicted, and the module it happened in."""
+
+    index: int
+    where: str
+
+
+class _LeftPredictionError(Exception):
+    """Ends a trial run."""
+
+
+Numbers = Mapping[str, Place]
+
+
+class _Trial:
+    """Runs trial cuts until one runs as predicted."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        args: tuple[Any, ...],
+        walk: Settling,
+        followed: frozenset[str],
+        values: bool,
+    ) -> None:
+        self.args, self.walk = args, walk
+        self.followed, self.values = followed, values
+        self.modules = dict(model.named_modules())
+        self.twin = stand_in(model, values=values)
+        self.numbers: Numbers = {}
+        self.runs = 0
+        self.pattern = _PATTERNS[0]
+        self.first_call: dict[str, int] = {}
+        self._settle_walk()
+        for index, prediction in enumerate(self.predictions):
+            self.first_call.setdefault(prediction.where, index)
+        self.most_runs = _MOST_CALLS // (len(self.predictions) + 1)
+
+    def _settle_walk(self) -> None:
+        self.graph, self.predictions = self.walk.settled()
+        self.full = {name: group.size for name, group in self.graph.groups.items()}
+        self._choose_kept()
+
+    def _choose_kept(self) -> None:
+        start, inexact = self.pattern
+        self.kept = {}
+        for place, (name, group) in enumerate(self.graph.groups.items(), start):
+            free = group.reason is None and (group.exact or inexact)
+            leaving = max(group.size // _SHARES[place % len(_SHARES)], 1) if free else 0
+            self.kept[name] = max(group.size - leaving, 1)
+
+    def settle(self) -> None:
+        """Repair, tie or freeze until every trial runs as predicted."""
+        passed = 0
+        while passed < len(_PATTERNS):
+            self.pattern = _PATTERNS[passed]
+            self._choose_kept()
+            divergence = self._run()
+            # What helps one trial may change another: begin again.
+            passed = passed + 1 if divergence is None else 0
+            while divergence is not None:
+                divergence = self._remedy(divergence)
+
+    def _remedy(self, divergence: _Divergence) -> _Divergence | None:
+        for remedy in (self._repair, self._tie, self._freeze):
+            after = remedy(divergence)
+            if after is not divergence:
+                return after
+        return divergence
+
+    def sizes_of(self, numbers: Numbers) -> dict[str, AxisSize]:
+        """Return what the numbers stand for."""
+        found = {path: self._size(place) for path, place in numbers.items()}
+        return {path: size for path, size in found.items() if size is not None}
+
+    def _size(self, place: Place) -> AxisSize | None:
+        return self.predictions[place[0]].size(*place[1:])
+
+    def _changes(self, size: AxisSize) -> bool:
+        return size.under(self.kept) != size.under(self.full)
+
+    def _run(
+        self, numbers: Numbers | None = None, whole: frozenset[str] = frozenset()
+    ) -> _Divergence | None:
+        """Run a trial cut that leaves some groups whole; return where it goes astray."""
+        self.runs += 1
+        kept = {name: self.full[name] if name in whole else n for name, n in self.kept.items()}
+        if kept == self.full:
+            return None
+        twin = clone_structure(self.twin)
+        groups = self.graph.groups
+        cuts = ((groups[name].members, self.full[name], range(n)) for name, n in kept.items())
+        cut_tensors(twin, removed_positions(cuts))
+        sizes = self.sizes_of(self.numbers if numbers is None else numbers)
+        set_numbers(twin, {path: size.under(kept) for path, size in sizes.items()})
+        watch = _Watch(self.predictions, kept, values=self.values)
+        try:
+            run(twin, self.args, self.followed, values=self.values, watch=watch)
+        except Exception:  # noqa: BLE001 - whatever the code raises: it does not follow
+            at = min(watch.count, len(self.predictions) - 1)
+            return _Divergence(at, self.predictions[at].where)
+        return None
+
+    def _better(self, after: _Divergence | None, before: _Divergence) -> bool:
+        return after is None or after.index > before.index
+
+    def _repair(self, divergence: _Divergence) -> _Divergence | None:
+        """Try numbers of the module, and of those around it, with the sizes they stand for."""
+        for path in _inside_out(divergence.where):
+            candidates = self._candidates(path, divergence)
+            singles = [{key: place} for key, place in candidates.items()]
+            for tried in singles if len(singles) < 2 else [*singles, candidates]:
+                if self.runs > self.most_runs:
+                    return divergence
+                numbers = dict(self.numbers)
+                for key, place in tried.items():
+                    numbers[_join(path, key)] = place
+                    numbers |= self._numbers_alike(path, key, place)
+                after = self._run(numbers)
+                if self._better(after, divergence):
+                    self.numbers = numbers
+                    return after
+        return divergence
+
+    def _candidates(self, path: str, divergence: _Divergence) -> dict[str, Place]:
+        """Return numbers of the module that equal a size which changes, and where it is met."""
+        held = numbers_in(self.modules[path])
+        found: dict[str, Place] = {}
+        for place, size in self._near(divergence) if held else ():
+            for key, value in held.items():
+                if value == size.under(self.full):
+                    found.setdefault(key, place)
+        return found
+
+    def _near(self, divergence: _Divergence) -> Iterator[tuple[Place, AxisSize]]:
+        """Yield sizes that change and may be written in the code there, the likeliest first."""
+        at, where = divergence.index, divergence.where
+        around = range(max(at - _REACH, 0), min(at + _REACH, len(self.predictions)))
+        nearest = sorted(around, key=lambda index: abs(index - at))
+        paths = {index: self.predictions[index].where for index in around}
+        own = [index for index in nearest if paths[index] == where]
+        parts = [index for index in nearest if where and paths[index].startswith(f"{where}.")]
+        before = range(at - 1, max(at - 12, 0) - 1, -1)
+        for index in dict.fromkeys([at, *own, *parts, *before]):
+            for (tensor, axis), size in self.predictions[index].sizes():
+                if self._changes(size):
+                    yield (index, tensor, axis), size
+
+    def _numbers_alike(self, path: str, key: str, place: Place) -> dict[str, Place]:
+        """Return the same number of other modules of the same class."""
+        found = {}
+        where = self.predictions[place[0]].where
+        for other, there in self._alike(place):
+            module = _counterpart(path, where, other)
+            held = numbers_in(self.modules[module]) if module in self.modules else {}
+            size = self._size(there)
+            if size is not None and held.get(key) == size.under(self.full):
+                found[_join(module, key)] = there
+        return {name: there for name, there in found.items() if name not in self.numbers}
+
+    def _alike(self, place: Place) -> Iterator[tuple[str, Place]]:
+        """Yield the same place in the same call of other modules of the same class."""
+        index, tensor, axis = place
+        op, where = self.predictions[index].op, self.predictions[index].where
+        offset = index - self.first_call[where]
+        kind = type(self.modules.get(where))
+        for other, first in self.first_call.items():
+            there = first + offset
+            if other == where or type(self.modules.get(other)) is not kind:
+                continue
+            if there < len(self.predictions) and self.predictions[there].op == op:
+                yield other, (there, tensor, axis)
+
+    def _tie(self, divergence: _Divergence) -> _Divergence | None:
+        """Tie two widths of one size, of which the code knows one: `C // self.num_heads`."""
+        for one, other in self._pairs(divergence):
+            if self.runs > self.most_runs:
+                return divergence
+            numbers, ties = self.numbers, [(one, other), *self._ties_alike(one, other)]
+            for tie in ties:
+                self.walk.tie(*tie)
+            self._settle_walk()
+            after = self._run()
+            if not self._better(after, divergence):
+                repaired = self._repair(after) if after is not None else None
+                after = repaired if self._better(repaired, divergence) else after
+            if self._better(after, divergence):
+                return after
+            self.numbers = numbers
+            for _ in ties:
+                self.walk.untie()
+            self._settle_walk()
+        return divergence
+
+    def _pairs(self, divergence: _Divergence) -> list[tuple[Place, Place]]:
+        """Return places of equal size that different groups make, the nearest first."""
+        met: dict[tuple[str, int], tuple[Place, int]] = {}
+        for place, size in self._near(divergence):
+            if len(size.shares) == 1 and size.fixed == 0:
+                met.setdefault(size.shares[0], (place, size.under(self.full)))
+        found = list(met.values())
+        pairs = [
+            (one, other)
+            for index, (other, second) in enumerate(found)
+            for one, first in found[:index]
+            if first == second
+        ]
+        return pairs[:_MOST_PAIRS]
+
+    def _ties_alike(self, one: Place, other: Place) -> list[tuple[Place, Place]]:
+        """Return the same two places, equally far apart, around other modules of the class."""
+        found = []
+        for _, first in self._alike(one):
+            index = first[0] + other[0] - one[0]
+            if not 0 <= index < len(self.predictions):
+                continue
+            second = (index, *other[1:])
+            left, right = self._size(first), self._size(second)
+            if left is None or right is None or not (left.shares and right.shares):
+                continue
+            same_op = self.predictions[index].op == self.predictions[other[0]].op
+            if same_op and left.under(self.full) == right.under(self.full):
+                found.append((first, second))
+        return found
+
+    def _freeze(self, divergence: _Divergence) -> _Divergence | None:
+        """Freeze as few of the groups at the place as make the run go on."""
+        suspects = self._suspects(divergence)
+        if self.runs <= self.most_runs and len(suspects) > 1:
+            for suspect, place in suspects.items():
+                if self._better(self._run(whole=frozenset([suspect])), divergence):
+                    suspects = {suspect: place}
+                    break
+        index = divergence.index
+        reasons = dict.fromkeys(suspects, _why(self.predictions[index].op, divergence.where))
+        for place in suspects.values():
+            for other, there in self._alike(place):
+                size = self._size(there)
+                for group, _ in size.shares if size is not None else ():
+                    reasons.setdefault(group, _why(self.predictions[index].op, other))
+        for group, reason in reasons.items():
+            if self.graph.groups[group].reason is None:
+                self.walk.freeze(group, reason)
+        self._settle_walk()
+        return self._run()
+
+    def _suspects(self, divergence: _Divergence) -> dict[str, Place]:
+        """Return the cut groups met nearest to the place, each with where it is met."""
+        near: dict[str, Place] = {}
+        nearest: int | None = None
+        for place, size in self._near(divergence):
+            if nearest not in {None, place[0]}:
+                break
+            nearest = place[0]
+            for group, _ in size.shares:
+                if self.kept[group] < self.full[group]:
+                    near.setdefault(group, place)
+        return near or {
+            group: (0, 0, 0) for group, stays in self.kept.items() if stays < self.full[group]
+        }
+
+
+def _why(op: str, where: str) -> str:
+    place = f"{op} at '{where}'" if where else f"{op} in the model's forward"
+    return f"has a size that the model's code writes by hand: {place}"
+
+
+class _Watch:
+    """Compares a run with its prediction, call by call."""
+
+    def __init__(
+        self, predictions: tuple[Prediction, ...], kept: Mapping[str, int], *, values: bool
+    ) -> None:
+        self.predictions, self.kept, self.values = predictions, kept, values
+        self.count = 0
+        self.lost = False
+
+    def __call__(self, index: int, call: Call) -> None:
+        if self.lost:
+            return
+        self.count = min(index, len(self.predictions) - 1)
+        expected = self.predictions[self.count]
+        if index > self.count or (expected.op, expected.where) != (call.op, call.where):
+            if not self.values:
+                raise _LeftPredictionError
+            # Other values choose other proposals: what follows cannot be compared call by call.
+            self.lost = True
+            return
+        shapes = [value.shape for value in call.results]
+        fits = len(shapes) == len(expected.results) and all(
+            map(self._fits, shapes, expected.results)
+        )
+        if not fits:
+            raise _LeftPredictionError
+        if expected.window and _window(call) != tuple(s.under(self.kept) for s in expected.window):
+            raise _LeftPredictionError
+        self.count = index + 1
+
+    def _fits(self, shape: tuple[int, ...], sizes: Sizes) -> bool:
+        return len(shape) == len(sizes) and all(
+            have == size.under(self.kept)
+            for have, size in zip(shape, sizes, strict=True)
+            if size.shares or not self.values
+        )
+
+
+def slice_window(size: int, start: int | None, end: int | None) -> tuple[int, int]:
+    """Return the first position that a slice takes and the one after its last."""
+    first, last, _ = slice(start, end).indices(size)
+    return first, max(first, last)
+
+
+def _window(call: Call) -> tuple[int, int]:
+    source = call.arguments["self"]
+    size = source.shape[int(call.arguments.get("dim", 0))]
+    return slice_window(size, call.arguments.get("start"), call.arguments.get("end"))
+
+
+def _inside_out(path: str) -> Iterator[str]:
+    while path:
+        yield path
+        path = path.rpartition(".")[0]
+    yield ""
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _counterpart(path: str, where: str, other: str) -> str:
+    """Return the module that is to `other` what `path`, the same or around it, is to `where`."""
+    inner = where[len(path) :].lstrip(".")
+    if not inner:
+        return other
+    return other[: -len(inner) - 1] if path and other.endswith(f".{inner}") else "\0"

@@ -1,0 +1,288 @@
+"""One ranking for the channels of all groups: what costs much and matters little leaves first."""
+
+import heapq
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flyweight.errors import PlanError, nearest
+from flyweight.graph.cost import AxisSize, CostModel
+from flyweight.graph.groups import ChannelGroup
+from flyweight.graph.model_graph import ModelGraph
+from flyweight.pruning.criteria import Criterion, Scores
+from flyweight.pruning.make_plan import check_multiple, groups_of, layers_in, require_prunable
+from flyweight.pruning.names import resolve
+from flyweight.pruning.plans import PruningPlan
+from flyweight.pruning.scoring import criterion_name, find_criterion, scores_of
+
+Normalise = Literal["mean", "max", "lamp", "none"]
+Quantity = Literal["macs", "params"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a ranking may touch.
+
+    Attributes:
+        groups: Names of groups, or of any layer of them; None for all that can be cut.
+        max_ratio: At most this share of a group's channels leaves, rounded; never all of them.
+        inexact: Allow groups whose channels pass an operation that mixes them.
+    """
+
+    groups: tuple[str, ...] | None = None
+    max_ratio: float = 0.9
+    inexact: bool = False
+
+
+def plan_globally(
+    graph: ModelGraph,
+    criterion: str | Criterion = "l1_norm",
+    *,
+    macs: float | None = None,
+    params: float | None = None,
+    normalise: Normalise = "mean",
+    round_to: int = 1,
+    limits: Limits = Limits(),
+) -> PruningPlan:
+    """Choose how many channels of which group leave, until the network costs little enough.
+
+    Channels of all groups compete. The one whose score is smallest for what its removal saves goes
+    first; savings are those of the network as it is by then, for all layers that shrink with the
+    channel together (a layer's outputs and its readers' inputs). A smaller target continues the
+    same sequence, so it removes a superset.
+
+    Args:
+        graph: From `trace`.
+        criterion: As in `plan`; scores must not be negative.
+        macs: Share of the graph's multiply-adds that may stay, like a budget: 0.3 keeps at most
+            30 %. (A ratio of `plan` is a share of channels to remove.)
+        params: Share of the learnable values that may stay; give either this or `macs`.
+        normalise: How scores of different groups become comparable. `mean` and `max` divide by the
+            group's mean or largest score. `lamp` squares scores and divides each by the sum of
+            those not smaller (Lee et al. 2021, arXiv 2010.07611). `none` takes them as they are,
+            which suits scores in one unit, such as `taylor`'s.
+        round_to: Widths that change become multiples; a whole block leaves at a time.
+        limits: Which groups may be cut and how far.
+
+    Raises:
+        PlanError: A value that cannot be meant, or a target that cannot be met within the limits.
+    """
+    quantity, share = _target(macs, params)
+    check_multiple(round_to)
+    _check_choice(normalise)
+    groups = _candidates(graph, limits)
+    scorer = find_criterion(criterion)
+    queues = []
+    for group in groups:
+        scores = _comparable(group, scores_of(scorer, group, graph), normalise)
+        queues.append(_Queue(scores, _floor(group.size, limits.max_ratio, round_to), round_to))
+    prices = _Prices(graph, quantity, groups)
+    target = share * prices.total
+    _remove_cheapest(queues, prices, target)
+    if prices.total > target:
+        raise PlanError(
+            f"A target must be one that the limits allow. Received {quantity}={share:g}; what may "
+            f"be cut leaves {prices.share:.3g}. Give a larger share, a larger max_ratio or more "
+            "groups."
+        )
+    keep = {group.name: queue.kept() for group, queue in zip(groups, queues, strict=True)}
+    name = f"{criterion_name(criterion)}, all groups ranked, {quantity}={share:g}"
+    return PruningPlan.of(graph, keep, name)
+
+
+def _target(macs: float | None, params: float | None) -> tuple[Quantity, float]:
+    quantity: Quantity = "macs" if params is None else "params"
+    share = macs if params is None else params
+    both = macs is not None and params is not None
+    number = isinstance(share, int | float) and not isinstance(share, bool)
+    if both or not number or not 0 < float(share) < 1:  # type: ignore[arg-type]
+        raise PlanError(
+            "A target must be either macs or params, strictly between 0 and 1 (the share that may "
+            f"stay). Received macs={macs!r}, params={params!r}. Give macs=0.5 to keep half."
+        )
+    return quantity, float(share)  # type: ignore[arg-type]
+
+
+def _check_choice(normalise: str) -> None:
+    if normalise not in _NORMALISE:
+        raise PlanError(
+            f"Scores are made comparable by one of {', '.join(_NORMALISE)}. Received "
+            f"'{normalise}'. {nearest(normalise, _NORMALISE)}"
+        )
+
+
+def _candidates(graph: ModelGraph, limits: Limits) -> list[ChannelGroup]:
+    """Return the groups that may be cut, in the order of the graph."""
+    ratio = limits.max_ratio
+    number = isinstance(ratio, int | float) and not isinstance(ratio, bool)
+    if not number or not 0 < float(ratio) <= 1:
+        raise PlanError(
+            "max_ratio must be above 0 and at most 1 (the largest share of a group's channels to "
+            f"remove). Received {ratio!r}. Leave a group out to keep it whole."
+        )
+    if limits.groups is None:
+        every = graph.groups.values()
+        return [g for g in every if g.reason is None and (g.exact or limits.inexact)]
+    layers = layers_in(graph)
+    chosen = set()
+    for name in limits.groups:
+        known = name if name in graph.groups else resolve(name, graph.tensors)
+        for group in groups_of(known, graph, layers):
+            require_prunable(name, group, limits.inexact)
+            chosen.add(group.name)
+    return [group for name, group in graph.groups.items() if name in chosen]
+
+
+def _floor(size: int, max_ratio: float, round_to: int) -> int:
+    """Return how many channels stay at least."""
+    least = max(size - round(size * max_ratio), 1)
+    return min(-(-least // round_to) * round_to, size)
+
+
+def _comparable(group: ChannelGroup, scores: Scores, normalise: Normalise) -> Scores:
+    if scores.min() < 0:
+        raise PlanError(
+            "Scores that are ranked over all groups must not be negative. Received "
+            f"{scores.min():g} for group '{group.name}'. Use a criterion whose zero means useless."
+        )
+    return _NORMALISE[normalise](scores)
+
+
+def _by_mean(scores: Scores) -> Scores:
+    return scores / (scores.mean() or 1.0)
+
+
+def _by_max(scores: Scores) -> Scores:
+    return scores / (scores.max() or 1.0)
+
+
+def _by_larger_ones(scores: Scores) -> Scores:
+    order = np.argsort(scores, kind="stable")
+    squares = np.square(scores[order] / (scores.max() or 1.0))
+    shares = np.empty_like(scores)
+    shares[order] = squares / np.maximum(np.cumsum(squares[::-1])[::-1], np.finfo(float).tiny)
+    return shares
+
+
+def _as_they_are(scores: Scores) -> Scores:
+    return scores
+
+
+_NORMALISE: dict[str, Callable[[Scores], Scores]] = {
+    "mean": _by_mean,
+    "max": _by_max,
+    "lamp": _by_larger_ones,
+    "none": _as_they_are,
+}
+
+
+class _Queue:
+    """The channels of one group in the order in which they leave; of equals, the first ones."""
+
+    def __init__(self, scores: Scores, floor: int, round_to: int) -> None:
+        self._order = np.argsort(scores, kind="stable")
+        self._scores = scores[self._order]
+        self._floor, self._round_to = floor, round_to
+        self.gone = 0
+
+    def block(self) -> int:
+        """Return how many channels leave next together; 0 if none may."""
+        left = len(self._order) - self.gone
+        after = (left - 1) // self._round_to * self._round_to
+        return left - after if after >= self._floor else 0
+
+    def loss(self) -> float:
+        """Return the score of the next block."""
+        return float(self._scores[self.gone : self.gone + self.block()].sum())
+
+    def kept(self) -> tuple[int, ...]:
+        """Return the channels that stay."""
+        return tuple(sorted(self._order[self.gone :].tolist()))
+
+
+class _Prices:
+    """What the network costs while channels leave.
+
+    Every price is a sum of products of axis sizes; the sizes are kept as a table, one row per
+    product, and each group knows its rows and how much one channel takes from every size there.
+    """
+
+    def __init__(
+        self, graph: ModelGraph, quantity: Quantity, groups: Sequence[ChannelGroup]
+    ) -> None:
+        products = list(_products(graph.costs, quantity))
+        width = max((len(axes) for _, axes in products), default=0)
+        full = {name: group.size for name, group in graph.groups.items()}
+        self._factors = np.array([factor for factor, _ in products], dtype=np.int64)
+        self._sizes = np.ones((len(products), width), dtype=np.int64)
+        steps: dict[str, dict[int, NDArray[np.int64]]] = {group.name: {} for group in groups}
+        for row, (_, axes) in enumerate(products):
+            for column, axis in enumerate(axes):
+                self._sizes[row, column] = axis.under(full)
+                for name, each in axis.shares:
+                    if name in steps:
+                        step = steps[name].setdefault(row, np.zeros(width, dtype=np.int64))
+                        step[column] += each
+        self._steps = [
+            (np.array(list(rows), dtype=np.int64), np.array(list(rows.values())).reshape(-1, width))
+            for rows in steps.values()
+        ]
+        self.total = int((self._factors * self._sizes.prod(axis=1)).sum())
+        self._dense = self.total
+
+    @property
+    def share(self) -> float:
+        """What is left of the dense network's price."""
+        return self.total / self._dense if self._dense else 1.0
+
+    def saving(self, place: int, count: int) -> int:
+        """Return what `count` channels fewer of a group save now."""
+        rows, steps = self._steps[place]
+        sizes = self._sizes[rows]
+        fewer = sizes.prod(axis=1) - (sizes - count * steps).prod(axis=1)
+        return int((self._factors[rows] * fewer).sum())
+
+    def remove(self, place: int, count: int) -> None:
+        """Take `count` channels out of a group."""
+        self.total -= self.saving(place, count)
+        rows, steps = self._steps[place]
+        self._sizes[rows] -= count * steps
+
+
+def _products(costs: CostModel, quantity: Quantity) -> Iterable[tuple[int, tuple[AxisSize, ...]]]:
+    if quantity == "macs":
+        return ((op.positions, op.axes) for op in costs.ops)
+    return ((1, tensor.axes) for tensor in costs.tensors if tensor.learnable)
+
+
+def _remove_cheapest(queues: Sequence[_Queue], prices: _Prices, target: float) -> None:
+    """Remove block after block, the smallest loss per saving first; of equals, the earlier group.
+
+    Savings only shrink while channels leave, so a block's loss per saving only grows: what the heap
+    remembers is never too large, and an entry that is up to date and first is the smallest.
+    """
+
+    def rank(place: int) -> tuple[float, int] | None:
+        count = queues[place].block()
+        saving = prices.saving(place, count) if count else 0
+        return (queues[place].loss() / saving, place) if saving else None
+
+    heap = [entry for entry in map(rank, range(len(queues))) if entry is not None]
+    heapq.heapify(heap)
+    while heap and prices.total > target:
+        _, place = heapq.heappop(heap)
+        entry = rank(place)
+        if entry is None:
+            continue
+        if heap and entry > heap[0]:
+            heapq.heappush(heap, entry)
+            continue
+        count = queues[place].block()
+        prices.remove(place, count)
+        queues[place].gone += count
+        following = rank(place)
+        if following is not None:
+            heapq.heappush(heap, following)
