@@ -152,9 +152,15 @@ READ = "is read at positions that stand in the model's code: slice at 'middle'"
         (lambda x: x.roll(7, 1), 6, "is rolled all the way round: roll at 'middle'"),
         (lambda x: x.roll(2), 6, "is rolled as one flat row: roll at 'middle'"),
         (
-            lambda x: x + torch.ones(6, 1, 1),
+            lambda x: x + torch.arange(6.0)[:, None, None],
             6,
             "meets a tensor whose size is fixed: add at 'middle'",
+        ),
+        (lambda x: x + torch.ones(x.shape[1], 1, 1), 6, None),
+        (
+            lambda x: x + torch.ones(6, 1, 1),
+            6,
+            "has a size that the model's code writes by hand: ones at 'middle'",
         ),
     ],
 )

@@ -98,6 +98,7 @@ class _Facts:
             self.produces[labels[ids]] = True
         self.made = _id_mask(len(labels), ledger.produced)
         self.read = _id_mask(len(labels), ledger.consumed)
+        self.parts = ledger.parts
 
 
 def _id_mask(count: int, found: list[Ids]) -> NDArray[np.bool_]:
@@ -120,11 +121,13 @@ def _execution_order(ledger: Ledger, slots: list[Slot]) -> list[int]:
 def _draft_groups(
     labels: Labels, slots: list[Slot], order: list[int], facts: _Facts
 ) -> list[_Draft]:
-    """Gather components that touch the same slots equally often into one group."""
+    """Gather components that touch the same slots, and parts of axes, equally often."""
     rank = np.empty(len(slots), dtype=np.int64)
     rank[order] = np.arange(len(slots))
-    component = np.concatenate([labels[:0], *(labels[slot.ids] for slot in slots)])
-    place = np.repeat(rank, [len(slot.ids) for slot in slots])
+    touching = [*(slot.ids for slot in slots), *facts.parts]
+    ranks = [*rank.tolist(), *range(len(slots), len(touching))]
+    component = np.concatenate([labels[:0], *(labels[ids] for ids in touching)])
+    place = np.repeat(np.array(ranks, dtype=np.int64), [len(ids) for ids in touching])
     wanted = facts.produces[component]
     component, place = component[wanted], place[wanted]
     by_component = np.lexsort((place, component))
@@ -139,7 +142,8 @@ def _draft_groups(
         gathered.setdefault(key, []).append(found)
     drafts = []
     for (touched, _, _), components in gathered.items():
-        found_slots = [order[i] for i in np.unique(np.frombuffer(touched, np.int64)).tolist()]
+        places = np.unique(np.frombuffer(touched, np.int64)).tolist()
+        found_slots = [order[i] for i in places if i < len(slots)]
         made = [i for i in found_slots if facts.made[slots[i].ids].any()]
         leading = (made or found_slots)[0]
         ordered = _in_order(np.array(components), labels[slots[leading].ids])

@@ -36,6 +36,7 @@ class Ledger:
     identities: Identities = field(default_factory=Identities)
     produced: list[Ids] = field(default_factory=list)
     consumed: list[Ids] = field(default_factory=list)
+    parts: list[Ids] = field(default_factory=list)
     counted: list[CountedOp] = field(default_factory=list)
     uncounted: dict[str, int] = field(default_factory=dict)
 
@@ -116,6 +117,10 @@ class Step:
             return None
         self.identities.join(left, right)
         return left
+
+    def part(self, ids: Ids) -> None:
+        """Record that code counts `ids` apart from the rest of their axis."""
+        self.ledger.parts.append(ids)
 
     def count(self, positions: int, axes: tuple[CountedAxis, ...], *, paddle: bool = False) -> None:
         """Record multiply-adds: `positions` times the sizes of `axes`."""

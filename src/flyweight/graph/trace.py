@@ -165,6 +165,8 @@ def _follow(step: Step) -> Flow | tuple[Flow, ...]:
     try:
         result = rule(step)
     except (IndexError, KeyError, TypeError, ValueError):
+        result = None
+    if result is None or not _fits(result, step.shapes):
         return _freeze_inputs(step, "passes an operation in a form that its rule does not cover")
     sources = step.flows()
     if not sources or not all(flow.parameter for flow in sources):
@@ -172,6 +174,18 @@ def _follow(step: Step) -> Flow | tuple[Flow, ...]:
     if isinstance(result, tuple):
         return tuple(replace(flow, parameter=True) for flow in result)
     return replace(result, parameter=True)
+
+
+def _fits(result: Flow | tuple[Flow, ...], shapes: tuple[Shape, ...]) -> bool:
+    """Whether identities lie on axes of just their size."""
+    flows = result if isinstance(result, tuple) else (result,)
+    return len(flows) == len(shapes) and all(
+        flow.shape == shape
+        and all(
+            found.ids.shape == tuple(shape[axis] for axis in found.axes) for found in flow.fields
+        )
+        for flow, shape in zip(flows, shapes, strict=True)
+    )
 
 
 def _freeze_inputs(step: Step, why: str) -> tuple[Flow, ...]:

@@ -67,5 +67,20 @@ def test_a_field_that_meets_fixed_positions_keeps_its_other_axis(bench):
     assert bench.frozen == []
 
 
-def test_what_is_made_from_numbers_has_a_fixed_size(bench):
-    assert bench.run("zeros", (4,), size=[4]).fields == ()
+def test_what_is_made_of_different_values_has_a_fixed_size(bench):
+    assert bench.run("arange", (4,), end=4).fields == ()
+
+
+def test_what_has_one_value_everywhere_may_take_any_size(bench):
+    x = bench.flow(1, 4, axes=[1])
+    filled = bench.run("zeros", (1, 4), size=[1, 4])
+    assert [field.axes for field in filled.fields] == [(1,)]
+    out = bench.run("add", (1, 4), self=x, other=filled)
+    assert bench.frozen == []
+    assert bench.together(out.fields[0].ids, filled.fields[0].ids)
+
+
+def test_what_has_one_value_meets_a_fixed_size(bench):
+    filled = bench.run("ones", (4,), size=[4])
+    bench.run("add", (4,), self=filled, other=Flow((4,)))
+    assert bench.frozen == ["meets a tensor whose size is fixed"]

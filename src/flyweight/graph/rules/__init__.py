@@ -26,12 +26,10 @@ _ELEMENTWISE = """
     add sub rsub mul div true_divide floor_divide remainder fmod pow maximum minimum where
     lerp addcmul addcdiv eq ne lt le gt ge logical_and logical_or logical_xor bitwise_and
     bitwise_or masked_fill atan2 xlogy subtract multiply divide clamp clamp_min clamp_max
-    _prelu_kernel
+    _prelu_kernel copy
 """
-_CREATES = """
-    arange zeros ones full empty eye linspace new_zeros new_ones new_full new_empty
-    scalar_tensor rand randn tensor
-"""
+_CREATES = "arange eye linspace scalar_tensor rand randn tensor"
+_FILLS = "zeros ones full empty new_zeros new_ones new_full new_empty"
 _RESHAPES = """
     view reshape flatten unflatten _unsafe_view view_as reshape_as ravel squeeze unsqueeze
 """
@@ -58,6 +56,7 @@ RULES: dict[str, Rule] = {
     **_rows(_PASSES, elementwise.passes),
     **_rows(_ELEMENTWISE, elementwise.elementwise),
     **_rows(_CREATES, elementwise.creates),
+    **_rows(_FILLS, elementwise.fills),
     **_rows(_RESHAPES, shape.reshape),
     **_rows(_PERMUTES, shape.permute),
     **_rows(_REDUCES, reduction.reduce),
@@ -84,12 +83,15 @@ RULES: dict[str, Rule] = {
     "group_norm": reduction.group_norm,
     "instance_norm": reduction.per_channel,
     "prelu": reduction.per_channel,
+    "roi_align": reduction.pooled_regions,
+    "roi_pool": reduction.pooled_regions,
     "stack": shape.stack,
     "slice": shape.slice_axis,
     "select": shape.select,
     "unbind": shape.unbind,
     "flip": shape.flip,
     "index": shape.index,
+    "index_put": shape.index_put,
     "index_select": shape.index_select,
     "roll": shape.roll,
     "repeat": shape.repeat,

@@ -22,6 +22,17 @@ def creates(step: Step) -> Flow:
     return step.result()
 
 
+def fills(step: Step) -> Flow:
+    """One value everywhere: the size of every axis is whatever the code makes it.
+
+    What meets an axis of it leaves together with it; whether the code follows, a trial finds out.
+    """
+    shape = step.shapes[0]
+    fresh = step.identities.fresh
+    fields = [Field((axis,), fresh(size)) for axis, size in enumerate(shape) if size > 1]
+    return step.result(*fields)
+
+
 def join_broadcast(step: Step, flows: list[Flow], shape: tuple[int, ...]) -> list[Field]:
     """Join `flows` position by position under broadcasting to `shape`.
 

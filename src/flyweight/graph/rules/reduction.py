@@ -118,6 +118,17 @@ def _join_parameter(step: Step, ids: Ids | None, parameter: object) -> None:
         step.join(ids, step.single(parameter, 0))
 
 
+def pooled_regions(step: Step) -> tuple[Flow, ...]:
+    """Regions of pictures become a batch of small ones; channels pass."""
+    source = step.flow("input")
+    ids = step.single(source, 1)
+    for found in source.fields:
+        if 1 not in found.axes:
+            step.freeze(found.ids, "lies along rows or columns that are resampled")
+    fields = () if ids is None else (Field((1,), ids),)
+    return tuple(Flow(shape, fields) for shape in step.shapes)
+
+
 def spatial(step: Step) -> tuple[Flow, ...]:
     """Pooling and resizing: rows and columns change, channels pass."""
     source = step.flows()[0]

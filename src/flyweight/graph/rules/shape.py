@@ -171,6 +171,9 @@ def chunk(step: Step) -> tuple[Flow, ...]:
             step.identities.join(parts[0], part)
     elif step.op == "chunk":
         step.freeze(ids, "is cut into chunks of different sizes")
+    else:
+        for part in parts:
+            step.part(part)
     return tuple(step.result(*rest, Field((axis,), part), index=i) for i, part in enumerate(parts))
 
 
@@ -186,6 +189,9 @@ def slice_axis(step: Step) -> Flow:
     cut = ids[slice(start, end, stride)]
     if (stride or 1) != 1 or len(cut) <= 1 < len(ids):
         step.freeze(ids, "is read at positions that stand in the model's code")
+    for bound in slice(start, end).indices(len(ids))[:2]:
+        if 0 < bound < len(ids):
+            step.part(ids[:bound])
     return step.result(*rest, *((Field((axis,), cut),) if len(cut) > 1 else ()))
 
 
@@ -226,6 +232,29 @@ def _without_axis(step: Step, source: Flow, axis: int) -> list[Field]:
 def index(step: Step) -> Flow:
     """Positions of some axes are looked up by index tensors; the other axes pass."""
     source = step.flow("self")
+    target = _passing_axes(step, source, len(step.shapes[0]))
+    passing = [found for found in source.fields if set(found.axes) <= set(target)]
+    return step.result(*(moved(found, target) for found in passing))
+
+
+def index_put(step: Step) -> Flow:
+    """Values are written at positions of some axes; along the others they are joined."""
+    source, values = step.flow("self"), step.flow("values")
+    indices = [by for by in step.arguments["indices"] if isinstance(by, Flow)]
+    rank = max(len(by.shape) for by in indices)
+    target = _passing_axes(step, source, len(source.shape) - len(indices) + rank)
+    offset = len(source.shape) - len(indices) + rank - len(values.shape)
+    fields = []
+    for axis, place in target.items():
+        ids, there = step.single(source, axis), place - offset
+        if there >= 0 and values.shape[there] > 1:
+            ids = step.join(ids, step.single(values, there))
+        fields.extend([] if ids is None else [Field((axis,), ids)])
+    return step.result(*fields)
+
+
+def _passing_axes(step: Step, source: Flow, rank: int) -> dict[int, int]:
+    """Freeze what is looked up by index; return where the other axes lie in a result of `rank`."""
     indices = list(step.arguments["indices"])
     looked_up = [axis for axis, by in enumerate(indices) if isinstance(by, Flow)]
     for axis in looked_up:
@@ -233,12 +262,10 @@ def index(step: Step) -> Flow:
         if ids is not None:
             step.freeze(ids, "is looked up by index")
     together = looked_up == list(range(looked_up[0], looked_up[-1] + 1))
-    rank = len(step.shapes[0]) - len(source.shape) + len(looked_up)
+    block = rank - len(source.shape) + len(looked_up)
     first = looked_up[0] if together else 0
     rest = [axis for axis in range(len(source.shape)) if axis not in looked_up]
-    target = {axis: place + (rank if place >= first else 0) for place, axis in enumerate(rest)}
-    passing = [found for found in source.fields if not set(found.axes) & set(looked_up)]
-    return step.result(*(moved(found, target) for found in passing))
+    return {axis: place + (block if place >= first else 0) for place, axis in enumerate(rest)}
 
 
 def index_select(step: Step) -> Flow:
