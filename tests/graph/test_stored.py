@@ -1,9 +1,10 @@
 import threading
+from functools import partial
 
 import torch
 from torch import nn
 
-from flyweight.graph.stored import copy_module, held_tensors, stored_tensors
+from flyweight.graph.stored import clone_structure, copy_module, held_tensors, stored_tensors
 
 
 class Holding(nn.Module):
@@ -46,3 +47,29 @@ def test_a_copy_shares_what_cannot_be_copied():
     assert twin.table is model.loose
     assert twin.first.weight is not model.first.weight
     assert twin.second.weight is twin.first.weight
+
+
+class Bound(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner, self.width = nn.Linear(2, 2), 2
+        self.parts = {"inner": [self.inner]}
+        self.forward = self.run
+        self.later = partial(self.run, self.inner)
+
+    def run(self, x):
+        return self.width, self.parts["inner"][0](x)
+
+
+def test_a_clone_is_of_one_piece_and_shares_tensors():
+    model = nn.Sequential(Bound())
+    twin = clone_structure(model)
+    assert twin[0].inner is not model[0].inner
+    assert twin[0].inner.weight is model[0].inner.weight
+    assert twin[0].parts["inner"][0] is twin[0].inner
+    assert twin[0].later.args[0] is twin[0].inner
+    twin[0].width = 5
+    twin[0].inner.weight = nn.Parameter(torch.zeros(2, 2))
+    assert twin(torch.ones(2))[0] == 5
+    assert model(torch.ones(2))[0] == 2
+    assert model[0].inner.weight.abs().sum() > 0

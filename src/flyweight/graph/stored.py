@@ -4,6 +4,8 @@ import copy
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from types import MethodType
 from typing import Any
 
 from torch import Tensor, nn
@@ -94,6 +96,13 @@ def _blank(module: nn.Module) -> nn.Module:
 def _cloned(value: Any, twins: Mapping[int, nn.Module]) -> Any:
     if isinstance(value, nn.Module):
         return twins.get(id(value), value)
+    if isinstance(value, MethodType):
+        return MethodType(value.__func__, _cloned(value.__self__, twins))
+    if type(value) is partial:
+        keywords = {key: _cloned(item, twins) for key, item in value.keywords.items()}
+        return partial(
+            _cloned(value.func, twins), *(_cloned(item, twins) for item in value.args), **keywords
+        )
     if type(value) in (dict, OrderedDict):
         return type(value)((key, _cloned(item, twins)) for key, item in value.items())
     if type(value) in (list, tuple, set):
