@@ -1,9 +1,13 @@
 """Every criterion against a plain computation of the formula."""
 
+import importlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torchvision.ops import FrozenBatchNorm2d
 
 from flyweight.errors import PlanError
 from flyweight.graph import trace
@@ -244,16 +248,16 @@ class Root(nn.BatchNorm2d):
         return self.head(super().forward(self.stem(x)))
 
 
-def norms():
-    import torchvision
-
-    yield "frozen", torchvision.ops.FrozenBatchNorm2d(6), "1.weight"
-    yield "no statistics", nn.BatchNorm2d(6, track_running_stats=False), "1.weight"
-    yield "group", nn.GroupNorm(2, 6), "1.weight"
-    yield "instance", nn.InstanceNorm2d(6, affine=True), "1.weight"
-
-
-@pytest.mark.parametrize("norm", [pytest.param(n, id=i) for i, n, _ in norms()])
+@pytest.mark.parametrize(
+    "norm",
+    [
+        FrozenBatchNorm2d(6),
+        nn.BatchNorm2d(6, track_running_stats=False),
+        nn.GroupNorm(2, 6),
+        nn.InstanceNorm2d(6, affine=True),
+    ],
+    ids=lambda norm: type(norm).__name__,
+)
 def test_scales_of_many_normalisations_are_found(norm):
     with torch.no_grad():
         norm.weight.copy_(torch.linspace(-0.9, 1, 6))
@@ -297,3 +301,37 @@ def test_without_a_layer_that_makes_them_the_followers_judge():
     group = ChannelGroup("a", 2, (follows, reads))
     assert CRITERIA["l1_norm"](group, tensors).tolist() == [3.0, 1.0]
     assert CRITERIA["l1_norm"](ChannelGroup("b", 2, (reads,)), tensors).tolist() == [1.0, 1.0]
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def comparison(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return importlib.import_module("criteria")
+
+
+def test_the_page_shows_the_measured_rows(comparison):
+    text = (ROOT / "docs" / "criteria.md").read_text(encoding="utf-8")
+    for name in ("cut", "ranking"):
+        assert f"<!-- table: criteria_{name} -->\n| criterion |" in text
+    rows = comparison.read_rows()
+    assert comparison.filled(text, rows) == text, "run: python benchmarks/criteria.py --table"
+    assert {row["criterion"] for row in rows} == {*CRITERIA, "taylor"}
+
+
+def test_tables_show_mean_and_spread_of_their_rows(comparison):
+    common = dict.fromkeys(comparison.COLUMNS, "") | {"criterion": "l1_norm", "ratio": "0.5"}
+    common |= {"choice": "uniform", "macs": "25", "dense_macs": "100", "pictures": "450"}
+    rows = [
+        common | {"seed": str(seed), "accuracy": str(value), "reestimated_accuracy": "1.0"}
+        for seed, value in enumerate((0.1, 0.2, 0.6))
+    ]
+    rows = [row | {"dense_accuracy": "0.99"} for row in rows]
+    text = comparison.markdown(rows, "cut")
+    assert "| `l1_norm` |  |  | 30.0 ± 26.5 | 100.0 ± 0.0 |" in text
+    assert "dense: 99.0 ± 0.0" in text
+    assert "ratios 0.5 leave 25 % of the multiply-adds" in text
+    assert "| `l1_norm` | 100.0 ± 0.0 |  |  |  |  |" in comparison.markdown(rows, "ranking")
+    assert comparison.markdown([], "cut") == ""

@@ -12,7 +12,7 @@ from torch import nn
 
 from flyweight.errors import PlanError
 from flyweight.graph import trace
-from flyweight.pruning import CRITERIA, Limits, plan_globally, prune
+from flyweight.pruning import CRITERIA, Limits, plan_globally, prune, ranking, taylor
 
 QUANTITIES = ("macs", "params")
 
@@ -56,7 +56,8 @@ def normalised(graph, criterion="l1_norm", *, inexact=False):
     for name, group in graph.groups.items():
         if group.reason is None and (group.exact or inexact):
             scores = CRITERIA[criterion](group, graph.tensors)
-            found[name] = scores / scores.mean()
+            # Every layer that makes the channel loses one.
+            found[name] = len(group.producers()) * (scores / scores.mean())
     return found
 
 
@@ -70,7 +71,7 @@ def normalised(graph, criterion="l1_norm", *, inexact=False):
 def test_the_ranking_is_that_of_its_definition(model, quantity, share, round_to):
     graph = trace(model, strategies.example())
     limits = Limits(max_ratio=1, inexact=True)
-    asked = {quantity: share, "round_to": round_to, "limits": limits}
+    asked = {quantity: share, "normalise": "mean", "round_to": round_to, "limits": limits}
     least = {n: 1 if g.size < round_to else round_to for n, g in graph.groups.items()}
     reachable = priced(graph, {n: least[n] for n in normalised(graph, inexact=True)}, quantity)
     if reachable > share * priced(graph, {}, quantity):
@@ -128,7 +129,7 @@ def test_no_plan_of_all_is_better_by_more_than_the_last_channel(seed, share):
     scores = normalised(graph)
     target = share * graph.cost().macs
     best = min(loss for kept, loss in every_plan(scores) if priced(graph, kept, "macs") <= target)
-    made = plan_globally(graph, macs=share, limits=Limits(max_ratio=1))
+    made = plan_globally(graph, macs=share, normalise="mean", limits=Limits(max_ratio=1))
     gone = {n: sorted(set(range(g.channels)) - set(g.keep)) for n, g in made.groups.items()}
     lost = {name: np.sort(scores[name][places]) for name, places in gone.items()}
     total = sum(values.sum() for values in lost.values())
@@ -152,7 +153,7 @@ def test_coupled_inputs_and_outputs_are_priced_together():
 
     # One channel of the first saves 1 + 6 MACs, one of the second 4 + 8, then 3 + 8, ...
     # The second group leaves first; at 4 left, one of the first saves 1 + 4 < 4 + 8.
-    made = plan_globally(graph, flat, macs=(4 + 4 * 4 + 4 * 8) / (4 + 24 + 48))
+    made = plan_globally(graph, flat, macs=(4 + 4 * 4 + 4 * 8) / (4 + 24 + 48), normalise="none")
     assert made.keep == {"1.weight": (2, 3, 4, 5)}
     assert made.cost(graph).macs == 4 + 16 + 32
 
@@ -237,8 +238,6 @@ SCORES = np.array([2.0, 1.0, 4.0, 1.0])
     ],
 )
 def test_how_scores_become_comparable(normalise, expected):
-    from flyweight.pruning import ranking
-
     np.testing.assert_allclose(ranking._NORMALISE[normalise](SCORES), expected)
     np.testing.assert_array_equal(ranking._NORMALISE[normalise](np.zeros(3)), np.zeros(3))
 
@@ -247,8 +246,47 @@ def test_the_normalisation_decides_between_groups(graph):
     def quiet_body(group, tensors):
         return np.arange(1, group.size + 1) * (1e-6 if group.name == "body.weight" else 1.0)
 
-    assert "body.weight" not in plan_globally(graph, quiet_body, macs=0.6).groups
-    assert "body.weight" in plan_globally(graph, quiet_body, macs=0.6, normalise="none").groups
+    def groups(**options):
+        return plan_globally(graph, quiet_body, macs=0.6, **options).groups
+
+    assert "body.weight" not in groups(normalise="mean")
+    assert "body.weight" in groups(normalise="none")
+    # By itself: as they are where the criterion says that its scores have one unit.
+    assert groups() == groups(normalise="lamp")
+    quiet_body.comparable = True
+    assert groups() == groups(normalise="none")
+
+
+def test_taylor_scores_are_ranked_as_they_are(model, graph):
+    batches = [(torch.randn(4, 3, 6, 6),)]
+    criterion = taylor(model, batches, lambda twin, batch: twin(batch[0]).square().mean())
+    made = plan_globally(graph, criterion, macs=0.6)
+    assert made.groups == plan_globally(graph, criterion, macs=0.6, normalise="none").groups
+    assert made.criterion == "taylor, all groups ranked, macs=0.6"
+
+
+@pytest.mark.parametrize("normalise", ["mean", "max", "lamp"])
+def test_a_channel_counts_for_every_layer_that_makes_it(graph, normalise):
+    """A residual sum of two layers loses two filters with every channel."""
+
+    for name, layers in (("stem.weight", 2), ("body.weight", 1)):
+        group = graph.groups[name]
+        scores = np.arange(1.0, group.size + 1)
+        found = ranking._comparable(group, scores, normalise)
+        np.testing.assert_allclose(found, layers * ranking._NORMALISE[normalise](scores))
+
+
+def test_groups_without_any_difference_are_cut_alike():
+    """Their last channels are dear, so that no group pays for all."""
+    model = nn.Sequential(nn.Conv2d(8, 64, 1), nn.Conv2d(64, 64, 1), nn.Conv2d(64, 8, 1))
+    graph = trace(model, (torch.rand(1, 8, 2, 2),))
+
+    def widths(normalise):
+        made = plan_globally(graph, lambda g, _: np.ones(g.size), macs=0.4, normalise=normalise)
+        return [len(made.keep.get(name, range(64))) for name in graph.prunable()]
+
+    assert abs(np.diff(widths("lamp"))[0]) <= 1
+    assert min(widths("mean")) < min(widths("lamp"))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Narrow the tensors of a module in place and keep the attributes that repeat their sizes true."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,33 +13,55 @@ Removed = Mapping[str, Mapping[int, tuple[int, ...]]]
 """Tensor name to axis to the indices that leave."""
 
 
-def cut_tensors(model: nn.Module, removed: Removed) -> None:
-    """Take `removed` out of the tensors of `model`, wherever they are held."""
+@dataclass(frozen=True, eq=False)
+class Replaced:
+    """A tensor of a module and the narrower one that took its place.
+
+    Attributes:
+        old: Before the cut.
+        new: After it.
+        removed: The indices that left every axis.
+    """
+
+    old: Tensor
+    new: Tensor
+    removed: Mapping[int, tuple[int, ...]]
+
+
+def cut_tensors(model: nn.Module, removed: Removed) -> list[Replaced]:
+    """Take `removed` out of the tensors of `model`, wherever they are held.
+
+    Returns:
+        What was replaced by what.
+    """
     places = list(held_tensors(model))
     holders: dict[int, list[Holder]] = {}
     for _, tensor, holder in places:
         holders.setdefault(id(tensor), []).append(holder)
     touched: dict[int, nn.Module] = {}
+    replaced = []
     for name, tensor, _ in places:
         if name in removed:
-            narrow = _narrow(tensor, removed[name])
+            narrow = narrowed(tensor, removed[name])
+            if isinstance(tensor, nn.Parameter):
+                narrow = nn.Parameter(narrow, tensor.requires_grad)
+            replaced.append(Replaced(tensor, narrow, removed[name]))
             for holder in holders[id(tensor)]:
                 touched[id(holder.module)] = holder.module
                 holder.put(narrow)
     for module in touched.values():
         _keep_attributes_true(module)
+    return replaced
 
 
-def _narrow(tensor: Tensor, axes: Mapping[int, tuple[int, ...]]) -> Tensor:
+def narrowed(tensor: Tensor, axes: Mapping[int, tuple[int, ...]]) -> Tensor:
+    """Return a copy of `tensor` without the indices that leave its axes."""
     narrow = tensor.detach()
     for axis, gone in axes.items():
         keep = np.delete(np.arange(narrow.shape[axis]), gone)
         index = torch.tensor(keep, dtype=torch.int64, device=narrow.device)
         narrow = narrow.index_select(axis, index)
-    narrow = narrow.contiguous()
-    return (
-        nn.Parameter(narrow, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else narrow
-    )
+    return narrow.contiguous()
 
 
 def _keep_attributes_true(module: nn.Module) -> None:

@@ -34,11 +34,14 @@ class Taylor:
             the CPU, in the parameter's shape.
         batches: How many batches were seen.
         name: What a plan calls this criterion.
+        comparable: Scores of different groups have one unit; `plan_globally` takes them as they
+            are.
     """
 
     sums: Mapping[str, Tensor] = field(repr=False)
     batches: int
     name: str = "taylor"
+    comparable: bool = True
 
     def __call__(self, group: ChannelGroup, tensors: Mapping[str, Tensor]) -> Scores:
         """Return one score per channel.

@@ -12,7 +12,7 @@ from flyweight.errors import PlanError, nearest
 from flyweight.graph.cost import AxisSize, CostModel
 from flyweight.graph.groups import ChannelGroup
 from flyweight.graph.model_graph import ModelGraph
-from flyweight.pruning.criteria import Criterion, Scores
+from flyweight.pruning.criteria import Criterion, Scores, makers
 from flyweight.pruning.make_plan import check_multiple, groups_of, layers_in, require_prunable
 from flyweight.pruning.names import resolve
 from flyweight.pruning.plans import PruningPlan
@@ -43,7 +43,7 @@ def plan_globally(
     *,
     macs: float | None = None,
     params: float | None = None,
-    normalise: Normalise = "mean",
+    normalise: Normalise | None = None,
     round_to: int = 1,
     limits: Limits = Limits(),
 ) -> PruningPlan:
@@ -60,10 +60,13 @@ def plan_globally(
         macs: Share of the graph's multiply-adds that may stay, like a budget: 0.3 keeps at most
             30 %. (A ratio of `plan` is a share of channels to remove.)
         params: Share of the learnable values that may stay; give either this or `macs`.
-        normalise: How scores of different groups become comparable. `mean` and `max` divide by the
-            group's mean or largest score. `lamp` squares scores and divides each by the sum of
-            those not smaller (Lee et al. 2021, arXiv 2010.07611). `none` takes them as they are,
-            which suits scores in one unit, such as `taylor`'s.
+        normalise: How scores of different groups become comparable. `none` takes them as they are:
+            the default for a criterion whose scores have one unit and that says so by an attribute
+            `comparable`, as `taylor`'s do. `lamp`, the default for the others, squares scores and
+            divides each by the sum of those not smaller (Lee et al. 2021, arXiv 2010.07611), so
+            that the last channels of a group are dear, however little all of them differ. `mean`
+            and `max` divide by the group's mean or largest score. After each of these three, a
+            channel counts once for every layer that makes it: with it, each of them loses one.
         round_to: Widths that change become multiples; a whole block leaves at a time.
         limits: Which groups may be cut and how far.
 
@@ -72,12 +75,13 @@ def plan_globally(
     """
     quantity, share = _target(macs, params)
     check_multiple(round_to)
-    _check_choice(normalise)
-    groups = _candidates(graph, limits)
     scorer = find_criterion(criterion)
+    how = normalise or ("none" if getattr(scorer, "comparable", False) else "lamp")
+    _check_choice(how)
+    groups = _candidates(graph, limits)
     queues = []
     for group in groups:
-        scores = _comparable(group, scores_of(scorer, group, graph), normalise)
+        scores = _comparable(group, scores_of(scorer, group, graph), how)
         queues.append(_Queue(scores, _floor(group.size, limits.max_ratio, round_to), round_to))
     prices = _Prices(graph, quantity, groups)
     target = share * prices.total
@@ -142,13 +146,14 @@ def _floor(size: int, max_ratio: float, round_to: int) -> int:
     return min(-(-least // round_to) * round_to, size)
 
 
-def _comparable(group: ChannelGroup, scores: Scores, normalise: Normalise) -> Scores:
+def _comparable(group: ChannelGroup, scores: Scores, normalise: str) -> Scores:
     if scores.min() < 0:
         raise PlanError(
             "Scores that are ranked over all groups must not be negative. Received "
             f"{scores.min():g} for group '{group.name}'. Use a criterion whose zero means useless."
         )
-    return _NORMALISE[normalise](scores)
+    layers = 1 if normalise == "none" else len(makers(group))
+    return layers * _NORMALISE[normalise](scores)
 
 
 def _by_mean(scores: Scores) -> Scores:

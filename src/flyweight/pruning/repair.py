@@ -35,7 +35,7 @@ class RepairSettings:
             zero padding makes it inexact at borders), or nothing.
         reconstruct: Refit the layers that read removed channels by least squares.
         rows: See `FitSettings`.
-        ridge: See `FitSettings`.
+        ridges: See `FitSettings`.
         keep_bytes: See `FitSettings`.
         held_out: How many of the last batches to keep aside for measuring the error; never all.
     """
@@ -44,7 +44,7 @@ class RepairSettings:
     constants: Literal["exact", "mean"] | None = "mean"
     reconstruct: bool = True
     rows: int = FitSettings.rows
-    ridge: float = FitSettings.ridge
+    ridges: tuple[float, ...] = FitSettings.ridges
     keep_bytes: int = KEEP_BYTES
     held_out: int = 1
 
@@ -200,7 +200,7 @@ class _Work:
         """Refit the consumers."""
         chosen = FitSettings(
             rows=self.settings.rows,
-            ridge=self.settings.ridge,
+            ridges=self.settings.ridges,
             norms=self.settings.norms,
             keep_bytes=self.settings.keep_bytes,
         )
@@ -212,7 +212,10 @@ class _Work:
             chosen,
             told=lambda name, done, of: self.progress(f"least squares {done}/{of}: {name}"),
         )
-        return f"{len(made.layers)} layers", made.skipped
+        kept = tuple(
+            f"'{fit.name}' is best as the cut left it" for fit in made.layers if fit.ridge is None
+        )
+        return f"{len(made.layers) - len(kept)} layers", (*made.skipped, *kept)
 
 
 @dataclass(frozen=True, eq=False)

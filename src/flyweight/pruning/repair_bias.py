@@ -119,7 +119,7 @@ def fold_constants(
 
 @dataclass(frozen=True, eq=False)
 class _Constants:
-    """Per input of the dense layer, `(groups, inputs per group)`: values to take over, else zero."""
+    """What to take over per input of the dense layer, `(groups, inputs per group)`; else zero."""
 
     values: Tensor
     exact: bool
@@ -145,7 +145,7 @@ def _fold(
     taps = (
         weight.detach().double().flatten(2).sum(2) if weight.ndim > 2 else weight.detach().double()
     )
-    parts = taps.unflatten(0, (consumer.groups, -1))
+    parts = taps.reshape(consumer.groups, -1, taps.shape[1])
     added = (parts * constant.values[:, None].to(parts)).sum(2).flatten()[list(consumer.made)]
     into = consumer.add_constant(added)
     if into is None and settings.create_bias and _give_bias(consumer, added):

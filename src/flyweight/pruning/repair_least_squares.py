@@ -7,7 +7,7 @@ least-squares problem per layer: pictures, no labels, no gradients.
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from flyweight.graph.stored import held_tensors
 from flyweight.pruning.plans import PruningPlan
 from flyweight.pruning.repair_layers import Consumer, Surroundings, surroundings
 from flyweight.pruning.repair_norm import measure_norm
+from flyweight.pruning.repair_rows import Draw
 from flyweight.pruning.repair_run import (
     KEEP_BYTES,
     Batch,
@@ -30,6 +31,12 @@ from flyweight.pruning.repair_run import (
 Told = Callable[[str, int, int], None]
 """Told a name, how many are done, and of how many."""
 
+RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+"""What `FitSettings.ridges` is by default."""
+
+CHECKED = 5
+"""One of so many rows of every batch chooses among the ridges; the others are fitted on."""
+
 
 @dataclass(frozen=True)
 class FitSettings:
@@ -38,8 +45,9 @@ class FitSettings:
     Attributes:
         rows: Pairs of inputs and wanted outputs per layer, drawn evenly from the pictures'
             positions; at least one per picture.
-        ridge: Weight of the change of the weights against the error, as a share of the inputs' mean
-            variance. Directions that the pictures do not show stay as they are.
+        ridges: What a change of the weights costs against the error, as shares of the inputs'
+            mean variance, to choose from for each layer. Directions that the pictures do not show
+            stay as they are.
         norms: Re-estimate every batch normalisation behind the first changed layer on the way.
         keep_bytes: How much of the runs is kept, twice: of the pruned network's halted runs, and
             of the dense network's outputs.
@@ -47,7 +55,7 @@ class FitSettings:
     """
 
     rows: int = 20_000
-    ridge: float = 1e-3
+    ridges: tuple[float, ...] = RIDGES
     norms: bool = True
     keep_bytes: int = KEEP_BYTES
     seed: int = 0
@@ -63,12 +71,15 @@ class LayerFit:
         before: Squared error with the weights of the cut, as a share of the wanted outputs'
             variance; both are measured on the rows of the fit.
         after: The same with the new weights.
+        ridge: The chosen one; `None` if the weights of the cut were best on rows that the fit had
+            not seen, and stayed.
     """
 
     name: str
     rows: int
     before: float
     after: float
+    ridge: float | None
 
 
 @dataclass(frozen=True)
@@ -111,7 +122,7 @@ def reconstruct(
     held = [as_batch(batch) for batch in batches]
     if not held:
         return Reconstruction((), ("no pictures were given",))
-    around = surroundings(dense, small, plan, held[0])
+    around, skipped = _fittable(surroundings(dense, small, plan, held[0]))
     stops = around.order if settings.norms else tuple(around.consumers)
     fits: list[LayerFit] = []
     with evaluating(dense, small):
@@ -123,27 +134,76 @@ def reconstruct(
                 measure_norm(norm, steps.until(norm.running_mean))  # type: ignore[arg-type]
             else:
                 consumer = around.consumers[name]
-                fits.append(_refit(consumer, steps.until(consumer.weight), wanted, settings.ridge))
+                fits.append(_refit(consumer, steps.until(consumer.weight), wanted, settings.ridges))
             if told is not None:
                 told(name, place + 1, len(stops))
-    return Reconstruction(tuple(fits), around.skipped)
+    return Reconstruction(tuple(fits), skipped)
+
+
+def _fittable(around: Surroundings) -> tuple[Surroundings, tuple[str, ...]]:
+    grouped = {name for name, consumer in around.consumers.items() if consumer.groups > 1}
+    rest = {name: around.consumers[name] for name in around.consumers if name not in grouped}
+    order = tuple(name for name in around.order if name not in grouped)
+    notes = (f"'{name}' is a grouped convolution" for name in around.consumers if name in grouped)
+    return replace(around, consumers=rest, order=order), (*around.skipped, *notes)
 
 
 def _refit(
-    consumer: Consumer, found: Iterator[Mapping[str, Any]], wanted: "_Wanted", ridge: float
+    consumer: Consumer,
+    found: Iterator[Mapping[str, Any]],
+    wanted: "_Wanted",
+    ridges: tuple[float, ...],
 ) -> LayerFit:
     targets = wanted.of(consumer.name)
-    equations = NormalEquations(consumer.weight[0].numel(), consumer.weight.shape[0])
+    shape = consumer.weight[0].numel(), consumer.weight.shape[0]
+    equations, unseen = NormalEquations(*shape), NormalEquations(*shape)
     for index, arguments in enumerate(found):
-        equations.add(wanted.draw.inputs(consumer.name, index, arguments), targets[index])
+        rows = wanted.draw.inputs(consumer.name, index, arguments)
+        # Rows come picture by picture, so these are of other pictures.
+        seen = len(rows) - len(rows) // CHECKED
+        equations.add(rows[:seen], targets[index][:seen])
+        unseen.add(rows[seen:], targets[index][seen:])
     old = consumer.weight.detach().flatten(1).double()
     constant = None if consumer.bias is None else consumer.bias.detach().double()
-    before = equations.error(old, constant)
-    weight, fitted = equations.solve(old, ridge, intercept=consumer.takes_constant)
-    consumer.weight.data.copy_(weight.reshape(consumer.weight.shape))
-    if fitted is not None:
-        consumer.add_constant(fitted if constant is None else fitted - constant)
-    return LayerFit(consumer.name, equations.count, before, equations.error(weight, fitted))
+    start = Answer(old, constant)
+    ridge = _best_ridge(equations, unseen, start, ridges, intercept=consumer.takes_constant)
+    equations.include(unseen)
+    before = equations.error(start)
+    if ridge is None:
+        return LayerFit(consumer.name, equations.count, before, before, None)
+    answer = equations.solve(old, ridge, intercept=consumer.takes_constant)
+    consumer.weight.data.copy_(answer.weight.reshape(consumer.weight.shape))
+    if answer.constant is not None:
+        added = answer.constant if constant is None else answer.constant - constant
+        consumer.add_constant(added)
+    return LayerFit(consumer.name, equations.count, before, equations.error(answer), ridge)
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """Weights `(outputs, features)` and constants `(outputs,)`, if there are any."""
+
+    weight: Tensor
+    constant: Tensor | None
+
+
+def _best_ridge(
+    equations: "NormalEquations",
+    unseen: "NormalEquations",
+    start: Answer,
+    ridges: tuple[float, ...],
+    *,
+    intercept: bool,
+) -> float | None:
+    """Return the ridge whose answer errs least on rows it has not seen, if any beats `start`."""
+    if not unseen.count:
+        return ridges[0]
+    errors = {
+        ridge: unseen.error(equations.solve(start.weight, ridge, intercept=intercept))
+        for ridge in ridges
+    }
+    best = min(errors, key=errors.__getitem__)
+    return best if errors[best] < unseen.error(start) else None
 
 
 class NormalEquations:
@@ -169,10 +229,16 @@ class NormalEquations:
         self._squares = self._squares.to(rows.device) + targets.square().sum(0)
         self.count += rows.shape[0]
 
-    def solve(
-        self, start: Tensor, ridge: float, *, intercept: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return weights `(outputs, features)` and constants `(outputs,)`, if there are any.
+    def include(self, other: "NormalEquations") -> None:
+        """Add the rows of `other`."""
+        if other.count:
+            self._inner = self._inner.to(other._inner) + other._inner
+            self._outer = self._outer.to(other._outer) + other._outer
+            self._squares = self._squares.to(other._squares) + other._squares
+            self.count += other.count
+
+    def solve(self, start: Tensor, ridge: float, *, intercept: bool) -> Answer:
+        """Return the best weights and, with an intercept, constants.
 
         They minimise the squared error plus `ridge` times the mean variance of the inputs times the
         squared distance of the weights from `start`. The constants are free.
@@ -188,105 +254,17 @@ class NormalEquations:
             damped = inner + max(ridge, 1e-12) * scale * torch.eye(len(inner)).to(inner)
             factor = torch.linalg.cholesky(damped)
             weight = weight + torch.cholesky_solve(outer - inner @ weight.T, factor).T
-        return weight, means - weight @ sums / self.count if intercept else None
+        return Answer(weight, means - weight @ sums / self.count if intercept else None)
 
-    def error(self, weight: Tensor, constant: Tensor | None) -> float:
+    def error(self, answer: Answer) -> float:
         """Return the squared error of an answer as a share of the wanted outputs' variance."""
+        weight, constant = answer.weight, answer.constant
         filled = weight.new_zeros(len(weight)) if constant is None else constant
         whole = torch.cat([weight, filled[:, None]], 1)
         error = self._squares - 2 * (whole * self._outer.T).sum(1)
         error += ((whole @ self._inner) * whole).sum(1)
         spread = self._squares - self._outer[-1].square() / self.count
         return float(error.sum().clamp_min(0) / spread.sum().clamp_min(1e-300))
-
-
-class _Draw:
-    """Which positions of which picture are rows; the same ones for inputs and wanted outputs."""
-
-    def __init__(self, names: Sequence[str], per_picture: int, seed: int) -> None:
-        self._place = {name: place for place, name in enumerate(names)}
-        self.per_picture, self._seed = per_picture, seed
-
-    def _positions(self, name: str, batch: int, pictures: int, count: int) -> Tensor:
-        """Return `(pictures, rows per picture)` positions out of `count`, none of them twice."""
-        if count <= self.per_picture:
-            return torch.arange(count).expand(pictures, count)
-        generator = torch.Generator().manual_seed(
-            (self._seed * 8191 + self._place[name]) * 131_071 + batch
-        )
-        return torch.rand(pictures, count, generator=generator).topk(self.per_picture, 1).indices
-
-    def outputs(self, consumer: Consumer, batch: int, read: Read) -> Tensor:
-        """Return `(rows, outputs that stay)` of what the dense layer made."""
-        made = read.result if read.op == "conv2d" else _channels_second(read.result)
-        flat = made.flatten(2)
-        places = self._positions(consumer.name, batch, flat.shape[0], flat.shape[2]).to(flat.device)
-        drawn = flat.gather(2, places[:, None].expand(-1, flat.shape[1], -1))
-        return drawn[:, list(consumer.made)].transpose(1, 2).flatten(0, 1).contiguous()
-
-    def inputs(self, name: str, batch: int, arguments: Mapping[str, Any]) -> Tensor:
-        """Return `(rows, inputs)` of what the pruned layer reads, a convolution's as patches."""
-        if "stride" not in arguments:
-            flat = _channels_second(arguments["input"])
-            places = self._positions(name, batch, flat.shape[0], flat.shape[2]).to(flat.device)
-            drawn = flat.gather(2, places[:, None].expand(-1, flat.shape[1], -1))
-            return drawn.transpose(1, 2).flatten(0, 1)
-        window = Window.of(arguments)
-        padded = nn.functional.pad(arguments["input"], window.padding)
-        height, width = window.outputs(padded)
-        places = self._positions(name, batch, padded.shape[0], height * width)
-        return window.patches(padded, places.to(padded.device), width)
-
-
-@dataclass(frozen=True)
-class Window:
-    """The geometry of a convolution.
-
-    Attributes:
-        kernel: Rows and columns.
-        stride: Rows and columns from one position to the next.
-        dilation: Rows and columns from one tap to the next.
-        padding: Left, right, top, bottom, as `functional.pad` takes them.
-    """
-
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    dilation: tuple[int, int]
-    padding: tuple[int, int, int, int]
-
-    @classmethod
-    def of(cls, arguments: Mapping[str, Any]) -> "Window":
-        """Read the arguments of `conv2d`."""
-        kernel = (int(arguments["weight"].shape[2]), int(arguments["weight"].shape[3]))
-        dilation = _pair(arguments["dilation"])
-        given = arguments["padding"]
-        if isinstance(given, str):
-            spans = [tap * (size - 1) for tap, size in zip(dilation, kernel, strict=True)]
-            before = [span // 2 if given == "same" else 0 for span in spans]
-            after = [span - span // 2 if given == "same" else 0 for span in spans]
-        else:
-            before = after = list(_pair(given))
-        padding = (before[1], after[1], before[0], after[0])
-        return cls(kernel, _pair(arguments["stride"]), dilation, padding)
-
-    def outputs(self, padded: Tensor) -> tuple[int, int]:
-        """Return rows and columns of what is made from a padded input."""
-        sizes = zip(padded.shape[2:], self.kernel, self.stride, self.dilation, strict=True)
-        height, width = ((size - tap * (k - 1) - 1) // step + 1 for size, k, step, tap in sizes)
-        return height, width
-
-    def patches(self, padded: Tensor, places: Tensor, width: int) -> Tensor:
-        """Return `(pictures * positions, channels * taps)` at flat output `places`."""
-        rows = torch.arange(self.kernel[0], device=places.device) * self.dilation[0]
-        columns = torch.arange(self.kernel[1], device=places.device) * self.dilation[1]
-        taps = (rows[:, None] * padded.shape[3] + columns).flatten()
-        corner = (places // width) * (self.stride[0] * padded.shape[3])
-        corner = corner + (places % width) * self.stride[1]
-        index = (corner[:, :, None] + taps).flatten(1)
-        flat = padded.flatten(2)
-        drawn = flat.gather(2, index[:, None].expand(-1, flat.shape[1], -1))
-        parts = drawn.unflatten(2, (places.shape[1], len(taps)))
-        return parts.transpose(1, 2).flatten(2).flatten(0, 1)
 
 
 class _Wanted:
@@ -302,7 +280,7 @@ class _Wanted:
         pictures = sum(_pictures(batch) for batch in batches)
         names = tuple(around.consumers)
         per_picture = max(math.ceil(settings.rows / max(pictures, 1)), 1)
-        self.draw = _Draw(names, per_picture, settings.seed)
+        self.draw = Draw(names, per_picture, settings.seed)
         self._dense, self._batches, self._consumers = dense, batches, around.consumers
         self._tensors = {name: tensor for name, tensor, _ in held_tensors(dense)}
         self._room = settings.keep_bytes // max(8 * pictures * per_picture, 1)
@@ -329,16 +307,6 @@ class _Wanted:
                 self._held[read.tensor].append(drawn)
 
             watch(self._dense, batch, watched, take, last=chosen[-1])
-
-
-def _channels_second(rows: Tensor) -> Tensor:
-    """Return `(pictures, channels, positions)` from `(pictures, ..., channels)`."""
-    return rows.reshape(rows.shape[0], -1, rows.shape[-1]).transpose(1, 2)
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    values = [int(item) for item in value] if isinstance(value, (list, tuple)) else [int(value)]
-    return values[0], values[-1]
 
 
 def _pictures(batch: Batch) -> int:

@@ -1,7 +1,7 @@
 """Re-estimate batch normalisation after a cut: few pictures, no labels, no gradients.
 
 A cut changes what reaches every normalisation, whose running statistics still describe the dense
-network. Measured again, they alone bring back much of what a cut costs (EagleEye, arXiv 2007.02491).
+network. Measuring them again is the cheapest repair there is (EagleEye, arXiv 2007.02491).
 """
 
 from collections.abc import Container, Iterable, Mapping, Sequence

@@ -248,12 +248,12 @@ class _Slot:
 
     def __init__(self, tensor: Tensor) -> None:
         self.shape, self.stride, self.dtype = tensor.shape, tensor.stride(), tensor.dtype
-        self.weak = TensorWeakRef(tensor)  # type: ignore[no-untyped-call]
+        self.weak = TensorWeakRef(tensor)
         self.kept: Tensor | None = None
 
     def keep(self) -> Tensor | None:
         """Hold the tensor if the halted run still does."""
-        self.kept = self.weak()  # type: ignore[no-untyped-call]
+        self.kept = self.weak()
         return self.kept
 
     def give(self) -> Tensor:
@@ -263,7 +263,7 @@ class _Slot:
                 self.shape, self.stride, dtype=self.dtype, device=torch.device("meta")
             )
         tensor, self.kept = self.kept, None
-        self.weak = TensorWeakRef(tensor)  # type: ignore[no-untyped-call]
+        self.weak = TensorWeakRef(tensor)
         return tensor
 
 
@@ -351,4 +351,4 @@ def _bound(func: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any]) -> 
 
 
 def _name_of(func: OpOverload) -> str:
-    return func.overloadpacket.__name__
+    return str(func.overloadpacket.__name__)

@@ -36,7 +36,7 @@ def ratios_per_step(ratio: float, steps: int, shape: Shape = "cubic") -> tuple[f
 
     Example:
         >>> [round(step, 4) for step in ratios_per_step(0.5, 4)]
-        [0.2891, 0.2088, 0.1111, 0.0156]
+        [0.2891, 0.2088, 0.0972, 0.0154]
         >>> [round(step, 4) for step in ratios_per_step(0.75, 2, "geometric")]
         [0.5, 0.5]
     """

@@ -9,12 +9,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from flyweight.errors import PlanError
 from flyweight.graph.cutting import Removed, cut_tensors, set_numbers
 from flyweight.graph.inputs import draw, tensors_in
 from flyweight.graph.stored import copy_module, held_tensors
 from flyweight.lineage import lineage_of, note_lineage
+from flyweight.pruning.optimizers import carry_over
 from flyweight.pruning.plans import PruningPlan
 
 
@@ -37,11 +39,22 @@ def prune(model: nn.Module, plan: PruningPlan, *, verify: bool = True) -> nn.Mod
     return small
 
 
-def prune_(model: nn.Module, plan: PruningPlan) -> None:
-    """Cut `model` in place; see `prune`."""
+def prune_(model: nn.Module, plan: PruningPlan, optimizer: Optimizer | None = None) -> None:
+    """Cut `model` in place; see `prune`.
+
+    Args:
+        model: Changed in place; its parameters are replaced by new ones.
+        plan: What to keep.
+        optimizer: Taken along: it trains the new parameters with its state of the old ones.
+
+    Raises:
+        PlanError: The plan names tensors or sizes that the model does not have.
+    """
     removed = plan.removed()
     _require_tensors(model, plan, removed)
-    cut_tensors(model, removed)
+    replaced = cut_tensors(model, removed)
+    if optimizer is not None:
+        carry_over(optimizer, replaced)
     set_numbers(model, plan.numbers)
     lineage = lineage_of(model)
     if lineage is not None:

@@ -7,7 +7,7 @@ that reaches it and says so; nothing is ever guessed. To teach the graph an oper
 from collections.abc import Callable
 
 from flyweight.graph.identity import Flow
-from flyweight.graph.rules import contraction, elementwise, reduction, shape
+from flyweight.graph.rules import contraction, elementwise, rearrangement, reduction, shape
 from flyweight.graph.step import Step
 
 Rule = Callable[[Step], Flow | tuple[Flow, ...]]
@@ -71,6 +71,17 @@ RULES: dict[str, Rule] = {
     **_rows("chunk split split_with_sizes tensor_split", shape.chunk),
     **_rows("expand expand_as broadcast_to", shape.expand),
     **_rows("constant_pad_nd pad", shape.pad),
+    **_rows("sort topk kthvalue cummax cummin msort", rearrangement.ordered),
+    **_rows("gather scatter scatter_add scatter_reduce", rearrangement.looked_up),
+    **_rows("grid_sampler_2d grid_sampler_3d", rearrangement.sampled),
+    **_rows("addmm baddbmm", rearrangement.product_and_sum),
+    "pixel_shuffle": rearrangement.pixel_shuffle,
+    "pixel_unshuffle": rearrangement.pixel_unshuffle,
+    "channel_shuffle": rearrangement.channel_shuffle,
+    "im2col": rearrangement.unfold,
+    "col2im": rearrangement.fold,
+    "glu": rearrangement.gated,
+    "rot90": rearrangement.turned,
     "deform_conv2d": contraction.deformable_convolution,
     "linear": contraction.linear,
     "einsum": contraction.einsum,

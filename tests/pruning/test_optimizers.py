@@ -1,0 +1,84 @@
+import pytest
+import torch
+from torch import nn
+
+from flyweight.graph import trace
+from flyweight.pruning import plan, prune_
+
+PICTURES = torch.rand(4, 3, 6, 6)
+
+
+def network():
+    torch.manual_seed(0)
+    # No bias before the normalisation: its gradient is rounding alone, which Adam blows up.
+    first = nn.Conv2d(3, 8, 3, bias=False)
+    body = nn.Sequential(first, nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 6, 3))
+    return nn.Sequential(body, nn.Flatten(), nn.Linear(24, 2))
+
+
+def step(model, optimizer):
+    optimizer.zero_grad()
+    model(PICTURES).square().sum().backward()
+    optimizer.step()
+
+
+MAKERS = {
+    "sgd": lambda parameters: torch.optim.SGD(parameters, 0.01, momentum=0.9, weight_decay=0.01),
+    "adamw": lambda parameters: torch.optim.AdamW(parameters, 0.01, amsgrad=True),
+    "rmsprop": lambda parameters: torch.optim.RMSprop(parameters, 0.01, momentum=0.5),
+}
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_training_goes_on_as_if_the_removed_had_never_been(kind):
+    """A network whose removed channels are dead trains the others just as the cut one does."""
+    model = network()
+    made = plan(trace(model, (PICTURES[:1],)), 0.5)
+    removed = made.removed()
+    dead = network()
+    for name, parameter in dead.named_parameters():
+        for axis, gone in removed.get(name, {}).items():
+            parameter.data.index_fill_(axis, torch.tensor(gone), 0)
+            parameter.register_hook(_without(axis, gone))
+    model.load_state_dict(dead.state_dict())
+    alive = MAKERS[kind](dead.parameters())
+    optimizer = MAKERS[kind](model.parameters())
+    # Both see the dead network's gradients first, so that there is state to take along.
+    step(dead, alive)
+    for own, other in zip(model.parameters(), dead.parameters(), strict=True):
+        own.grad = other.grad.clone()
+    optimizer.step()
+    model.load_state_dict(dead.state_dict())
+
+    prune_(model, made, optimizer)
+    for _ in range(3):
+        step(dead, alive)
+        step(model, optimizer)
+    for name, parameter in model.named_parameters():
+        wanted = dict(dead.named_parameters())[name]
+        for axis, gone in removed.get(name, {}).items():
+            keep = [i for i in range(wanted.shape[axis]) if i not in gone]
+            wanted = wanted.index_select(axis, torch.tensor(keep))
+        torch.testing.assert_close(parameter, wanted, rtol=1e-4, atol=1e-6)
+
+
+def _without(axis, gone):
+    return lambda grad: grad.index_fill(axis, torch.tensor(gone), 0)
+
+
+def test_groups_and_foreign_parameters_stay():
+    model, other = network(), nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.SGD(
+        [{"params": model[0].parameters(), "lr": 0.1}, {"params": [*model[2].parameters(), other]}],
+        0.01,
+        momentum=0.9,
+    )
+    step(model, optimizer)
+    prune_(model, plan(trace(model, (PICTURES[:1],)), 0.5), optimizer)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.1, 0.01]
+    assert optimizer.param_groups[1]["params"][-1] is other
+    trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    assert trained == {id(p) for p in [*model.parameters(), other]}
+    momentum = optimizer.state[model[0][0].weight]["momentum_buffer"]
+    assert momentum.shape == model[0][0].weight.shape == (4, 3, 3, 3)
+    assert not any(key.shape == (8, 3, 3, 3) for key in optimizer.state)
