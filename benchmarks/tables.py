@@ -14,6 +14,8 @@ import re
 import sys
 from pathlib import Path
 
+import coverage_table
+
 from flyweight.files import write_text
 from flyweight.report import quantities
 from flyweight.report.markdown import comparison_table
@@ -47,18 +49,18 @@ COLUMNS = (
 _MARKERS = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
+def read_rows(path: Path, columns: tuple[str, ...] = COLUMNS) -> list[dict[str, str]]:
     """Return the rows of a results file, in order; none where there is no file.
 
     Raises:
-        ValueError: Its columns are others than `COLUMNS`.
+        ValueError: Its columns are others than `columns`.
     """
     if not path.is_file():
         return []
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise ValueError(f"{path} must have the columns {', '.join(COLUMNS)}")
+        if tuple(reader.fieldnames or ()) != columns:
+            raise ValueError(f"{path} must have the columns {', '.join(columns)}")
         return list(reader)
 
 
@@ -114,8 +116,11 @@ def filled(text: str, results: Path = RESULTS) -> str:
 
     def table(match: re.Match[str]) -> str:
         head, name, end = match.groups()
-        source = f"benchmarks/results/{name}.csv"
-        return head + markdown(read_rows(results / f"{name}.csv"), source) + end
+        path, source = results / f"{name}.csv", f"benchmarks/results/{name}.csv"
+        if name == "graph_coverage":
+            rows = read_rows(path, coverage_table.COLUMNS)
+            return head + coverage_table.markdown(rows, source) + end
+        return head + markdown(read_rows(path), source) + end
 
     return _MARKERS.sub(table, text)
 

@@ -15,12 +15,7 @@ SOURCE, TESTS = ROOT / "src" / "flyweight", ROOT / "tests"
 UNTESTED_BY_NAME = {
     "__main__.py": "two lines; the tests of the command line run it",
     "cli/app.py": "declares options; test_end_to_end.py and test_mistakes.py run every command",
-    "cli/deploy.py": "run by test_end_to_end.py",
-    "cli/predict.py": "run by test_end_to_end.py",
-    "cli/train.py": "run by test_end_to_end.py",
     "engine/run.py": "run by test_fit.py",
-    "recipe/stages.py": "run by test_run.py",
-    "recipe/story.py": "run by test_run.py",
     "tasks/task.py": "protocols; test_detect.py holds an implementation to them",
 }
 # Test files without a module of their own name, and what they look at.

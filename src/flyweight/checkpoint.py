@@ -65,15 +65,20 @@ def save(
 ) -> None:
     """Write `model` as one self-describing file, whole or not at all.
 
+    Tensors and architecture are enough for `load`. The commands that use a checkpoint without its
+    config (`flyweight export`, `flyweight predict`) need `labels` and `preprocessing`, too.
+
     Args:
         model: Built by `zoo.create` and pruned, if at all, by `fw.prune`: both leave a note of
             where it came from on the module.
         path: Where to; by convention it ends in `.safetensors`.
         task: What the model is for.
-        labels: Class names.
-        preprocessing: JSON values, for example `Preprocessing.model_dump()`.
+        labels: Class names in the order of their indices.
+        preprocessing: JSON values: `height` and `width` in pixels; where they differ from the
+            defaults of `data.preprocess.Preprocessing`, whose `model_dump()` has them all, also
+            `mean`, `std` and `interpolation`.
         metrics: Measured numbers.
-        notes: Anything else, JSON values.
+        notes: Anything else, JSON values; `detect` holds the settings of a `DetectConfig`.
 
     Raises:
         CheckpointError: The module carries no note of its origin or no weights, or a value is not

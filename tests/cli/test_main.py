@@ -1,6 +1,8 @@
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +17,24 @@ COMMANDS = (
 
 
 HEAVY = ("torch", "numpy", "pydantic", "yaml", "rich")
+LATE = ("torch", "numpy", "lightning", "onnx")  # what no simple mistake waits for
+SIMPLE_MISTAKES = (
+    "eval -c nowhere",
+    "eval -c demo_digits",
+    "eval -c demo_digits -w none",
+    "eval -c demo_digits -o stepz=1",
+    "train -c demo_digits -o train.stepz=1",
+    "train -c yolov3_mobilenet_v1_voc",
+    "train -c demo_digits -o pretrain_weights=none",
+    "demo -o stepz=1",
+    "prune -c nowhere",
+    "prune -c demo_digits -o weights=none",
+    "params -c demo_digits -w none",
+    "export -w none",
+    "export --end boxes",
+    "predict -w none none.png",
+    "report nowhere",
+)
 
 
 def shell(*arguments, **options):
@@ -157,6 +177,27 @@ def test_help_loads_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr.strip() == ""
+
+
+def test_simple_mistakes_are_told_before_anything_heavy_loads(tmp_path):
+    code = (
+        "import sys; from flyweight.cli.main import run; "
+        "print([run(line.split()) for line in sys.argv[1:]]); "
+        f"print([name for name in {LATE} if name in sys.modules])"
+    )
+    command = [sys.executable, "-c", code, *SIMPLE_MISTAKES]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.stdout.splitlines() == [str([2] * len(SIMPLE_MISTAKES)), "[]"], done.stderr
+
+
+def test_letters_name_commands_that_exist():
+    source = Path(__file__).resolve().parents[2] / "src"
+    pattern = re.compile(r"(?:`|: |\bwith )flyweight ([a-z]+)")
+    named = {
+        name for path in source.rglob("*.py") for name in pattern.findall(path.read_text("utf-8"))
+    }
+    assert named >= {"models", "params", "demo"}
+    assert named <= set(COMMANDS)
 
 
 def test_main_leaves_with_the_status(monkeypatch):

@@ -32,6 +32,8 @@ def material(tmp_path_factory):
     whole = (folder / "good.safetensors").read_bytes()
     (folder / "half.safetensors").write_bytes(whole[: len(whole) // 2])
     torch.save({"a": torch.zeros(1)}, folder / "pickle.pth")
+    fw.save(build_model(config), folder / "bare.safetensors")
+    (folder / "twice.yaml").write_text("model: a\nwidth: 1\nwidth: 2\n")
     for split, count in (("train", 3), ("val", 2)):
         digits = DataConfig(format="digits", size=64, train_count=count, val_count=count)
         write_voc(open_set(digits, split), folder / "set")
@@ -79,6 +81,7 @@ def spoil_middle(root):
             "with width 0.1 where the config says 0.2",
         ),
         (["eval", *CONFIG, "weights=good", "num_classes=3"], "with num_classes 10 where"),
+        (["eval", "-c", "twice.yaml"], "Received 'width' again, where: twice.yaml:3."),
         (["prune", *CONFIG, "weights=half"], "must be a whole .safetensors file"),
         (["train", *CONFIG, "pretrain_weights=none"], "A file of weights must exist"),
         (["train", *CONFIG, "pretrain_weights=pickle.pth"], "a pickle, which is never loaded"),
@@ -87,13 +90,17 @@ def spoil_middle(root):
         (["train", *CONFIG, "data.format=coco", "data.root=set"], "set"),
         (["train", *CONFIG, "num_classes=4"], "Set it with: -o num_classes=10"),
         (["export", "-o", "weights=half"], "must be a whole .safetensors file"),
+        (
+            ["export", "-w", "bare"],
+            "without labels and preprocessing. Save it again with: fw.save(",
+        ),
         (["export"], "Received neither -c nor -o weights="),
         (["export", "-o", "weights"], "must read key=value"),
         (["export", "-w", "good", "-o", "input_size=32"], "Received 'input_size='. Add: -c CONFIG"),
         (["export", "-w", "good", "--end", "box"], "--end must be one of detections, decoded, raw"),
         (
             ["export", "-w", "good", "-p", "a", "--pruned_ratios", ".5,.6"],
-            "1 parameters and 2 ratios",
+            "1 parameter and 2 ratios",
         ),
         (["predict", "-w", "good"], "must be given pictures. Received none"),
         (["predict", "-w", "good", "none.png"], "A picture must exist. Received 'none.png'"),
@@ -101,13 +108,16 @@ def spoil_middle(root):
         (["predict", "-w", "good", "good.safetensors"], "must decode to the last pixel"),
         (["predict", "-w", "none", "set/JPEGImages"], "must exist. Received 'none'"),
         (["predict", "-w", "good", "set", "--draw-threshold", "2"], "must lie in 0..1"),
-        (["predict", "-w", "none.onnx", "set/JPEGImages"], "must be an ONNX file"),
+        (
+            ["predict", "-w", "none.onnx", "set/JPEGImages"],
+            "Received 'none.onnx', which is no file",
+        ),
         (["bench", "none.onnx"], "none.onnx"),
         (["bench", "good.safetensors", "--threads", "two"], "--threads must list whole numbers"),
         (["bench", "a.onnx", "--shape", "images"], "--shape must read NAME=SIZExSIZE"),
-        (["report", "nowhere"], "report.json"),
+        (["report", "nowhere"], "a finished run, such as --output-dir of `flyweight demo`"),
         (["demo", *CONFIG, "weights=good"], "must train its own network"),
-        (["demo", *CONFIG, "prune.ratios=[0.5]"], "18 parameters and 1 ratios"),
+        (["demo", *CONFIG, "prune.ratios=[0.5]"], "18 parameters and 1 ratio"),
     ],
 )
 def test_mistakes(flyweight, here, arguments, said):
@@ -129,7 +139,9 @@ def test_a_picture_that_is_cut_off(flyweight, here):
     line = flyweight("train", *CONFIG, *VOC).mistake
     assert "val_" in line
     assert "All are listed in 'output/demo_digits/data_problems.txt'" in line
-    assert "val_" in flyweight("eval", *CONFIG, *VOC, "weights=good").mistake
+    line = flyweight("eval", *CONFIG, *VOC, "weights=good", "save_dir=other").mistake
+    assert "All are listed in 'other/demo_digits/data_problems.txt'" in line
+    assert "val_" in (here / "other/demo_digits/data_problems.txt").read_text()
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -58,8 +58,8 @@ def test_a_dry_run_loads_no_trainer_and_writes_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--pruned_params", "a,b", "--pruned_ratios", "0.5"), "2 parameters and 1 ratios"),
-        (("--pruned_params", "a"), "1 parameters and 0 ratios"),
+        (("--pruned_params", "a,b", "--pruned_ratios", "0.5"), "2 parameters and 1 ratio"),
+        (("--pruned_params", "a"), "1 parameter and 0 ratios"),
         (("-p", NAMES[0], "--pruned_ratios", "half"), "Received 'half' in --pruned-ratios"),
         (("-p", NAMES[0], "--pruned_ratios", "0"), "strictly between 0 and 1"),
         (("-p", NAMES[0], "--pruned_ratios", "1.0"), "strictly between 0 and 1"),

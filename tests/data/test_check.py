@@ -208,7 +208,7 @@ def test_require_sound_counts_names_and_lists(tmp_path, picture):
     with pytest.raises(DataError) as error:
         require_sound(bad, list_to=listing)
     assert str(error.value) == (
-        "Every picture and box must be usable. Received 3 problem(s) in 2 file(s), first: "
+        "Every picture and box must be usable. Received 3 problems in 2 files, first: "
         "a.xml:10: object 1: a box must have width and height above 0. Received 'cat' at "
         f"5, 1, 5, 4. Correct or remove it. All are listed in '{listing}'."
     )

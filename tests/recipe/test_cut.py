@@ -49,8 +49,8 @@ def save(model, path):
     ("arguments", "said"),
     [
         (((), ()), "must be told what to cut"),
-        ((("a",), ()), "equally many. Received 1 parameters and 0 ratios"),
-        ((("a", "b"), (0.5,)), "equally many. Received 2 parameters and 1 ratios"),
+        ((("a",), ()), "equally many. Received 1 parameter and 0 ratios"),
+        ((("a", "b"), (0.5,)), "equally many. Received 2 parameters and 1 ratio"),
         ((("a", "a"), (0.5, 0.5)), "named once. Received 'a' twice"),
         ((("a",), (0.5,), "l1norm"), "criterion must be a known one.*Nearest: 'l1_norm'"),
     ],

@@ -23,8 +23,9 @@ def stubbed(monkeypatch, tmp_path):
             model, {"map_50": 0.5}, place / "best_model.safetensors"
         )
 
-    def export(loaded, path, *, end, name):
+    def export(loaded, path, *, end, name, pictures):
         done.append(f"{path.name}")
+        assert [picture.shape for picture in pictures] == [(3, 64, 64)] * 2
         path.write_text(f"{name} {end}")
 
     def measure(files, *, threads, config):

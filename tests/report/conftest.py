@@ -39,7 +39,7 @@ def report() -> Report:
         title="YOLOv3-MobileNetV1 on BCCD",
         subject="YOLOv3-MobileNetV1",
         created=datetime(2026, 11, 30, 14, 3, tzinfo=UTC),
-        command="flyweight compress -c bccd",
+        command="flyweight demo -c bccd",
         environment={"processor": "Xeon", "torch": "2.15.0"},
         rows=(
             Row(

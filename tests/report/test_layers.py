@@ -31,6 +31,11 @@ def test_crumbs_are_not_split() -> None:
     assert shown(names) == {"layer": [str(index) for index in range(20)]}
 
 
+def test_pairs_are_crumbs_too() -> None:
+    names = [f"layer3.{block}.{conv}.weight" for block in range(8) for conv in ("conv1", "conv2")]
+    assert list(shown(names)) == ["layer3"]
+
+
 def test_stem_and_head_keep_their_places() -> None:
     names = [f"stage.{i}.{part}.weight" for i in range(5) for part in "abc"]
     found = blocks(["stem.conv.weight", *names, "head.weight"])

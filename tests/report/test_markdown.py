@@ -46,7 +46,7 @@ dense: 17 objects; pruned: 18 objects
 Made 2026-11-30 14:03 UTC by:
 
 ```sh
-flyweight compress -c bccd
+flyweight demo -c bccd
 ```
 
 One seed.

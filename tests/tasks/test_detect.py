@@ -6,7 +6,8 @@ from pydantic import ValidationError
 
 from flyweight import zoo
 from flyweight.errors import ConfigError
-from flyweight.tasks.detect import METRICS, DetectConfig, YoloDetection
+from flyweight.tasks.config import DetectConfig
+from flyweight.tasks.detect import METRICS, YoloDetection
 from flyweight.tasks.task import Task
 from flyweight.zoo.yolo import COCO_GEOMETRY
 

@@ -80,6 +80,7 @@ def params(
     config: ConfigName,
     opt: Overrides = None,
     weights: Weights = "",
+    whole: Annotated[bool, typer.Option("--all", help="Fold no long list.")] = False,
     json: Json = False,
 ) -> None:
     """List layers that can be pruned, and why not.
@@ -88,7 +89,7 @@ def params(
     """
     from flyweight.cli import inspect
 
-    inspect.params(config, opt or [], weights, as_json=json)
+    inspect.params(config, opt or [], weights, whole=whole, as_json=json)
 
 
 @app.command()
@@ -120,7 +121,7 @@ def evaluate(
     A pruned checkpoint knows how it was pruned: ratios need not be repeated.
     """
     from flyweight.cli import train as command
-    from flyweight.cli.prune import Ratios
+    from flyweight.cli.ratios import Ratios
 
     ratios = Ratios(pruned_params, pruned_ratios)
     command.evaluate(config, opt or [], weights, ratios=ratios, as_json=json)
@@ -163,11 +164,12 @@ def prune(
     """
     from flyweight.cli import inspect
     from flyweight.cli import prune as command
+    from flyweight.cli.ratios import Ratios
 
     if print_params:
         inspect.print_params(config, opt or [])
         return
-    ratios = command.Ratios(pruned_params, pruned_ratios)
+    ratios = Ratios(pruned_params, pruned_ratios)
     request = command.Request(config, tuple(opt or ()), ratios, criterion)
     if dry_run:
         command.dry_run(request, flops_convention, as_json=json)
@@ -194,7 +196,7 @@ def export(
     The file is compared with PyTorch before it gets its name; its description lies beside it.
     """
     from flyweight.cli import deploy
-    from flyweight.cli.prune import Ratios
+    from flyweight.cli.ratios import Ratios
 
     source = deploy.Source(config, tuple(opt or ()), weights)
     ratios = Ratios(pruned_params, pruned_ratios)

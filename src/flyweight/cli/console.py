@@ -3,14 +3,29 @@
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 
 def show(text: str) -> None:
     """Print a result."""
     sys.stdout.write(text.rstrip("\n") + "\n")
+
+
+def show_styled(draw: "Callable[..., Text]") -> None:
+    """Print a result that has colours on a terminal and none in a file or a pipe.
+
+    Args:
+        draw: Called with the `width` to draw for.
+    """
+    from rich.console import Console
+
+    console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    console.print(draw(width=console.width))
 
 
 def show_json(value: Any) -> None:

@@ -3,14 +3,20 @@
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flyweight.cli.console import say, show, show_json
-from flyweight.errors import ConfigError, nearest
+from flyweight.errors import ConfigError, DataError
+from flyweight.report.wording import counted
 
 if TYPE_CHECKING:
-    from flyweight.cli.prune import Ratios
+    from torch import Tensor
+
+    from flyweight.cli.ratios import Ratios
+    from flyweight.data.preprocess import Preprocessing
+    from flyweight.recipe.config import Config
     from flyweight.recipe.session import Loaded
 
 
@@ -22,21 +28,31 @@ class Source:
     overrides: tuple[str, ...]
     weights: str
 
+    @cached_property
+    def named(self) -> "tuple[str, Config] | None":
+        """The config's name and the config, if one is given.
+
+        Raises:
+            ConfigError: It cannot be meant.
+        """
+        from flyweight.recipe.config import load_config
+
+        return load_config(self.config, self.overrides) if self.config else None
+
     def find(self) -> tuple[str, Path]:
         """Return a name for the model and the path of its checkpoint.
 
         Raises:
-            ConfigError: Neither a config nor weights are given, or nothing is there.
+            ConfigError: Neither a config nor weights are given.
+            CheckpointError: There is no such file.
         """
-        from flyweight.cli.train import checkpoint_path
-        from flyweight.recipe.config import load_config
-        from flyweight.recipe.session import weights_path
+        from flyweight.recipe.early import checkpoint_path, weights_path
 
-        if self.config:
-            label, config = load_config(self.config, self.overrides)
+        if self.named is not None:
+            label, config = self.named
             return label, checkpoint_path(label, config, self.weights)
-        named = self._weights_alone()
-        given = self.weights or named
+        alone = self._weights_alone()
+        given = self.weights or alone
         if not given:
             raise ConfigError(
                 "A checkpoint must be given. Received neither -c nor -o weights=. "
@@ -52,7 +68,9 @@ class Source:
             ConfigError: As `find`.
             CheckpointError: The file is damaged, or of another network than the config's.
         """
-        from flyweight.recipe.config import load_config, touched
+        name, path = self.find()
+
+        from flyweight.recipe.config import touched
         from flyweight.recipe.session import (
             as_told,
             open_checkpoint,
@@ -60,12 +78,11 @@ class Source:
             task_for,
         )
 
-        name, path = self.find()
         loaded = open_checkpoint(path)
-        if not self.config:
+        if self.named is None:
             return name, path, loaded
         told = touched(self.overrides)
-        config = load_config(self.config, self.overrides)[1]
+        config = self.named[1]
         require_architecture(loaded.checkpoint, config, path)
         wanted = as_told(config, loaded.preprocessing, told)
         loaded = replace(loaded, preprocessing=wanted.preprocessing)
@@ -73,6 +90,24 @@ class Source:
             task = task_for(loaded.model, loaded.task.labels, config.detect)
             loaded = replace(loaded, task=task)
         return name, path, loaded
+
+    def pictures(self, preprocessing: "Preprocessing") -> "tuple[Tensor, ...]":
+        """Return prepared pictures of the config's data, where there are any, and say so."""
+        if self.named is None:
+            say("comparing on random inputs; -c CONFIG compares on pictures of its data, too")
+            return ()
+        from flyweight.data.loading import open_set
+        from flyweight.recipe.stages import pictures_to_compare
+
+        try:
+            box_set = open_set(self.named[1].data, "val")
+            found = pictures_to_compare(box_set, preprocessing)
+        except DataError as error:
+            say(f"comparing on random inputs, without pictures: {error}")
+            return ()
+        shown = f"{counted(len(found), 'picture')} of {box_set.name}"
+        say(f"comparing on {shown} and on random inputs")
+        return found
 
     def _weights_alone(self) -> str:
         from flyweight.recipe.config import touched
@@ -96,17 +131,16 @@ class Protocol:
 
 def export(source: Source, ratios: "Ratios", output_dir: Path, *, end: str, as_json: bool) -> None:
     """Write a checkpoint as ONNX."""
-    from flyweight.recipe.config import PruneConfig, load_config
-    from flyweight.recipe.cut import with_cut
-    from flyweight.recipe.stages import ENDS, export_model
+    from flyweight.recipe.early import require_end
 
-    if end not in ENDS:
-        raise ConfigError(
-            f"--end must be one of {', '.join(ENDS)}. Received '{end}'. {nearest(end, ENDS)}"
-        )
-    default = PruneConfig()
-    if source.config:
-        default = load_config(source.config, source.overrides)[1].prune
+    require_end(end)
+    source.find()
+
+    from flyweight.recipe.config import PruneConfig
+    from flyweight.recipe.cut import with_cut
+    from flyweight.recipe.stages import export_model
+
+    default = source.named[1].prune if source.named else PruneConfig()
     cut = ratios.cut(default) if ratios.given else None
     name, path, loaded = source.open()
     if cut is not None:
@@ -115,7 +149,9 @@ def export(source: Source, ratios: "Ratios", output_dir: Path, *, end: str, as_j
         if not loaded.checkpoint.plans:
             say(f"note: {path} is not pruned; it was cut now")
     say(f"exporting {path}")
-    result = export_model(loaded, output_dir / name / "model.onnx", end=end, name=name)
+    pictures = source.pictures(loaded.preprocessing)
+    target = output_dir / name / "model.onnx"
+    result = export_model(loaded, target, end=end, name=name, pictures=pictures)
     if as_json:
         show_json(vars(result))
         return

@@ -2,30 +2,37 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from flyweight.cli.console import say, show, show_json
 from flyweight.cli.deploy import Source
-from flyweight.data.batch import BoxPrediction
 from flyweight.errors import ConfigError, DataError
+from flyweight.report.wording import counted
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from flyweight.data.batch import BoxPrediction
+
+    Detector = Callable[[Tensor, Path], BoxPrediction]
 
 ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
-Detector = Callable[[Tensor, Path], BoxPrediction]
 
 
 def predict(
     source: Source, given: Sequence[Path], output_dir: Path, *, threshold: float, as_json: bool
 ) -> None:
     """Find objects on every picture, draw them, and list them."""
-    from flyweight.data.loading import read_picture
-    from flyweight.tasks.draw import draw_file
-
     if not 0 <= threshold <= 1:
         raise ConfigError(f"--draw-threshold must lie in 0..1. Received {threshold}. Try 0.5.")
     targets = targets_of(pictures_of(given), output_dir)
-    detector, labels, weights = _detector(source)
+    _, weights = source.find()
+
+    from flyweight.data.pictures import read_picture
+    from flyweight.tasks.draw import draw_file
+
+    onnx = weights.suffix == ".onnx"
+    detector, labels = _onnx_detector(weights) if onnx else _checkpoint_detector(source)
     found: dict[str, Any] = {}
     for path, target in targets.items():
         prediction = detector(read_picture(path), path)
@@ -35,7 +42,7 @@ def predict(
         items = _listed(prediction, labels, threshold)
         found[str(path)] = items
         if not as_json:
-            show(f"{path}: {len(items)} objects -> {target}")
+            show(f"{path}: {counted(len(items), 'object')} -> {target}")
             for item in items:
                 box = ", ".join(f"{value:.0f}" for value in item["box"])
                 show(f"  {item['label']}  {item['score']:.2f}  [{box}]")
@@ -93,7 +100,7 @@ def targets_of(pictures: Sequence[Path], folder: Path) -> dict[Path, Path]:
 
 
 def _listed(
-    prediction: BoxPrediction, labels: Sequence[str], threshold: float
+    prediction: "BoxPrediction", labels: Sequence[str], threshold: float
 ) -> list[dict[str, Any]]:
     rows = zip(
         prediction.boxes.tolist(),
@@ -108,13 +115,7 @@ def _listed(
     ]
 
 
-def _detector(source: Source) -> tuple[Detector, tuple[str, ...], Path]:
-    _, path = source.find()
-    made = _onnx_detector(path) if path.suffix == ".onnx" else _checkpoint_detector(source)
-    return *made, path
-
-
-def _checkpoint_detector(source: Source) -> tuple[Detector, tuple[str, ...]]:
+def _checkpoint_detector(source: Source) -> "tuple[Detector, tuple[str, ...]]":
     import torch
 
     from flyweight.data.pictures import prepare
@@ -122,7 +123,7 @@ def _checkpoint_detector(source: Source) -> tuple[Detector, tuple[str, ...]]:
 
     _, _, loaded = source.open()
 
-    def detect(picture: Tensor, name: Path) -> BoxPrediction:
+    def detect(picture: "Tensor", name: Path) -> "BoxPrediction":
         batch = one_picture_batch(prepare(picture, loaded.preprocessing), picture, name)
         with torch.inference_mode():
             predictions = loaded.task.decode(loaded.model(batch.images), batch)
@@ -132,7 +133,7 @@ def _checkpoint_detector(source: Source) -> tuple[Detector, tuple[str, ...]]:
     return detect, loaded.task.labels
 
 
-def _onnx_detector(path: Path) -> tuple[Detector, tuple[str, ...]]:
+def _onnx_detector(path: Path) -> "tuple[Detector, tuple[str, ...]]":
     from flyweight.data.pictures import prepare
     from flyweight.exporting.runtime import OnnxModel
     from flyweight.recipe.predict import place_detections
@@ -145,7 +146,7 @@ def _onnx_detector(path: Path) -> tuple[Detector, tuple[str, ...]]:
             f"in '{model.card.outputs}'. Export it with: --end detections"
         )
 
-    def detect(picture: Tensor, name: Path) -> BoxPrediction:
+    def detect(picture: "Tensor", name: Path) -> "BoxPrediction":
         outputs = model.run(prepare(picture, preprocessing)[None])
         return place_detections(outputs, preprocessing, picture)
 

@@ -3,41 +3,20 @@
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
-
-from torch import nn
+from typing import TYPE_CHECKING, cast
 
 from flyweight.cli.console import columns, metrics_table, say, show, show_json
-from flyweight.errors import ConfigError, PlanError, nearest
-from flyweight.graph import Convention, Cost
-from flyweight.pruning import PruningPlan, split_list
-from flyweight.recipe.config import Config, PruneConfig, load_config
-from flyweight.recipe.cut import Cut, build_model, plan_cut, trace_model, weightless
+from flyweight.cli.ratios import Ratios
+from flyweight.errors import ConfigError, nearest
+from flyweight.recipe.config import Config, load_config
+from flyweight.recipe.early import require_paths, weights_path
 
+if TYPE_CHECKING:
+    from torch import nn
 
-@dataclass(frozen=True)
-class Ratios:
-    """What `--pruned-params` and `--pruned-ratios` say."""
-
-    params: str
-    ratios: str
-
-    @property
-    def given(self) -> bool:
-        """Whether the command line says anything."""
-        return bool(self.params or self.ratios)
-
-    def cut(self, default: PruneConfig, criterion: str = "") -> Cut:
-        """Return what to cut: from the command line if it says, else from the config.
-
-        Raises:
-            PlanError: A ratio is no number, or the lists are not equally long.
-        """
-        chosen = criterion or default.criterion
-        if not self.given:
-            return Cut(default.params, default.ratios, chosen, default.round_to)
-        numbers = tuple(_number(text) for text in split_list(self.ratios))
-        return Cut(tuple(split_list(self.params)), numbers, chosen, default.round_to)
+    from flyweight.graph import Convention, Cost
+    from flyweight.pruning import PruningPlan
+    from flyweight.recipe.cut import Cut
 
 
 @dataclass(frozen=True)
@@ -49,15 +28,21 @@ class Request:
     ratios: Ratios
     criterion: str
 
-    def read(self) -> tuple[str, Config, Cut]:
-        """Return the config's name, the config, and the cut.
+    def read(self) -> tuple[str, Config]:
+        """Return the config's name and the config.
 
         Raises:
             ConfigError: The config cannot be meant.
+        """
+        return load_config(self.config, self.overrides)
+
+    def cut(self, config: Config) -> "Cut":
+        """Return what to cut.
+
+        Raises:
             PlanError: A ratio is no number, or the lists are not equally long.
         """
-        name, config = load_config(self.config, self.overrides)
-        return name, config, self.ratios.cut(config.prune, self.criterion)
+        return self.ratios.cut(config.prune, self.criterion)
 
 
 @dataclass(frozen=True)
@@ -70,16 +55,6 @@ class Options:
     as_json: bool
 
 
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError as error:
-        raise PlanError(
-            f"A ratio must be a number between 0 and 1. Received '{text}' in --pruned-ratios. "
-            "Write 0.5 to remove half."
-        ) from error
-
-
 def dry_run(request: Request, convention: str, *, as_json: bool) -> None:
     """Print what the cut saves, from shapes alone."""
     if convention not in ("real", "paddle"):
@@ -87,8 +62,12 @@ def dry_run(request: Request, convention: str, *, as_json: bool) -> None:
             f"--flops-convention must be real or paddle. Received '{convention}'. "
             f"{nearest(convention, ('real', 'paddle'))}"
         )
-    counted = cast(Convention, convention)
-    _, config, cut = request.read()
+    counted = cast("Convention", convention)
+    _, config = request.read()
+
+    from flyweight.recipe.cut import plan_cut, trace_model, weightless
+
+    cut = request.cut(config)
     graph = trace_model(weightless(config), config.preprocessing)
     made = plan_cut(graph, cut)
     before, after = graph.cost(counted), made.cost(graph, counted)
@@ -103,7 +82,7 @@ def dry_run(request: Request, convention: str, *, as_json: bool) -> None:
     show(cost_table(before, after, made))
 
 
-def cost_table(before: Cost, after: Cost, made: PruningPlan) -> str:
+def cost_table(before: "Cost", after: "Cost", made: "PruningPlan") -> str:
     """Return a cut's widths and prices as text; the last line is in the originals' words."""
     rows = [("group", "before", "after")]
     rows += [(name, str(g.channels), str(len(g.keep))) for name, g in made.groups.items()]
@@ -126,12 +105,18 @@ _PRICES = (
 
 def prune(request: Request, options: Options) -> None:
     """Cut, evaluate if asked, fine-tune, save."""
+    name, config = request.read()
+    if config.weights:
+        weights_path(config.weights)
+    require_paths(config)
+
     from flyweight.files import write_text
     from flyweight.pruning import prune as cut_channels
     from flyweight.recipe import stages
+    from flyweight.recipe.cut import build_model, plan_cut, trace_model
     from flyweight.recipe.session import Saver, open_data
 
-    name, config, cut = request.read()
+    cut = request.cut(config)
     folder = Path(config.save_dir) / name
     dense = build_model(config)
     data = open_data(config, save_dir=folder)
@@ -163,9 +148,9 @@ def prune(request: Request, options: Options) -> None:
     show(f"saved {saved}")
 
 
-def _starting_point(model: nn.Module, config: Config, folder: Path) -> nn.Module:
+def _starting_point(model: "nn.Module", config: Config, folder: Path) -> "nn.Module":
     """Return the network to cut: the checkpoint's, else `model` with the config's weights."""
-    from flyweight.recipe.session import load_model, starting_weights, weights_path
+    from flyweight.recipe.session import load_model, starting_weights
 
     if not config.weights:
         say(starting_weights(model, config))
@@ -194,6 +179,6 @@ def _keep(path: Path, kept: Path) -> None:
     say(f"note: the folder's checkpoints will be the pruned network's; '{kept}' keeps this one")
 
 
-def _say_notes(made: PruningPlan) -> None:
+def _say_notes(made: "PruningPlan") -> None:
     for note in made.notes:
         say(f"note: {note}")

@@ -4,26 +4,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flyweight.cli.console import metrics_table, say, show, show_json
-from flyweight.cli.prune import Ratios
-from flyweight.errors import ConfigError
-from flyweight.recipe.config import Config, load_config, touched
-from flyweight.recipe.cut import build_model, with_cut
-from flyweight.recipe.session import (
-    as_told,
-    load_model,
-    open_data,
-    open_val,
-    require_same_labels,
-    saved_preprocessing,
-    starting_weights,
-    weights_path,
-)
-from flyweight.recipe.stages import evaluate_model, train_model
+from flyweight.cli.ratios import Ratios
+from flyweight.recipe.config import load_config, touched
+from flyweight.recipe.early import checkpoint_path, require_paths
 
 
 def train(name: str, overrides: Sequence[str], *, resume: bool, as_json: bool) -> None:
     """Train the config's model."""
     label, config = load_config(name, overrides)
+    require_paths(config)
+
+    from flyweight.recipe.cut import build_model
+    from flyweight.recipe.session import open_data, starting_weights
+    from flyweight.recipe.stages import train_model
+
     folder = Path(config.save_dir) / label
     model = build_model(config)
     data = open_data(config, save_dir=folder)
@@ -44,6 +38,18 @@ def evaluate(
     """Print the metrics of a checkpoint on the validation split."""
     label, config = load_config(name, overrides)
     path = checkpoint_path(label, config, weights)
+    require_paths(config)
+
+    from flyweight.recipe.cut import with_cut
+    from flyweight.recipe.session import (
+        as_told,
+        load_model,
+        open_val,
+        require_same_labels,
+        saved_preprocessing,
+    )
+    from flyweight.recipe.stages import evaluate_model
+
     model, found = load_model(path, config)
     if found.preprocessing:
         config = as_told(config, saved_preprocessing(found, path), touched(overrides))
@@ -51,7 +57,7 @@ def evaluate(
         model = with_cut(model, found, config.preprocessing, ratios.cut(config.prune))
         if not found.plans:
             say(f"note: {path} is not pruned; it was cut now")
-    box_set = open_val(config)
+    box_set = open_val(config, save_dir=Path(config.save_dir) / label)
     require_same_labels(found, box_set.labels, path)
     metrics = evaluate_model(model, config, box_set)
     if as_json:
@@ -60,30 +66,14 @@ def evaluate(
         show(metrics_table(metrics))
 
 
-def checkpoint_path(label: str, config: Config, weights: str) -> Path:
-    """Return the checkpoint to use: as given, else the best one of the config's folder.
-
-    Raises:
-        ConfigError: None was given and none is there.
-    """
-    given = weights or config.weights
-    if given:
-        return weights_path(given)
-    usual = Path(config.save_dir) / label / "best_model.safetensors"
-    if usual.is_file():
-        return usual
-    raise ConfigError(
-        f"A checkpoint must be given. Received none, and '{usual}' does not exist. "
-        "Add: -o weights=CHECKPOINT"
-    )
-
-
 def demo(name: str, overrides: Sequence[str], folder: Path, *, fresh: bool, as_json: bool) -> None:
     """Run the whole chain and print its table."""
+    label, config = load_config(name, overrides)
+    require_paths(config)
+
     from flyweight.recipe.run import forget, run
     from flyweight.report.markdown import comparison_table
 
-    label, config = load_config(name, overrides)
     if fresh:
         forget(folder)
     finished = run(label, config, folder, say=say)

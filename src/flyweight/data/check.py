@@ -105,8 +105,9 @@ def require_sound(
         where = f"All are listed in '{list_to}'."
     files = len({problem.path for problem in problems})
     raise DataError(
-        f"Every picture and box must be usable. Received {len(problems)} problem(s) in {files} "
-        f"file(s), first: {problems[0]} {where}"
+        f"Every picture and box must be usable. Received {len(problems)} problem"
+        f"{'s' if len(problems) > 1 else ''} in {files} file{'s' if files > 1 else ''}, "
+        f"first: {problems[0]} {where}"
     )
 
 

@@ -12,7 +12,8 @@ from flyweight.data.config import AugmentConfig, DataConfig
 from flyweight.data.preprocess import Preprocessing, Triple
 from flyweight.engine.config import TrainConfig
 from flyweight.errors import ConfigError, nearest
-from flyweight.tasks.detect import DetectConfig
+from flyweight.recipe.strict_yaml import load_yaml
+from flyweight.tasks.config import DetectConfig
 
 # Keys that users of the originals type, and what they are here.
 OLD_KEYS = {
@@ -159,13 +160,7 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> tuple[str, Config]:
             letter names the key and the nearest valid one.
     """
     text, label = _read(name)
-    try:
-        values = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(
-            f"A config must be YAML. Received '{name}' with: {' '.join(str(error).split())}. "
-            "Correct the file there."
-        ) from error
+    values = load_yaml(text, name)
     if not isinstance(values, dict):
         raise ConfigError(
             f"A config must be a mapping of keys. Received '{name}' without any. "

@@ -11,6 +11,7 @@ from flyweight.errors import PlanError, nearest
 from flyweight.graph import ModelGraph, trace
 from flyweight.pruning import CRITERIA, PruningPlan, plan, prune
 from flyweight.recipe.config import Config
+from flyweight.report.wording import counted
 from flyweight.zoo import create
 from flyweight.zoo.old_names import old_names
 
@@ -40,8 +41,8 @@ class Cut:
         if len(self.params) != len(self.ratios):
             raise PlanError(
                 "Pruned parameters and ratios must be equally many. Received "
-                f"{len(self.params)} parameters and {len(self.ratios)} ratios. Give one ratio per "
-                "parameter."
+                f"{counted(len(self.params), 'parameter')} and "
+                f"{counted(len(self.ratios), 'ratio')}. Give one ratio per parameter."
             )
         if self.criterion not in CRITERIA:
             raise PlanError(

@@ -18,6 +18,7 @@ from flyweight.files import write_text
 from flyweight.pruning import PruningPlan
 from flyweight.recipe.config import Config
 from flyweight.recipe.cut import Cut, build_model, prune_model, trace_model
+from flyweight.recipe.early import weights_path
 from flyweight.recipe.session import (
     Data,
     Saver,
@@ -25,13 +26,18 @@ from flyweight.recipe.session import (
     open_checkpoint,
     open_data,
     starting_weights,
-    weights_path,
 )
 from flyweight.recipe.stage import Say, data_digest, do_stage, file_digest, forget_stage
-from flyweight.recipe.stages import evaluate_model, export_model, train_model
+from flyweight.recipe.stages import (
+    evaluate_model,
+    export_model,
+    pictures_to_compare,
+    train_model,
+)
 from flyweight.recipe.story import Stage, Story, tell
 from flyweight.report.render import render_all
 from flyweight.report.rows import Report
+from flyweight.report.wording import counted
 
 STAGES = ("dense", "pruned", "export")
 _PLAN = "plan.json"
@@ -177,8 +183,10 @@ def _exported(chain: _Chain, dense: Path, pruned: Path) -> tuple[Path, Path]:
     def work(_: bool) -> None:
         for stage, path in checkpoints.items():
             loaded = open_checkpoint(path)
+            pictures = pictures_to_compare(chain.data.val, loaded.preprocessing)
             for end, file in (("raw", f"{stage}.onnx"), ("detections", f"{stage}_nms.onnx")):
-                export_model(loaded, place / file, end=end, name=f"{chain.name} {stage}")
+                target, called = place / file, f"{chain.name} {stage}"
+                export_model(loaded, target, end=end, name=called, pictures=pictures)
 
     makes = [f"{stage}{end}.onnx" for stage in checkpoints for end in ("", "_nms")]
     do_stage(place, made_from, work, makes, say=chain.say)
@@ -191,7 +199,7 @@ def _measure(chain: _Chain, files: tuple[Path, Path]) -> dict[Path, tuple[Measur
     rows = measure(files, threads=chain.config.bench.threads, config=settings)
     for row in rows:
         for note in row.notes:
-            chain.say(f"note: {row.name}, {row.threads} threads: {note}")
+            chain.say(f"note: {row.name}, {counted(row.threads, 'thread')}: {note}")
     return {file: tuple(row for row in rows if row.path == str(file)) for file in files}
 
 

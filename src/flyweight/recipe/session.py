@@ -20,7 +20,9 @@ from flyweight.engine.run import Loaders
 from flyweight.errors import CheckpointError, ConfigError, DataError
 from flyweight.lineage import lineage_of
 from flyweight.recipe.config import Config
-from flyweight.tasks.detect import DetectConfig, YoloDetection
+from flyweight.recipe.early import weights_path
+from flyweight.tasks.config import DetectConfig
+from flyweight.tasks.detect import YoloDetection
 from flyweight.tasks.task import Task
 from flyweight.zoo import spec_of
 from flyweight.zoo.weights import load_weights
@@ -54,13 +56,16 @@ def open_data(config: Config, *, save_dir: Path | None = None) -> Data:
     for box_set in (data.train, data.val):
         _require_pictures(box_set)
     _require_classes(data.train, config)
-    listed = save_dir / "data_problems.txt" if save_dir is not None else None
-    require_sound(data.train, data.val, list_to=listed)
+    require_sound(data.train, data.val, list_to=_problems_in(save_dir))
     return data
 
 
-def open_val(config: Config) -> BoxSet:
+def open_val(config: Config, *, save_dir: Path | None = None) -> BoxSet:
     """Read and check the split to evaluate on, without needing the one to train on.
+
+    Args:
+        config: What to read.
+        save_dir: Gets the list of problems, if there are any.
 
     Raises:
         DataError: The split is empty, or a picture or box is unusable.
@@ -69,8 +74,12 @@ def open_val(config: Config) -> BoxSet:
     box_set = open_set(config.data, "val")
     _require_pictures(box_set)
     _require_classes(box_set, config)
-    require_sound(box_set)
+    require_sound(box_set, list_to=_problems_in(save_dir))
     return box_set
+
+
+def _problems_in(save_dir: Path | None) -> Path | None:
+    return save_dir / "data_problems.txt" if save_dir is not None else None
 
 
 def _require_pictures(box_set: BoxSet) -> None:
@@ -142,8 +151,7 @@ def starting_weights(model: nn.Module, config: Config) -> str:
     all but the outputs, and plain weights fill the backbone.
 
     Raises:
-        CheckpointError: The file is damaged or fits nowhere.
-        FileError: There is no such file.
+        CheckpointError: The file is missing, damaged or fits nowhere.
     """
     if config.pretrain_weights is None:
         return "weights: fresh"
@@ -156,13 +164,6 @@ def starting_weights(model: nn.Module, config: Config) -> str:
     require_architecture(found, config, path)
     checkpoints.load_weights(model, path)
     return f"weights: {path}"
-
-
-def weights_path(name: str) -> Path:
-    """Return the file that `name` means: with or without its ending, as the originals wrote it."""
-    path = Path(name)
-    ended = path.parent / (path.name + ".safetensors")
-    return ended if ended.is_file() and not path.is_file() else path
 
 
 def task_for(model: nn.Module, labels: tuple[str, ...], detect: DetectConfig) -> Task:
@@ -260,10 +261,12 @@ def open_checkpoint(path: Path) -> Loaded:
         CheckpointError: The file is damaged, or does not say what it is for.
     """
     model, found = load_model(path)
-    if not found.labels or not found.preprocessing:
+    absent = [key for key in ("labels", "preprocessing") if not getattr(found, key)]
+    if absent:
         raise CheckpointError(
-            f"A checkpoint must carry labels and preprocessing. Received '{path}' without them. "
-            "Save it with flyweight train or prune."
+            "A checkpoint must carry labels and preprocessing for export and predict. "
+            f"Received '{path}' without {' and '.join(absent)}. Save it again with: fw.save(model, "
+            'path, labels=("cat", ...), preprocessing={"height": 320, "width": 320})'
         )
     try:
         detect = DetectConfig.model_validate(found.notes.get("detect", {}))

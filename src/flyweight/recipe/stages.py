@@ -1,19 +1,22 @@
 """The stages of the chain. Each takes values, writes files, and returns a value."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
+from flyweight.data.pictures import picture_of, prepare
+from flyweight.data.preprocess import Preprocessing
 from flyweight.data.records import BoxSet
 from flyweight.engine.config import TrainConfig
 from flyweight.engine.evaluate import evaluate
 from flyweight.engine.fit import FitResult, fit
-from flyweight.errors import ConfigError, nearest
 from flyweight.exporting.nms import Detections
 from flyweight.exporting.onnx import ExportResult, to_onnx
 from flyweight.exporting.package import ModelCard
 from flyweight.recipe.config import Config
 from flyweight.recipe.cut import example_input
+from flyweight.recipe.early import require_end
 from flyweight.recipe.session import (
     Data,
     Loaded,
@@ -24,7 +27,7 @@ from flyweight.recipe.session import (
 )
 from flyweight.tasks.yolo_decode import YoloDecoder
 
-ENDS = ("detections", "decoded", "raw")
+_COMPARED = 2
 
 
 def train_model(
@@ -56,8 +59,23 @@ def evaluate_model(model: nn.Module, config: Config, box_set: BoxSet) -> dict[st
     return evaluate(model, task, batches, device="auto", progress=True)
 
 
+def pictures_to_compare(box_set: BoxSet, preprocessing: Preprocessing) -> tuple[Tensor, ...]:
+    """Return the first pictures of a set, each prepared as `(3, height, width)`.
+
+    Raises:
+        DataError: One of them does not decode.
+    """
+    count = min(_COMPARED, len(box_set))
+    return tuple(prepare(picture_of(box_set, index), preprocessing) for index in range(count))
+
+
 def export_model(
-    loaded: Loaded, path: Path, *, end: str = "detections", name: str = ""
+    loaded: Loaded,
+    path: Path,
+    *,
+    end: str = "detections",
+    name: str = "",
+    pictures: Sequence[Tensor] = (),
 ) -> ExportResult:
     """Write a checkpoint's network as ONNX, checked against PyTorch.
 
@@ -66,16 +84,14 @@ def export_model(
         path: The `.onnx` file; the description goes beside it.
         end: `detections` with decoding and NMS inside, `decoded` with decoding alone, or `raw`.
         name: What the description calls the model.
+        pictures: Prepared inputs, `(3, height, width)`, to compare on besides random ones: in
+            random ones a trained detector finds nothing, so they say little of its detections.
 
     Raises:
         ConfigError: `end` is none of these.
         ExportError: The exported network differs from PyTorch's.
     """
-    if end not in ENDS:
-        raise ConfigError(
-            f"An export must end in one of {', '.join(ENDS)}. Received '{end}'. "
-            f"{nearest(end, ENDS)}"
-        )
+    require_end(end)
     lineage = loaded.checkpoint.lineage
     card = ModelCard(
         name=name or lineage.architecture,
@@ -92,6 +108,7 @@ def export_model(
         example=example_input(loaded.preprocessing),
         card=card,
         postprocess=_postprocess(loaded, end),
+        compare_on=[(picture[None],) for picture in pictures],
     )
 
 

@@ -21,6 +21,7 @@ from flyweight.recipe.predict import one_picture_batch
 from flyweight.recipe.session import Data, Loaded, open_checkpoint
 from flyweight.report import quantities
 from flyweight.report.rows import Curve, Picture, Quantity, Report, Row, Width
+from flyweight.report.wording import counted
 
 PICTURES = 3
 THRESHOLD = 0.4
@@ -82,7 +83,7 @@ def _quantities(story: Story, stage: Stage, cost: Cost) -> dict[str, Quantity]:
     size = f"{config.preprocessing.height} x {config.preprocessing.width}"
     metric = config.detect.metric
     value = _primary(stage)
-    where = f"{len(story.data.val)} pictures of {story.data.val.name}"
+    where = f"{counted(len(story.data.val), 'picture')} of {story.data.val.name}"
     found = {
         "metric": quantities.metric(
             "mAP", value, detail=_METRIC_NAMES.get(metric, metric), method=f"{metric} over {where}"
@@ -119,10 +120,11 @@ def _primary(stage: Stage) -> float:
 
 
 def _widths(story: Story) -> tuple[Width, ...]:
+    """Return all layers in the order of the network, those that were not cut too."""
     kept = {name: len(group.keep) for name, group in story.plan.groups.items()}
     return tuple(
-        Width(name=name, before=story.graph.groups[name].size, after=after)
-        for name, after in kept.items()
+        Width(name=name, before=group.size, after=kept.get(name, group.size))
+        for name, group in story.graph.groups.items()
     )
 
 
@@ -130,7 +132,7 @@ def _notes(story: Story) -> tuple[str, ...]:
     busy = sorted({note for stage in story.stages for row in stage.measured for note in row.notes})
     return (
         f"Channels were chosen by {story.plan.criterion}; the plan is in pruned/plan.json.",
-        "Exports agree with PyTorch; the check runs at every export.",
+        "Exports agree with PyTorch on random inputs and on pictures of the validation split.",
         *busy,
     )
 
@@ -175,7 +177,7 @@ def _pictures(story: Story) -> Iterator[Picture]:
                 title=path.stem if path else f"Picture {index}",
                 stage=name,
                 path=str(target.relative_to(story.folder)),
-                caption=f"{count} objects above a score of {THRESHOLD}",
+                caption=f"{counted(count, 'object')} above a score of {THRESHOLD}",
             )
 
 

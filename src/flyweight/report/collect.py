@@ -21,7 +21,7 @@ def read_report(folder: str | os.PathLike[str]) -> Report:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise FileError(
             f"A run folder must hold a readable {JSON_NAME}. Received: {reason}. Where: {path}. "
-            "Name the folder that `flyweight compress` or `flyweight demo` wrote."
+            "Name the folder of a finished run, such as --output-dir of `flyweight demo`."
         ) from error
     return Report.from_json(text, source=str(path))
 

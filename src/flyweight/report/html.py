@@ -20,10 +20,12 @@ from flyweight.report.layers import Block, blocks_of
 from flyweight.report.markdown import methods
 from flyweight.report.pictures import embed
 from flyweight.report.rows import Curve, Quantity, Report
+from flyweight.report.silhouette import silhouette
 from flyweight.report.units import Scale, scale_for, unit_of
 from flyweight.report.wording import (
     ABSENT,
     common_scale,
+    counted,
     exact,
     full,
     head,
@@ -165,9 +167,10 @@ def _widths(report: Report, _: Path) -> Mapping[str, Any] | None:
     narrowed = sum(width.after < width.before for width in report.widths)
     return {
         "blocks": blocks,
+        "drawing": Markup(silhouette(report.widths)),
         "name_columns": min(longest_name, _NAME_COLUMNS) + 2,
         "columns": 3 if longest_name <= _SHORT_NAME else 2,
-        "summary": f"{narrowed} of {len(report.widths)} layers are narrower; "
+        "summary": f"{narrowed} of {counted(len(report.widths), 'layer')} narrowed; "
         f"{after:,} of {before:,} channels stay.",
         "stages": (report.stages[0], report.stages[-1]),
     }

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from flyweight.report.rows import Width
 
-_COMFORTABLE = 12
+_COMFORTABLE, _CRUMBS = 12, 3
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def blocks_of(widths: Sequence[Width]) -> tuple[Block, ...]:
     """Return `widths` grouped by the dots of their names, about a dozen to a block.
 
     A group is split at its next dot as long as it holds more than a dozen layers and the parts are
-    not crumbs (fewer than two layers each, on average). The ending that all names share, such as
+    not crumbs (fewer than three layers each, on average). The ending that all names share, such as
     ".conv.weight", is not repeated.
     """
     if not widths:
@@ -59,7 +59,7 @@ def _split(members: list[_Member], depth: int) -> list[tuple[list[_Member], int]
         children.setdefault(member[1][depth] if depth < len(member[1]) - 1 else "", []).append(
             member
         )
-    if list(children) == [""] or len(members) < 2 * len(children):
+    if list(children) == [""] or len(members) < _CRUMBS * len(children):
         return [(members, depth)]
     return [
         part

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from flyweight.report.rows import Quantity
+from flyweight.report.wording import counted
 
 
 def metric(label: str, value: float, *, method: str, detail: str = "") -> Quantity:
@@ -38,7 +39,7 @@ def latency(
     """Return the median time of one picture with the interval of that median."""
     return Quantity(
         label="Latency",
-        detail=f"{threads} thread" if threads == 1 else f"{threads} threads",
+        detail=counted(threads, "thread"),
         value=median_ms,
         unit="ms",
         method=method,

@@ -3,24 +3,21 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from flyweight.data.batch import Batch, BoxPrediction
 from flyweight.errors import ConfigError
 from flyweight.tasks.coco_ap import CocoAp
+from flyweight.tasks.config import DetectConfig, MetricName
 from flyweight.tasks.draw import draw_file
 from flyweight.tasks.scale import original_scale
 from flyweight.tasks.task import Metric
 from flyweight.tasks.voc_map import VocMap
-from flyweight.tasks.yolo_decode import Suppression, clip_boxes, decode_maps, suppress
+from flyweight.tasks.yolo_decode import clip_boxes, decode_maps, suppress
 from flyweight.tasks.yolo_loss import YoloLossSettings, yolo_loss
 from flyweight.zoo.yolo import YoloGeometry
-
-MetricName = Literal["voc_11point", "voc_area", "voc_integral", "coco"]
 
 METRICS: Mapping[MetricName, tuple[str, Callable[[Sequence[str]], Metric]]] = {
     "voc_11point": ("map_50", partial(VocMap, method="11point")),
@@ -29,24 +26,6 @@ METRICS: Mapping[MetricName, tuple[str, Callable[[Sequence[str]], Metric]]] = {
     "coco": ("map", CocoAp),
 }
 """Every metric by name: the number that decides which checkpoint is best, and how to make one."""
-
-
-class DetectConfig(BaseModel):
-    """What can be chosen about detection; the defaults are the original detector's.
-
-    Attributes:
-        metric: A key of `METRICS`.
-        label_smoothing: See `YoloLossSettings`.
-        ignore_threshold: See `YoloLossSettings`.
-        suppression: Which boxes survive.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    metric: MetricName = "voc_11point"
-    label_smoothing: bool = False
-    ignore_threshold: float = Field(default=0.7, gt=0, le=1)
-    suppression: Suppression = Suppression()
 
 
 class YoloDetection:

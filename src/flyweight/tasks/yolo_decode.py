@@ -6,33 +6,11 @@ Everything is a function of tensors; the modules at the end wrap them for an exp
 from collections.abc import Sequence
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from flyweight.errors import ConfigError
+from flyweight.tasks.config import Suppression
 from flyweight.zoo.yolo import YoloGeometry
-
-
-class Suppression(BaseModel):
-    """Which boxes survive, class by class.
-
-    Attributes:
-        score_threshold: Lowest score that counts.
-        iou_threshold: A box that overlaps a better one of its class more than this goes.
-        top_k: Best boxes of each class that enter.
-        keep: Best boxes of a picture, all classes together, that leave.
-        plus_one: Count a box's last pixel as inside when overlaps are computed, as the original
-            detector did. By default coordinates are continuous, as in torchvision and ONNX; the
-            two differ noticeably for boxes of a few pixels only.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    score_threshold: float = Field(default=0.01, ge=0, le=1)
-    iou_threshold: float = Field(default=0.45, gt=0, le=1)
-    top_k: int = Field(default=1000, gt=0)
-    keep: int = Field(default=100, gt=0)
-    plus_one: bool = False
 
 
 def split_map(raw: Tensor, num_anchors: int, num_classes: int) -> Tensor:

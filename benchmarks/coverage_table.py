@@ -1,0 +1,135 @@
+"""The rows of the coverage benchmark: their columns, and what they say together.
+
+`markdown` makes the table of the README; benchmarks/tables.py puts it there.
+"""
+
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+COLUMNS = (
+    "suite",
+    "model",
+    "tool",
+    "status",
+    "reason",
+    "groups",
+    "prunable",
+    "mixed",
+    "frozen",
+    "params_before",
+    "params_after_exact",
+    "params_after_inexact",
+    "max_error",
+    "trace_seconds",
+    "plan_seconds",
+    "prune_seconds",
+    "prune_inexact_seconds",
+    "precision",
+    "exports",
+    "commit",
+    "hardware",
+    "date",
+)
+STATUSES = ("ok", "refused", "wrong", "crashed", "timeout", "not-built")
+TITLES = {
+    "torchvision-classification": "torchvision, classification",
+    "torchvision-segmentation": "torchvision, segmentation",
+    "torchvision-detection": "torchvision, whole detectors",
+    "zoo": "flyweight's zoo",
+    "timm": "timm, one or more per family",
+}
+_HEADER = """\
+| **flyweight** / Torch-Pruning | networks | exact, trains | parameters kept | CPU seconds, most |
+|---|--:|--:|--:|--:|
+"""
+
+Row = Mapping[str, str]
+
+
+def seconds_of(row: Row) -> float:
+    """Return the CPU seconds of the tool on one network: trace, plan and prune."""
+    return sum(float(row.get(f"{step}_seconds") or 0) for step in ("trace", "plan", "prune"))
+
+
+def kept_of(row: Row) -> float:
+    """Return the share of the parameters that stay."""
+    return int(row["params_after_inexact"]) / int(row["params_before"])
+
+
+def line_of(row: Row) -> str:
+    """Return one line on one network."""
+    kept = f"{kept_of(row):.2f}" if row.get("params_after_inexact") else "  - "
+    head = f"{row['status']:9} {row['model']:38} {row['tool']:13}"
+    return f"{head} kept {kept} {seconds_of(row):6.2f} s  {row['reason']}".rstrip()
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """Return what the rows say together: per suite and tool, then everything that is not ok."""
+    lines = []
+    for suite, tool in dict.fromkeys((row["suite"], row["tool"]) for row in rows):
+        mine = [row for row in rows if (row["suite"], row["tool"]) == (suite, tool)]
+        counts = Counter(row["status"] for row in mine)
+        told = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
+        lines.append(f"{suite}, {tool}: {len(mine)} models; {told}")
+        fine = [row for row in mine if row["status"] == "ok"]
+        if fine:
+            taken = sorted(seconds_of(row) for row in fine)
+            late = taken[min(int(0.95 * len(taken)), len(taken) - 1)]
+            kept = statistics.median(kept_of(row) for row in fine)
+            lines.append(f"  kept, median {kept:.3f}; p95 {late:.2f} s, most {taken[-1]:.2f} s")
+    failed = [row for row in rows if row["status"] != "ok"]
+    return "\n".join([*lines, *("  " + line_of(row) for row in failed)])
+
+
+def markdown(rows: Sequence[Row], source: str) -> str:
+    """Return the table of the README with what one must know to judge it, or nothing.
+
+    Args:
+        rows: Of both tools.
+        source: Path of their file, from the README.
+    """
+    if not rows:
+        return ""
+    lines = [_line(suite, rows) for suite in TITLES if any(row["suite"] == suite for row in rows)]
+    ours = [row for row in rows if row["tool"] == "flyweight"]
+    counts = Counter(row["status"] for row in ours)
+    told = ", ".join(f"{counts[status]} {status}" for status in STATUSES[1:] if counts[status])
+    latest = max(ours or rows, key=lambda row: row["date"])
+    facts = [
+        "Half of every group, no hand help; median of the parameters kept",
+        f"flyweight on {len(ours)}: {counts['ok']} ok" + (f", {told}" if told else ""),
+        latest["hardware"],
+        f"commit {latest['commit'][:12] or 'unknown'}",
+        latest["date"][:10],
+        f"[rows]({source})",
+    ]
+    return _HEADER + "".join(lines) + "\n" + "; ".join(facts) + ".\n"
+
+
+def _line(suite: str, rows: Sequence[Row]) -> str:
+    tools = [
+        [row for row in rows if (row["suite"], row["tool"]) == (suite, tool)]
+        for tool in ("flyweight", "torch-pruning")
+    ]
+    models = len({row["model"] for mine in tools for row in mine})
+    cells = [
+        f"**{measure(tools[0])}** / {measure(tools[1])}" for measure in (_fine, _kept, _slowest)
+    ]
+    return f"| {TITLES[suite]} | {models} | {' | '.join(cells)} |\n"
+
+
+def _fine(rows: Sequence[Row]) -> str:
+    return str(sum(row["status"] == "ok" for row in rows)) if rows else "-"
+
+
+def _kept(rows: Sequence[Row]) -> str:
+    kept = [kept_of(row) for row in rows if row["status"] == "ok"]
+    return f"{100 * statistics.median(kept):.0f} %" if kept else "-"
+
+
+def _slowest(rows: Sequence[Row]) -> str:
+    taken = [seconds_of(row) for row in rows if row["status"] != "timeout"]
+    endless = sum(row["status"] == "timeout" for row in rows)
+    told = [f"{max(taken):.1f}"] if taken else []
+    return ", ".join([*told, *([f"{endless} unfinished"] if endless else [])]) or "-"

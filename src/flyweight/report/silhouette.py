@@ -1,0 +1,106 @@
+"""The whole network in one drawing: a bar per layer, as tall as it has channels."""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby, takewhile
+
+from flyweight.report import svg
+from flyweight.report.charts import ticks
+from flyweight.report.rows import Width
+from flyweight.report.wording import counted
+
+WIDTH, HEIGHT = 1016.0, 236.0
+_LEFT, _TOP, _BOTTOM = 48.0, 10.0, 34.0
+_WIDEST = 30.0  # a bar with its gap
+_CHARACTER = 6.6  # of a label, at the size that the style sheet gives it
+
+_Words = list[str]
+_Part = tuple[int, str, int]  # where it begins, its name, how many layers it has
+
+
+def silhouette(widths: Sequence[Width]) -> str:
+    """Return one drawing of all layers in their order; hovering a bar tells its name and widths.
+
+    Outlines are the widths before, filled bars those after.
+
+    Args:
+        widths: The layers, at least one.
+    """
+    full = float(max(width.before for width in widths))
+    marks = [mark for mark in ticks([0.0, full], 4) if mark <= full]
+    pitch = min(_WIDEST, (WIDTH - _LEFT) / len(widths))
+    words = f"Channels of {counted(len(widths), 'layer')} in their order, before and after"
+    return svg.element(
+        "svg",
+        {"viewBox": f"0 0 {WIDTH:.0f} {HEIGHT:.0f}", "role": "img", "aria-label": words},
+        *_grid(marks, full, _LEFT + pitch * len(widths)),
+        *(_bar(width, index, pitch, full) for index, width in enumerate(widths)),
+        *_names(widths, pitch),
+    )
+
+
+def _height(channels: float, full: float) -> float:
+    return (HEIGHT - _TOP - _BOTTOM) * channels / full
+
+
+def _grid(marks: Sequence[float], full: float, right: float) -> Iterator[str]:
+    for mark in marks:
+        level = HEIGHT - _BOTTOM - _height(mark, full)
+        line = {"x1": _LEFT, "x2": right, "y1": level, "y2": level, "class": "grid"}
+        yield svg.element("line", line)
+        yield svg.text(f"{mark:,.0f}", _LEFT - 8, level + 4, text_anchor="end")
+
+
+def _bar(width: Width, index: int, pitch: float, full: float) -> str:
+    left, gap = _LEFT + index * pitch, min(4.0, pitch / 4)
+    kept = 100 * width.after / width.before
+    told = f"{width.name}: {width.before:,} \N{RIGHTWARDS ARROW} {width.after:,} ({kept:.0f} %)"
+    over = {"x": left, "y": _TOP, "width": pitch, "height": HEIGHT - _TOP - _BOTTOM}
+    bars = [
+        svg.element(
+            "rect",
+            {
+                "class": name,
+                "x": left + gap / 2,
+                "y": HEIGHT - _BOTTOM - _height(channels, full),
+                "width": pitch - gap,
+                "height": _height(channels, full),
+            },
+        )
+        for name, channels in (("before", width.before), ("after", width.after))
+    ]
+    whole = svg.element("rect", {"class": "over", **over})
+    return svg.element("g", {"class": "layer"}, svg.title(told), whole, *bars)
+
+
+def _names(widths: Sequence[Width], pitch: float) -> Iterator[str]:
+    """Name the parts of the network below their bars, where a name is no longer than its part."""
+    words = [width.name.split(".")[:-1] or [width.name] for width in widths]
+    beginning = len(_shared(words)) if len(words) > 1 else 0
+    words = [name[beginning:] for name in words]
+    deepest = max(map(len, words))
+    levels = [_parts(words, depth, pitch) for depth in range(max(1, deepest), 0, -1)]
+    for place, name, _ in max(levels, key=lambda parts: sum(part[2] for part in parts)):
+        left = _LEFT + pitch * place
+        line = {"x1": left, "x2": left, "y1": HEIGHT - _BOTTOM, "y2": HEIGHT - _BOTTOM + 8}
+        yield svg.element("line", {**line, "class": "grid"})
+        yield svg.text(name, left + 2, HEIGHT - _BOTTOM + 20)
+
+
+def _parts(words: Sequence[_Words], depth: int, pitch: float) -> list[_Part]:
+    """Return neighbours that share the first `depth` words of their names and have room for one."""
+    found, place = [], 0
+    for short, group in groupby(words, key=lambda name: name[:depth]):
+        members = list(group)
+        names = (".".join(name) for name in (_shared(members), short))
+        fitting = (n for n in names if 2 + len(n) * _CHARACTER <= len(members) * pitch)
+        name = next(fitting, "")
+        if name:
+            found.append((place, name, len(members)))
+        place += len(members)
+    return found
+
+
+def _shared(names: Sequence[_Words]) -> _Words:
+    """Return the first words of all names, as far as they are the same."""
+    ends = zip(min(names), max(names), strict=False)
+    return [one for one, _ in takewhile(lambda pair: pair[0] == pair[1], ends)]

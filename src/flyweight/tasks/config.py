@@ -1,0 +1,47 @@
+"""What can be chosen about a task; light, so that a wrong config is refused at once."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MetricName = Literal["voc_11point", "voc_area", "voc_integral", "coco"]
+
+
+class Suppression(BaseModel):
+    """Which boxes survive, class by class.
+
+    Attributes:
+        score_threshold: Lowest score that counts.
+        iou_threshold: A box that overlaps a better one of its class more than this goes.
+        top_k: Best boxes of each class that enter.
+        keep: Best boxes of a picture, all classes together, that leave.
+        plus_one: Count a box's last pixel as inside when overlaps are computed, as the original
+            detector did. By default coordinates are continuous, as in torchvision and ONNX; the
+            two differ noticeably for boxes of a few pixels only.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    score_threshold: float = Field(default=0.01, ge=0, le=1)
+    iou_threshold: float = Field(default=0.45, gt=0, le=1)
+    top_k: int = Field(default=1000, gt=0)
+    keep: int = Field(default=100, gt=0)
+    plus_one: bool = False
+
+
+class DetectConfig(BaseModel):
+    """What can be chosen about detection; the defaults are the original detector's.
+
+    Attributes:
+        metric: A key of `detect.METRICS`.
+        label_smoothing: See `yolo_loss.YoloLossSettings`.
+        ignore_threshold: See `yolo_loss.YoloLossSettings`.
+        suppression: Which boxes survive.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    metric: MetricName = "voc_11point"
+    label_smoothing: bool = False
+    ignore_threshold: float = Field(default=0.7, gt=0, le=1)
+    suppression: Suppression = Suppression()

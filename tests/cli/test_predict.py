@@ -1,0 +1,71 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from flyweight.cli.predict import pictures_of, targets_of
+from flyweight.data.batch import BoxPrediction
+from flyweight.errors import ConfigError, DataError
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("b.png", "a.JPG", "notes.txt", "deep/c.png"):
+        path = Path("shots", name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    Path("empty").mkdir()
+    return tmp_path
+
+
+def test_pictures_of_files_and_folders(here):
+    folder, single = Path("shots"), Path("shots/b.png")
+    assert pictures_of([single, folder]) == [single, folder / "a.JPG"]
+    # A file is taken at its word; whether it is a picture shows when it is read.
+    assert pictures_of([folder / "notes.txt"]) == [folder / "notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"), [([], "none"), (["nope"], "'nope'"), (["empty"], "'empty' without any")]
+)
+def test_no_pictures(here, given, said):
+    with pytest.raises(DataError, match=f"Received {said}"):
+        pictures_of([Path(name) for name in given])
+
+
+def test_pictures_of_one_name_are_drawn_apart(here):
+    given = [Path("shots/b.png"), Path("other/b.jpg"), Path("shots/a.JPG")]
+    assert list(targets_of(given, Path("out")).values()) == [
+        Path("out/b.png"),
+        Path("out/b_2.png"),
+        Path("out/a.png"),
+    ]
+    with pytest.raises(ConfigError, match="must not replace a picture"):
+        targets_of(given, Path("shots"))
+
+
+def test_what_is_found_is_counted_and_listed(flyweight, here, monkeypatch):
+    def found(count):
+        return BoxPrediction(
+            boxes=torch.tensor([[1.0, 2.0, 30.4, 40.0]] * count).reshape(-1, 4),
+            scores=torch.full((count,), 0.75),
+            labels=torch.zeros(count, dtype=torch.int64),
+        )
+
+    answers = iter([found(1), found(2)])
+    Path("w.onnx").touch()
+    monkeypatch.setattr(
+        "flyweight.cli.predict._onnx_detector",
+        lambda path: (lambda picture, name: next(answers), ("cat",)),
+    )
+    monkeypatch.setattr("flyweight.data.pictures.read_picture", lambda path: None)
+    monkeypatch.setattr("flyweight.tasks.draw.draw_file", lambda *_, **__: None)
+    answer = flyweight("predict", "-w", "w.onnx", "shots", "--output-dir", "out")
+    assert answer.err == "weights: w.onnx\n"
+    assert answer.out.splitlines() == [
+        "shots/a.JPG: 1 object -> out/a.png",
+        "  cat  0.75  [1, 2, 30, 40]",
+        "shots/b.png: 2 objects -> out/b.png",
+        *["  cat  0.75  [1, 2, 30, 40]"] * 2,
+    ]

@@ -1,0 +1,70 @@
+from types import SimpleNamespace
+
+import pytest
+
+from flyweight.recipe.config import load_config
+from flyweight.recipe.cut import build_model
+from flyweight.recipe.session import Saver
+
+SMALL = ("width=0.1", "input_size=64", "data.size=64", "data.train_count=2", "data.val_count=2")
+FAST = ("train.num_workers=0", "train.precision=32")
+CONFIG = load_config("demo_digits", (*SMALL, *FAST))[1]
+TOLD = ("-c", "demo_digits", "-o", *SMALL, *FAST)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    path = tmp_path / "output/demo_digits/best_model.safetensors"
+    Saver(CONFIG, tuple("0123456789"), "detect")(build_model(CONFIG), {}, path)
+    return path
+
+
+@pytest.fixture
+def evaluated(monkeypatch):
+    """Do not evaluate; return what would have been."""
+    calls = []
+
+    def evaluate(model, config, box_set):
+        calls.append((model, config, box_set))
+        return {"map_50": 0.5, "ap_50/7": float("nan")}
+
+    monkeypatch.setattr("flyweight.recipe.stages.evaluate_model", evaluate)
+    return calls
+
+
+def test_eval_takes_the_best_checkpoint_of_the_folder(flyweight, saved, evaluated):
+    answer = flyweight("eval", *TOLD, "--json")
+    assert answer.json == {
+        "metrics": {"map_50": 0.5, "ap_50/7": None},
+        "checkpoint": "output/demo_digits/best_model.safetensors",
+    }
+    assert flyweight("eval", *TOLD).out.splitlines()[0] == "map_50    50.00 %"
+    _, config, box_set = evaluated[0]
+    assert (config, len(box_set)) == (CONFIG, 2)
+
+
+def test_eval_with_ratios_cuts_what_is_not_pruned(flyweight, saved, evaluated):
+    cut = ("-p", "yolo_block.0.0.0.conv.weights", "--pruned_ratios", "0.5")
+    answer = flyweight("eval", *TOLD, *cut)
+    assert (
+        answer.err == f"note: {saved.relative_to(saved.parents[2])} is not pruned; it was cut now\n"
+    )
+    assert evaluated[0][0].get_parameter("yolo_block.0.0.0.conv.weight").shape[0] == 24
+
+
+def test_train_says_what_it_starts_from_and_what_it_saved(flyweight, monkeypatch, tmp_path):
+    def train(model, config, training, data, folder, *, resume):
+        assert training.steps == 3
+        return SimpleNamespace(
+            best_metrics={"map_50": 0.25},
+            best_path=folder / "best.safetensors",
+            seconds=1.5,
+            resumed=resume,
+        )
+
+    monkeypatch.setattr("flyweight.recipe.stages.train_model", train)
+    told = (*TOLD, "train.steps=3", "train.warmup_steps=0")
+    answer = flyweight("train", *told)
+    assert answer.err == "weights: fresh\n"
+    assert answer.out == "map_50   25.00 %\nsaved output/demo_digits/best.safetensors\n"
+    assert flyweight("train", *told, "--json").json["seconds"] == 1.5

@@ -1,0 +1,82 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from flyweight.data.loading import open_set
+from flyweight.errors import ConfigError, DataError, ExportError
+from flyweight.recipe.config import load_config
+from flyweight.recipe.cut import build_model
+from flyweight.recipe.session import Saver, open_checkpoint
+from flyweight.recipe.stages import evaluate_model, export_model, pictures_to_compare
+
+SMALL = ("width=0.1", "input_size=64", "data.size=64", "data.val_count=3")
+CONFIG = load_config("demo_digits", SMALL)[1]
+LABELS = tuple("0123456789")
+
+pytestmark = [
+    # torch's exporter, not ours.
+    pytest.mark.filterwarnings("default::DeprecationWarning"),
+    pytest.mark.filterwarnings("default::FutureWarning"),
+]
+
+
+class RightOnNoise(torch.nn.Module):
+    """Answers otherwise, outside of an export, where a picture is no noise round zero."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, images):
+        outputs = self.network(images)
+        if not torch.compiler.is_exporting() and images.mean().abs() > 0.1:
+            return tuple(output + 1 for output in outputs)
+        return outputs
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory):
+    path = tmp_path_factory.mktemp("saved") / "a.safetensors"
+    Saver(CONFIG, LABELS, "detect")(build_model(CONFIG), {"map_50": 0.5}, path)
+    return open_checkpoint(path)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return pictures_to_compare(open_set(CONFIG.data, "val"), CONFIG.preprocessing)
+
+
+def test_pictures_to_compare(pictures):
+    assert [picture.shape for picture in pictures] == [(3, 64, 64)] * 2
+    assert not torch.equal(*pictures)
+    assert all(picture.mean().abs() > 0.1 for picture in pictures)
+
+
+def test_a_picture_to_compare_that_does_not_decode(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"\x89PNG")
+    box_set = open_set(CONFIG.data, "val")
+    broken = replace(box_set, records=(replace(box_set.records[0], path=path),))
+    with pytest.raises(DataError, match=r"a\.png"):
+        pictures_to_compare(broken, CONFIG.preprocessing)
+
+
+@pytest.mark.slow
+def test_an_export_that_differs_on_pictures_alone(loaded, pictures, tmp_path):
+    wrong = replace(loaded, model=RightOnNoise(loaded.model))
+    found = export_model(wrong, tmp_path / "noise.onnx", end="raw")
+    assert max(found.max_error.values()) < 1e-3
+    with pytest.raises(ExportError, match=r"must agree with PyTorch.*Nothing was written"):
+        export_model(wrong, tmp_path / "pictures.onnx", end="raw", pictures=pictures)
+    assert not (tmp_path / "pictures.onnx").exists()
+
+
+def test_an_unknown_end(loaded, tmp_path):
+    with pytest.raises(ConfigError, match="--end must be one of"):
+        export_model(loaded, tmp_path / "a.onnx", end="boxes")
+
+
+def test_metrics_of_an_untrained_network(loaded):
+    metrics = evaluate_model(loaded.model, CONFIG, open_set(CONFIG.data, "val"))
+    assert metrics["map_50"] == pytest.approx(0, abs=0.2)
