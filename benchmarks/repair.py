@@ -4,7 +4,7 @@
     python benchmarks/repair.py classification --data DATA --ratio 0.3 --ratio 0.5
     python benchmarks/repair.py --table     # fill the table of docs/repair.md
 
-The rows go to `results/repair.csv`, in place of earlier ones of the same benchmark and ratio.
+The rows go to `results/repair.csv`, in place of earlier ones of the same benchmark, ratio and step.
 """
 
 import argparse
@@ -12,8 +12,7 @@ import csv
 import datetime
 import re
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +26,7 @@ import flyweight as fw
 from flyweight.bench.environment import commit, cpu_model, usable_cores
 from flyweight.files import replacing, write_text
 from flyweight.pruning import PruningPlan
-from flyweight.pruning.repair import RepairSettings, repair
+from flyweight.pruning.repair import RepairReport, RepairSettings, RepairStep, repair
 from flyweight.recipe.config import load_config
 from flyweight.recipe.cut import Cut, plan_cut, trace_model
 from flyweight.recipe.session import open_checkpoint, open_data, val_batches
@@ -53,11 +52,14 @@ COLUMNS = (
     "date",
     "note",
 )
-ALONE = {
-    "constants alone": RepairSettings(norms=False, reconstruct=False),
+RUNS = {
+    "all steps": RepairSettings(),
+    "means alone": RepairSettings(constants="mean", norms=False, reconstruct=False),
     "norms alone": RepairSettings(constants=None, reconstruct=False),
     "least squares alone": RepairSettings(constants=None, norms=False),
 }
+STEPS = ("dense", "cut", "+ constants", "+ norms", "+ least squares", *RUNS)
+"""What a row can be, in the order of the table."""
 _MARKERS = re.compile(r"(<!-- table: repair -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -85,8 +87,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     makers = {"detection": detection, "classification": classification}
     for case in makers[options.case](options):
-        rows = list(measured(case, alone=not options.quick))
-        write_rows(RESULTS, rows)
+        for rows in measured(case, options.only):
+            write_rows(RESULTS, rows)
     return 0
 
 
@@ -99,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--criterion", default="bn_scale", help="of the classification run")
     parser.add_argument("--pictures", type=int, default=500, help="to repair with, at most")
     parser.add_argument("--tested-on", type=int, default=500, help="pictures of ImageNet, at most")
-    parser.add_argument("--quick", action="store_true", help="all steps together only")
+    parser.add_argument("--only", choices=tuple(RUNS), action="append", help="not every run")
     parser.add_argument("--table", action="store_true", help="fill the table of docs/repair.md")
     return parser
 
@@ -185,36 +187,40 @@ def _pictures(root: Path, paths: list[str]) -> Tensor:
     return torch.stack(found)
 
 
-def measured(case: Case, *, alone: bool) -> Iterator[dict[str, object]]:
-    """Yield a row for the dense network, the cut, all steps together, and each alone."""
+def measured(case: Case, only: list[str] | None) -> Iterator[list[dict[str, object]]]:
+    """Yield the rows of every run: those of all steps together, and of each alone."""
     small = fw.prune(case.dense, case.plan)
-    started = time.perf_counter()
-    _, whole = repair(
-        case.dense, small, case.plan, case.pictures, metric=case.metric, progress=_say
-    )
-    _say(f"{whole} in {time.perf_counter() - started:.0f} s with measuring")
     facts = _facts(case)
-    yield {**facts, "step": "dense", "metric": f"{whole.dense_metric:.6f}"}
-    reports = [(("", whole, whole.steps))]
-    if alone:
-        for name, settings in ALONE.items():
-            _, one = repair(
-                case.dense, small, case.plan, case.pictures, settings, metric=case.metric
-            )
-            _say(f"{name}: {one}")
-            reports.append((name, one, one.steps[1:]))
-    for name, report, steps in reports:
-        for step in steps:
-            back = report.brought_back(step)
-            joined = step.name if step.name == "cut" else f"+ {step.name}"
-            yield {
-                **facts,
-                "step": name or joined,
-                "metric": f"{step.metric:.6f}",
-                "brought_back": "" if back is None or step.name == "cut" else f"{back:.4f}",
-                "output_error": f"{step.error:.4f}",
-                "seconds": f"{step.seconds:.1f}",
-            }
+    for name in only or RUNS:
+        say = None if name != "all steps" else _say
+        _, report = repair(
+            case.dense,
+            small,
+            case.plan,
+            case.pictures,
+            RUNS[name],
+            metric=case.metric,
+            progress=say,
+        )
+        _say(f"{case.name}, {case.ratio}, {name}: {report}")
+        first = {**facts, "step": "dense", "metric": f"{report.dense_metric:.6f}"}
+        rows = [_row(facts, report, step) for step in report.steps]
+        if name != "all steps":
+            rows[1:] = [row | {"step": name} for row in rows[1:]]
+        yield [first, *rows]
+
+
+def _row(facts: dict[str, object], report: RepairReport, step: RepairStep) -> dict[str, object]:
+    back = report.brought_back(step)
+    cut = step.name == "cut"
+    return {
+        **facts,
+        "step": step.name if cut else f"+ {step.name}",
+        "metric": f"{step.metric:.6f}",
+        "brought_back": "" if back is None or cut else f"{back:.4f}",
+        "output_error": f"{step.error:.4f}",
+        "seconds": "" if cut else f"{step.seconds:.1f}",
+    }
 
 
 def _facts(case: Case) -> dict[str, object]:
@@ -245,13 +251,18 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def write_rows(path: Path, rows: list[dict[str, object]]) -> None:
-    """Put `rows` in place of those with the same benchmark and ratio."""
-    new = {(row["benchmark"], row["ratio"]) for row in rows}
-    kept = [row for row in read_rows(path) if (row["benchmark"], row["ratio"]) not in new]
+    """Put `rows` in place of those with the same benchmark, ratio and step; keep the order."""
+    by_key = {_key(row): row for row in [*read_rows(path), *rows]}
+    cases = list(dict.fromkeys(key[:2] for key in by_key))
+    ordered = sorted(by_key, key=lambda key: (cases.index(key[:2]), STEPS.index(key[2])))
     with replacing(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
         writer.writeheader()
-        writer.writerows([*kept, *rows])
+        writer.writerows(by_key[key] for key in ordered)
+
+
+def _key(row: Mapping[str, object]) -> tuple[str, str, str]:
+    return str(row["benchmark"]), str(row["ratio"]), str(row["step"])
 
 
 def filled(page: str, rows: list[dict[str, str]]) -> str:

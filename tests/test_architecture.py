@@ -27,6 +27,7 @@ TESTS_OF_MORE_THAN_ONE_MODULE = {
     "configs/test_configs.py": "the YAML files",
     "exporting/test_detector.py": "a whole detector through the room",
     "pruning/test_exactness.py": "graph and pruning together, on random and real networks",
+    "benchmarks/test_graph_coverage.py": "the files of the coverage benchmark",
 }
 
 

@@ -19,7 +19,11 @@ if TYPE_CHECKING:  # What editors and type checkers see; `_HOMES` says the same 
     from flyweight.graph import trace as trace
     from flyweight.pruning import PruningPlan as PruningPlan
     from flyweight.pruning import plan as plan
+    from flyweight.pruning import plan_globally as plan_globally
     from flyweight.pruning import prune as prune
+    from flyweight.pruning import prune_ as prune_
+    from flyweight.pruning import ratios_per_step as ratios_per_step
+    from flyweight.pruning import taylor as taylor
     from flyweight.zoo import create as create
 
 __version__ = "0.1.0"
@@ -37,8 +41,12 @@ _HOMES = {
     "load": "flyweight.checkpoint",
     "measure": "flyweight.bench.measure",
     "plan": "flyweight.pruning",
+    "plan_globally": "flyweight.pruning",
     "prune": "flyweight.pruning",
+    "prune_": "flyweight.pruning",
+    "ratios_per_step": "flyweight.pruning",
     "save": "flyweight.checkpoint",
+    "taylor": "flyweight.pruning",
     "trace": "flyweight.graph",
 }
 

@@ -118,7 +118,7 @@ def test_steps_can_be_left_out(dense, made, batches, settings, names):
 
 def test_every_step_helps_alone(dense, made, batches):
     for settings in (
-        RepairSettings(norms=False, reconstruct=False),
+        RepairSettings(norms=False, reconstruct=False, constants="mean"),
         RepairSettings(norms=False, constants=None),
     ):
         report = repair_(dense, prune(dense, made), made, batches, settings)

@@ -56,6 +56,9 @@ def cut_tensors(model: nn.Module, removed: Removed) -> list[Replaced]:
 
 def narrowed(tensor: Tensor, axes: Mapping[int, tuple[int, ...]]) -> Tensor:
     """Return a copy of `tensor` without the indices that leave its axes."""
+    if tensor.is_meta:
+        shape = [size - len(axes.get(axis, ())) for axis, size in enumerate(tensor.shape)]
+        return torch.empty(shape, dtype=tensor.dtype, device="meta")
     narrow = tensor.detach()
     for axis, gone in axes.items():
         keep = np.delete(np.arange(narrow.shape[axis]), gone)

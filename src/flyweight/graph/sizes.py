@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flyweight.graph.cost import AxisSize
-from flyweight.graph.identity import Flow, Ids
+from flyweight.graph.identity import Field, Flow, Ids
 
 Labels = NDArray[np.int64]
 
@@ -14,6 +14,7 @@ class AxisSizes:
 
     def __init__(self, labels: Labels, owner: Labels, named: list[str]) -> None:
         self.labels, self.owner, self.named = labels, owner, named
+        self._known: dict[tuple[int, int], AxisSize] = {}
         self.sizes = np.bincount(owner[owner >= 0], minlength=len(named))
 
     def of(self, ids: Ids | None, size: int) -> AxisSize:
@@ -34,6 +35,13 @@ class AxisSizes:
         found, size = flow.field_on(axis), flow.shape[axis]
         if found is None:
             return AxisSize(size)
+        # Most operations hand on the very same field.
+        key = (id(found), axis - found.axes[0])
+        if key not in self._known:
+            self._known[key] = self._along(found, axis, size)
+        return self._known[key]
+
+    def _along(self, found: Field, axis: int, size: int) -> AxisSize:
         ids = np.moveaxis(found.ids, found.axes.index(axis), 0).reshape(size, -1)[:, 0]
         if len(found.axes) > 1:
             labels = self.labels[ids]

@@ -88,23 +88,29 @@ def clone_structure(model: nn.Module) -> nn.Module:
     return twins[id(model)]
 
 
+_MAPPINGS = (dict, OrderedDict)
+_SEQUENCES = (list, tuple, set)
+
+
 def _blank(module: nn.Module) -> nn.Module:
     twin: nn.Module = object.__new__(type(module))
     return twin
 
 
 def _cloned(value: Any, twins: Mapping[int, nn.Module]) -> Any:
+    def cloned(item: Any) -> Any:
+        return _cloned(item, twins)
+
     if isinstance(value, nn.Module):
         return twins.get(id(value), value)
     if isinstance(value, MethodType):
-        return MethodType(value.__func__, _cloned(value.__self__, twins))
-    if type(value) is partial:
-        keywords = {key: _cloned(item, twins) for key, item in value.keywords.items()}
-        return partial(
-            _cloned(value.func, twins), *(_cloned(item, twins) for item in value.args), **keywords
-        )
-    if type(value) in (dict, OrderedDict):
-        return type(value)((key, _cloned(item, twins)) for key, item in value.items())
-    if type(value) in (list, tuple, set):
-        return type(value)(_cloned(item, twins) for item in value)
+        return MethodType(value.__func__, cloned(value.__self__))
+    if isinstance(value, partial):
+        keywords = {key: cloned(item) for key, item in value.keywords.items()}
+        return partial(cloned(value.func), *map(cloned, value.args), **keywords)
+    kind: Any = type(value)
+    if kind in _MAPPINGS and value:
+        return kind((key, cloned(item)) for key, item in value.items())
+    if kind in _SEQUENCES and value:
+        return kind(map(cloned, value))
     return value

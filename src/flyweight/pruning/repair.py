@@ -32,7 +32,8 @@ class RepairSettings:
     Attributes:
         norms: Re-estimate every batch normalisation behind the first changed layer.
         constants: Fold true constants (`exact`), every removed channel's mean (`mean`, also where
-            zero padding makes it inexact at borders), or nothing.
+            zero padding makes it inexact at borders), or nothing. Least squares finds better
+            constants than means.
         reconstruct: Refit the layers that read removed channels by least squares.
         rows: See `FitSettings`.
         ridges: See `FitSettings`.
@@ -41,7 +42,7 @@ class RepairSettings:
     """
 
     norms: bool = True
-    constants: Literal["exact", "mean"] | None = "mean"
+    constants: Literal["exact", "mean"] | None = "exact"
     reconstruct: bool = True
     rows: int = FitSettings.rows
     ridges: tuple[float, ...] = FitSettings.ridges

@@ -82,7 +82,8 @@ def fold_constants(
 
     A channel counts as constant if two tests agree: the dense network has the reason for it (the
     rows of all layers that make it are zero, or the scale of a normalisation that it passes), and
-    it has one value at every position of every picture. Both networks are run once.
+    it has one value at every position of every picture. Without such a reason, and unless means are
+    asked for, no picture is looked at.
 
     Args:
         dense: The network before the cut.
@@ -96,16 +97,23 @@ def fold_constants(
     if not held:
         return Folding((), ("no pictures were given",))
     around = surroundings(dense, small, plan, held[0])
-    reads = _Reads(around.consumers)
+    still = _still_positions(dense, plan)
+    consumers = {
+        name: consumer
+        for name, consumer in around.consumers.items()
+        if settings.means or still.get(name, frozenset()) & set(consumer.removed)
+    }
+    if not consumers:
+        return Folding((), around.skipped)
+    reads = _Reads(consumers)
     tensors = {name: tensor for name, tensor, _ in held_tensors(dense)}
     with evaluating(dense):
         for batch in held:
-            watch(dense, batch, {name: tensors[name] for name in around.consumers}, reads)
-    still = _still_positions(dense, plan)
+            watch(dense, batch, {name: tensors[name] for name in consumers}, reads)
     layers: list[Folded] = []
     skipped = list(around.skipped)
     with torch.no_grad():
-        for name, consumer in around.consumers.items():
+        for name, consumer in consumers.items():
             constant = reads.constants(consumer, still.get(name, frozenset()), settings.means)
             outcome = _fold(
                 consumer, tensors[name], constant, settings, padded=name in reads.padded
@@ -173,19 +181,17 @@ class _Reads:
     def __call__(self, read: Read) -> None:
         """Add one operation's input."""
         values = read.arguments["input"]
-        if read.op == "conv2d":
-            rows = values.transpose(0, 1).flatten(1)
-            if _pads(read):
-                self.padded.add(read.tensor)
-        else:
-            rows = values.flatten(0, -2).T
-        least, greatest = rows.aminmax(dim=1)
-        new = [rows.double().sum(1), least.double(), greatest.double()]
+        channels = 1 if read.op == "conv2d" else values.ndim - 1
+        rest = [axis for axis in range(values.ndim) if axis != channels]
+        if read.op == "conv2d" and _pads(read):
+            self.padded.add(read.tensor)
+        total = values.sum(rest, dtype=torch.float64)
+        new = [total, values.amin(rest).double(), values.amax(rest).double()]
         old = self._sums.get(read.tensor, new)
         if old is not new:
             new = [old[0] + new[0], old[1].minimum(new[1]), old[2].maximum(new[2])]
         self._sums[read.tensor] = new
-        self._count[read.tensor] += rows.shape[1]
+        self._count[read.tensor] += values.numel() // values.shape[channels]
 
     def constants(self, consumer: Consumer, still: frozenset[int], means: bool) -> _Constants:
         """Return what each removed input of the dense layer is to be replaced by."""

@@ -31,7 +31,7 @@ from flyweight.pruning.repair_run import (
 Told = Callable[[str, int, int], None]
 """Told a name, how many are done, and of how many."""
 
-RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+RIDGES = (1e-3, 3e-2, 1.0)
 """What `FitSettings.ridges` is by default."""
 
 CHECKED = 5
@@ -46,8 +46,8 @@ class FitSettings:
         rows: Pairs of inputs and wanted outputs per layer, drawn evenly from the pictures'
             positions; at least one per picture.
         ridges: What a change of the weights costs against the error, as shares of the inputs'
-            mean variance, to choose from for each layer. Directions that the pictures do not show
-            stay as they are.
+            mean variance, in rising order, to choose from for each layer. Directions that the
+            pictures do not show stay as they are.
         norms: Re-estimate every batch normalisation behind the first changed layer on the way.
         keep_bytes: How much of the runs is kept, twice: of the pruned network's halted runs, and
             of the dense network's outputs.
@@ -198,12 +198,14 @@ def _best_ridge(
     """Return the ridge whose answer errs least on rows it has not seen, if any beats `start`."""
     if not unseen.count:
         return ridges[0]
-    errors = {
-        ridge: unseen.error(equations.solve(start.weight, ridge, intercept=intercept))
-        for ridge in ridges
-    }
-    best = min(errors, key=errors.__getitem__)
-    return best if errors[best] < unseen.error(start) else None
+    least, best = unseen.error(start), None
+    for ridge in ridges:
+        error = unseen.error(equations.solve(start.weight, ridge, intercept=intercept))
+        if error < least:
+            least, best = error, ridge
+        elif best is not None:
+            break  # Beyond the best one the error only grows, and every try costs a factorisation.
+    return best
 
 
 class NormalEquations:

@@ -32,7 +32,11 @@ def prune(model: nn.Module, plan: PruningPlan, *, verify: bool = True) -> nn.Mod
         PlanError: The plan names tensors or sizes that the model does not have, or the module's
             own code does not follow the cut.
     """
-    small = copy_module(model)
+    removed = plan.removed()
+    # What is cut is made anew, so that its old values need not be copied.
+    shared = {id(tensor): tensor for name, tensor, _ in held_tensors(model) if name in removed}
+    _require_tensors(model, plan, removed)
+    small = copy_module(model, shared)
     prune_(small, plan)
     if verify and plan.inputs and not any(tensor.is_meta for tensor in model.parameters()):
         require_same(model, small, plan)
