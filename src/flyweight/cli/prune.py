@@ -122,7 +122,7 @@ def prune(request: Request, options: Options) -> None:
     data = open_data(config, save_dir=folder)
     dense = _starting_point(dense, config, folder)
     graph = trace_model(dense, config.preprocessing)
-    made = plan_cut(graph, cut)
+    made = plan_cut(graph, cut, stages.measured_criterion(dense, config, data, cut))
     before, after = graph.cost(), made.cost(graph)
     _say_notes(made)
     small = cut_channels(dense, made)

@@ -31,7 +31,7 @@ from flyweight.pruning.repair_run import (
 Told = Callable[[str, int, int], None]
 """Told a name, how many are done, and of how many."""
 
-RIDGES = (1e-3, 3e-2, 1.0)
+RIDGES = (1e-3, 3e-2, 1.0, 30.0)
 """What `FitSettings.ridges` is by default."""
 
 CHECKED = 5

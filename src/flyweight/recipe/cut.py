@@ -9,11 +9,13 @@ from flyweight.checkpoint import Checkpoint, build
 from flyweight.data.preprocess import Preprocessing
 from flyweight.errors import PlanError, nearest
 from flyweight.graph import ModelGraph, trace
-from flyweight.pruning import CRITERIA, PruningPlan, plan, prune
+from flyweight.pruning import CRITERIA, Criterion, PruningPlan, plan, prune
 from flyweight.recipe.config import Config
 from flyweight.report.wording import counted
 from flyweight.zoo import create
 from flyweight.zoo.old_names import old_names
+
+TAYLOR = "taylor"
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Cut:
     Attributes:
         params: Layers, by the name of their weight; old spellings are understood.
         ratios: Share of channels to remove, one per layer.
-        criterion: A name of `pruning.CRITERIA`.
+        criterion: A name of `pruning.CRITERIA`, or `taylor`, which needs pictures.
         round_to: Multiple that the channels that stay are rounded to.
     """
 
@@ -44,10 +46,11 @@ class Cut:
                 f"{counted(len(self.params), 'parameter')} and "
                 f"{counted(len(self.ratios), 'ratio')}. Give one ratio per parameter."
             )
-        if self.criterion not in CRITERIA:
+        known = [*CRITERIA, TAYLOR]
+        if self.criterion not in known:
             raise PlanError(
                 f"A criterion must be a known one. Received '{self.criterion}'. "
-                f"{nearest(self.criterion, CRITERIA)}"
+                f"{nearest(self.criterion, known)}"
             )
         if len(set(self.params)) < len(self.params):
             twice = next(name for name in self.params if self.params.count(name) > 1)
@@ -81,10 +84,15 @@ def trace_model(model: nn.Module, preprocessing: Preprocessing) -> ModelGraph:
     return trace(model, example_input(preprocessing, device))
 
 
-def plan_cut(graph: ModelGraph, cut: Cut) -> PruningPlan:
+def plan_cut(graph: ModelGraph, cut: Cut, measured: Criterion | None = None) -> PruningPlan:
     """Choose channels by the originals' rule: each layer by its own unpruned weights.
 
     A model without weights can be priced, not pruned: its plan keeps the first channels.
+
+    Args:
+        graph: Of the model to cut.
+        cut: What to cut and how.
+        measured: The criterion that `cut` names, where it was measured on pictures.
 
     Raises:
         PlanError: A name, a ratio or the criterion cannot be meant.
@@ -93,7 +101,7 @@ def plan_cut(graph: ModelGraph, cut: Cut) -> PruningPlan:
     return plan(
         graph,
         dict(zip(cut.params, cut.ratios, strict=True)),
-        "first" if weightless else cut.criterion,
+        "first" if weightless else measured or cut.criterion,
         round_to=cut.round_to,
         local=True,
         aliases=old_names(graph.tensors),
@@ -101,10 +109,10 @@ def plan_cut(graph: ModelGraph, cut: Cut) -> PruningPlan:
 
 
 def prune_model(
-    model: nn.Module, preprocessing: Preprocessing, cut: Cut
+    model: nn.Module, preprocessing: Preprocessing, cut: Cut, measured: Criterion | None = None
 ) -> tuple[nn.Module, PruningPlan]:
-    """Return the pruned network and the plan that made it."""
-    made = plan_cut(trace_model(model, preprocessing), cut)
+    """Return the pruned network and the plan that made it; see `plan_cut`."""
+    made = plan_cut(trace_model(model, preprocessing), cut, measured)
     return prune(model, made), made
 
 

@@ -31,6 +31,7 @@ from flyweight.recipe.stage import Say, data_digest, do_stage, file_digest, forg
 from flyweight.recipe.stages import (
     evaluate_model,
     export_model,
+    measured_criterion,
     pictures_to_compare,
     train_model,
 )
@@ -158,7 +159,8 @@ def _pruned(chain: _Chain, dense: Path) -> Path:
 
     def work(resumes: bool) -> None:
         model, _ = load_model(dense, config)
-        small, made = prune_model(model, config.preprocessing, chain.cut)
+        measured = measured_criterion(model, config, chain.data, chain.cut)
+        small, made = prune_model(model, config.preprocessing, chain.cut, measured)
         write_text(place / _PLAN, made.to_json())
         metrics = evaluate_model(small, config, chain.data.val)
         save = Saver(config, chain.data.labels, "detect")

@@ -14,8 +14,9 @@ from flyweight.engine.fit import FitResult, fit
 from flyweight.exporting.nms import Detections
 from flyweight.exporting.onnx import ExportResult, to_onnx
 from flyweight.exporting.package import ModelCard
+from flyweight.pruning import Criterion, taylor
 from flyweight.recipe.config import Config
-from flyweight.recipe.cut import example_input
+from flyweight.recipe.cut import TAYLOR, Cut, example_input
 from flyweight.recipe.early import require_end
 from flyweight.recipe.session import (
     Data,
@@ -28,6 +29,7 @@ from flyweight.recipe.session import (
 from flyweight.tasks.yolo_decode import YoloDecoder
 
 _COMPARED = 2
+_TAYLOR_BATCHES = 20
 
 
 def train_model(
@@ -67,6 +69,16 @@ def pictures_to_compare(box_set: BoxSet, preprocessing: Preprocessing) -> tuple[
     """
     count = min(_COMPARED, len(box_set))
     return tuple(prepare(picture_of(box_set, index), preprocessing) for index in range(count))
+
+
+def measured_criterion(model: nn.Module, config: Config, data: Data, cut: Cut) -> Criterion | None:
+    """Return the criterion that `cut` names if it has to be measured on training pictures."""
+    if cut.criterion != TAYLOR:
+        return None
+    task = task_for(model, data.labels, config.detect)
+    train = config.train.model_copy(update={"steps": _TAYLOR_BATCHES, "num_workers": 0})
+    batches = loaders_for(config, train, data).train(0, 0, 1)
+    return taylor(model, batches, lambda twin, batch: task.loss(twin(batch.images), batch))
 
 
 def export_model(
