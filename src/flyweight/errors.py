@@ -74,3 +74,13 @@ def nearest(name: str, candidates: Iterable[str]) -> str:
         return f"Nearest: '{close[0]}'."
     more = f" and {len(known) - 12} more" if len(known) > 12 else ""
     return f"Valid: {', '.join(known[:12])}{more}."
+
+
+def counted(count: int, noun: str) -> str:
+    """Return how many of a thing whose plural ends in s.
+
+    Example:
+        >>> counted(1, "thread"), counted(1200, "layer")
+        ('1 thread', '1,200 layers')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

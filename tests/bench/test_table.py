@@ -25,15 +25,15 @@ def test_the_text_has_a_line_per_row_then_verdicts_notes_and_environment(rows):
     ]
     assert "1.50" in lines[1]
     assert "?" in lines[1]
-    assert "b.onnx, 2 thread(s): 2.00x as fast as a.onnx (95% interval" in parts[1]
-    assert "c.onnx, 2 thread(s): slower than a.onnx: 0.50x as fast" in parts[1]
-    assert parts[2].splitlines()[0] == "! b.onnx, 1 thread(s): NOISY MACHINE: made up"
+    assert "b.onnx, 2 threads: 2.00x as fast as a.onnx (95% interval" in parts[1]
+    assert "c.onnx, 2 threads: slower than a.onnx: 0.50x as fast" in parts[1]
+    assert parts[2].splitlines()[0] == "! b.onnx, 1 thread: NOISY MACHINE: made up"
     assert parts[3].startswith("cpu, 2 cores; load 0.1 before, 0.2 after; onnxruntime 1;")
 
 
 def test_no_difference_is_said_in_words(made_up):
     rows = [made_up("a.onnx", 10.0, seed=1), made_up("b.onnx", 10.0, seed=2)]
-    assert "b.onnx, 1 thread(s): no difference from a.onnx" in table.to_text(rows)
+    assert "b.onnx, 1 thread: no difference from a.onnx" in table.to_text(rows)
 
 
 def test_the_records_survive_json(rows):

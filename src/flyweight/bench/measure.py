@@ -20,7 +20,7 @@ from flyweight.bench.environment import (
 )
 from flyweight.bench.process import RequestError, WorkerProcess
 from flyweight.bench.session import NUMPY_TYPES
-from flyweight.errors import FileError, MeasureError, nearest
+from flyweight.errors import FileError, MeasureError, counted, nearest
 
 DEFAULT = BenchConfig()
 _MAX_BLOCK_RUNS = 250  # keeps blocks short, so that drift meets all rows alike
@@ -311,7 +311,10 @@ def _notes(
     load = environment.load_before or 0.0
     runs = sum(len(block) for block in row.wall_ms)
     conditions = [
-        (row.threads > environment.cores, f"{row.threads} threads on {environment.cores} cores"),
+        (
+            row.threads > environment.cores,
+            f"{counted(row.threads, 'thread')} on {counted(environment.cores, 'core')}",
+        ),
         (config.pin and not row.pinned, "not pinned to cores: the system does not allow it"),
         (spread > _WIDE_INTERVAL, f"{_NOISY}: the median is uncertain by {spread:.0%}"),
         (

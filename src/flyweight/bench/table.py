@@ -6,6 +6,7 @@ from typing import Any
 
 from flyweight.bench.compare import Comparison, compare
 from flyweight.bench.measure import Measurement
+from flyweight.errors import counted
 
 _HEADINGS = ("file", "threads", "median ms", "95% interval", "p95 ms", "min ms")
 _HEADINGS_MORE = ("cpu ms", "load ms", "model MB", "peak MB", "file MB", "runs")
@@ -48,7 +49,9 @@ def to_text(measurements: Sequence[Measurement]) -> str:
     table = _align([(*_HEADINGS, *_HEADINGS_MORE), *map(_cells, ordered)])
     versus = [describe(item) for item in comparisons(ordered)]
     notes = [
-        f"! {row.name}, {row.threads} thread(s): {note}" for row in ordered for note in row.notes
+        f"! {row.name}, {counted(row.threads, 'thread')}: {note}"
+        for row in ordered
+        for note in row.notes
     ]
     parts = [table, "\n".join(versus), "\n".join(notes), _environment_line(ordered[0])]
     return "\n\n".join(part for part in parts if part)
@@ -64,7 +67,7 @@ def describe(comparison: Comparison) -> str:
     else:
         finding = f"slower than {comparison.reference}: {comparison.speedup:.2f}x as fast"
     return (
-        f"{comparison.subject}, {comparison.threads} thread(s): {finding} "
+        f"{comparison.subject}, {counted(comparison.threads, 'thread')}: {finding} "
         f"(95% interval {low:.3f} to {high:.3f})"
     )
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flyweight.cli.console import say, show, show_json
-from flyweight.errors import ConfigError, DataError
-from flyweight.report.wording import counted
+from flyweight.errors import ConfigError, DataError, counted
 
 if TYPE_CHECKING:
     from torch import Tensor

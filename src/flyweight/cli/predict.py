@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flyweight.cli.console import say, show, show_json
 from flyweight.cli.deploy import Source
-from flyweight.errors import ConfigError, DataError
-from flyweight.report.wording import counted
+from flyweight.errors import ConfigError, DataError, counted
 
 if TYPE_CHECKING:
     from torch import Tensor

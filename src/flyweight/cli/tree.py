@@ -6,9 +6,9 @@ from textwrap import wrap
 
 from rich.text import Text
 
+from flyweight.errors import counted
 from flyweight.graph import ChannelGroup, ModelGraph
 from flyweight.graph.groups import Member
-from flyweight.report.wording import counted
 
 STATES = {"prunable": "green", "frozen": "yellow", "inexact": "magenta"}
 

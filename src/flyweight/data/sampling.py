@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Sampler
 
-from flyweight.errors import ConfigError
+from flyweight.errors import ConfigError, counted
 
 ORDER, SHAPE, SAMPLE, WORKERS = range(4)  # The first part of a key says what it is for.
 
@@ -102,7 +102,8 @@ class Stream:
         if together > count:
             raise ConfigError(
                 f"A step must not take more pictures than the training set has, {count}. Received "
-                f"batch_size {self.batch_size} on {self.world_size} device(s). Lower batch_size."
+                f"batch_size {self.batch_size} on {counted(self.world_size, 'device')}. "
+                "Lower batch_size."
             )
         return count // together
 

@@ -7,11 +7,10 @@ from torch import Tensor, nn
 
 from flyweight.checkpoint import Checkpoint, build
 from flyweight.data.preprocess import Preprocessing
-from flyweight.errors import PlanError, nearest
+from flyweight.errors import PlanError, counted, nearest
 from flyweight.graph import ModelGraph, trace
 from flyweight.pruning import CRITERIA, Criterion, PruningPlan, plan, prune
 from flyweight.recipe.config import Config
-from flyweight.report.wording import counted
 from flyweight.zoo import create
 from flyweight.zoo.old_names import old_names
 

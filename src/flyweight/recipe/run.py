@@ -13,7 +13,7 @@ from flyweight.bench.config import BenchConfig
 from flyweight.bench.measure import Measurement, measure
 from flyweight.engine.config import HARMLESS, TrainConfig
 from flyweight.engine.run import BEST
-from flyweight.errors import ConfigError, FileError
+from flyweight.errors import ConfigError, FileError, counted
 from flyweight.files import write_text
 from flyweight.pruning import PruningPlan
 from flyweight.recipe.config import Config
@@ -38,7 +38,6 @@ from flyweight.recipe.stages import (
 from flyweight.recipe.story import Stage, Story, tell
 from flyweight.report.render import render_all
 from flyweight.report.rows import Report
-from flyweight.report.wording import counted
 
 STAGES = ("dense", "pruned", "export")
 _PLAN = "plan.json"

@@ -14,6 +14,7 @@ from flyweight import __version__
 from flyweight.bench.measure import Measurement
 from flyweight.checkpoint import read
 from flyweight.data.pictures import picture_of, prepare
+from flyweight.errors import counted
 from flyweight.graph import Cost, ModelGraph
 from flyweight.pruning import PruningPlan
 from flyweight.recipe.config import Config
@@ -21,7 +22,6 @@ from flyweight.recipe.predict import one_picture_batch
 from flyweight.recipe.session import Data, Loaded, open_checkpoint
 from flyweight.report import quantities
 from flyweight.report.rows import Curve, Picture, Quantity, Report, Row, Width
-from flyweight.report.wording import counted
 
 PICTURES = 3
 THRESHOLD = 0.4

@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from flyweight.errors import counted
 from flyweight.report.charts import line_chart
 from flyweight.report.compare import compare
 from flyweight.report.headline import headline
@@ -25,7 +26,6 @@ from flyweight.report.units import Scale, scale_for, unit_of
 from flyweight.report.wording import (
     ABSENT,
     common_scale,
-    counted,
     exact,
     full,
     head,

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
+from flyweight.errors import counted
 from flyweight.report.rows import Quantity
-from flyweight.report.wording import counted
 
 
 def metric(label: str, value: float, *, method: str, detail: str = "") -> Quantity:

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 from itertools import groupby, takewhile
 
+from flyweight.errors import counted
 from flyweight.report import svg
 from flyweight.report.charts import ticks
 from flyweight.report.rows import Width
-from flyweight.report.wording import counted
 
 WIDTH, HEIGHT = 1016.0, 236.0
 _LEFT, _TOP, _BOTTOM = 48.0, 10.0, 34.0

@@ -92,16 +92,6 @@ def full(change: Change) -> str:
     return f"{short(change)} [{change.low:,.{decimals}f}, {change.high:,.{decimals}f}]"
 
 
-def counted(count: int, noun: str) -> str:
-    """Return how many of a thing whose plural ends in s.
-
-    Example:
-        >>> counted(1, "thread"), counted(1200, "layer")
-        ('1 thread', '1,200 layers')
-    """
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def signed(points: float) -> str:
     """Return percentage points with their sign: one decimal, two below a tenth."""
     decimals = 1 if abs(points) >= 0.1 else 2
