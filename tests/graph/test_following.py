@@ -200,3 +200,30 @@ def test_numbers_survive_json():
 def test_windows_are_pythons(start, end):
     first, last = slice_window(6, start, end)
     assert list(range(first, last)) == list(range(6))[start:end]
+
+
+class Table(nn.Module):
+    """Never called: another module's forward uses a method of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.width = 6
+        self.values = nn.Parameter(torch.rand(6))
+
+    def read(self):
+        return self.values.view(1, self.width, 1, 1)
+
+
+def test_numbers_of_modules_used_by_their_methods_follow():
+    class Reading(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = Table()
+            self.first, self.last = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 2, 1)
+
+        def forward(self, x):
+            return self.last(self.first(x) * self.table.read())
+
+    _, made, small = cut_and_compare(Reading().double(), PICTURE)
+    assert made.numbers == {"table.width": 3}
+    assert small.table.width == 3

@@ -20,6 +20,7 @@ from flyweight.graph.recording import Call, run, stand_in
 from flyweight.graph.stored import clone_structure
 
 _MOST_PAIRS = 4
+_MOST_IDLE = 8
 _MOST_CALLS = 30_000
 """Beyond so many operations in all trials, groups are frozen without looking for less."""
 _REACH = 200
@@ -146,6 +147,10 @@ class _Trial:
         self._settle_walk()
         for index, prediction in enumerate(self.predictions):
             self.first_call.setdefault(prediction.where, index)
+        # Modules that are never called are used by their methods, inside of others.
+        idle = [path for path in self.modules if path not in self.first_call]
+        idle = [path for path in idle if numbers_in(self.modules[path])]
+        self.idle = sorted(idle, key=lambda path: path.count("."))[:_MOST_IDLE]
         self.most_runs = _MOST_CALLS // (len(self.predictions) + 1)
 
     def _settle_walk(self) -> None:
@@ -220,7 +225,7 @@ class _Trial:
 
     def _repair(self, divergence: _Divergence) -> _Divergence | None:
         """Try numbers of the module, and of those around it, with the sizes they stand for."""
-        for path in _inside_out(divergence.where):
+        for path in (*_inside_out(divergence.where), *self.idle):
             candidates = self._candidates(path, divergence)
             singles = [{key: place} for key, place in candidates.items()]
             for tried in singles if len(singles) < 2 else [*singles, candidates]:
