@@ -230,3 +230,16 @@ def test_pricing_needs_no_weights_and_counts_like_a_second_trace(graph, model, i
 def test_a_plan_tells_whether_it_is_exact(transformer_graph):
     assert plan(transformer_graph, 0.5).exact
     assert not plan(transformer_graph, 0.5, inexact=True).exact
+
+
+def test_a_plan_without_numbers_is_read(graph):
+    made = plan(graph, 0.5)
+    lines = [line for line in made.to_json().splitlines() if '"numbers"' not in line]
+    assert PruningPlan.from_json("\n".join(lines)) == made
+
+
+@pytest.mark.parametrize("value", ["true", '"3"', "1.5"])
+def test_a_number_that_is_no_whole_number(graph, value):
+    text = plan(graph, 0.5).to_json().replace('"numbers": {}', f'"numbers": {{"a.b": {value}}}')
+    with pytest.raises(PlanError, match="must be a whole number"):
+        PruningPlan.from_json(text)

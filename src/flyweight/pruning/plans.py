@@ -173,7 +173,7 @@ class PruningPlan:
                 )
             groups = {name: _read_group(entry) for name, entry in data["groups"].items()}
             inputs = tuple(freeze_spec(spec) for spec in data["inputs"])
-            numbers = {str(path): _whole(value) for path, value in data["numbers"].items()}
+            numbers = {str(path): _whole(value) for path, value in data.get("numbers", {}).items()}
             return cls(str(data["graph"]), groups, str(data["criterion"]), inputs, numbers=numbers)
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise PlanError(
