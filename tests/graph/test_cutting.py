@@ -57,6 +57,9 @@ def test_numbers_are_found_and_set():
     assert model[0].heads == 9
 
 
-def test_a_number_that_is_not_there():
+@pytest.mark.parametrize(
+    "path", ["0.tails[0]", "0.names[0]", "0.on", "0.share", "0._parameters", "0.inner", "1.heads"]
+)
+def test_only_whole_numbers_are_set(path):
     with pytest.raises(AttributeError):
-        set_numbers(nn.Sequential(Numbers()), {"0.tails[0]": 2})
+        set_numbers(nn.Sequential(Numbers()), {path: 2})

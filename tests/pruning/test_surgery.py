@@ -1,5 +1,6 @@
 import copy
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -262,3 +263,9 @@ def test_a_model_on_the_meta_device_is_cut_without_weights(images):
     small = prune(model, plan(graph, 0.5, "first"))
     assert small[0].weight.is_meta
     assert small[0].weight.shape == (3, 3, 1, 1)
+
+
+def test_a_plan_that_sets_what_the_model_does_not_have(model, made):
+    strange = replace(made, numbers={"body.forward": 2})
+    with pytest.raises(PlanError, match="Received a plan for another: 'body' has no whole number"):
+        prune(model, strange)

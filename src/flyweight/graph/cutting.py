@@ -113,11 +113,13 @@ def set_numbers(model: nn.Module, numbers: Mapping[str, int]) -> None:
         numbers: Attribute paths to values; an item of a list or tuple is `path.attribute[index]`.
 
     Raises:
-        AttributeError: There is no such attribute.
+        AttributeError: There is no such module, or it has no such number.
     """
     for path, value in numbers.items():
         owner, _, attribute = path.rpartition(".")
         module = model.get_submodule(owner)
+        if attribute not in numbers_in(module):
+            raise AttributeError(f"'{owner}' has no whole number '{attribute}'")
         attribute, _, index = attribute.removesuffix("]").partition("[")
         held = getattr(module, attribute)
         if index:

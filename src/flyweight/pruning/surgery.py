@@ -59,10 +59,20 @@ def prune_(model: nn.Module, plan: PruningPlan, optimizer: Optimizer | None = No
     replaced = cut_tensors(model, removed)
     if optimizer is not None:
         carry_over(optimizer, replaced)
-    set_numbers(model, plan.numbers)
+    _set_numbers(model, plan)
     lineage = lineage_of(model)
     if lineage is not None:
         note_lineage(model, lineage.then(plan.to_json()))
+
+
+def _set_numbers(model: nn.Module, plan: PruningPlan) -> None:
+    try:
+        set_numbers(model, plan.numbers)
+    except AttributeError as error:
+        raise PlanError(
+            f"A plan must meet the model it was made for. Received a plan for another: {error}. "
+            "Make the plan again from this model."
+        ) from error
 
 
 def _require_tensors(model: nn.Module, plan: PruningPlan, removed: Removed) -> None:
