@@ -69,6 +69,10 @@ def narrowed(tensor: Tensor, axes: Mapping[int, tuple[int, ...]]) -> Tensor:
 
 def _keep_attributes_true(module: nn.Module) -> None:
     """Rewrite the attributes that repeat a weight's shape, where the module has them."""
+    if isinstance(module, nn.RNNBase):
+        # It runs on a list of its own of the weights it also holds as parameters.
+        module._flat_weights = [getattr(module, name) for name in module._flat_weights_names]
+        return
     weight: Tensor | None = module._parameters.get("weight")
     if weight is None:
         weight = next((t for t in module._buffers.values() if t is not None and t.ndim == 1), None)

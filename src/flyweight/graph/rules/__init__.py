@@ -7,7 +7,14 @@ that reaches it and says so; nothing is ever guessed. To teach the graph an oper
 from collections.abc import Callable
 
 from flyweight.graph.identity import Flow
-from flyweight.graph.rules import contraction, elementwise, rearrangement, reduction, shape
+from flyweight.graph.rules import (
+    contraction,
+    elementwise,
+    rearrangement,
+    recurrent,
+    reduction,
+    shape,
+)
 from flyweight.graph.step import Step
 
 Rule = Callable[[Step], Flow | tuple[Flow, ...]]
@@ -73,6 +80,7 @@ RULES: dict[str, Rule] = {
     **_rows("constant_pad_nd pad", shape.pad),
     **_rows("sort topk kthvalue cummax cummin msort", rearrangement.ordered),
     **_rows("gather scatter scatter_add scatter_reduce", rearrangement.looked_up),
+    **_rows("lstm gru rnn_tanh rnn_relu", recurrent.recurrent),
     **_rows("grid_sampler_2d grid_sampler_3d", rearrangement.sampled),
     **_rows("addmm baddbmm", rearrangement.product_and_sum),
     "pixel_shuffle": rearrangement.pixel_shuffle,
