@@ -26,7 +26,27 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize("op", sorted(_KNOWN))
+RECURRENT = {
+    "lstm": nn.LSTM(3, 4, num_layers=2, bidirectional=True, batch_first=True),
+    "gru": nn.GRU(3, 4),
+}
+
+
+@pytest.mark.parametrize("op", RECURRENT)
+def test_shapes_of_recurrent_layers_are_pytorchs(op):
+    layer, source = RECURRENT[op], torch.rand(5, 2, 3)
+    expected = [tuple(t.shape) for t in torch.utils._pytree.tree_leaves(layer(source))]
+    shape = (4 if op == "lstm" else 1, 5 if op == "lstm" else 2, 4)
+    states = [torch.empty(shape, device="meta") for _ in range(2 if op == "lstm" else 1)]
+    held = states if op == "lstm" else states[0]
+    func = getattr(torch.ops.aten, op).input
+    weights = [weight.to("meta") for weight in layer._flat_weights]
+    rest = (True, layer.num_layers, 0.0, False, layer.bidirectional, layer.batch_first)
+    found = result_of(op, func, (source.to("meta"), held, weights, *rest), {})
+    assert [tuple(t.shape) for t in found] == expected
+
+
+@pytest.mark.parametrize("op", sorted(set(_KNOWN) - set(RECURRENT)))
 def test_shapes_and_types_are_pytorchs(op):
     source = torch.rand(2, 4, 3, 5, dtype=torch.float64) if op == "relu" else torch.rand(2, 4, 3, 5)
     expected = CALLS[op](source)

@@ -31,7 +31,7 @@ def stubbed(monkeypatch, tmp_path):
     def measure(files, *, threads, config):
         return [SimpleNamespace(path=str(path), notes=()) for path in files]
 
-    def cut(model, preprocessing, wanted):
+    def cut(model, preprocessing, wanted, measured):
         small = copy.deepcopy(model)
         next(small.parameters()).data.mul_(len(wanted.criterion))
         return small, PruningPlan("a graph", {}, wanted.criterion)

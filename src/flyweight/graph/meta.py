@@ -15,7 +15,7 @@ from torch._ops import OpOverload
 def result_of(op: str, func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Return what `func` returns on tensors of the meta device."""
     known = _KNOWN.get(op)
-    if known is None:
+    if known is None or func._overloadname == "data":  # A packed sequence has other arguments.
         return func(*args, **kwargs)
     if func._schema.is_mutable:
         return args[0]
@@ -33,12 +33,31 @@ def _concatenated(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     return parts[0].new_empty(size)
 
 
+def _recurrent(  # noqa: PLR0913 - as the operation has them
+    source: Tensor,
+    states: Any,
+    weights: Sequence[Tensor],
+    has_biases: bool,
+    layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> tuple[Tensor, ...]:
+    held = states if isinstance(states, (list, tuple)) else [states]
+    width = held[0].shape[-1] * (2 if bidirectional else 1)
+    made = source.new_empty((*source.shape[:-1], width))
+    return (made, *(torch.empty_like(state) for state in held))
+
+
 _SAME_SHAPE = """
     batch_norm dropout elu gelu group_norm hardsigmoid hardswish hardtanh layer_norm leaky_relu
     mish relu relu6 sigmoid silu
 """
 
-_KNOWN: dict[str, Callable[..., Tensor]] = {
+_KNOWN: dict[str, Callable[..., Any]] = {
     "cat": _concatenated,
+    "lstm": _recurrent,
+    "gru": _recurrent,
     **dict.fromkeys(_SAME_SHAPE.split(), _like_input),
 }

@@ -36,6 +36,7 @@ def trace(model: nn.Module, args: tuple[Any, ...]) -> ModelGraph:
         GraphError: The module fails on `args`; the message carries its reason.
 
     Example:
+        >>> import torch
         >>> graph = trace(
         ...     nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 1)), (torch.rand(1, 3, 9, 9),)
         ... )
