@@ -53,10 +53,10 @@ COLUMNS = (
     "note",
 )
 RUNS = {
-    "all steps": RepairSettings(),
-    "means alone": RepairSettings(constants="mean", norms=False, reconstruct=False),
-    "norms alone": RepairSettings(constants=None, reconstruct=False),
-    "least squares alone": RepairSettings(constants=None, norms=False),
+    "least squares alone": RepairSettings(constants=None),
+    "all steps": RepairSettings(norms=True),
+    "norms alone": RepairSettings(norms=True, constants=None, reconstruct=False),
+    "means alone": RepairSettings(constants="mean", reconstruct=False),
 }
 STEPS = ("dense", "cut", "+ constants", "+ norms", "+ least squares", *RUNS)
 """What a row can be, in the order of the table."""

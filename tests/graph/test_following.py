@@ -227,3 +227,21 @@ def test_numbers_of_modules_used_by_their_methods_follow():
     _, made, small = cut_and_compare(Reading().double(), PICTURE)
     assert made.numbers == {"table.width": 3}
     assert small.table.width == 3
+
+
+def test_positions_that_values_choose_say_nothing_about_sizes():
+    class Pasting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 2, 1)
+
+        def forward(self, x):
+            found = self.last(self.first(x))
+            edge = 1 + int(1e6 * found.abs().max()) % 7
+            canvas = torch.zeros(1, 1, 8, 8, dtype=x.dtype)
+            canvas[:, :, edge:] = 1
+            return torch.cat([found.flatten(), canvas.flatten()])
+
+    torch.manual_seed(0)
+    graph = trace(Pasting().double(), (torch.rand(1, 3, 8, 8, dtype=torch.float64),))
+    assert list(graph.prunable()) == ["first.weight"]

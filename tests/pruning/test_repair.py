@@ -61,7 +61,8 @@ def nearness(dense, batches):
 def test_every_step_and_what_it_brings_back(dense, made, batches):
     small, told = prune(dense, made), []
     metric = nearness(dense, batches)
-    report = repair_(dense, small, made, batches, metric=metric, progress=told.append)
+    every = RepairSettings(norms=True)
+    report = repair_(dense, small, made, batches, every, metric=metric, progress=told.append)
     assert [step.name for step in report.steps] == ["cut", "constants", "norms", "least squares"]
     assert report.dense_metric == 1.0
     assert report.steps[0].metric == pytest.approx(metric(prune(dense, made)))
@@ -82,7 +83,7 @@ def test_the_copy_is_repaired_and_nothing_else(dense, made, batches):
     note, before = lineage_of(small), copy.deepcopy(small.state_dict())
     whole = copy.deepcopy(dense.state_dict())
     pictures = [batch.clone() for batch in batches]
-    repaired, report = repair(dense, small, made, batches)
+    repaired, report = repair(dense, small, made, batches, RepairSettings(norms=True))
     assert report.dense_metric is None
     assert report.brought_back() is None
     assert str(report).startswith("output error: cut ")
@@ -105,10 +106,11 @@ def test_the_copy_is_repaired_and_nothing_else(dense, made, batches):
 @pytest.mark.parametrize(
     ("settings", "names"),
     [
-        (RepairSettings(constants=None, reconstruct=False), ["cut", "norms"]),
-        (RepairSettings(norms=False, reconstruct=False), ["cut", "constants"]),
-        (RepairSettings(norms=False, constants=None), ["cut", "least squares"]),
-        (RepairSettings(norms=False, constants=None, reconstruct=False), ["cut"]),
+        (RepairSettings(norms=True, constants=None, reconstruct=False), ["cut", "norms"]),
+        (RepairSettings(), ["cut", "constants", "least squares"]),
+        (RepairSettings(reconstruct=False), ["cut", "constants"]),
+        (RepairSettings(constants=None), ["cut", "least squares"]),
+        (RepairSettings(constants=None, reconstruct=False), ["cut"]),
     ],
 )
 def test_steps_can_be_left_out(dense, made, batches, settings, names):
@@ -118,8 +120,8 @@ def test_steps_can_be_left_out(dense, made, batches, settings, names):
 
 def test_every_step_helps_alone(dense, made, batches):
     for settings in (
-        RepairSettings(norms=False, reconstruct=False, constants="mean"),
-        RepairSettings(norms=False, constants=None),
+        RepairSettings(reconstruct=False, constants="mean"),
+        RepairSettings(constants=None),
     ):
         report = repair_(dense, prune(dense, made), made, batches, settings)
         assert report.steps[1].error < report.steps[0].error
@@ -186,7 +188,7 @@ def test_every_kind_of_coupling_is_repaired(kind):
     graph = trace(model, batches[0])
     made = strategies.random_plan(graph, seed=3, every=True)
     small = prune(model, made)
-    settings = RepairSettings(held_out=0, norms=False, constants=None)
+    settings = RepairSettings(held_out=0, constants=None)
     report = repair_(model, small, made, batches, settings)
     assert report.steps[-1].error < report.steps[0].error
     twin = prune(model, made)

@@ -14,7 +14,7 @@ from flyweight.pruning.repair import output_error
 from flyweight.pruning.repair_least_squares import FitSettings, NormalEquations, reconstruct
 from flyweight.pruning.repair_norm import reestimate_norms
 
-EVERY = FitSettings(rows=10**6, ridges=(0.0,), norms=False)
+EVERY = FitSettings(rows=10**6, ridges=(0.0,))
 
 
 @pytest.fixture

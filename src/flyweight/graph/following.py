@@ -411,7 +411,7 @@ class _Watch:
         )
         if not fits:
             raise _LeftPredictionError
-        if expected.window and _window(call) != tuple(s.under(self.kept) for s in expected.window):
+        if expected.window and not self._fits(_window(call), expected.window):
             raise _LeftPredictionError
         self.count = index + 1
 

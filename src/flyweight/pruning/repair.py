@@ -1,8 +1,8 @@
 """Repair a network right after its cut, before any training: few pictures, no labels, minutes.
 
 Three steps in this order: constants that removed channels leave behind, statistics of batch
-normalisation, and the weights of the layers that read removed channels. Each works alone; what
-each brings back is measured.
+normalisation (on demand), and the weights of the layers that read removed channels. Each works
+alone; what each brings back is measured.
 """
 
 import time
@@ -30,7 +30,9 @@ class RepairSettings:
     """What to do after a cut.
 
     Attributes:
-        norms: Re-estimate every batch normalisation behind the first changed layer.
+        norms: Re-estimate every batch normalisation behind the first changed layer, and again while
+            layers are refitted. Off by default: refitted layers make what the dense statistics
+            describe. For networks that are not refitted.
         constants: Fold true constants (`exact`), every removed channel's mean (`mean`, also where
             zero padding makes it inexact at borders), or nothing. Least squares finds better
             constants than means.
@@ -41,7 +43,7 @@ class RepairSettings:
         held_out: How many of the last batches to keep aside for measuring the error; never all.
     """
 
-    norms: bool = True
+    norms: bool = False
     constants: Literal["exact", "mean"] | None = "exact"
     reconstruct: bool = True
     rows: int = FitSettings.rows

@@ -49,6 +49,7 @@ class FitSettings:
             mean variance, in rising order, to choose from for each layer. Directions that the
             pictures do not show stay as they are.
         norms: Re-estimate every batch normalisation behind the first changed layer on the way.
+            Without it they keep the dense network's statistics, which describe what is aimed at.
         keep_bytes: How much of the runs is kept, twice: of the pruned network's halted runs, and
             of the dense network's outputs.
         seed: Draws the positions.
@@ -56,7 +57,7 @@ class FitSettings:
 
     rows: int = 20_000
     ridges: tuple[float, ...] = RIDGES
-    norms: bool = True
+    norms: bool = False
     keep_bytes: int = KEEP_BYTES
     seed: int = 0
 
