@@ -54,6 +54,7 @@ class Bound(nn.Module):
         super().__init__()
         self.inner, self.width = nn.Linear(2, 2), 2
         self.parts = {"inner": [self.inner]}
+        self.cache, self.seen = {}, []
         self.forward = self.run
         self.later = partial(self.run, self.inner)
 
@@ -68,6 +69,9 @@ def test_a_clone_is_of_one_piece_and_shares_tensors():
     assert twin[0].inner.weight is model[0].inner.weight
     assert twin[0].parts["inner"][0] is twin[0].inner
     assert twin[0].later.args[0] is twin[0].inner
+    twin[0].cache["a"] = 1
+    twin[0].seen.append(1)
+    assert (model[0].cache, model[0].seen) == ({}, [])
     twin[0].width = 5
     twin[0].inner.weight = nn.Parameter(torch.zeros(2, 2))
     assert twin(torch.ones(2))[0] == 5

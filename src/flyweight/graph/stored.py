@@ -84,10 +84,13 @@ def clone_structure(model: nn.Module) -> nn.Module:
     twins = {id(module): _blank(module) for module in model.modules()}
     for module in model.modules():
         twin = twins[id(module)]
-        twin.__dict__.update({key: _cloned(value, twins) for key, value in vars(module).items()})
+        for key, value in vars(module).items():
+            empty = key in _INTERNAL and not value  # Tables of hooks, mostly.
+            twin.__dict__[key] = value if empty else _cloned(value, twins)
     return twins[id(model)]
 
 
+_INTERNAL = frozenset(vars(nn.Module()))
 _MAPPINGS = (dict, OrderedDict)
 _SEQUENCES = (list, tuple, set)
 
@@ -109,8 +112,8 @@ def _cloned(value: Any, twins: Mapping[int, nn.Module]) -> Any:
         keywords = {key: cloned(item) for key, item in value.keywords.items()}
         return partial(cloned(value.func), *map(cloned, value.args), **keywords)
     kind: Any = type(value)
-    if kind in _MAPPINGS and value:
+    if kind in _MAPPINGS:
         return kind((key, cloned(item)) for key, item in value.items())
-    if kind in _SEQUENCES and value:
+    if kind in _SEQUENCES:
         return kind(map(cloned, value))
     return value
