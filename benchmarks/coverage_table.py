@@ -113,14 +113,16 @@ def _line(suite: str, rows: Sequence[Row]) -> str:
         for tool in ("flyweight", "torch-pruning")
     ]
     models = len({row["model"] for mine in tools for row in mine})
-    cells = [
-        f"**{measure(tools[0])}** / {measure(tools[1])}" for measure in (_fine, _kept, _slowest)
-    ]
+    fine = [_fine(mine, models) for mine in tools]
+    cells = [f"**{fine[0]}** / {fine[1]}"]
+    cells += [f"**{measure(tools[0])}** / {measure(tools[1])}" for measure in (_kept, _slowest)]
     return f"| {TITLES[suite]} | {models} | {' | '.join(cells)} |\n"
 
 
-def _fine(rows: Sequence[Row]) -> str:
-    return str(sum(row["status"] == "ok" for row in rows)) if rows else "-"
+def _fine(rows: Sequence[Row], models: int) -> str:
+    """Count the networks that are ok; say of how many where the tool did not run on all."""
+    fine = sum(row["status"] == "ok" for row in rows)
+    return f"{fine} of {len(rows)}" if 0 < len(rows) < models else str(fine) if rows else "-"
 
 
 def _kept(rows: Sequence[Row]) -> str:
