@@ -46,7 +46,9 @@ def measure(tool: str, name: str) -> dict[str, float]:
     images = torch.rand(1, 3, 224, 224)
     size = sum(p.numel() * p.element_size() for p in model.parameters())
     run = _flyweight if tool == "flyweight" else _torch_pruning
-    run(torchvision.models.get_model("mobilenet_v2", weights=None).eval(), images)  # imports, caches
+    run(
+        torchvision.models.get_model("mobilenet_v2", weights=None).eval(), images
+    )  # imports, caches
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     found = run(model, images)
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
