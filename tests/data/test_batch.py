@@ -18,6 +18,7 @@ def _target() -> BoxTarget:
         image_id=7,
         path=Path("a/b.jpg"),
         original_size=(48, 64),
+        scale=(2.0, 1.5),
     )
 
 

@@ -166,3 +166,28 @@ def test_prepare_resizes_as_opencv_does():
             expected += _cubic(centre - tap) * NOISE[:, min(max(tap, 0), 29)].astype(float)
         found = prepared[:, :, column].T.numpy()
         np.testing.assert_allclose(found, np.clip(expected, 0, 255), atol=0.51)
+
+
+def test_pad_keeps_the_aspect_and_fills_with_what_the_mean_becomes():
+    picture = torch.full((3, 40, 80), 255, dtype=torch.uint8)
+    made = prepare(picture, Preprocessing(height=64, width=64, fit="pad"))
+    assert made.shape == (3, 64, 64)
+    assert (made[:, :32] > 1).all()
+    assert (made[:, 32:] == 0).all()
+
+
+def test_crop_shows_the_centre():
+    picture = torch.zeros(3, 100, 200, dtype=torch.uint8)
+    picture[:, 25:75, 75:125] = 255
+    settings = Preprocessing(
+        height=50, width=50, fit="crop", crop_share=0.5, mean=(0, 0, 0), std=(1, 1, 1)
+    )
+    assert (prepare(picture, settings) == 1).all()
+
+
+def test_channels_come_in_the_networks_order_and_range():
+    picture = torch.tensor([10, 20, 30], dtype=torch.uint8)[:, None, None].expand(3, 4, 4)
+    settings = Preprocessing(
+        height=4, width=4, mean=(1, 2, 3), std=(1, 2, 3), value_range=255, channels="bgr"
+    )
+    assert prepare(picture, settings)[:, 0, 0].tolist() == [29.0, 9.0, pytest.approx(7 / 3)]

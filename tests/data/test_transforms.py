@@ -17,7 +17,6 @@ from flyweight.data.transforms import (
     OverlapCrop,
     draw_mixup_share,
     make_sample,
-    mean_colour,
     mixup,
     resize_sample,
     training_transforms,
@@ -292,4 +291,3 @@ def test_expanding_shows_the_mean_colour():
 
 def test_no_variation_is_the_identity():
     assert isinstance(training_transforms(AugmentConfig.off(), fill=(0, 0, 0)), v2.Identity)
-    assert mean_colour((0, 0.5, 1)) == (0, 128, 255)

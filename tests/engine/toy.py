@@ -19,6 +19,7 @@ from flyweight.data.batch import Batch, BoxTarget
 from flyweight.engine.config import TrainConfig
 from flyweight.engine.fit import fit
 from flyweight.engine.run import Loaders
+from flyweight.tasks.task import Task
 
 PICTURES = 10
 
@@ -45,6 +46,7 @@ def toy_batch(*indices):
             image_id=index,
             path=Path(),
             original_size=(8, 8),
+            scale=(1.0, 1.0),
         )
         for index in indices
     )
@@ -74,7 +76,7 @@ class ToyMetric:
         self.errors.update(state)
 
 
-class ToyTask:
+class ToyTask(Task):
     """Each channel of the output shall be the mean channel of the picture."""
 
     name = "toy"

@@ -6,6 +6,7 @@ import pytest
 import yaml
 from onnx import helper
 
+from flyweight.data.preprocess import Preprocessing
 from flyweight.errors import ExportError, FileError
 from flyweight.exporting.package import (
     ModelCard,
@@ -39,6 +40,17 @@ def test_the_sidecar_has_the_originals_keys(card):
     assert values["Preprocess"][0]["target_size"] == [16, 16]
     assert values["Preprocess"][1]["mean"] == [0.485, 0.456, 0.406]
     assert values["inputs"] == {"images": ["batch", 3, 16, 16]}
+
+
+def test_the_sidecar_has_means_in_the_order_of_rgb_whatever_the_networks(card):
+    caffe = Preprocessing(
+        height=16, width=16, mean=(104, 117, 123), value_range=255, channels="bgr", fit="pad"
+    )
+    text = to_sidecar(card.model_copy(update={"preprocessing": caffe}), {}, {})
+    resize, normalise, permute = yaml.safe_load(text)["Preprocess"]
+    assert (resize["keep_ratio"], resize["fit"]) == (True, "pad")
+    assert (normalise["is_scale"], normalise["mean"]) == (False, [123, 117, 104])
+    assert permute["to_bgr"]
 
 
 def test_where_the_sidecar_lies():

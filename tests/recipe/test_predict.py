@@ -8,9 +8,11 @@ from flyweight.recipe.predict import one_picture_batch, place_detections
 
 def test_one_picture_batch():
     picture = torch.zeros(3, 20, 40, dtype=torch.uint8)
-    batch = one_picture_batch(torch.ones(3, 64, 64), picture, Path("a.png"))
+    preprocessing = Preprocessing(height=64, width=64, fit="pad")
+    batch = one_picture_batch(picture, preprocessing, Path("a.png"))
     assert batch.images.shape == (1, 3, 64, 64)
     assert batch.targets[0].original_size == (20, 40)
+    assert batch.targets[0].scale == (40 / 64, 20 / 32)
     assert len(batch.targets[0].boxes) == 0
 
 

@@ -174,8 +174,8 @@ def test_a_checkpoint_that_does_not_say_what_it_is_for(tmp_path):
     ("change", "said"),
     [
         (lambda h: h["preprocessing"].update(height="tall"), "with 'height'"),
-        (lambda h: h["notes"].update(detect={"metric": "guess"}), "with 'metric'"),
-        (lambda h: h["notes"].update(detect={"new": 1}), "with 'new'"),
+        (lambda h: h["notes"].update(detect={"metric": "guess"}), "with 'detect.metric'"),
+        (lambda h: h["notes"].update(detect={"new": 1}), "with 'detect.new'"),
     ],
 )
 def test_settings_of_another_version(saved, tmp_path, change, said):

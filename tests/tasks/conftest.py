@@ -10,7 +10,17 @@ from flyweight.data.batch import Batch, BoxPrediction, BoxTarget
 def make_target():
     """Return a builder of targets from plain lists."""
 
-    def build(boxes=(), labels=(), *, weights=None, difficult=(), crowd=(), image_id=0, size=None):
+    def build(
+        boxes=(),
+        labels=(),
+        *,
+        weights=None,
+        difficult=(),
+        crowd=(),
+        image_id=0,
+        size=None,
+        scale=(1.0, 1.0),
+    ):
         count = len(labels)
         flags = {"difficult": difficult, "crowd": crowd}
         marked = {name: torch.zeros(count, dtype=torch.bool) for name in flags}
@@ -23,6 +33,7 @@ def make_target():
             image_id=image_id,
             path=Path(),
             original_size=size or (100, 100),
+            scale=scale,
             **marked,
         )
 

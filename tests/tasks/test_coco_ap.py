@@ -140,7 +140,7 @@ def test_boxes_are_compared_in_pixels_of_the_picture_on_disk(
     make_target, make_batch, make_prediction
 ):
     metric = CocoAp(("a",))
-    target = make_target([(10, 10, 50, 50)], [0], size=(200, 400))
+    target = make_target([(10, 10, 50, 50)], [0], size=(200, 400), scale=(4.0, 2.0))
     metric.update([make_prediction([(40, 20, 200, 100)], [0.9], [0])], make_batch(target))
     found = metric.compute()
     assert found["map"] == pytest.approx(1)

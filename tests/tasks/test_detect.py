@@ -45,7 +45,7 @@ BOXES = [(10, 12, 70, 101), (80, 30, 102, 53), (75, 65, 120, 122)]
 @pytest.mark.parametrize("metric", METRICS)
 def test_perfect_maps_have_no_loss_of_place_and_full_marks(make_target, make_batch, metric):
     task = YoloDetection(LABELS, COCO_GEOMETRY, DetectConfig(metric=metric))
-    target = make_target(BOXES, [0, 1, 1], size=(256, 384))
+    target = make_target(BOXES, [0, 1, 1], size=(256, 384), scale=(3.0, 2.0))
     batch = make_batch(target, size=(128, 128))
     maps = perfect_maps(BOXES, [0, 1, 1])
     (prediction,) = task.decode(maps, batch)
@@ -111,7 +111,7 @@ def test_outputs_that_are_not_numbers_give_empty_predictions(make_target, make_b
 def test_decoded_boxes_stay_within_the_picture_and_fall_in_score(make_target, make_batch):
     torch.manual_seed(0)
     task = YoloDetection(LABELS, COCO_GEOMETRY)
-    batch = make_batch(make_target(size=(50, 90)), size=(96, 96))
+    batch = make_batch(make_target(size=(50, 90), scale=(90 / 96, 50 / 96)), size=(96, 96))
     maps = [torch.randn(1, 21, 96 // s, 96 // s) for s in COCO_GEOMETRY.strides]
     (prediction,) = task.decode(maps, batch)
     assert 0 < len(prediction.boxes) <= 100

@@ -5,17 +5,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 from torch import nn
 
 from flyweight.errors import ConfigError
-from flyweight.tasks.yolo_decode import (
-    Suppression,
-    YoloDecoder,
-    decode_maps,
-    decode_offsets,
-    suppress,
-)
+from flyweight.tasks.yolo_decode import YoloDecoder, decode_maps, decode_offsets
 from flyweight.zoo.yolo import COCO_GEOMETRY
 
 CLASSES = 4
@@ -55,29 +48,6 @@ def loop_decode(maps):
                     boxes.append((xs[0], ys[0], xs[1], ys[1]))
                     scores.append([sigmoid(cell[4]) * sigmoid(logit) for logit in cell[5:]])
     return np.array(boxes), np.array(scores)
-
-
-def loop_suppress(boxes, scores, chosen):
-    """Greedy suppression, class by class, one box at a time."""
-    one = 1 if chosen.plus_one else 0
-    survivors = []
-    for label in range(scores.shape[1]):
-        rows = [i for i in range(len(boxes)) if scores[i, label] >= chosen.score_threshold]
-        rows = sorted(rows, key=lambda i: -scores[i, label])[: chosen.top_k]
-        kept = []
-        for row in rows:
-            x0, y0, x1, y1 = boxes[row]
-            overlaps = []
-            for other in kept:
-                a0, b0, a1, b1 = boxes[other]
-                across = max(min(x1, a1) - max(x0, a0) + one, 0)
-                down = max(min(y1, b1) - max(y0, b0) + one, 0)
-                areas = [(x1 - x0 + one) * (y1 - y0 + one), (a1 - a0 + one) * (b1 - b0 + one)]
-                overlaps.append(across * down / max(sum(areas) - across * down, 1e-12))
-            if all(overlap <= chosen.iou_threshold for overlap in overlaps):
-                kept.append(row)
-        survivors += [(-scores[row, label], row, label) for row in kept]
-    return [(row, label) for _, row, label in sorted(survivors)[: chosen.keep]]
 
 
 @given(st.integers(0, 1000))
@@ -121,55 +91,6 @@ def test_half_precision_maps_give_full_precision_boxes():
 def test_another_number_of_classes_is_one_letter():
     with pytest.raises(ConfigError, match=r"3 classes must have 24 channels.*Received: 27"):
         decode_maps(random_maps(), COCO_GEOMETRY, 3)
-
-
-@pytest.mark.parametrize("plus_one", [False, True])
-@given(st.integers(0, 10_000), st.integers(1, 6), st.integers(1, 30))
-@settings(max_examples=25, deadline=None)
-def test_suppression_is_greedy_by_class(plus_one, seed, top_k, keep):
-    generator = torch.Generator().manual_seed(seed)
-    corners = torch.rand(12, 2, generator=generator) * 20
-    sizes = torch.rand(12, 2, generator=generator) * 12 + 1
-    boxes = torch.cat((corners, corners + sizes), dim=1)
-    scores = torch.rand(12, 3, generator=generator)
-    chosen = Suppression(
-        score_threshold=0.2, iou_threshold=0.45, top_k=top_k, keep=keep, plus_one=plus_one
-    )
-    expected = loop_suppress(boxes.double().numpy(), scores.double().numpy(), chosen)
-    found_boxes, found_scores, found_labels = suppress(boxes, scores, chosen)
-    rows = [row for row, _ in expected]
-    assert found_labels.tolist() == [label for _, label in expected]
-    assert torch.equal(found_boxes, boxes[rows].reshape(-1, 4))
-    assert found_scores.tolist() == [scores[row, label].item() for row, label in expected]
-
-
-def test_the_last_pixel_tips_the_scale_for_small_boxes():
-    boxes = torch.tensor([[0.0, 0, 2, 2], [1, 0, 3, 2]])
-    scores = torch.tensor([[0.9], [0.8]])
-    # 2 of 6 square pixels, with the last pixels 6 of 12.
-    assert len(suppress(boxes, scores, Suppression())[0]) == 2
-    assert len(suppress(boxes, scores, Suppression(plus_one=True))[0]) == 1
-
-
-def test_nothing_above_the_threshold():
-    boxes, scores, labels = suppress(torch.zeros(5, 4), torch.zeros(5, 2), Suppression())
-    assert boxes.shape == (0, 4)
-    assert scores.shape == labels.shape == (0,)
-    assert labels.dtype == torch.int64
-
-
-def test_settings_are_checked():
-    with pytest.raises(ValidationError):
-        Suppression(score_threshold=1.5)
-    with pytest.raises(ValidationError):
-        Suppression(nms_eta=1)
-    assert Suppression().model_dump() == {
-        "score_threshold": 0.01,
-        "iou_threshold": 0.45,
-        "top_k": 1000,
-        "keep": 100,
-        "plus_one": False,
-    }
 
 
 def test_decoder_module_normalises():

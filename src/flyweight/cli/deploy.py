@@ -85,8 +85,8 @@ class Source:
         require_architecture(loaded.checkpoint, config, path)
         wanted = as_told(config, loaded.preprocessing, told)
         loaded = replace(loaded, preprocessing=wanted.preprocessing)
-        if "detect" in told:
-            task = task_for(loaded.model, loaded.task.labels, config.detect)
+        if loaded.task.name in told:
+            task = task_for(loaded.model, loaded.task.labels, config.tasks)
             loaded = replace(loaded, task=task)
         return name, path, loaded
 
@@ -99,12 +99,12 @@ class Source:
         from flyweight.recipe.stages import pictures_to_compare
 
         try:
-            box_set = open_set(self.named[1].data, "val")
-            found = pictures_to_compare(box_set, preprocessing)
+            found_set = open_set(self.named[1].data, "val")
+            found = pictures_to_compare(found_set, preprocessing)
         except DataError as error:
             say(f"comparing on random inputs, without pictures: {error}")
             return ()
-        shown = f"{counted(len(found), 'picture')} of {box_set.name}"
+        shown = f"{counted(len(found), 'picture')} of {found_set.name}"
         say(f"comparing on {shown} and on random inputs")
         return found
 

@@ -28,6 +28,7 @@ def predict(
     _, weights = source.find()
 
     from flyweight.data.pictures import read_picture
+    from flyweight.tasks.boxes import listed_boxes
     from flyweight.tasks.draw import draw_file
 
     onnx = weights.suffix == ".onnx"
@@ -38,7 +39,7 @@ def predict(
         if not found:
             say(f"weights: {weights}")
         draw_file(path, prediction, labels, target, threshold=threshold)
-        items = _listed(prediction, labels, threshold)
+        items = listed_boxes(prediction, labels, threshold=threshold)
         found[str(path)] = items
         if not as_json:
             show(f"{path}: {counted(len(items), 'object')} -> {target}")
@@ -98,34 +99,17 @@ def targets_of(pictures: Sequence[Path], folder: Path) -> dict[Path, Path]:
     return targets
 
 
-def _listed(
-    prediction: "BoxPrediction", labels: Sequence[str], threshold: float
-) -> list[dict[str, Any]]:
-    rows = zip(
-        prediction.boxes.tolist(),
-        prediction.scores.tolist(),
-        prediction.labels.tolist(),
-        strict=True,
-    )
-    return [
-        {"label": labels[label], "score": round(score, 4), "box": [round(v, 1) for v in box]}
-        for box, score, label in rows
-        if score >= threshold
-    ]
-
-
 def _checkpoint_detector(source: Source) -> "tuple[Detector, tuple[str, ...]]":
     import torch
 
-    from flyweight.data.pictures import prepare
     from flyweight.recipe.predict import one_picture_batch
 
     _, _, loaded = source.open()
 
     def detect(picture: "Tensor", name: Path) -> "BoxPrediction":
-        batch = one_picture_batch(prepare(picture, loaded.preprocessing), picture, name)
+        batch = one_picture_batch(picture, loaded.preprocessing, name)
         with torch.inference_mode():
-            predictions = loaded.task.decode(loaded.model(batch.images), batch)
+            predictions = loaded.task.decode(loaded.task.forward(loaded.model, batch), batch)
         prediction: BoxPrediction = predictions[0]
         return prediction
 

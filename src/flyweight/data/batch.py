@@ -5,45 +5,34 @@ Boxes are xyxy in pixels, float32; class labels are 0-based int64.
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-
-def _is_on_cpu(value: object) -> bool:
-    return isinstance(value, Tensor) and value.device.type == "cpu"
+IGNORE = 255
+"""The label of pixels that no class claims, in maps of labels (Pascal VOC's, Cityscapes')."""
 
 
 @dataclass(frozen=True)
-class BoxTarget:
-    """The objects of one picture, in the pixels of the network's input.
+class PictureTarget:
+    """What is known of one picture besides its pixels; every task adds its own.
 
     Attributes:
-        boxes: xyxy, `(n, 4)` float32.
-        labels: `(n,)` int64.
-        weights: `(n,)` float32, 1 except where mixup blended two pictures.
-        difficult: `(n,)` bool, objects that VOC evaluation ignores.
-        crowd: `(n,)` bool, regions that COCO evaluation ignores.
         image_id: Position of the picture in its data set.
         path: Its file; a made-up picture has an empty path.
         original_size: Height and width of the picture on disk, in pixels.
     """
 
-    boxes: Tensor
-    labels: Tensor
-    weights: Tensor
-    difficult: Tensor
-    crowd: Tensor
     image_id: int
     path: Path
     original_size: tuple[int, int]
 
-    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "BoxTarget":
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
         """Return the same target with its tensors on `device`."""
-        names = ("boxes", "labels", "weights", "difficult", "crowd")
-        moved = {name: getattr(self, name).to(device, non_blocking=non_blocking) for name in names}
+        tensors: dict[str, Any] = {k: v for k, v in vars(self).items() if isinstance(v, Tensor)}
+        moved = {k: v.to(device, non_blocking=non_blocking) for k, v in tensors.items()}
         return replace(self, **moved)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -58,17 +47,68 @@ class BoxTarget:
             object.__setattr__(self, name, tensor)
 
 
+@dataclass(frozen=True, kw_only=True)
+class BoxTarget(PictureTarget):
+    """The objects of one picture, in the pixels of the network's input.
+
+    Attributes:
+        boxes: xyxy, `(n, 4)` float32.
+        labels: `(n,)` int64.
+        weights: `(n,)` float32, 1 except where mixup blended two pictures.
+        difficult: `(n,)` bool, objects that VOC evaluation ignores.
+        crowd: `(n,)` bool, regions that COCO evaluation ignores.
+        scale: Pixels of the picture on disk per pixel of the input, across and down. Both share
+            their upper left corner.
+        masks: `(n, height, width)` bool at the size of the input; None where objects have none.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    weights: Tensor
+    difficult: Tensor
+    crowd: Tensor
+    scale: tuple[float, float]
+    masks: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassTarget(PictureTarget):
+    """The class of one picture.
+
+    Attributes:
+        label: Its index; negative where it is not known.
+    """
+
+    label: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapTarget(PictureTarget):
+    """The class of every pixel of one picture.
+
+    Attributes:
+        labels: `(height, width)` int64 at the size of the input; `IGNORE` where no class counts.
+        full: `(h, w)` uint8 at the size of the picture on disk, for evaluation; None in training.
+    """
+
+    labels: Tensor
+    full: Tensor | None = None
+
+
+Target = BoxTarget | ClassTarget | MapTarget
+
+
 @dataclass(frozen=True)
 class Batch:
     """Pictures of one size with their targets.
 
     Attributes:
         images: `(n, 3, height, width)` float32, normalised as the model wants them.
-        targets: One per picture.
+        targets: One per picture, all of one kind.
     """
 
     images: Tensor
-    targets: tuple[BoxTarget, ...]
+    targets: tuple[Any, ...]
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Batch":
         """Return the same batch with its tensors on `device`."""
@@ -88,8 +128,36 @@ class BoxPrediction:
         boxes: xyxy, `(n, 4)` float32, sorted by falling score.
         scores: `(n,)` float32 in 0..1.
         labels: `(n,)` int64.
+        masks: `(n, h, w)` bool at the size of the picture on disk; None without masks.
     """
 
     boxes: Tensor
     scores: Tensor
     labels: Tensor
+    masks: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class ClassPrediction:
+    """What a classifier says of one picture.
+
+    Attributes:
+        scores: `(classes,)` float32 in 0..1 that sum to 1.
+    """
+
+    scores: Tensor
+
+
+@dataclass(frozen=True)
+class MapPrediction:
+    """What a segmenter says of one picture.
+
+    Attributes:
+        labels: `(h, w)` uint8, the class of every pixel of the picture on disk.
+    """
+
+    labels: Tensor
+
+
+def _is_on_cpu(value: object) -> bool:
+    return isinstance(value, Tensor) and value.device.type == "cpu"

@@ -6,11 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from flyweight.data.pictures import DECODER_ERRORS, picture_size, read_picture
-from flyweight.data.records import BoxRecord, BoxSet, Flags, Problem
+from flyweight.data.records import BoxRecord, Flags, PictureSet, Problem
 from flyweight.errors import DataError
 from flyweight.files import write_text
 
@@ -21,33 +22,36 @@ _TAIL_BYTES = 4096
 _THREADS = 8
 
 
-def check(box_set: BoxSet, *, decode: bool = False) -> tuple[Problem, ...]:
+def check(pictures: PictureSet, *, decode: bool = False) -> tuple[Problem, ...]:
     """Return everything that must be put right in one split, in the order of its files.
 
     Pictures are opened as far as their header and the mark at their end, and decoded where that
     mark is missing.
 
     Args:
-        box_set: What to check.
+        pictures: What to check.
         decode: Decode every picture to the last pixel.
     """
-    problems = list(box_set.problems)
-    if not box_set.records:
+    problems = list(pictures.problems)
+    if not pictures.records:
         message = (
             "a split must have at least one usable picture. Received none. "
             "Check the list and the problems named with it."
         )
-        problems.append(Problem(_source(box_set), None, message))
-    problems.extend(_repeated_pictures(box_set))
+        problems.append(Problem(_source(pictures), None, message))
+    problems.extend(_repeated_pictures(pictures))
     with ThreadPoolExecutor(_THREADS) as pool:
-        looks = list(pool.map(partial(_look, decode=decode), box_set.records))
-    for record, look in zip(box_set.records, looks, strict=True):
+        looks = list(pool.map(partial(_look, decode=decode), pictures.records))
+    for record, look in zip(pictures.records, looks, strict=True):
         problems.extend(look.problems)
-        problems.extend(_box_problems(record, look.size, box_set.labels))
+        if isinstance(record, BoxRecord):
+            problems.extend(_box_problems(record, look.size, pictures.labels))
     return tuple(problems)
 
 
-def check_apart(train: BoxSet, val: BoxSet, *, contents: bool = False) -> tuple[Problem, ...]:
+def check_apart(
+    train: PictureSet, val: PictureSet, *, contents: bool = False
+) -> tuple[Problem, ...]:
     """Return the pictures of `val` that `train` has too, and whether their classes differ.
 
     Args:
@@ -77,8 +81,8 @@ def check_apart(train: BoxSet, val: BoxSet, *, contents: bool = False) -> tuple[
 
 
 def require_sound(
-    train: BoxSet,
-    val: BoxSet | None = None,
+    train: PictureSet,
+    val: PictureSet | None = None,
     *,
     decode: bool = False,
     list_to: Path | None = None,
@@ -119,7 +123,7 @@ class _Look:
     problems: tuple[Problem, ...] = ()
 
 
-def _look(record: BoxRecord, *, decode: bool) -> _Look:
+def _look(record: Any, *, decode: bool) -> _Look:
     declared = (record.height, record.width)
     if record.path is None:
         return _Look(declared)
@@ -145,7 +149,7 @@ _DECODES = "a picture must decode to the last pixel."
 _REMEDY = "Restore it or take it out of the list."
 
 
-def _missing(record: BoxRecord) -> str:
+def _missing(record: Any) -> str:
     return (
         f"a picture that '{record.annotation.name}' describes must exist. Received no such file. "
         f"{_REMEDY}"
@@ -158,7 +162,7 @@ def _reason(error: DataError) -> str:
     return f"{_DECODES} Received: {detail}. {_REMEDY}"
 
 
-def _size_message(record: BoxRecord, size: tuple[int, int]) -> str:
+def _size_message(record: Any, size: tuple[int, int]) -> str:
     height, width = size
     turned = (record.height, record.width) == (width, height)
     hint = " (sideways: its EXIF tag turns it)" if turned else ""
@@ -234,21 +238,21 @@ def _repeats(record: BoxRecord) -> Flags:
     return repeated
 
 
-def _repeated_pictures(box_set: BoxSet) -> Iterator[Problem]:
+def _repeated_pictures(pictures: PictureSet) -> Iterator[Problem]:
     seen: set[Path] = set()
-    for path in _paths(box_set):
+    for path in _paths(pictures):
         if path in seen:
             message = "a picture must be listed once. Received it again. Remove the copy."
-            yield Problem(path, None, f"{message[:-1]} from '{_source(box_set)}'.")
+            yield Problem(path, None, f"{message[:-1]} from '{_source(pictures)}'.")
         seen.add(path)
 
 
-def _paths(box_set: BoxSet) -> list[Path]:
-    return [record.path for record in box_set.records if record.path is not None]
+def _paths(pictures: PictureSet) -> list[Path]:
+    return [record.path for record in pictures.records if record.path is not None]
 
 
-def _source(box_set: BoxSet) -> Path:
-    return box_set.source if box_set.source is not None else Path(box_set.name)
+def _source(pictures: PictureSet) -> Path:
+    return pictures.source if pictures.source is not None else Path(pictures.name)
 
 
 def _short(labels: Sequence[str]) -> str:

@@ -1,39 +1,33 @@
-"""From a detection set to batches."""
+"""From a data set to batches."""
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, NotRequired, Required, TypedDict, Unpack
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
-from torchvision.transforms.v2 import InterpolationMode
 
-from flyweight.data.batch import Batch, BoxTarget
+from flyweight.data.batch import Batch
+from flyweight.data.box_samples import BoxTrainSamples, BoxValSamples
 from flyweight.data.coco import read_coco
 from flyweight.data.config import AugmentConfig, DataConfig
 from flyweight.data.digits import make_digits
-from flyweight.data.pictures import normalise, picture_of, prepare, read_picture
+from flyweight.data.pictures import prepare, read_picture
 from flyweight.data.preprocess import Preprocessing
-from flyweight.data.records import BoxRecord, BoxSet
-from flyweight.data.sampling import SAMPLE, WORKERS, Draw, StepSampler, Stream, key, keyed_random
-from flyweight.data.transforms import (
-    INTERPOLATIONS,
-    Sample,
-    draw_mixup_share,
-    make_sample,
-    mean_colour,
-    mixup,
-    resize_sample,
-    training_transforms,
-)
+from flyweight.data.records import BoxSet, PictureSet
+from flyweight.data.sampling import WORKERS, StepSampler, Stream, key
+from flyweight.data.transforms import INTERPOLATIONS
 from flyweight.data.voc import read_voc
 from flyweight.errors import ConfigError, DataError
 
 __all__ = ["collate", "open_set", "prepare", "read_picture", "train_loader", "val_loader"]
 
 Split = Literal["train", "val"]
-Item = tuple[Tensor, BoxTarget]
+Item = tuple[Tensor, Any]
+
+SAMPLES: dict[type[PictureSet], tuple[Any, Any]] = {
+    BoxSet: (BoxTrainSamples, BoxValSamples),
+}
+"""What the pictures of each kind of set become, in training and in evaluation."""
 
 
 class StreamOptions(TypedDict):
@@ -47,7 +41,7 @@ class StreamOptions(TypedDict):
     world_size: NotRequired[int]
 
 
-def open_set(config: DataConfig, split: Split) -> BoxSet:
+def open_set(config: DataConfig, split: Split) -> PictureSet:
     """Read one split of a set.
 
     Raises:
@@ -66,7 +60,7 @@ def open_set(config: DataConfig, split: Split) -> BoxSet:
 
 
 def train_loader(
-    box_set: BoxSet,
+    pictures: PictureSet,
     *,
     preprocessing: Preprocessing,
     augment: AugmentConfig,
@@ -80,7 +74,7 @@ def train_loader(
     the end of an epoch wait for the next shuffling. Difficult objects and crowds are left out.
 
     Args:
-        box_set: What to train on.
+        pictures: What to train on.
         preprocessing: Size and normalisation; `augment` may vary the size.
         augment: How pictures vary.
         num_workers: Processes that prepare batches ahead; 0 prepares them here.
@@ -91,20 +85,20 @@ def train_loader(
         ConfigError: A number is out of range, or a step takes more pictures than there are.
         DataError: The set is empty, or on iteration a picture does not decode.
     """
-    if not len(box_set):
+    if not len(pictures):
         raise DataError(
-            f"A training set must have pictures. Received '{box_set.name}' with none. "
+            f"A training set must have pictures. Received '{pictures.name}' with none. "
             "Check the list that names them."
         )
     wanted = Stream(**stream)
     sizes = _sizes(preprocessing, augment)
-    sampler = StepSampler(wanted, len(box_set), sizes, methods=len(INTERPOLATIONS))
-    samples = _TrainSamples(box_set, preprocessing, augment, wanted.seed)
+    sampler = StepSampler(wanted, len(pictures), sizes, methods=len(INTERPOLATIONS))
+    samples = _samples_of(pictures)[0](pictures, preprocessing, augment, wanted.seed)
     return _loader(samples, num_workers, batch_sampler=sampler)
 
 
 def val_loader(
-    box_set: BoxSet,
+    pictures: PictureSet,
     *,
     preprocessing: Preprocessing,
     batch_size: int,
@@ -122,8 +116,8 @@ def val_loader(
         DataError: On iteration, a picture does not decode.
     """
     Stream(batch_size, steps=0, rank=rank, world_size=world_size)
-    indices = tuple(range(rank, len(box_set), world_size))
-    samples = _ValSamples(box_set, preprocessing, indices)
+    indices = tuple(range(rank, len(pictures), world_size))
+    samples = _samples_of(pictures)[1](pictures, preprocessing, indices)
     return _loader(samples, num_workers, batch_size=batch_size, sampler=SequentialSampler(samples))
 
 
@@ -132,106 +126,14 @@ def collate(items: list[Item]) -> Batch:
     return Batch(torch.stack([image for image, _ in items]), tuple(target for _, target in items))
 
 
-@dataclass(frozen=True)
-class _TrainSamples(Dataset[Item]):
-    """Varied pictures; `__getitem__` takes a `Draw` of a `StepSampler`."""
-
-    box_set: BoxSet
-    preprocessing: Preprocessing
-    augment: AugmentConfig
-    seed: int
-
-    def __getitem__(self, draw: Draw) -> Item:
-        with keyed_random(SAMPLE, self.seed, draw.epoch, draw.picture):
-            sample, original_size = self._varied(draw)
-        interpolation, smooth = InterpolationMode(self.preprocessing.interpolation), False
-        if self.augment.random_interpolation:
-            interpolation, smooth = INTERPOLATIONS[draw.method]
-        sample = resize_sample(sample, draw.size, interpolation, smooth=smooth)
-        record = self.box_set.records[draw.picture]
-        target = _target(sample, record, draw.picture, original_size, self.augment.max_boxes)
-        return normalise(sample["image"].as_subclass(Tensor), self.preprocessing), target
-
-    def _varied(self, draw: Draw) -> tuple[Sample, tuple[int, int]]:
-        sample = self._ordinary(draw.picture)
-        height, width = sample["image"].shape[-2:]
-        augment, count = self.augment, len(self.box_set)
-        epochs = augment.mixup_epochs
-        early = epochs is None or draw.epoch < epochs
-        if augment.mixup_alpha is not None and early and count > 1:
-            share = draw_mixup_share(augment.mixup_alpha)
-            other = (draw.picture + int(torch.randint(1, count, ()))) % count
-            sample = mixup(sample, self._ordinary(other), share)
-        fill = mean_colour(self.preprocessing.mean)
-        return training_transforms(augment, fill=fill)(sample), (height, width)
-
-    def _ordinary(self, index: int) -> Sample:
-        """Return picture `index` with the objects that are neither difficult nor a crowd."""
-        record = self.box_set.records[index]
-        image = picture_of(self.box_set, index)
-        sample = _sample(image, record)
-        keep = ~(sample["difficult"] | sample["crowd"])
-        if bool(keep.all()):
-            return sample
-        rows = {name: sample[name][keep] for name in sample if name not in ("image", "boxes")}
-        return make_sample(image, sample["boxes"].as_subclass(Tensor)[keep], **rows)
-
-
-@dataclass(frozen=True)
-class _ValSamples(Dataset[Item]):
-    """Pictures as they are; position `i` is picture `indices[i]`."""
-
-    box_set: BoxSet
-    preprocessing: Preprocessing
-    indices: tuple[int, ...]
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, position: int) -> Item:
-        index = self.indices[position]
-        picture = picture_of(self.box_set, index)
-        record = self.box_set.records[index]
-        height, width = picture.shape[-2:]
-        scale = torch.tensor([self.preprocessing.width / width, self.preprocessing.height / height])
-        sample = _sample(picture, record)
-        sample["boxes"] = sample["boxes"].as_subclass(Tensor) * scale.repeat(2)
-        target = _target(sample, record, index, (height, width), None)
-        return prepare(picture, self.preprocessing), target
-
-
-def _sample(image: Tensor, record: BoxRecord) -> Sample:
-    """Return the picture with its boxes, clipped to it."""
-    height, width = image.shape[-2:]
-    boxes = torch.from_numpy(record.boxes)
-    limit = torch.tensor([width, height, width, height], dtype=torch.float32)
-    return make_sample(
-        image,
-        boxes.clamp(min=torch.zeros(4), max=limit),
-        labels=torch.from_numpy(record.labels),
-        weights=torch.ones(len(boxes)),
-        difficult=torch.from_numpy(record.difficult),
-        crowd=torch.from_numpy(record.crowd),
-    )
-
-
-def _target(
-    sample: Sample,
-    record: BoxRecord,
-    index: int,
-    original_size: tuple[int, int],
-    max_boxes: int | None,
-) -> BoxTarget:
-    return BoxTarget(
-        boxes=sample["boxes"].as_subclass(Tensor)[:max_boxes],
-        labels=sample["labels"][:max_boxes],
-        weights=sample["weights"][:max_boxes],
-        difficult=sample["difficult"][:max_boxes],
-        crowd=sample["crowd"][:max_boxes],
-        image_id=index,
-        path=record.path or Path(),
-        original_size=original_size,
-    )
+def _samples_of(pictures: PictureSet) -> tuple[Any, Any]:
+    if type(pictures) not in SAMPLES:
+        raise ConfigError(
+            "A data set must be of a kind that can be loaded. "
+            f"Received: {type(pictures).__name__}. "
+            f"Known: {', '.join(kind.__name__ for kind in SAMPLES)}."
+        )
+    return SAMPLES[type(pictures)]
 
 
 def _sizes(preprocessing: Preprocessing, augment: AugmentConfig) -> tuple[tuple[int, int], ...]:

@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transform
 
 from flyweight.data.preprocess import Preprocessing
-from flyweight.data.records import BoxSet
+from flyweight.data.records import PictureSet
 from flyweight.errors import DataError
 
 # What Pillow's decoders are known to raise on damaged files.
@@ -92,41 +92,51 @@ def picture_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     return (width, height) if sideways else (height, width)
 
 
-def picture_of(box_set: BoxSet, index: int) -> Tensor:
-    """Return picture number `index` of `box_set` as `(3, height, width)` uint8 RGB.
+def picture_of(pictures: PictureSet, index: int) -> Tensor:
+    """Return picture number `index` of `pictures` as `(3, height, width)` uint8 RGB.
 
     Raises:
         DataError: Its file does not decode.
     """
-    path = box_set.records[index].path
+    path = pictures.records[index].path
     if path is not None:
         return read_picture(path)
-    if box_set.picture is None:
+    if pictures.picture is None:
         raise DataError(
-            f"Picture {index} of '{box_set.name}' must have a file or a maker. Received neither. "
-            "Give the BoxSet a `picture` function."
+            f"Picture {index} of '{pictures.name}' must have a file or a maker. Received neither. "
+            "Give the set a `picture` function."
         )
-    return torch.from_numpy(box_set.picture(index)).permute(2, 0, 1)
+    return torch.from_numpy(pictures.picture(index)).permute(2, 0, 1)
 
 
 def prepare(picture: Tensor, preprocessing: Preprocessing) -> Tensor:
     """Return `picture`, `(3, h, w)` uint8, as the network's input `(3, height, width)` float32.
 
-    Resizing neither keeps the aspect ratio nor smooths before shrinking, like the originals' and
-    like `cv2.resize`: whoever serves the model elsewhere gets the same pixels.
+    Resizing does not smooth before shrinking, like the originals' and like `cv2.resize`: whoever
+    serves the model elsewhere gets the same pixels.
     """
-    size = [preprocessing.height, preprocessing.width]
+    size = list(preprocessing.resized(*picture.shape[-2:]))
     method = InterpolationMode(preprocessing.interpolation)
     resized = transform.resize(picture, size, interpolation=method, antialias=False)
-    return normalise(resized, preprocessing)
+    height, width = preprocessing.height, preprocessing.width
+    if preprocessing.fit == "crop":
+        resized = transform.center_crop(resized, [height, width])
+    floats = normalise(resized, preprocessing)
+    missing = [0, width - floats.shape[-1], 0, height - floats.shape[-2]]
+    return torch.nn.functional.pad(floats, missing) if any(missing) else floats
 
 
 def normalise(picture: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Return `(picture / 255 - mean) / std` for `(3, h, w)` uint8, as contiguous float32."""
+    """Return `(picture / 255 - mean) / std` for `(3, h, w)` uint8, as contiguous float32.
+
+    Channels come in the order that the network takes; with `value_range` 255 nothing is divided.
+    """
+    whole = 255 // preprocessing.value_range
     mean = torch.tensor(preprocessing.mean)[:, None, None]
     std = torch.tensor(preprocessing.std)[:, None, None]
-    floats = picture.to(torch.float32, memory_format=torch.contiguous_format)
-    return floats.sub_(mean * 255).div_(std * 255)
+    ordered = picture.flip(-3) if preprocessing.channels == "bgr" else picture
+    floats = ordered.to(torch.float32, memory_format=torch.contiguous_format)
+    return floats.sub_(mean * whole).div_(std * whole)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

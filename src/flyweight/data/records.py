@@ -1,11 +1,12 @@
-"""What a reader makes of a detection set: plain frozen values that no picture was opened for.
+"""What a reader makes of a data set: plain frozen values that no picture was opened for.
 
 Boxes are xyxy in pixels of the upright picture, exactly as the annotation file gives them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -84,8 +85,50 @@ class BoxRecord:
 
 
 @dataclass(frozen=True, eq=False)
-class BoxSet:
-    """One split of a detection set.
+class ClassRecord:
+    """The class of one picture.
+
+    Attributes:
+        path: Its file; None for a picture made on the fly.
+        label: Index into the labels of the set.
+        annotation: The list that names it, or the folder it lies in.
+        line: Its line in that list; None for a folder.
+        height: In pixels, where the annotation says; else 0.
+        width: In pixels, likewise.
+    """
+
+    path: Path | None
+    label: int
+    annotation: Path
+    line: int | None = None
+    height: int = 0
+    width: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class MapRecord:
+    """The file that holds the class of every pixel of one picture.
+
+    Attributes:
+        path: The picture's file; None for a picture made on the fly.
+        map_path: The file of its labels; None for labels made on the fly.
+        annotation: The list that names both, or the folder of the labels.
+        line: Their line in that list; None for a folder.
+        height: In pixels, where the annotation says; else 0.
+        width: In pixels, likewise.
+    """
+
+    path: Path | None
+    map_path: Path | None
+    annotation: Path
+    line: int | None = None
+    height: int = 0
+    width: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class PictureSet:
+    """One split of a data set.
 
     Attributes:
         name: For messages and reports, e.g. "bccd/train".
@@ -99,7 +142,7 @@ class BoxSet:
 
     name: str
     labels: tuple[str, ...]
-    records: tuple[BoxRecord, ...]
+    records: tuple[Any, ...]
     picture: Callable[[int], Pixels] | None = None
     problems: tuple[Problem, ...] = ()
     source: Path | None = None
@@ -107,7 +150,37 @@ class BoxSet:
     def __len__(self) -> int:
         return len(self.records)
 
+
+@dataclass(frozen=True, eq=False)
+class BoxSet(PictureSet):
+    """One split of a detection set."""
+
+    records: tuple[BoxRecord, ...]
+
     def without_difficult_flags(self) -> "BoxSet":
         """Return the set with every difficult object made an ordinary one."""
         records = (replace(r, difficult=np.zeros_like(r.difficult)) for r in self.records)
         return replace(self, records=tuple(records))
+
+
+@dataclass(frozen=True, eq=False)
+class ClassSet(PictureSet):
+    """One split of a classification set."""
+
+    records: tuple[ClassRecord, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class MapSet(PictureSet):
+    """One split of a segmentation set.
+
+    Attributes:
+        values: Pixel value in the label files to class index; values that it lacks are an error,
+            `batch.IGNORE` says that a pixel does not count. None takes the values as they are.
+        label_map: Makes the labels of picture number `index` as `(height, width)` uint8; None where
+            labels are files.
+    """
+
+    records: tuple[MapRecord, ...]
+    values: Mapping[int, int] | None = None
+    label_map: Callable[[int], Pixels] | None = None

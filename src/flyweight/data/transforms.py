@@ -21,7 +21,6 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transform
 
 from flyweight.data.config import AugmentConfig
-from flyweight.data.preprocess import Triple
 
 Sample = dict[str, Any]
 _Array = npt.NDArray[np.float64]
@@ -268,14 +267,3 @@ def _rows_of(sample: Sample) -> tuple[Tensor, ...]:
 
 
 _SANITIZE = v2.SanitizeBoundingBoxes(min_size=1, min_area=1, labels_getter=_rows_of)
-
-
-def mean_colour(mean: Triple) -> tuple[int, int, int]:
-    """Return a mean in 0..1 as the nearest colour in 0..255.
-
-    Example:
-        >>> mean_colour((0.485, 0.456, 0.406))
-        (124, 116, 104)
-    """
-    red, green, blue = (round(255 * channel) for channel in mean)
-    return red, green, blue

@@ -121,7 +121,8 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(self.config, step)
         seed_step(self.config.seed, step, self.fabric.global_rank)
-        terms = self.run.task.loss(self.wrapped(batch.images), batch)
+        task = self.run.task
+        terms = task.loss(task.forward(self.wrapped, batch), batch)
         values = _as_numbers(terms)
         _require_finite(values, step + 1, self.config)
         self.fabric.backward(terms["loss"])

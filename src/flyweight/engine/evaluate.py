@@ -93,7 +93,7 @@ def _predict(model: nn.Module, task: Task, batch: Batch, precision: Precision) -
     dtype = DTYPES[precision]
     device = batch.images.device.type
     with nullcontext() if dtype is None else torch.autocast(device, dtype):
-        outputs = model(batch.images)
+        outputs = task.forward(model, batch)
     return batch, task.decode(_in_float32(outputs), batch)
 
 

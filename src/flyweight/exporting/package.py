@@ -146,20 +146,25 @@ def to_sidecar(card: ModelCard, inputs: Mapping[str, Any], outputs: Mapping[str,
 def _preprocess_list(preprocessing: Preprocessing | None) -> list[dict[str, Any]]:
     if preprocessing is None:
         return []
+    # The originals normalise before they reorder, so theirs are always in the order of RGB.
+    order = -1 if preprocessing.channels == "bgr" else 1
+    crop = {"crop_share": preprocessing.crop_share} if preprocessing.fit == "crop" else {}
     return [
         {
             "type": "Resize",
             "target_size": [preprocessing.height, preprocessing.width],
-            "keep_ratio": False,
+            "keep_ratio": preprocessing.fit != "stretch",
+            "fit": preprocessing.fit,
+            **crop,
             "interp": preprocessing.interpolation,
         },
         {
             "type": "Normalize",
-            "is_scale": True,
-            "mean": list(preprocessing.mean),
-            "std": list(preprocessing.std),
+            "is_scale": preprocessing.value_range == 1,
+            "mean": list(preprocessing.mean[::order]),
+            "std": list(preprocessing.std[::order]),
         },
-        {"type": "Permute", "to_bgr": False, "channel_first": True},
+        {"type": "Permute", "to_bgr": order < 0, "channel_first": True},
     ]
 
 

@@ -13,7 +13,7 @@ from flyweight.data.preprocess import Preprocessing, Triple
 from flyweight.engine.config import TrainConfig
 from flyweight.errors import ConfigError, nearest
 from flyweight.recipe.strict_yaml import load_yaml
-from flyweight.tasks.config import DetectConfig
+from flyweight.tasks.config import DetectConfig, TaskConfig
 
 # Keys that users of the originals type, and what they are here.
 OLD_KEYS = {
@@ -38,6 +38,9 @@ _TEXTS = frozenset(
         *("train.precision", "finetune.precision"),
     }
 )
+APPEARANCE = ("mean", "std", "interpolation", "fit", "crop_share", "value_range", "channels")
+"""The keys of a config that are `Preprocessing`'s."""
+TaskName = Literal["detect"]
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -78,12 +81,18 @@ class Config(BaseModel):
 
     Attributes:
         model: A name of the zoo.
+        task: What the model is for; None is what the zoo says.
         num_classes: Classes, without background.
-        width: Multiplies the channels of the network.
+        width: Multiplies the channels of a network that can be narrowed; None leaves it out.
+        model_args: More arguments of the network's builder.
         input_size: Side of the network's square input in pixels, or height and width.
         mean: Subtracted from the picture's channels, which lie in 0..1.
         std: Divides them then.
         interpolation: How pictures are resized.
+        fit: How pictures come to the input's size, see `Preprocessing`.
+        crop_share: See `Preprocessing`.
+        value_range: See `Preprocessing`.
+        channels: See `Preprocessing`.
         data: Where pictures come from.
         augment: How training pictures vary.
         train: How to train.
@@ -100,12 +109,18 @@ class Config(BaseModel):
     model_config = _STRICT
 
     model: str
+    task: TaskName | None = None
     num_classes: int = Field(gt=0)
-    width: float = Field(default=1.0, gt=0)
+    width: float | None = Field(default=None, gt=0)
+    model_args: dict[str, Any] = Field(default_factory=dict)
     input_size: int | tuple[int, int]
     mean: Triple = (0.485, 0.456, 0.406)
     std: Triple = (0.229, 0.224, 0.225)
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "bicubic"
+    fit: Literal["stretch", "pad", "crop"] = "stretch"
+    crop_share: float = Field(default=0.875, gt=0, le=1)
+    value_range: Literal[1, 255] = 1
+    channels: Literal["rgb", "bgr"] = "rgb"
     data: DataConfig
     augment: AugmentConfig = AugmentConfig()
     train: TrainConfig
@@ -124,17 +139,19 @@ class Config(BaseModel):
         size = self.input_size
         height, width = (size, size) if isinstance(size, int) else size
         return Preprocessing(
-            height=height,
-            width=width,
-            mean=self.mean,
-            std=self.std,
-            interpolation=self.interpolation,
+            height=height, width=width, **{key: getattr(self, key) for key in APPEARANCE}
         )
 
     @property
     def arguments(self) -> dict[str, Any]:
         """The arguments of the network's builder."""
-        return {"num_classes": self.num_classes, "width": self.width}
+        width = {} if self.width is None else {"width": self.width}
+        return {"num_classes": self.num_classes, **width, **self.model_args}
+
+    @property
+    def tasks(self) -> TaskConfig:
+        """What can be chosen about tasks, whichever the model's is."""
+        return TaskConfig(detect=self.detect)
 
 
 def known_configs() -> tuple[str, ...]:

@@ -7,18 +7,20 @@ import torch
 from torch import Tensor
 
 from flyweight.data.batch import Batch, BoxPrediction, BoxTarget
+from flyweight.data.pictures import prepare
 from flyweight.data.preprocess import Preprocessing
 
 
-def one_picture_batch(prepared: Tensor, picture: Tensor, path: Path) -> Batch:
+def one_picture_batch(picture: Tensor, preprocessing: Preprocessing, path: Path) -> Batch:
     """Return a batch of one picture without known objects.
 
     Args:
-        prepared: The network's input, `(3, height, width)` float32.
         picture: The picture as read, `(3, h, w)` uint8.
+        preprocessing: What makes the network's input of it.
         path: Its file.
     """
     none = torch.zeros(0)
+    height, width = picture.shape[-2:]
     target = BoxTarget(
         boxes=torch.zeros(0, 4),
         labels=none.long(),
@@ -27,9 +29,10 @@ def one_picture_batch(prepared: Tensor, picture: Tensor, path: Path) -> Batch:
         crowd=none.bool(),
         image_id=0,
         path=path,
-        original_size=(picture.shape[-2], picture.shape[-1]),
+        original_size=(height, width),
+        scale=preprocessing.scale(height, width),
     )
-    return Batch(prepared[None], (target,))
+    return Batch(prepare(picture, preprocessing)[None], (target,))
 
 
 def place_detections(
@@ -45,7 +48,7 @@ def place_detections(
     """
     count = int(outputs["counts"].flatten()[0])
     height, width = picture.shape[-2:]
-    scale = torch.tensor([width / preprocessing.width, height / preprocessing.height] * 2)
+    scale = torch.tensor(preprocessing.scale(height, width)).repeat(2)
     boxes = outputs["boxes"].reshape(-1, 4)[:count] * scale
     limit = torch.tensor([width, height] * 2, dtype=boxes.dtype)
     return BoxPrediction(

@@ -26,6 +26,7 @@ from flyweight.recipe.session import (
     open_checkpoint,
     open_data,
     starting_weights,
+    task_for,
 )
 from flyweight.recipe.stage import Say, data_digest, do_stage, file_digest, forget_stage
 from flyweight.recipe.stages import (
@@ -162,7 +163,9 @@ def _pruned(chain: _Chain, dense: Path) -> Path:
         small, made = prune_model(model, config.preprocessing, chain.cut, measured)
         write_text(place / _PLAN, made.to_json())
         metrics = evaluate_model(small, config, chain.data.val)
-        save = Saver(config, chain.data.labels, "detect")
+        save = Saver(
+            config, chain.data.labels, task_for(small, chain.data.labels, config.tasks).name
+        )
         save(small, metrics, place / "before_finetuning.safetensors")
         for metric, value in list(metrics.items())[:1]:
             chain.say(f"pruned, before fine-tuning: {metric} {100 * value:.1f} %")

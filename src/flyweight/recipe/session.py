@@ -14,15 +14,15 @@ from flyweight.data.batch import Batch
 from flyweight.data.check import require_sound
 from flyweight.data.loading import open_set, train_loader, val_loader
 from flyweight.data.preprocess import Preprocessing
-from flyweight.data.records import BoxSet
+from flyweight.data.records import PictureSet
 from flyweight.engine.config import TrainConfig
 from flyweight.engine.run import Loaders
 from flyweight.errors import CheckpointError, ConfigError, DataError
 from flyweight.lineage import lineage_of
-from flyweight.recipe.config import Config
+from flyweight.recipe.config import APPEARANCE, Config
 from flyweight.recipe.early import weights_path
-from flyweight.tasks.config import DetectConfig
-from flyweight.tasks.detect import YoloDetection
+from flyweight.tasks import table as tables
+from flyweight.tasks.config import TaskConfig
 from flyweight.tasks.task import Task
 from flyweight.zoo import spec_of
 from flyweight.zoo.weights import load_weights
@@ -32,8 +32,8 @@ from flyweight.zoo.weights import load_weights
 class Data:
     """The two splits of a run, checked."""
 
-    train: BoxSet
-    val: BoxSet
+    train: PictureSet
+    val: PictureSet
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -53,14 +53,14 @@ def open_data(config: Config, *, save_dir: Path | None = None) -> Data:
         ConfigError: The data has another number of classes than the config.
     """
     data = Data(open_set(config.data, "train"), open_set(config.data, "val"))
-    for box_set in (data.train, data.val):
-        _require_pictures(box_set)
+    for pictures in (data.train, data.val):
+        _require_pictures(pictures)
     _require_classes(data.train, config)
     require_sound(data.train, data.val, list_to=_problems_in(save_dir))
     return data
 
 
-def open_val(config: Config, *, save_dir: Path | None = None) -> BoxSet:
+def open_val(config: Config, *, save_dir: Path | None = None) -> PictureSet:
     """Read and check the split to evaluate on, without needing the one to train on.
 
     Args:
@@ -71,27 +71,27 @@ def open_val(config: Config, *, save_dir: Path | None = None) -> BoxSet:
         DataError: The split is empty, or a picture or box is unusable.
         ConfigError: The data has another number of classes than the config.
     """
-    box_set = open_set(config.data, "val")
-    _require_pictures(box_set)
-    _require_classes(box_set, config)
-    require_sound(box_set, list_to=_problems_in(save_dir))
-    return box_set
+    pictures = open_set(config.data, "val")
+    _require_pictures(pictures)
+    _require_classes(pictures, config)
+    require_sound(pictures, list_to=_problems_in(save_dir))
+    return pictures
 
 
 def _problems_in(save_dir: Path | None) -> Path | None:
     return save_dir / "data_problems.txt" if save_dir is not None else None
 
 
-def _require_pictures(box_set: BoxSet) -> None:
-    if not len(box_set) and not box_set.problems:
+def _require_pictures(pictures: PictureSet) -> None:
+    if not len(pictures) and not pictures.problems:
         raise DataError(
-            f"A split must have pictures. Received '{box_set.name}' with none. "
-            f"Check the list that names them{f': {box_set.source}' if box_set.source else ''}."
+            f"A split must have pictures. Received '{pictures.name}' with none. "
+            f"Check the list that names them{f': {pictures.source}' if pictures.source else ''}."
         )
 
 
-def _require_classes(box_set: BoxSet, config: Config) -> None:
-    labels = box_set.labels
+def _require_classes(pictures: PictureSet, config: Config) -> None:
+    labels = pictures.labels
     if len(labels) != config.num_classes:
         raise ConfigError(
             f"num_classes must be the number of the data's labels, {len(labels)} "
@@ -166,17 +166,17 @@ def starting_weights(model: nn.Module, config: Config) -> str:
     return f"weights: {path}"
 
 
-def task_for(model: nn.Module, labels: tuple[str, ...], detect: DetectConfig) -> Task:
+def task_for(model: nn.Module, labels: tuple[str, ...], config: TaskConfig) -> Task:
     """Return what `model` is for.
 
     Raises:
         ConfigError: The model does not come from the zoo.
     """
     lineage = lineage_of(model)
-    spec = spec_of(lineage.architecture) if lineage else None
-    if spec is None or spec.geometry is None:
+    if lineage is None:
         raise ConfigError("A task must be known for the model. Received a model outside the zoo.")
-    return YoloDetection(labels, spec.geometry, detect)
+    spec = spec_of(lineage.architecture)
+    return tables.task_for(spec.task, spec.geometry, labels, config)
 
 
 def loaders_for(config: Config, train: TrainConfig, data: Data) -> Loaders:
@@ -188,7 +188,7 @@ def loaders_for(config: Config, train: TrainConfig, data: Data) -> Loaders:
 
 
 def _train_batches(
-    config: Config, train: TrainConfig, box_set: BoxSet, start: int, rank: int, world_size: int
+    config: Config, train: TrainConfig, pictures: PictureSet, start: int, rank: int, world_size: int
 ) -> Iterable[Batch]:
     if train.batch_size % world_size:
         raise ConfigError(
@@ -196,7 +196,7 @@ def _train_batches(
             f"for {world_size} devices. Choose a multiple of {world_size}."
         )
     return train_loader(
-        box_set,
+        pictures,
         preprocessing=config.preprocessing,
         augment=config.augment,
         num_workers=train.num_workers,
@@ -210,11 +210,11 @@ def _train_batches(
 
 
 def val_batches(
-    config: Config, box_set: BoxSet, rank: int = 0, world_size: int = 1
+    config: Config, pictures: PictureSet, rank: int = 0, world_size: int = 1
 ) -> Iterable[Batch]:
     """Return this process's share of the pictures to evaluate."""
     return val_loader(
-        box_set,
+        pictures,
         preprocessing=config.preprocessing,
         batch_size=config.eval_batch_size,
         num_workers=config.train.num_workers,
@@ -240,7 +240,7 @@ class Saver:
             labels=self.labels,
             preprocessing=self.config.preprocessing.model_dump(mode="json"),
             metrics=metrics,
-            notes={"detect": self.config.detect.model_dump(mode="json")},
+            notes=self.config.tasks.model_dump(mode="json", include={self.task}),
         )
 
 
@@ -269,10 +269,10 @@ def open_checkpoint(path: Path) -> Loaded:
             'path, labels=("cat", ...), preprocessing={"height": 320, "width": 320})'
         )
     try:
-        detect = DetectConfig.model_validate(found.notes.get("detect", {}))
+        config = TaskConfig.model_validate(found.notes)
     except ValidationError as error:
         raise _misunderstood(error, path) from error
-    task = task_for(model, found.labels, detect)
+    task = task_for(model, found.labels, config)
     return Loaded(model, task, saved_preprocessing(found, path), found)
 
 
@@ -305,10 +305,6 @@ def as_told(config: Config, saved: Preprocessing, told: Collection[str]) -> Conf
         saved: The checkpoint's preprocessing.
         told: Keys of the config that overrides speak of.
     """
-    own = {
-        "input_size": (saved.height, saved.width),
-        "mean": saved.mean,
-        "std": saved.std,
-        "interpolation": saved.interpolation,
-    }
+    own = {key: getattr(saved, key) for key in APPEARANCE}
+    own["input_size"] = (saved.height, saved.width)
     return config.model_copy(update={key: own[key] for key in own if key not in told})

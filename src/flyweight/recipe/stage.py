@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import flyweight
-from flyweight.data.records import BoxSet
+from flyweight.data.records import PictureSet
 from flyweight.errors import FileError
 from flyweight.files import write_text
 
@@ -75,10 +75,10 @@ def file_digest(path: Path) -> str:
         ) from error
 
 
-def data_digest(box_set: BoxSet) -> str:
+def data_digest(pictures: PictureSet) -> str:
     """Return a digest of a split: classes, boxes, and size and time of every picture's file."""
-    digest = hashlib.sha256(json.dumps([flyweight.__version__, *box_set.labels]).encode())
-    for record in box_set.records:
+    digest = hashlib.sha256(json.dumps([flyweight.__version__, *pictures.labels]).encode())
+    for record in pictures.records:
         digest.update(record.boxes.tobytes() + record.labels.tobytes())
         digest.update(record.difficult.tobytes() + record.crowd.tobytes())
         if record.path is not None:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from flyweight.data.pictures import picture_of, prepare
 from flyweight.data.preprocess import Preprocessing
-from flyweight.data.records import BoxSet
+from flyweight.data.records import PictureSet
 from flyweight.engine.config import TrainConfig
 from flyweight.engine.evaluate import evaluate
 from flyweight.engine.fit import FitResult, fit
@@ -26,7 +26,6 @@ from flyweight.recipe.session import (
     task_for,
     val_batches,
 )
-from flyweight.tasks.yolo_decode import YoloDecoder
 
 _COMPARED = 2
 _TAYLOR_BATCHES = 20
@@ -42,7 +41,7 @@ def train_model(
     resume: bool = False,
 ) -> FitResult:
     """Train `model` in place; `folder` gets checkpoints, logs and the state to resume from."""
-    task = task_for(model, data.labels, config.detect)
+    task = task_for(model, data.labels, config.tasks)
     return fit(
         model,
         task,
@@ -54,31 +53,31 @@ def train_model(
     )
 
 
-def evaluate_model(model: nn.Module, config: Config, box_set: BoxSet) -> dict[str, float]:
+def evaluate_model(model: nn.Module, config: Config, pictures: PictureSet) -> dict[str, float]:
     """Return the metrics of `model` on a checked set."""
-    task = task_for(model, box_set.labels, config.detect)
-    batches = val_batches(config, box_set)
+    task = task_for(model, pictures.labels, config.tasks)
+    batches = val_batches(config, pictures)
     return evaluate(model, task, batches, device="auto", progress=True)
 
 
-def pictures_to_compare(box_set: BoxSet, preprocessing: Preprocessing) -> tuple[Tensor, ...]:
+def pictures_to_compare(pictures: PictureSet, preprocessing: Preprocessing) -> tuple[Tensor, ...]:
     """Return the first pictures of a set, each prepared as `(3, height, width)`.
 
     Raises:
         DataError: One of them does not decode.
     """
-    count = min(_COMPARED, len(box_set))
-    return tuple(prepare(picture_of(box_set, index), preprocessing) for index in range(count))
+    count = min(_COMPARED, len(pictures))
+    return tuple(prepare(picture_of(pictures, index), preprocessing) for index in range(count))
 
 
 def measured_criterion(model: nn.Module, config: Config, data: Data, cut: Cut) -> Criterion | None:
     """Return the criterion that `cut` names if it has to be measured on training pictures."""
     if cut.criterion != TAYLOR:
         return None
-    task = task_for(model, data.labels, config.detect)
+    task = task_for(model, data.labels, config.tasks)
     train = config.train.model_copy(update={"steps": _TAYLOR_BATCHES, "num_workers": 0})
     batches = loaders_for(config, train, data).train(0, 0, 1)
-    return taylor(model, batches, lambda twin, batch: task.loss(twin(batch.images), batch))
+    return taylor(model, batches, lambda twin, batch: task.loss(task.forward(twin, batch), batch))
 
 
 def export_model(
@@ -125,13 +124,11 @@ def export_model(
 
 
 def _postprocess(loaded: Loaded, end: str) -> nn.Module | None:
-    if end == "raw":
-        return None
     task = loaded.task
-    decoder = YoloDecoder(task.geometry, len(task.labels))  # type: ignore[attr-defined]
-    if end == "decoded":
+    decoder = None if end == "raw" else task.decoder()
+    if end != "detections" or decoder is None:
         return decoder
-    settings = task.config.suppression  # type: ignore[attr-defined]
+    settings = task.suppression  # type: ignore[attr-defined]
     return Detections(
         decoder,
         score_threshold=settings.score_threshold,

@@ -13,7 +13,7 @@ from PIL import Image
 from flyweight import __version__
 from flyweight.bench.measure import Measurement
 from flyweight.checkpoint import read
-from flyweight.data.pictures import picture_of, prepare
+from flyweight.data.pictures import picture_of
 from flyweight.errors import counted
 from flyweight.graph import Cost, ModelGraph
 from flyweight.pruning import PruningPlan
@@ -182,8 +182,8 @@ def _pictures(story: Story) -> Iterator[Picture]:
 
 
 def _draw(loaded: Loaded, picture: torch.Tensor, plain: Path, target: Path) -> int:
-    batch = one_picture_batch(prepare(picture, loaded.preprocessing), picture, plain)
+    batch = one_picture_batch(picture, loaded.preprocessing, plain)
     with torch.inference_mode():
-        prediction = loaded.task.decode(loaded.model(batch.images), batch)[0]
+        prediction = loaded.task.decode(loaded.task.forward(loaded.model, batch), batch)[0]
     loaded.task.draw(plain, prediction, target, threshold=THRESHOLD)
     return int((prediction.scores >= THRESHOLD).sum())

@@ -141,12 +141,11 @@ class CocoAp:
 
     def update(self, predictions: Sequence[BoxPrediction], batch: Batch) -> None:
         """Keep the predictions and the objects of their pictures."""
-        input_size = tuple(batch.images.shape[-2:])
         for prediction, target in zip(predictions, batch.targets, strict=True):
             self._pictures.append(
                 CocoPicture(
                     image_id=target.image_id,
-                    object_boxes=original_boxes(target.boxes, input_size, target.original_size),
+                    object_boxes=original_boxes(target),
                     object_labels=target.labels.numpy(force=True),
                     ignored=(target.crowd | target.difficult).numpy(force=True),
                     boxes=prediction.boxes.numpy(force=True).astype(np.float64),

@@ -45,3 +45,15 @@ class DetectConfig(BaseModel):
     label_smoothing: bool = False
     ignore_threshold: float = Field(default=0.7, gt=0, le=1)
     suppression: Suppression = Suppression()
+
+
+class TaskConfig(BaseModel):
+    """What can be chosen about every task; a model uses the section of its own.
+
+    Attributes:
+        detect: Loss, decoding and metric of a detector.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    detect: DetectConfig = DetectConfig()

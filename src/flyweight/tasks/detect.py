@@ -9,13 +9,13 @@ from torch import Tensor
 
 from flyweight.data.batch import Batch, BoxPrediction
 from flyweight.errors import ConfigError
+from flyweight.tasks.boxes import clip_boxes, listed_boxes, suppress
 from flyweight.tasks.coco_ap import CocoAp
 from flyweight.tasks.config import DetectConfig, MetricName
 from flyweight.tasks.draw import draw_file
-from flyweight.tasks.scale import original_scale
-from flyweight.tasks.task import Metric
+from flyweight.tasks.task import Listed, Metric, Task
 from flyweight.tasks.voc_map import VocMap
-from flyweight.tasks.yolo_decode import clip_boxes, decode_maps, suppress
+from flyweight.tasks.yolo_decode import YoloDecoder, decode_maps
 from flyweight.tasks.yolo_loss import YoloLossSettings, yolo_loss
 from flyweight.zoo.yolo import YoloGeometry
 
@@ -28,7 +28,7 @@ METRICS: Mapping[MetricName, tuple[str, Callable[[Sequence[str]], Metric]]] = {
 """Every metric by name: the number that decides which checkpoint is best, and how to make one."""
 
 
-class YoloDetection:
+class YoloDetection(Task):
     """Detection for a network that returns YOLO's raw maps; a `Task`.
 
     Args:
@@ -57,6 +57,7 @@ class YoloDetection:
         self.geometry = geometry
         self.config = DetectConfig() if config is None else config
         self.primary = METRICS[self.config.metric][0]
+        self.suppression = self.config.suppression
 
     def loss(self, outputs: Sequence[Tensor], batch: Batch) -> dict[str, Tensor]:
         """Return `loss` and its terms, see `yolo_loss`."""
@@ -71,14 +72,13 @@ class YoloDetection:
 
         The result lies in the host's memory.
         """
-        input_size = tuple(batch.images.shape[-2:])
         with torch.no_grad():
             boxes, scores = decode_maps(outputs, self.geometry, len(self.labels))
             predictions = []
             for index, target in enumerate(batch.targets):
-                factors = boxes.new_tensor(original_scale(input_size, target.original_size))
+                factors = boxes.new_tensor(target.scale).repeat(2)
                 placed = clip_boxes(boxes[index] * factors, target.original_size)
-                kept = suppress(placed, scores[index], self.config.suppression)
+                kept = suppress(placed, scores[index], self.suppression)
                 predictions.append(BoxPrediction(*(part.cpu() for part in kept)))
         return predictions
 
@@ -91,3 +91,11 @@ class YoloDetection:
     ) -> None:
         """Draw the boxes that score at least `threshold` and save the picture."""
         draw_file(image, prediction, self.labels, save_to, threshold=threshold)
+
+    def listed(self, prediction: BoxPrediction, *, threshold: float) -> list[Listed]:
+        """Return label, score and box of every object that scores at least `threshold`."""
+        return listed_boxes(prediction, self.labels, threshold=threshold)
+
+    def decoder(self) -> YoloDecoder:
+        """Return the module that makes boxes and scores of the raw maps."""
+        return YoloDecoder(self.geometry, len(self.labels))

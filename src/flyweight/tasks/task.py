@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from flyweight.data.batch import Batch
 
@@ -28,11 +28,15 @@ class Metric(Protocol):
         """Add the state of another metric of the same kind."""
 
 
+Listed = dict[str, Any]
+"""One line of what `predict` lists; JSON values."""
+
+
 class Task(Protocol):
     """Loss, decoding, metric and pictures for one kind of model.
 
     Attributes:
-        name: "detect", later also "classify", "segment", "face".
+        name: "detect", "classify" or "segment".
         labels: Class names in the order of their indices.
         primary: The metric (a key of `Metric.compute`) that decides which checkpoint is best;
             higher is better.
@@ -42,14 +46,36 @@ class Task(Protocol):
     labels: tuple[str, ...]
     primary: str
 
+    def forward(self, model: nn.Module, batch: Batch) -> Any:
+        """Return the raw outputs of `model` for `batch`.
+
+        Detectors that choose what to learn from inside the network also hand it the targets while
+        it trains; everything that has parameters must run inside the call of `model`.
+        """
+        return model(batch.images)
+
     def loss(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:
         """Return the scalar to minimise under "loss" and its terms under their names."""
+        ...
 
     def decode(self, outputs: Any, batch: Batch) -> Any:
         """Turn raw outputs into predictions, one per picture."""
 
+    def decoder(self) -> nn.Module | None:
+        """Return what an export appends to the network; None where the raw outputs say it all.
+
+        Of a detector, it makes boxes `(n, b, 4)` in input pixels and scores `(n, b, classes)`; of a
+        classifier, probabilities; of a segmenter, the map of labels.
+        """
+        return None
+
     def metric(self) -> Metric:
         """Return a fresh metric."""
+        ...
 
     def draw(self, image: Path, prediction: Any, save_to: Path, *, threshold: float) -> None:
         """Draw what `prediction` says onto the picture and save it."""
+
+    def listed(self, prediction: Any, *, threshold: float) -> list[Listed]:
+        """Return what `prediction` says, a line for each thing found, best first."""
+        ...

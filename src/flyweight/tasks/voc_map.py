@@ -96,9 +96,8 @@ class VocMap:
 
     def update(self, predictions: Sequence[BoxPrediction], batch: Batch) -> None:
         """Match the predictions with the objects of their pictures."""
-        input_size = tuple(batch.images.shape[-2:])
         for prediction, target in zip(predictions, batch.targets, strict=True):
-            objects = original_boxes(target.boxes, input_size, target.original_size)
+            objects = original_boxes(target)
             object_labels = target.labels.numpy(force=True)
             passed_over = (target.difficult | target.crowd).numpy(force=True)
             self._counts += np.bincount(object_labels[~passed_over], minlength=len(self.labels))

@@ -1,7 +1,4 @@
-"""From YOLO's raw maps to boxes, and from overlapping boxes to one per object.
-
-Everything is a function of tensors; the modules at the end wrap them for an exported graph.
-"""
+"""From YOLO's raw maps to boxes: functions of tensors, and a module for an exported graph."""
 
 from collections.abc import Sequence
 
@@ -9,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from flyweight.errors import ConfigError
-from flyweight.tasks.config import Suppression
+from flyweight.tasks.boxes import clip_boxes
 from flyweight.zoo.yolo import YoloGeometry
 
 
@@ -78,55 +75,6 @@ def decode_maps(
         probabilities = parts[:, :, 4:].sigmoid().permute(0, 1, 3, 4, 2).flatten(1, 3)
         scores.append(probabilities[..., :1] * probabilities[..., 1:])
     return torch.cat(boxes, dim=1), torch.cat(scores, dim=1)
-
-
-def clip_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return xyxy boxes `(..., 4)` moved into a picture of `size`, its height and width."""
-    height, width = size
-    xs = boxes[..., 0::2].clamp(0, width)
-    ys = boxes[..., 1::2].clamp(0, height)
-    return torch.stack((xs[..., 0], ys[..., 0], xs[..., 1], ys[..., 1]), dim=-1)
-
-
-def suppress(boxes: Tensor, scores: Tensor, settings: Suppression) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what survives in one picture, best first.
-
-    Args:
-        boxes: xyxy `(anchors, 4)`, one box of an anchor for all classes.
-        scores: `(anchors, classes)`.
-        settings: What counts as too weak and too close.
-
-    Returns:
-        Boxes `(kept, 4)`, scores `(kept,)`, labels `(kept,)` int64.
-    """
-    from torchvision.ops import batched_nms  # takes seconds to import
-
-    rows, labels = (scores >= settings.score_threshold).nonzero(as_tuple=True)
-    values = scores[rows, labels]
-    best = _best_of_each_class(values, labels, settings.top_k)
-    rows, labels, values = rows[best], labels[best], values[best]
-    chosen = boxes[rows]
-    kept = batched_nms(_grown(chosen, settings), values, labels, settings.iou_threshold)
-    kept = kept[: settings.keep]
-    return chosen[kept], values[kept], labels[kept]
-
-
-def _best_of_each_class(values: Tensor, labels: Tensor, top_k: int) -> Tensor:
-    """Return positions, by falling value, of the `top_k` highest of each class."""
-    order = values.argsort(descending=True, stable=True)
-    if len(order) <= top_k:
-        return order
-    by_class = labels[order].argsort(stable=True)
-    counts = labels.bincount()
-    starts = (counts.cumsum(0) - counts)[labels[order][by_class]]
-    ranks = torch.empty_like(order)
-    ranks[by_class] = torch.arange(len(order), device=order.device) - starts
-    return order[ranks < top_k]
-
-
-def _grown(boxes: Tensor, settings: Suppression) -> Tensor:
-    """Return boxes as continuous extents: with the last pixel where it counts as inside."""
-    return boxes + boxes.new_tensor((0, 0, 1, 1)) if settings.plus_one else boxes
 
 
 class YoloDecoder(nn.Module):

@@ -1,0 +1,140 @@
+"""What a detection set's pictures become: varied for training, as they are for evaluation."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.transforms.v2 import InterpolationMode
+
+from flyweight.data.batch import BoxTarget
+from flyweight.data.config import AugmentConfig
+from flyweight.data.pictures import normalise, picture_of, prepare
+from flyweight.data.preprocess import Preprocessing
+from flyweight.data.records import BoxRecord, BoxSet
+from flyweight.data.sampling import SAMPLE, Draw, keyed_random
+from flyweight.data.transforms import (
+    INTERPOLATIONS,
+    Sample,
+    draw_mixup_share,
+    make_sample,
+    mixup,
+    resize_sample,
+    training_transforms,
+)
+
+Item = tuple[Tensor, BoxTarget]
+
+
+@dataclass(frozen=True)
+class BoxTrainSamples(Dataset[Item]):
+    """Varied pictures; `__getitem__` takes a `Draw` of a `StepSampler`."""
+
+    box_set: BoxSet
+    preprocessing: Preprocessing
+    augment: AugmentConfig
+    seed: int
+
+    def __getitem__(self, draw: Draw) -> Item:
+        with keyed_random(SAMPLE, self.seed, draw.epoch, draw.picture):
+            sample, original_size = self._varied(draw)
+        interpolation, smooth = InterpolationMode(self.preprocessing.interpolation), False
+        if self.augment.random_interpolation:
+            interpolation, smooth = INTERPOLATIONS[draw.method]
+        sample = resize_sample(sample, draw.size, interpolation, smooth=smooth)
+        record = self.box_set.records[draw.picture]
+        scale = (original_size[1] / draw.size[1], original_size[0] / draw.size[0])
+        target = _target(
+            sample,
+            record,
+            draw.picture,
+            original_size,
+            scale=scale,
+            max_boxes=self.augment.max_boxes,
+        )
+        return normalise(sample["image"].as_subclass(Tensor), self.preprocessing), target
+
+    def _varied(self, draw: Draw) -> tuple[Sample, tuple[int, int]]:
+        sample = self._ordinary(draw.picture)
+        height, width = sample["image"].shape[-2:]
+        augment, count = self.augment, len(self.box_set)
+        epochs = augment.mixup_epochs
+        early = epochs is None or draw.epoch < epochs
+        if augment.mixup_alpha is not None and early and count > 1:
+            share = draw_mixup_share(augment.mixup_alpha)
+            other = (draw.picture + int(torch.randint(1, count, ()))) % count
+            sample = mixup(sample, self._ordinary(other), share)
+        fill = self.preprocessing.mean_colour
+        return training_transforms(augment, fill=fill)(sample), (height, width)
+
+    def _ordinary(self, index: int) -> Sample:
+        """Return picture `index` with the objects that are neither difficult nor a crowd."""
+        record = self.box_set.records[index]
+        image = picture_of(self.box_set, index)
+        sample = _sample(image, record)
+        keep = ~(sample["difficult"] | sample["crowd"])
+        if bool(keep.all()):
+            return sample
+        rows = {name: sample[name][keep] for name in sample if name not in ("image", "boxes")}
+        return make_sample(image, sample["boxes"].as_subclass(Tensor)[keep], **rows)
+
+
+@dataclass(frozen=True)
+class BoxValSamples(Dataset[Item]):
+    """Pictures as they are; position `i` is picture `indices[i]`."""
+
+    box_set: BoxSet
+    preprocessing: Preprocessing
+    indices: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, position: int) -> Item:
+        index = self.indices[position]
+        picture = picture_of(self.box_set, index)
+        record = self.box_set.records[index]
+        height, width = picture.shape[-2:]
+        scale = self.preprocessing.scale(height, width)
+        sample = _sample(picture, record)
+        sample["boxes"] = sample["boxes"].as_subclass(Tensor) / torch.tensor(scale).repeat(2)
+        target = _target(sample, record, index, (height, width), scale=scale)
+        return prepare(picture, self.preprocessing), target
+
+
+def _sample(image: Tensor, record: BoxRecord) -> Sample:
+    """Return the picture with its boxes, clipped to it."""
+    height, width = image.shape[-2:]
+    boxes = torch.from_numpy(record.boxes)
+    limit = torch.tensor([width, height, width, height], dtype=torch.float32)
+    return make_sample(
+        image,
+        boxes.clamp(min=torch.zeros(4), max=limit),
+        labels=torch.from_numpy(record.labels),
+        weights=torch.ones(len(boxes)),
+        difficult=torch.from_numpy(record.difficult),
+        crowd=torch.from_numpy(record.crowd),
+    )
+
+
+def _target(
+    sample: Sample,
+    record: BoxRecord,
+    index: int,
+    original_size: tuple[int, int],
+    *,
+    scale: tuple[float, float],
+    max_boxes: int | None = None,
+) -> BoxTarget:
+    return BoxTarget(
+        boxes=sample["boxes"].as_subclass(Tensor)[:max_boxes],
+        labels=sample["labels"][:max_boxes],
+        weights=sample["weights"][:max_boxes],
+        difficult=sample["difficult"][:max_boxes],
+        crowd=sample["crowd"][:max_boxes],
+        image_id=index,
+        path=record.path or Path(),
+        original_size=original_size,
+        scale=scale,
+    )
