@@ -183,6 +183,21 @@ class Network(nn.Module):
         return self.head(self.pool(self.blocks(x)).flatten(1))
 
 
+class Reordered(nn.Module):
+    """Channels in an order that a buffer stores, looked up in both ways."""
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.body = conv(inputs, width + 2)
+        self.mixed = nn.Conv2d(width + 2, width, 3, padding=1)
+        self.register_buffer("outside", torch.randperm(width + 2))
+        self.register_buffer("inside", torch.randperm(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        picked = self.body(x).index_select(1, self.outside)
+        return self.mixed(picked)[:, self.inside]
+
+
 BUILDERS = {
     "chain": lambda inputs, width: conv(inputs, width, 3),
     "residual": Residual,
@@ -196,6 +211,7 @@ BUILDERS = {
     "transposed": Transposed,
     "transposed_grouped": lambda inputs, width: Transposed(inputs, width, 2),
     "shuffle": Shuffle,
+    "reordered": Reordered,
     "attention": lambda inputs, width: Attention(inputs, width, fused=True),
     "attention_by_hand": lambda inputs, width: Attention(inputs, width, fused=False),
     "normalised": Normalised,

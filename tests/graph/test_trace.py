@@ -396,3 +396,24 @@ def test_tracing_warns_of_nothing():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         trace(Between(nn.ReLU()), PICTURE)
+
+
+class _Ordered(nn.Module):
+    def __init__(self, *, counted: bool) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 2, 1)
+        self.register_buffer("order", torch.tensor([4, 2, 0, 5, 1, 3]))
+        self.counted = counted
+
+    def forward(self, x):
+        picked = self.first(x)[:, self.order]
+        return self.last(picked) + (self.order.sum() if self.counted else 0)
+
+
+def test_a_stored_order_is_cut_unless_its_values_are_computed_with():
+    x = (torch.rand(1, 3, 4, 4),)
+    group = trace(_Ordered(counted=False), x).groups["first.weight"]
+    assert group.prunable
+    assert [m.tensor for m in group.members if m.role == "orders"] == ["order"]
+    reason = trace(_Ordered(counted=True), x).groups["first.weight"].reason
+    assert "holds an order that is also computed with: sum" in reason

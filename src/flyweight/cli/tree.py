@@ -12,9 +12,9 @@ from flyweight.graph.groups import Member
 
 STATES = {"prunable": "green", "frozen": "yellow", "inexact": "magenta"}
 
-_ROLES = {"produces": "makes", "consumes": "reads", "follows": "follows"}
+_ROLES = {"produces": "makes", "consumes": "reads", "follows": "follows", "orders": "orders"}
 _FEW = 4  # members that are never folded
-_SHOWN = {"produces": 3, "consumes": 3, "follows": 0}
+_SHOWN = {"produces": 3, "consumes": 3, "follows": 0, "orders": 1}
 _INDENT = " " * 10
 
 

@@ -98,6 +98,7 @@ class _Facts:
             self.produces[labels[ids]] = True
         self.made = _id_mask(len(labels), ledger.produced)
         self.read = _id_mask(len(labels), ledger.consumed)
+        self.orders = _id_mask(len(labels), ledger.orders)
         self.parts = ledger.parts
 
 
@@ -214,6 +215,8 @@ def _member(slot: Slot, positions: Labels, facts: _Facts) -> Member:
         role = "produces"
     elif facts.read[ids].any():
         role = "consumes"
+    elif facts.orders[ids].any():
+        role = "orders"
     return Member(slot.tensor, slot.axis, role, span_of(positions))
 
 

@@ -28,8 +28,15 @@ class Replaced:
     removed: Mapping[int, tuple[int, ...]]
 
 
-def cut_tensors(model: nn.Module, removed: Removed) -> list[Replaced]:
+def cut_tensors(
+    model: nn.Module, removed: Removed, orders: frozenset[str] = frozenset()
+) -> list[Replaced]:
     """Take `removed` out of the tensors of `model`, wherever they are held.
+
+    Args:
+        model: Changed in place.
+        removed: What leaves.
+        orders: Names of those that hold a permutation, to be one of what stays.
 
     Returns:
         What was replaced by what.
@@ -43,6 +50,8 @@ def cut_tensors(model: nn.Module, removed: Removed) -> list[Replaced]:
     for name, tensor, _ in places:
         if name in removed:
             narrow = narrowed(tensor, removed[name])
+            if name in orders and not narrow.is_meta:
+                narrow = narrow.argsort().argsort().to(narrow.dtype)
             if isinstance(tensor, nn.Parameter):
                 narrow = nn.Parameter(narrow, tensor.requires_grad)
             replaced.append(Replaced(tensor, narrow, removed[name]))

@@ -14,7 +14,7 @@ from torch import nn
 
 from flyweight.graph.cost import AxisSize
 from flyweight.graph.cutting import cut_tensors, numbers_in, set_numbers
-from flyweight.graph.groups import removed_positions
+from flyweight.graph.groups import orders_among, removed_positions
 from flyweight.graph.model_graph import ModelGraph
 from flyweight.graph.recording import Call, run, stand_in
 from flyweight.graph.stored import clone_structure
@@ -209,7 +209,8 @@ class _Trial:
         twin = clone_structure(self.twin)
         groups = self.graph.groups
         cuts = ((groups[name].members, self.full[name], range(n)) for name, n in kept.items())
-        cut_tensors(twin, removed_positions(cuts))
+        orders = orders_among(groups[name].members for name in kept)
+        cut_tensors(twin, removed_positions(cuts), orders)
         sizes = self.sizes_of(self.numbers if numbers is None else numbers)
         set_numbers(twin, {path: size.under(kept) for path, size in sizes.items()})
         watch = _Watch(self.predictions, kept, values=self.values)

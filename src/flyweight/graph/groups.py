@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Role = Literal["produces", "consumes", "follows"]
+Role = Literal["produces", "consumes", "follows", "orders"]
 Span = tuple[int, int, int, int] | tuple[tuple[int, ...], ...]
 
 
@@ -20,7 +20,8 @@ class Member:
         axis: Its axis.
         role: `produces` where the axis makes the channels (a convolution's outputs), `consumes`
             where it reads them (the next one's inputs), `follows` for what goes along with them
-            (bias, normalisation, per-channel scales).
+            (bias, normalisation, per-channel scales), `orders` for a stored permutation, whose
+            values change with them.
         span: Where each channel lies on the axis. Either (start, step, repeat, stride): channel c
             lies at `start + c * step + r * stride` for r < repeat; or every position spelled out.
     """
@@ -63,6 +64,11 @@ def removed_positions(
         tensor: {axis: tuple(sorted(places)) for axis, places in axes.items()}
         for tensor, axes in gone.items()
     }
+
+
+def orders_among(groups: Iterable[tuple[Member, ...]]) -> frozenset[str]:
+    """Return the names of the tensors that hold an order of channels."""
+    return frozenset(m.tensor for members in groups for m in members if m.role == "orders")
 
 
 def span_of(positions: NDArray[np.int64]) -> Span:

@@ -37,11 +37,13 @@ class Flow:
         fields: Disjoint; an axis in no field has a fixed size (batch, picture rows, tokens).
         parameter: Whether it is made of parameters and buffers alone, as they are stored or
             computed from nothing else.
+        order: The values of a stored tensor that holds a permutation; else None.
     """
 
     shape: tuple[int, ...]
     fields: tuple[Field, ...] = ()
     parameter: bool = False
+    order: Ids | None = None
 
     def field_on(self, axis: int) -> Field | None:
         """Return the field that covers `axis`, if there is one."""

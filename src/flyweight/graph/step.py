@@ -37,6 +37,7 @@ class Ledger:
     produced: list[Ids] = field(default_factory=list)
     consumed: list[Ids] = field(default_factory=list)
     parts: list[Ids] = field(default_factory=list)
+    orders: list[Ids] = field(default_factory=list)
     counted: list[CountedOp] = field(default_factory=list)
     uncounted: dict[str, int] = field(default_factory=dict)
 
@@ -121,6 +122,17 @@ class Step:
     def part(self, ids: Ids) -> None:
         """Record that code counts `ids` apart from the rest of their axis."""
         self.ledger.parts.append(ids)
+
+    def reorder(self, ids: Ids, by: Flow) -> Ids | None:
+        """Return `ids` in the order that `by` stores; None, and frozen, where it stores none."""
+        order = by.order
+        if order is None or order.shape != ids.shape:
+            self.freeze(ids, "is looked up by index")
+            return None
+        found: Ids = ids[order]
+        self.identities.join(found, by.fields[0].ids)
+        self.ledger.orders.append(by.fields[0].ids)
+        return found
 
     def count(self, positions: int, axes: tuple[CountedAxis, ...], *, paddle: bool = False) -> None:
         """Record multiply-adds: `positions` times the sizes of `axes`."""

@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from flyweight.graph.build import Slot, build_graph
 from flyweight.graph.cost import AxisSize
@@ -50,6 +51,7 @@ def trace(model: nn.Module, args: tuple[Any, ...]) -> ModelGraph:
 
 
 _FOLLOWED = frozenset(RULES)
+_INDICES = (torch.int64, torch.int32)
 
 
 class _Walk:
@@ -118,7 +120,8 @@ class _Walk:
                 self.slots.append(Slot(name, axis, ids))
                 if size > 1:
                     fields.append(Field((axis,), ids))
-        return Flow(shape, tuple(fields), parameter=True)
+        order = _order_in(self.tensors[name])
+        return Flow(shape, tuple(fields), parameter=True, order=order)
 
     def _call(self, call: Call) -> None:
         arguments = {name: self._lookup(value) for name, value in call.arguments.items()}
@@ -126,6 +129,7 @@ class _Walk:
         step = Step(call.op, call.where, arguments, shapes, self.ledger)
         counted = len(self.ledger.counted)
         result = _follow(step)
+        _keep_orders_whole(step)
         if len(self.ledger.counted) == counted:
             self.ledger.uncounted[call.op] = self.ledger.uncounted.get(call.op, 0) + 1
         flows = result if isinstance(result, tuple) else (result,)
@@ -140,6 +144,23 @@ class _Walk:
         if isinstance(value, list):
             return [self._lookup(item) for item in value]
         return value
+
+
+def _order_in(tensor: Tensor) -> Ids | None:
+    """Return the values of a stored permutation of `0..n-1`; None of any other tensor."""
+    if tensor.ndim != 1 or len(tensor) < 2 or tensor.dtype not in _INDICES or tensor.is_meta:
+        return None
+    values: Ids = tensor.detach().cpu().numpy().astype(np.int64)
+    return values if (np.sort(values) == np.arange(len(values))).all() else None
+
+
+def _keep_orders_whole(step: Step) -> None:
+    """Freeze a stored permutation whose values are read for anything but looking positions up."""
+    if step.op in ("index", "index_select"):
+        return
+    for flow in step.flows():
+        if flow.order is not None:
+            step.freeze(flow.fields[0].ids, "holds an order that is also computed with")
 
 
 def _predict(step: Step, flows: tuple[Flow, ...], sizes: AxisSizes) -> Prediction:

@@ -13,7 +13,7 @@ import numpy as np
 
 from flyweight.errors import PlanError
 from flyweight.graph.cost import Convention, Cost
-from flyweight.graph.groups import Member, Role, removed_positions
+from flyweight.graph.groups import Member, Role, orders_among, removed_positions
 from flyweight.graph.inputs import InputSpec, freeze_spec
 from flyweight.graph.model_graph import ModelGraph
 
@@ -120,6 +120,11 @@ class PruningPlan:
         return removed_positions(
             (group.members, group.channels, group.keep) for group in self.groups.values()
         )
+
+    @property
+    def orders(self) -> frozenset[str]:
+        """Names of the tensors that hold a permutation of channels."""
+        return orders_among(group.members for group in self.groups.values())
 
     def require(self, graph: ModelGraph) -> None:
         """Check that the plan was made for `graph`.

@@ -56,7 +56,7 @@ def prune_(model: nn.Module, plan: PruningPlan, optimizer: Optimizer | None = No
     """
     removed = plan.removed()
     _require_tensors(model, plan, removed)
-    replaced = cut_tensors(model, removed)
+    replaced = cut_tensors(model, removed, plan.orders)
     if optimizer is not None:
         carry_over(optimizer, replaced)
     _set_numbers(model, plan)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -194,3 +196,21 @@ def test_channels_padded_from_their_own_values_freeze(bench, arguments):
     size = 4 + sum(arguments["pad"])
     bench.run("pad", (1, size + (size == 4)), self=x, **arguments)
     assert bench.frozen == ["is padded from its own values"]
+
+
+def test_a_stored_permutation_is_followed_and_goes_along(bench):
+    x, stored = bench.flow(1, 3, axes=[1]), bench.flow(3, parameter=True)
+    order = replace(stored, order=np.array([2, 0, 1]))
+    out = bench.run("index_select", (1, 3), self=x, dim=1, index=order)
+    assert ids_of(out) == [2, 0, 1]
+    again = bench.run("index", (1, 3), self=x, indices=[None, order])
+    assert ids_of(again) == [2, 0, 1]
+    assert bench.frozen == []
+    assert bench.together(np.array([2, 0, 1]), np.array([3, 4, 5]))
+    assert [ids.tolist() for ids in bench.ledger.orders] == [[3, 4, 5]] * 2
+
+
+def test_other_lookups_freeze(bench):
+    x, stored = bench.flow(1, 3, axes=[1]), bench.flow(2, parameter=True)
+    bench.run("index_select", (1, 2), self=x, dim=1, index=stored)
+    assert bench.frozen_ids == [0, 1, 2]

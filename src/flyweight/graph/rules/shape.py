@@ -1,6 +1,7 @@
 """Rules for operations that rearrange, cut or glue tensors."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -232,6 +233,11 @@ def _without_axis(step: Step, source: Flow, axis: int) -> list[Field]:
 def index(step: Step) -> Flow:
     """Positions of some axes are looked up by index tensors; the other axes pass."""
     source = step.flow("self")
+    indices = [by for by in step.arguments["indices"] if isinstance(by, Flow)]
+    if len(indices) == 1 and indices[0].order is not None:
+        axis = next(a for a, by in enumerate(step.arguments["indices"]) if by is indices[0])
+        place = {"self": source, "dim": axis, "index": indices[0]}
+        return index_select(replace(step, arguments=place))
     target = _passing_axes(step, source, len(step.shapes[0]))
     passing = [found for found in source.fields if set(found.axes) <= set(target)]
     return step.result(*(moved(found, target) for found in passing))
@@ -273,9 +279,9 @@ def index_select(step: Step) -> Flow:
     source = step.flow("self")
     axis = int(step.arguments["dim"]) % len(source.shape)
     ids = step.single(source, axis)
-    if ids is not None:
-        step.freeze(ids, "is looked up by index")
-    return step.result(*_without(source, axis))
+    found = None if ids is None else step.reorder(ids, step.flow("index"))
+    fields = _without(source, axis)
+    return step.result(*fields, *(() if found is None else (Field((axis,), found),)))
 
 
 def flip(step: Step) -> Flow:
