@@ -88,7 +88,7 @@ def probe(case: Case, tool: str, limits: Limits, exports: Sequence[str], report:
         case: The network.
         tool: `flyweight` or `torch-pruning`.
         limits: Of this process.
-        exports: Keys of `EXPORTS`: what the pruned network is exported to.
+        exports: What the pruned network is exported to: `torch`, `onnx`.
         report: Takes columns of the row; `phase` names what begins.
     """
     resource.setrlimit(resource.RLIMIT_DATA, (limits.memory, limits.memory))
@@ -222,10 +222,11 @@ class _Ours:
 
     def _require_exports(self, small: nn.Module) -> None:
         found = []
+        program: Any = None
         for kind in self.exports:
             with self.phases(f"export {kind}"):
-                problem = _problem(EXPORTS[kind], small, self.args)
-                if problem and not _problem(EXPORTS[kind], self.model, self.args):
+                program, problem = _exported(kind, small, self.args, program)
+                if problem and not _exported(kind, self.model, self.args, None)[1]:
                     raise _CaseError("crashed", f"export {kind}: {problem}")
                 found.append(kind if not problem else f"not {kind}, nor dense")
             self.report(exports=" + ".join(found))
@@ -262,25 +263,23 @@ def _gradients(model: nn.Module, args: tuple[Any, ...]) -> set[str]:
     return found
 
 
-def _problem(
-    export: Callable[[nn.Module, tuple[Any, ...]], object], model: nn.Module, args: tuple[Any, ...]
-) -> str:
+def _exported(kind: str, model: nn.Module, args: tuple[Any, ...], program: Any) -> tuple[Any, str]:
+    """Return the exported program, and what the exporter complained of.
+
+    Args:
+        kind: `torch`, or `onnx`, which goes on from there.
+        model: The network.
+        args: Its example inputs.
+        program: What `torch` made of this very network, if that is known.
+    """
     try:
-        export(model, args)
+        if program is None:
+            program = torch.export.export(model, args, strict=False)
+        if kind == "onnx":
+            torch.onnx.export(program, dynamo=True, verbose=False)
     except Exception as error:  # noqa: BLE001 - whatever an exporter raises is its result
-        return f"{type(error).__name__}: {error}"
-    return ""
-
-
-def _export(model: nn.Module, args: tuple[Any, ...]) -> object:
-    return torch.export.export(model, args, strict=False)
-
-
-def _export_onnx(model: nn.Module, args: tuple[Any, ...]) -> object:
-    return torch.onnx.export(model, args, dynamo=True, verbose=False)
-
-
-EXPORTS = {"torch": _export, "onnx": _export_onnx}
+        return None, f"{type(error).__name__}: {error}"
+    return program, ""
 
 
 def _torch_pruning(case: Case, model: nn.Module, args: tuple[Any, ...], phases: _Phases) -> str:

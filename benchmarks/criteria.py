@@ -11,7 +11,6 @@ the normalisations have been taken anew from training pictures.
 """
 
 import argparse
-import csv
 import datetime
 import itertools
 import re
@@ -23,11 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from tables import read_rows, save_rows
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from flyweight.bench.environment import commit, cpu_model, usable_cores
-from flyweight.files import replacing, write_text
+from flyweight.files import write_text
 from flyweight.graph import ModelGraph, trace
 from flyweight.pruning import Criterion, PruningPlan, plan, plan_globally, prune, taylor
 from flyweight.pruning.repair_norm import reestimate_norms
@@ -224,29 +224,6 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def read_rows(path: Path = RESULTS) -> list[dict[str, str]]:
-    """Return the rows of a results file; none where there is no file.
-
-    Raises:
-        ValueError: Its columns are others than `COLUMNS`.
-    """
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise ValueError(f"{path} must have the columns {', '.join(COLUMNS)}")
-        return list(reader)
-
-
-def write_rows(rows: list[dict[str, object]], path: Path = RESULTS) -> None:
-    """Write a results file anew."""
-    with replacing(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def markdown(rows: list[dict[str, str]], table: str) -> str:
     """Return one of the page's tables with what one must know to judge it, or nothing.
 
@@ -327,10 +304,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="compare the table only")
     options = parser.parse_args(arguments)
     if not options.table and not options.check:
-        write_rows(list(measure(options.seeds)))
+        save_rows(RESULTS, list(measure(options.seeds)), COLUMNS)
         print(f"wrote {RESULTS}")
     before = PAGE.read_text(encoding="utf-8")
-    after = filled(before, read_rows())
+    after = filled(before, read_rows(RESULTS, COLUMNS))
     if options.check:
         if before != after:
             print("docs/criteria.md differs from its rows. Run: benchmarks/criteria.py --table")

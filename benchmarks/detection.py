@@ -8,17 +8,15 @@ are finished in OUT are not done again; latency always is.
 """
 
 import argparse
-import csv
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tables import COLUMNS, RESULTS, read_rows
+from tables import RESULTS, read_rows, save_rows
 
 from flyweight.bench.environment import commit, cpu_model, usable_cores
 from flyweight.engine.state import load_state, state_path
 from flyweight.errors import FlyweightError
-from flyweight.files import replacing
 from flyweight.recipe.config import Config, load_config
 from flyweight.recipe.run import run
 from flyweight.recipe.session import open_val
@@ -114,10 +112,7 @@ def write_rows(path: Path, rows: list[dict[str, object]]) -> None:
     """Put `rows` into a results file in place of those with the same benchmark and stage."""
     new = {(str(row["benchmark"]), str(row["stage"])) for row in rows}
     kept = [row for row in read_rows(path) if (row["benchmark"], row["stage"]) not in new]
-    with replacing(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows([*kept, *rows])
+    save_rows(path, [*kept, *rows])
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ measured again. README.md describes the protocol.
 """
 
 import argparse
-import csv
 import multiprocessing
 import signal
 import sys
@@ -26,10 +25,9 @@ from pathlib import Path
 import coverage_probe
 from coverage_models import SUITES, Case, cases_of
 from coverage_table import COLUMNS, line_of, summary
-from tables import read_rows
+from tables import read_rows, save_rows
 
 from flyweight.bench.environment import commit, cpu_model, usable_cores
-from flyweight.files import replacing
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "graph_coverage.csv"
@@ -43,10 +41,7 @@ Row = dict[str, str]
 def write_row(path: Path, row: Row) -> None:
     """Put `row` into a results file in place of the one of the same suite, model and tool."""
     rows = [other for other in read_rows(path, COLUMNS) if _key(other) != _key(row)]
-    with replacing(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows([*rows, row])
+    save_rows(path, [*rows, row], COLUMNS)
 
 
 def _key(row: Row) -> tuple[str, str, str]:

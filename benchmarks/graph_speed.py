@@ -10,19 +10,18 @@ One row per network goes to `results/graph_speed.csv`, with intervals of the rat
 """
 
 import argparse
-import csv
 import datetime
 import json
 import resource
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from flyweight.bench.bootstrap import ratio_interval
 from flyweight.bench.environment import commit, cpu_model, usable_cores
-from flyweight.files import replacing
 
 HERE = Path(__file__).resolve().parent
 NETWORKS = ("resnet50", "mobilenet_v3_large", "regnet_y_400mf", "densenet121", "densenet201")
@@ -145,21 +144,18 @@ def main() -> int:
         print(json.dumps(measure(*options.child)))
         return 0
     import torch
-    import torch_pruning
+    from tables import save_rows
 
     facts = {
         "hardware": f"{cpu_model()}, {len(usable_cores())} cores",
-        "runtime": f"torch {torch.__version__}, torch-pruning {torch_pruning.__version__}",
+        "runtime": f"torch {torch.__version__}, torch-pruning {version('torch-pruning')}",
         "commit": commit(HERE.parent) or "",
     }
     rows = []
     for name in options.only:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         rows.append({**compare(name, options.rounds), **facts, "date": now})
-        with replacing(options.results) as draft, draft.open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        save_rows(options.results, rows, COLUMNS)
     print(f"wrote {options.results}")
     return 0
 

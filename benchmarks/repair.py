@@ -8,7 +8,6 @@ The rows go to `results/repair.csv`, in place of earlier ones of the same benchm
 """
 
 import argparse
-import csv
 import datetime
 import re
 import sys
@@ -20,11 +19,12 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from tables import read_rows, save_rows
 from torch import Tensor, nn
 
 import flyweight as fw
 from flyweight.bench.environment import commit, cpu_model, usable_cores
-from flyweight.files import replacing, write_text
+from flyweight.files import write_text
 from flyweight.pruning import PruningPlan
 from flyweight.pruning.repair import RepairReport, RepairSettings, RepairStep, repair
 from flyweight.recipe.config import load_config
@@ -83,7 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.table:
         page = PAGE.read_text(encoding="utf-8")
-        write_text(PAGE, filled(page, read_rows(RESULTS)))
+        write_text(PAGE, filled(page, read_rows(RESULTS, COLUMNS)))
         return 0
     makers = {"detection": detection, "classification": classification}
     for case in makers[options.case](options):
@@ -242,23 +242,12 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """Return the rows of the results file; none where there is no file."""
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def write_rows(path: Path, rows: list[dict[str, object]]) -> None:
     """Put `rows` in place of those with the same benchmark, ratio and step; keep the order."""
-    by_key = {_key(row): row for row in [*read_rows(path), *rows]}
+    by_key = {_key(row): row for row in [*read_rows(path, COLUMNS), *rows]}
     cases = list(dict.fromkeys(key[:2] for key in by_key))
     ordered = sorted(by_key, key=lambda key: (cases.index(key[:2]), STEPS.index(key[2])))
-    with replacing(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(by_key[key] for key in ordered)
+    save_rows(path, [by_key[key] for key in ordered], COLUMNS)
 
 
 def _key(row: Mapping[str, object]) -> tuple[str, str, str]:

@@ -12,11 +12,12 @@ import csv
 import datetime
 import re
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import coverage_table
 
-from flyweight.files import write_text
+from flyweight.files import replacing, write_text
 from flyweight.report import quantities
 from flyweight.report.markdown import comparison_table
 from flyweight.report.rows import Quantity, Report, Row
@@ -62,6 +63,16 @@ def read_rows(path: Path, columns: tuple[str, ...] = COLUMNS) -> list[dict[str, 
         if tuple(reader.fieldnames or ()) != columns:
             raise ValueError(f"{path} must have the columns {', '.join(columns)}")
         return list(reader)
+
+
+def save_rows(
+    path: Path, rows: Iterable[Mapping[str, object]], columns: tuple[str, ...] = COLUMNS
+) -> None:
+    """Write a results file anew."""
+    with replacing(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def markdown(rows: list[dict[str, str]], source: str) -> str:

@@ -24,6 +24,10 @@ if TYPE_CHECKING:  # What editors and type checkers see; `_HOMES` says the same 
     from flyweight.pruning import prune_ as prune_
     from flyweight.pruning import ratios_per_step as ratios_per_step
     from flyweight.pruning import taylor as taylor
+    from flyweight.pruning.repair import RepairReport as RepairReport
+    from flyweight.pruning.repair import RepairSettings as RepairSettings
+    from flyweight.pruning.repair import repair as repair
+    from flyweight.pruning.repair import repair_ as repair_
     from flyweight.zoo import create as create
 
 __version__ = "0.1.0"
@@ -36,6 +40,8 @@ _HOMES = {
     "ModelGraph": "flyweight.graph",
     "ModelCard": "flyweight.exporting.package",
     "PruningPlan": "flyweight.pruning",
+    "RepairReport": "flyweight.pruning.repair",
+    "RepairSettings": "flyweight.pruning.repair",
     "create": "flyweight.zoo",
     "export": "flyweight.exporting.onnx:to_onnx",
     "load": "flyweight.checkpoint",
@@ -45,6 +51,8 @@ _HOMES = {
     "prune": "flyweight.pruning",
     "prune_": "flyweight.pruning",
     "ratios_per_step": "flyweight.pruning",
+    "repair": "flyweight.pruning.repair",
+    "repair_": "flyweight.pruning.repair",
     "save": "flyweight.checkpoint",
     "taylor": "flyweight.pruning",
     "trace": "flyweight.graph",

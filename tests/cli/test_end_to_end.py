@@ -52,10 +52,13 @@ def test_the_old_commands(flyweight, tmp_path):
     assert dense.err == ""
 
     pruned = flyweight(
-        "prune", *config, "-o", *TINY, f"weights={bare}", *RATIOS, "--eval", "--json"
+        *("prune", *config, "-o", *TINY, f"weights={bare}", "prune.repair_pictures=8"),
+        *(*RATIOS, "--eval", "--repair", "--json"),
     )
     assert pruned.json["before"]["macs"] > pruned.json["after"]["macs"]
     assert "before fine-tuning" in pruned.err
+    assert "repair: on 8 training pictures, without labels" in pruned.err
+    assert [row["step"] for row in pruned.json["repair"]] == ["cut", "constants", "least squares"]
     assert "before_pruning.safetensors' keeps this one" in pruned.err
     kept, small = read(FOLDER / "before_pruning.safetensors"), read(f"{bare}.safetensors")
     assert (len(kept.plans), len(small.plans)) == (0, 1)

@@ -316,7 +316,7 @@ def test_the_page_shows_the_measured_rows(comparison):
     text = (ROOT / "docs" / "criteria.md").read_text(encoding="utf-8")
     for name in ("cut", "ranking"):
         assert f"<!-- table: criteria_{name} -->\n| criterion |" in text
-    rows = comparison.read_rows()
+    rows = comparison.read_rows(comparison.RESULTS, comparison.COLUMNS)
     assert comparison.filled(text, rows) == text, "run: python benchmarks/criteria.py --table"
     assert {row["criterion"] for row in rows} == {*CRITERIA, "taylor"}
 

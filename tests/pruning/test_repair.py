@@ -1,4 +1,6 @@
 import copy
+import importlib
+from pathlib import Path
 
 import pytest
 import torch
@@ -194,3 +196,15 @@ def test_every_kind_of_coupling_is_repaired(kind):
     twin = prune(model, made)
     for fit in reconstruct(model, twin, made, batches).layers:
         assert fit.after <= fit.before + 1e-9
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_page_shows_the_measured_rows(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    bench = importlib.import_module("repair")
+    text = (ROOT / "docs" / "repair.md").read_text(encoding="utf-8")
+    rows = bench.read_rows(bench.RESULTS, bench.COLUMNS)
+    assert rows
+    assert bench.filled(text, rows) == text, "run: python benchmarks/repair.py --table"

@@ -150,6 +150,12 @@ def prune(
     evaluate_first: Annotated[
         bool, typer.Option("--eval", help="Evaluate before fine-tuning, too.")
     ] = False,
+    repair: Annotated[
+        bool | None,
+        typer.Option(
+            "--repair/--no-repair", help="Refit what is left before training, without labels."
+        ),
+    ] = None,
     finetune: Annotated[
         bool, typer.Option("--finetune/--no-finetune", help="Train after the cut.")
     ] = True,
@@ -174,7 +180,7 @@ def prune(
     if dry_run:
         command.dry_run(request, flops_convention, as_json=json)
     else:
-        options = command.Options(evaluate_first, finetune, resume, json)
+        options = command.Options(evaluate_first, repair, finetune, resume, json)
         command.prune(request, options)
 
 

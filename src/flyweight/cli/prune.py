@@ -3,7 +3,7 @@
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from flyweight.cli.console import columns, metrics_table, say, show, show_json
 from flyweight.cli.ratios import Ratios
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from flyweight.graph import Convention, Cost
     from flyweight.pruning import PruningPlan
     from flyweight.recipe.cut import Cut
+    from flyweight.recipe.session import Data
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Options:
     """How `prune` goes on after the cut."""
 
     evaluate_first: bool
+    repair: bool | None
     finetune: bool
     resume: bool
     as_json: bool
@@ -114,7 +116,7 @@ def prune(request: Request, options: Options) -> None:
     from flyweight.pruning import prune as cut_channels
     from flyweight.recipe import stages
     from flyweight.recipe.cut import build_model, plan_cut, trace_model
-    from flyweight.recipe.session import Saver, open_data
+    from flyweight.recipe.session import Saver, open_data, task_for
 
     cut = request.cut(config)
     folder = Path(config.save_dir) / name
@@ -128,24 +130,47 @@ def prune(request: Request, options: Options) -> None:
     small = cut_channels(dense, made)
     write_text(folder / "plan.json", made.to_json())
     say(cost_table(before, after, made))
+    repaired = _repaired(dense, small, made, config, data, options)
     metrics: dict[str, float] = {}
     if options.evaluate_first:
         metrics = stages.evaluate_model(small, config, data.val)
         say(f"before fine-tuning\n{metrics_table(metrics)}")
     saved = folder / "pruned.safetensors"
-    Saver(config, data.labels, "detect")(small, metrics, saved)
+    task = task_for(small, data.labels, config.tasks)
+    Saver(config, data.labels, task.name)(small, metrics, saved)
     if options.finetune:
         training = config.finetune or config.train
         result = stages.train_model(small, config, training, data, folder, resume=options.resume)
         saved = result.best_path or result.final_path or saved
         metrics = result.best_metrics or result.last_metrics
     if options.as_json:
-        record = {"before": vars(before), "after": vars(after), "metrics": metrics}
+        record = {"before": vars(before), "after": vars(after), **repaired, "metrics": metrics}
         show_json({**record, "checkpoint": saved, "plan": folder / "plan.json"})
-        return
-    if metrics:
-        show(metrics_table(metrics))
-    show(f"saved {saved}")
+    else:
+        show(f"{metrics_table(metrics)}\nsaved {saved}" if metrics else f"saved {saved}")
+
+
+def _repaired(
+    dense: "nn.Module",
+    small: "nn.Module",
+    made: "PruningPlan",
+    config: Config,
+    data: "Data",
+    options: Options,
+) -> dict[str, Any]:
+    """Repair `small` in place where that is asked for; return what to tell machines of it."""
+    wanted = config.prune.repair if options.repair is None else options.repair
+    if not wanted:
+        return {}
+    from flyweight.recipe.stages import repair_model
+
+    judged = options.evaluate_first
+    report = repair_model(dense, small, made, config, data, judged=judged, say=say)
+    say(str(report))
+    steps = [
+        {"step": step.name, "error": step.error, "metric": step.metric} for step in report.steps
+    ]
+    return {"repair": steps}
 
 
 def _starting_point(model: "nn.Module", config: Config, folder: Path) -> "nn.Module":

@@ -52,6 +52,8 @@ class PruneConfig(BaseModel):
         ratios: Share of channels to remove, one per layer.
         criterion: A name of `pruning.CRITERIA`.
         round_to: Multiple that the channels that stay are rounded to.
+        repair: Refit what is left right after the cut, before any training.
+        repair_pictures: Training pictures, without labels, to do that with.
     """
 
     model_config = _STRICT
@@ -60,6 +62,8 @@ class PruneConfig(BaseModel):
     ratios: tuple[float, ...] = ()
     criterion: str = "l1_norm"
     round_to: int = Field(default=1, gt=0)
+    repair: bool = False
+    repair_pictures: int = Field(default=500, ge=2)
 
 
 class MeasureConfig(BaseModel):

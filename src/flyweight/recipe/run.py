@@ -34,6 +34,7 @@ from flyweight.recipe.stages import (
     export_model,
     measured_criterion,
     pictures_to_compare,
+    repair_model,
     train_model,
 )
 from flyweight.recipe.story import Stage, Story, tell
@@ -155,6 +156,7 @@ def _pruned(chain: _Chain, dense: Path) -> Path:
         **_facts(chain, training),
         "cut": vars(chain.cut),
         "dense": file_digest(dense),
+        **({"repair": config.prune.repair_pictures} if config.prune.repair else {}),
     }
 
     def work(resumes: bool) -> None:
@@ -162,6 +164,8 @@ def _pruned(chain: _Chain, dense: Path) -> Path:
         measured = measured_criterion(model, config, chain.data, chain.cut)
         small, made = prune_model(model, config.preprocessing, chain.cut, measured)
         write_text(place / _PLAN, made.to_json())
+        if config.prune.repair:
+            chain.say(str(repair_model(model, small, made, config, chain.data, say=chain.say)))
         metrics = evaluate_model(small, config, chain.data.val)
         save = Saver(
             config, chain.data.labels, task_for(small, chain.data.labels, config.tasks).name

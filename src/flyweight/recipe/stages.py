@@ -1,8 +1,11 @@
 """The stages of the chain. Each takes values, writes files, and returns a value."""
 
+import math
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from flyweight.data.pictures import picture_of, prepare
@@ -14,7 +17,8 @@ from flyweight.engine.fit import FitResult, fit
 from flyweight.exporting.nms import Detections
 from flyweight.exporting.onnx import ExportResult, to_onnx
 from flyweight.exporting.package import ModelCard
-from flyweight.pruning import Criterion, taylor
+from flyweight.pruning import Criterion, PruningPlan, taylor
+from flyweight.pruning.repair import RepairReport, repair_
 from flyweight.recipe.config import Config
 from flyweight.recipe.cut import TAYLOR, Cut, example_input
 from flyweight.recipe.early import require_end
@@ -26,6 +30,7 @@ from flyweight.recipe.session import (
     task_for,
     val_batches,
 )
+from flyweight.recipe.stage import Say
 
 _COMPARED = 2
 _TAYLOR_BATCHES = 20
@@ -78,6 +83,40 @@ def measured_criterion(model: nn.Module, config: Config, data: Data, cut: Cut) -
     train = config.train.model_copy(update={"steps": _TAYLOR_BATCHES, "num_workers": 0})
     batches = loaders_for(config, train, data).train(0, 0, 1)
     return taylor(model, batches, lambda twin, batch: task.loss(task.forward(twin, batch), batch))
+
+
+def repair_model(
+    dense: nn.Module,
+    small: nn.Module,
+    plan: PruningPlan,
+    config: Config,
+    data: Data,
+    *,
+    judged: bool = False,
+    say: Say,
+) -> RepairReport:
+    """Refit `small` in place on unvaried training pictures, without their labels.
+
+    Args:
+        dense: The network before the cut.
+        small: `prune(dense, plan)`.
+        plan: What was cut.
+        config: Says how many pictures.
+        data: Has them, and those to judge on.
+        judged: Evaluate the network before the cut and after every step.
+        say: Told what is going on.
+    """
+    task = task_for(dense, data.labels, config.tasks)
+
+    def metric(model: nn.Module) -> float:
+        return evaluate_model(model, config, data.val)[task.primary]
+
+    size, wanted = config.eval_batch_size, config.prune.repair_pictures
+    found = islice(val_batches(config, data.train), math.ceil(wanted / size))
+    pictures = torch.cat([batch.images for batch in found])[:wanted]
+    say(f"repair: on {len(pictures)} training pictures, without labels")
+    batches = [pictures[at : at + size] for at in range(0, len(pictures), size)]
+    return repair_(dense, small, plan, batches, metric=metric if judged else None, progress=say)
 
 
 def export_model(
