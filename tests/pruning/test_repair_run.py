@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from flyweight.pruning.repair_run import Lockstep, evaluating, sole_readers, watch
+from flyweight.graph.dispatch import evaluating
+from flyweight.pruning.repair_run import Lockstep, sole_readers, watch
 
 
 class Net(nn.Module):

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.nn.modules import module as module_hooks
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 from torch.utils.weak import WeakIdKeyDictionary
 
 from flyweight.errors import GraphError
+from flyweight.graph.dispatch import Dispatch, bound, name_of, plain_attention
 from flyweight.graph.inputs import tensors_in
 from flyweight.graph.meta import result_of
 from flyweight.graph.stored import copy_module, held_tensors
@@ -135,7 +135,7 @@ def run(
     if not values:
         args = tree_map_only(Tensor, _meta, args)
     with (
-        _plain_attention(),
+        plain_attention(),
         warnings.catch_warnings(),
         torch.inference_mode(),
         _followed_modules(twin, recorder.path),
@@ -178,17 +178,6 @@ def _meta(tensor: Tensor) -> Tensor:
 
 
 @contextmanager
-def _plain_attention() -> Iterator[None]:
-    """Keep `nn.MultiheadAttention` from fusing into one operation that hides its channels."""
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
-
-
-@contextmanager
 def _followed_modules(model: nn.Module, path: list[str]) -> Iterator[None]:
     """Keep the path of the running module at the end of `path`."""
     names = {id(module): name for name, module in model.named_modules()}
@@ -210,7 +199,7 @@ def _followed_modules(model: nn.Module, path: list[str]) -> Iterator[None]:
             hook.remove()
 
 
-class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Recorder(Dispatch):
     """Sees every operation before PyTorch takes it apart, which inference mode arranges."""
 
     def __init__(self, followed: frozenset[str], watch: Watch | None, *, values: bool) -> None:
@@ -221,11 +210,6 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.path = [""]
         self._numbers = WeakIdKeyDictionary()
         self._count = 0
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Spare the import of TorchDynamo, which takes longer than most traces."""
-        return False
 
     def name(self, model: nn.Module) -> None:
         """Number the stored tensors of `model`."""
@@ -253,7 +237,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        op = _name_of(func)
+        op = name_of(func)
         if op not in self.followed:
             with self:
                 parts = func.decompose(*args, **kwargs)
@@ -264,7 +248,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             result = self._result(op, func, args, kwargs)
             self._numbers[result] = self.value(args[0]).number
             return result
-        arguments = self._arguments(func, args, kwargs)
+        arguments = {name: self._seen(v) for name, v in bound(func, args, kwargs).items()}
         result = self._result(op, func, args, kwargs)
         # What an operation returns is new, even where it is the tensor it wrote into.
         single = isinstance(result, Tensor)
@@ -275,19 +259,6 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if self.watch is not None:
                 self.watch(len(self.calls) - 1, self.calls[-1])
         return result
-
-    def _arguments(
-        self, func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> dict[str, Any]:
-        named: dict[str, Any] = {}
-        for place, argument in enumerate(func._schema.arguments):
-            if place < len(args):
-                named[argument.name] = self._seen(args[place])
-            elif argument.name in kwargs:
-                named[argument.name] = self._seen(kwargs[argument.name])
-            elif argument.has_default_value():
-                named[argument.name] = argument.default_value
-        return named
 
     def _seen(self, value: Any) -> Any:
         if isinstance(value, Tensor):
@@ -309,9 +280,3 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def _items(result: Any) -> tuple[Any, ...]:
     return tuple(result) if isinstance(result, (list, tuple)) else ()
-
-
-def _name_of(func: OpOverload) -> str:
-    name = func._schema.name.split("::")[-1]
-    # An in-place operation moves identities as its twin does.
-    return name if name.endswith("__") else name.removesuffix("_")

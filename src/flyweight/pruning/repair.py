@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from torch import nn
 
+from flyweight.graph.dispatch import evaluating
 from flyweight.graph.inputs import tensors_in
 from flyweight.graph.stored import copy_module
 from flyweight.pruning.plans import PruningPlan
@@ -19,7 +20,7 @@ from flyweight.pruning.repair_bias import Folding, FoldSettings, fold_constants
 from flyweight.pruning.repair_layers import surroundings
 from flyweight.pruning.repair_least_squares import FitSettings, Reconstruction, reconstruct
 from flyweight.pruning.repair_norm import reestimate_norms
-from flyweight.pruning.repair_run import KEEP_BYTES, Batch, as_batch, evaluating
+from flyweight.pruning.repair_run import KEEP_BYTES, Batch, as_batch
 
 Metric = Callable[[nn.Module], float]
 Progress = Callable[[str], None]

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from flyweight.graph.dispatch import evaluating
 from flyweight.graph.stored import held_tensors
 from flyweight.pruning.plans import GroupPlan, PruningPlan
 from flyweight.pruning.repair_layers import Consumer, surroundings
-from flyweight.pruning.repair_run import Read, as_batch, evaluating, watch
+from flyweight.pruning.repair_run import Read, as_batch, watch
 
 ROUNDING = 1e-6
 """Spread of a constant that arithmetic may leave, as a share of its size, in float32."""

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from flyweight.graph.dispatch import evaluating
 from flyweight.graph.stored import held_tensors
 from flyweight.pruning.plans import PruningPlan
-from flyweight.pruning.repair_run import Batch, Read, evaluating, sole_readers
+from flyweight.pruning.repair_run import Batch, Read, sole_readers
 
 LAYERS = ("conv2d", "linear")
 

@@ -13,20 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flyweight.graph.dispatch import evaluating
 from flyweight.graph.stored import held_tensors
 from flyweight.pruning.plans import PruningPlan
 from flyweight.pruning.repair_layers import Consumer, Surroundings, surroundings
 from flyweight.pruning.repair_norm import measure_norm
 from flyweight.pruning.repair_rows import Draw
-from flyweight.pruning.repair_run import (
-    KEEP_BYTES,
-    Batch,
-    Lockstep,
-    Read,
-    as_batch,
-    evaluating,
-    watch,
-)
+from flyweight.pruning.repair_run import KEEP_BYTES, Batch, Lockstep, Read, as_batch, watch
 
 Told = Callable[[str, int, int], None]
 """Told a name, how many are done, and of how many."""

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from flyweight.pruning.repair_run import KEEP_BYTES, Batch, Lockstep, as_batch, evaluating, watch
+from flyweight.graph.dispatch import evaluating
+from flyweight.pruning.repair_run import KEEP_BYTES, Batch, Lockstep, as_batch, watch
 
 _AT_ONCE = 8
 """Pictures that are turned into float64 together."""

@@ -5,17 +5,16 @@ layers that pad by themselves are seen as they compute. Inference mode shows ope
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._ops import OpOverload
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 from torch.utils.weak import TensorWeakRef, WeakIdKeyDictionary
 
+from flyweight.graph.dispatch import Dispatch, bound, name_of
 from flyweight.graph.inputs import tensors_in
 
 Batch = tuple[Any, ...]
@@ -45,24 +44,6 @@ class Read:
 def as_batch(value: Any) -> Batch:
     """Return the arguments that one item of an iterable of batches stands for."""
     return tuple(value) if isinstance(value, (tuple, list)) else (value,)
-
-
-@contextmanager
-def evaluating(*models: nn.Module) -> Iterator[None]:
-    """Put models in evaluation mode without gradients, and every module back in its own."""
-    modes = [(module, module.training) for model in models for module in model.modules()]
-    fused = torch.backends.mha.get_fastpath_enabled()
-    for model in models:
-        model.eval()
-    # Fused attention would hide the weights that it reads.
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
-        for module, training in modes:
-            module.training = training
 
 
 def watch(
@@ -123,14 +104,7 @@ class _ReachedError(Exception):
     """Ends a run that came as far as it should."""
 
 
-class _Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Spare the import of TorchDynamo, which takes seconds."""
-        return False
-
-
-class _Watcher(_Mode):
+class _Watcher(Dispatch):
     def __init__(
         self, names: Mapping[int, str], told: Callable[[Read], object] | None, last: str | None
     ) -> None:
@@ -148,25 +122,25 @@ class _Watcher(_Mode):
         result = func(*args, **kwargs)
         found = [self.names[id(tensor)] for tensor in taken if id(tensor) in self.names]
         if self.told is None:
-            bound = _bound(func, args, kwargs) if found or self._made else {}
-            mean = bound.get("running_mean") if not bound.get("training") else None
-            self.note_readers(taken, _name_of(func), mean)
-            self._note(func, found, bound, result)
+            named = bound(func, args, kwargs) if found or self._made else {}
+            mean = named.get("running_mean") if not named.get("training") else None
+            self.note_readers(taken, name_of(func), mean)
+            self._note(func, found, named, result)
         elif found:
-            self._tell(func, found, _bound(func, args, kwargs), result)
+            self._tell(func, found, bound(func, args, kwargs), result)
         return result
 
-    def _tell(self, func: OpOverload, found: list[str], bound: Any, result: Any) -> None:
+    def _tell(self, func: OpOverload, found: list[str], named: Any, result: Any) -> None:
         for name in found:
-            self.told(Read(name, _name_of(func), bound, result))  # type: ignore[misc]
+            self.told(Read(name, name_of(func), named, result))  # type: ignore[misc]
         if self.last in found:
             raise _ReachedError
 
-    def _note(self, func: OpOverload, found: list[str], bound: Any, result: Any) -> None:
-        plain = {key: None if isinstance(v, Tensor) else v for key, v in bound.items()}
-        kept = {key: v for key, v in bound.items() if key == "bias" or "running" in key}
+    def _note(self, func: OpOverload, found: list[str], named: Any, result: Any) -> None:
+        plain = {key: None if isinstance(v, Tensor) else v for key, v in named.items()}
+        kept = {key: v for key, v in named.items() if key == "bias" or "running" in key}
         for name in found:
-            self.reads.append(Read(name, _name_of(func), {**plain, **kept}))
+            self.reads.append(Read(name, name_of(func), {**plain, **kept}))
             if isinstance(result, Tensor):
                 self._made[result] = name
                 self.readers.setdefault(name, [])
@@ -275,7 +249,7 @@ class _Done:
     result: Any
 
 
-class _Stepper(_Mode):
+class _Stepper(Dispatch):
     """Replays what is done, executes what is not, and stops where a tensor is taken."""
 
     def __init__(self, target: Tensor, done: list[_Done]) -> None:
@@ -293,7 +267,7 @@ class _Stepper(_Mode):
             return self._replay(func)
         taken = _tensors(args, kwargs)
         if any(tensor is self.target for tensor in taken):
-            self.arrived = _bound(func, args, kwargs)
+            self.arrived = bound(func, args, kwargs)
             self._require_values(taken)
             self.bytes = self._keep()  # The code's own variables are gone once this is raised.
             raise _ReachedError
@@ -335,20 +309,3 @@ def _tensors(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
         elif isinstance(value, (list, tuple)):
             found.extend(item for item in value if isinstance(item, Tensor))
     return found
-
-
-def _bound(func: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a call by their names in the schema."""
-    bound: dict[str, Any] = {}
-    for place, argument in enumerate(func._schema.arguments):
-        if place < len(args):
-            bound[argument.name] = args[place]
-        elif argument.name in kwargs:
-            bound[argument.name] = kwargs[argument.name]
-        elif argument.has_default_value():
-            bound[argument.name] = argument.default_value
-    return bound
-
-
-def _name_of(func: OpOverload) -> str:
-    return str(func.overloadpacket.__name__)

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from flyweight.errors import PlanError
 from flyweight.graph.cutting import Removed, cut_tensors, set_numbers
+from flyweight.graph.dispatch import evaluating
 from flyweight.graph.inputs import draw, tensors_in
 from flyweight.graph.stored import copy_module, held_tensors
 from flyweight.lineage import lineage_of, note_lineage
@@ -139,14 +140,8 @@ def largest_error(
 
 
 def _outputs(model: nn.Module, inputs: tuple[Any, ...]) -> list[Tensor]:
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad():
-            return list(tensors_in(model(*inputs)))
-    finally:
-        for module, was in training.items():
-            module.training = was
+    with evaluating(model):
+        return list(tensors_in(model(*inputs)))
 
 
 def require_same(
