@@ -7,15 +7,10 @@ from pydantic import BaseModel, ConfigDict, Field
 Triple = tuple[float, float, float]
 
 
-class Preprocessing(BaseModel):
-    """How a picture becomes the network's input; it travels with the weights and the export.
-
-    The picture is decoded to RGB, turned upright by its EXIF tag, brought to `height` x `width`,
-    divided by 255, then `(x - mean) / std` per channel.
+class Appearance(BaseModel):
+    """How pictures of any size come to look, whatever the input's.
 
     Attributes:
-        height: Of the input, in pixels.
-        width: Of the input, in pixels.
         mean: Subtracted from the channels.
         std: Divides them then.
         interpolation: How pictures are resized.
@@ -30,8 +25,6 @@ class Preprocessing(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    height: int = Field(gt=0)
-    width: int = Field(gt=0)
     mean: Triple = (0.485, 0.456, 0.406)
     std: Triple = (0.229, 0.224, 0.225)
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "bicubic"
@@ -39,6 +32,21 @@ class Preprocessing(BaseModel):
     crop_share: float = Field(default=0.875, gt=0, le=1)
     value_range: Literal[1, 255] = 1
     channels: Literal["rgb", "bgr"] = "rgb"
+
+
+class Preprocessing(Appearance):
+    """How a picture becomes the network's input; it travels with the weights and the export.
+
+    The picture is decoded to RGB, turned upright by its EXIF tag, brought to `height` x `width`,
+    divided by 255, then `(x - mean) / std` per channel.
+
+    Attributes:
+        height: Of the input, in pixels.
+        width: Of the input, in pixels.
+    """
+
+    height: int = Field(gt=0)
+    width: int = Field(gt=0)
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
         """Return height and width that a picture is resized to, before padding or cropping.

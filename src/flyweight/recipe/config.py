@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flyweight.data.config import AugmentConfig, DataConfig
-from flyweight.data.preprocess import Preprocessing, Triple
+from flyweight.data.preprocess import Appearance, Preprocessing
 from flyweight.engine.config import TrainConfig
 from flyweight.errors import ConfigError, nearest
 from flyweight.recipe.strict_yaml import load_yaml
@@ -38,8 +38,6 @@ _TEXTS = frozenset(
         *("train.precision", "finetune.precision"),
     }
 )
-APPEARANCE = ("mean", "std", "interpolation", "fit", "crop_share", "value_range", "channels")
-"""The keys of a config that are `Preprocessing`'s."""
 TaskName = Literal["detect"]
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 
@@ -80,8 +78,10 @@ class MeasureConfig(BaseModel):
     seconds: float = Field(default=5.0, gt=0)
 
 
-class Config(BaseModel):
+class Config(Appearance):
     """One model on one data set, from training to the report.
+
+    Besides these keys it has those of `Appearance`: `mean`, `std`, `fit` and so on.
 
     Attributes:
         model: A name of the zoo.
@@ -90,13 +90,6 @@ class Config(BaseModel):
         width: Multiplies the channels of a network that can be narrowed; None leaves it out.
         model_args: More arguments of the network's builder.
         input_size: Side of the network's square input in pixels, or height and width.
-        mean: Subtracted from the picture's channels, which lie in 0..1.
-        std: Divides them then.
-        interpolation: How pictures are resized.
-        fit: How pictures come to the input's size, see `Preprocessing`.
-        crop_share: See `Preprocessing`.
-        value_range: See `Preprocessing`.
-        channels: See `Preprocessing`.
         data: Where pictures come from.
         augment: How training pictures vary.
         train: How to train.
@@ -118,13 +111,6 @@ class Config(BaseModel):
     width: float | None = Field(default=None, gt=0)
     model_args: dict[str, Any] = Field(default_factory=dict)
     input_size: int | tuple[int, int]
-    mean: Triple = (0.485, 0.456, 0.406)
-    std: Triple = (0.229, 0.224, 0.225)
-    interpolation: Literal["nearest", "bilinear", "bicubic"] = "bicubic"
-    fit: Literal["stretch", "pad", "crop"] = "stretch"
-    crop_share: float = Field(default=0.875, gt=0, le=1)
-    value_range: Literal[1, 255] = 1
-    channels: Literal["rgb", "bgr"] = "rgb"
     data: DataConfig
     augment: AugmentConfig = AugmentConfig()
     train: TrainConfig
@@ -143,7 +129,9 @@ class Config(BaseModel):
         size = self.input_size
         height, width = (size, size) if isinstance(size, int) else size
         return Preprocessing(
-            height=height, width=width, **{key: getattr(self, key) for key in APPEARANCE}
+            height=height,
+            width=width,
+            **{key: getattr(self, key) for key in Appearance.model_fields},
         )
 
     @property

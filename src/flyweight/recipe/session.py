@@ -13,13 +13,13 @@ from flyweight.checkpoint import Checkpoint
 from flyweight.data.batch import Batch
 from flyweight.data.check import require_sound
 from flyweight.data.loading import open_set, train_loader, val_loader
-from flyweight.data.preprocess import Preprocessing
+from flyweight.data.preprocess import Appearance, Preprocessing
 from flyweight.data.records import PictureSet
 from flyweight.engine.config import TrainConfig
 from flyweight.engine.run import Loaders
 from flyweight.errors import CheckpointError, ConfigError, DataError
 from flyweight.lineage import lineage_of
-from flyweight.recipe.config import APPEARANCE, Config
+from flyweight.recipe.config import Config
 from flyweight.recipe.early import weights_path
 from flyweight.tasks import table as tables
 from flyweight.tasks.config import TaskConfig
@@ -305,6 +305,6 @@ def as_told(config: Config, saved: Preprocessing, told: Collection[str]) -> Conf
         saved: The checkpoint's preprocessing.
         told: Keys of the config that overrides speak of.
     """
-    own = {key: getattr(saved, key) for key in APPEARANCE}
+    own = {key: getattr(saved, key) for key in Appearance.model_fields}
     own["input_size"] = (saved.height, saved.width)
     return config.model_copy(update={key: own[key] for key in own if key not in told})
