@@ -161,6 +161,7 @@ class _Trial:
     def _choose_kept(self) -> None:
         start, inexact = self.pattern
         self.kept = {}
+        self.narrow: nn.Module | None = None
         for place, (name, group) in enumerate(self.graph.groups.items(), start):
             free = group.reason is None and (group.exact or inexact)
             leaving = max(group.size // _SHARES[place % len(_SHARES)], 1) if free else 0
@@ -206,11 +207,12 @@ class _Trial:
         kept = {name: self.full[name] if name in whole else n for name, n in self.kept.items()}
         if kept == self.full:
             return None
-        twin = clone_structure(self.twin)
-        groups = self.graph.groups
-        cuts = ((groups[name].members, self.full[name], range(n)) for name, n in kept.items())
-        orders = orders_among(groups[name].members for name in kept)
-        cut_tensors(twin, removed_positions(cuts), orders)
+        if whole:
+            twin = self._cut(kept)
+        else:
+            # Most trials differ in their numbers alone.
+            self.narrow = self.narrow or self._cut(kept)
+            twin = clone_structure(self.narrow)
         sizes = self.sizes_of(self.numbers if numbers is None else numbers)
         set_numbers(twin, {path: size.under(kept) for path, size in sizes.items()})
         watch = _Watch(self.predictions, kept, values=self.values)
@@ -220,6 +222,14 @@ class _Trial:
             at = min(watch.count, len(self.predictions) - 1)
             return _Divergence(at, self.predictions[at].where)
         return None
+
+    def _cut(self, kept: Mapping[str, int]) -> nn.Module:
+        twin = clone_structure(self.twin)
+        groups = self.graph.groups
+        cuts = ((groups[name].members, self.full[name], range(n)) for name, n in kept.items())
+        orders = orders_among(groups[name].members for name in kept)
+        cut_tensors(twin, removed_positions(cuts), orders)
+        return twin
 
     def _better(self, after: _Divergence | None, before: _Divergence) -> bool:
         return after is None or after.index > before.index

@@ -10,6 +10,7 @@ criteria of filters.
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,19 +24,18 @@ from flyweight.graph.groups import ChannelGroup, Member
 Scores = NDArray[np.float64]
 Criterion = Callable[[ChannelGroup, Mapping[str, Tensor]], Any]
 FilterScore = Callable[[Tensor], Tensor]
-"""From filters `(places, channels, values)` to scores `(places, channels)`."""
+"""From filters `(places, channels, values)` to scores `(places, channels)`, in double precision:
+then the order of channels does not depend on how a sum is split over threads."""
 
 
 def l1_norm(group: ChannelGroup, tensors: Mapping[str, Tensor]) -> Scores:
     """Sum of absolute weights of each filter (Li et al. 2017, arXiv 1608.08710)."""
-    return sum_normalised(group, tensors, makers(group), lambda filters: filters.abs().sum(-1))
+    return sum_normalised(group, tensors, makers(group), partial(_norm, order=1))
 
 
 def l2_norm(group: ChannelGroup, tensors: Mapping[str, Tensor]) -> Scores:
     """Euclidean norm of each filter."""
-    return sum_normalised(
-        group, tensors, makers(group), lambda filters: filters.square().sum(-1).sqrt()
-    )
+    return sum_normalised(group, tensors, makers(group), partial(_norm, order=2))
 
 
 def geometry_median(group: ChannelGroup, tensors: Mapping[str, Tensor]) -> Scores:
@@ -44,9 +44,7 @@ def geometry_median(group: ChannelGroup, tensors: Mapping[str, Tensor]) -> Score
     Only filters that can stand in for each other are compared: those of the same group at the same
     place, not a query's with a value's.
     """
-    return sum_normalised(
-        group, tensors, makers(group), lambda filters: torch.cdist(filters, filters).sum(-1)
-    )
+    return sum_normalised(group, tensors, makers(group), _distances)
 
 
 def bn_scale(group: ChannelGroup, tensors: Mapping[str, Tensor]) -> Scores:
@@ -62,7 +60,7 @@ def bn_scale(group: ChannelGroup, tensors: Mapping[str, Tensor]) -> Scores:
             f"'{group.name}' without "
             "one. Choose 'l1_norm' for it."
         )
-    return sum_normalised(group, tensors, scales, lambda filters: filters.abs().sum(-1))
+    return sum_normalised(group, tensors, scales, partial(_norm, order=1))
 
 
 def random(group: ChannelGroup, tensors: Mapping[str, Tensor]) -> Scores:
@@ -143,10 +141,19 @@ def sum_normalised(
     return total
 
 
+def _norm(filters: Tensor, order: int) -> Tensor:
+    norms: Tensor = torch.linalg.vector_norm(filters, order, -1, dtype=torch.float64)
+    return norms
+
+
+def _distances(filters: Tensor) -> Tensor:
+    filters = filters.double()
+    return torch.cdist(filters, filters).sum(-1)
+
+
 def score_member(group: ChannelGroup, member: Member, tensor: Tensor, score: FilterScore) -> Scores:
     """Return one score per channel from one member: the sum over the channel's places."""
-    # In double precision the order does not depend on how a sum is split over threads.
-    values = tensor.detach().cpu().double().movedim(member.axis, 0)
+    values = tensor.detach().cpu().movedim(member.axis, 0)
     values = values.reshape(len(values), -1)
     places = member.positions(group.size).T
     if np.array_equal(places, np.arange(len(values))[None]):

@@ -67,7 +67,7 @@ class Taylor:
 
 
 def _sum(filters: Tensor) -> Tensor:
-    return filters.sum(-1)
+    return filters.sum(-1, dtype=torch.float64)
 
 
 def taylor(
