@@ -99,12 +99,25 @@ def markdown(rows: Sequence[Row], source: str) -> str:
     facts = [
         "Half of every group, no hand help; median of the parameters kept",
         f"flyweight on {len(ours)}: {counts['ok']} ok" + (f", {told}" if told else ""),
+        *_exports(ours),
         latest["hardware"],
         f"commit {latest['commit'][:12] or 'unknown'}",
         latest["date"][:10],
         f"[rows]({source})",
     ]
     return _HEADER + "".join(lines) + "\n" + "; ".join(facts) + ".\n"
+
+
+def _exports(rows: Sequence[Row]) -> list[str]:
+    """Say how many of the pruned networks were exported; those whose dense twins fail count."""
+    told = []
+    for kind, title in (("torch", "`torch.export`"), ("onnx", "ONNX")):
+        tried = [row["exports"].split(" + ") for row in rows if kind in row.get("exports", "")]
+        if tried:
+            count = sum(kind in found for found in tried)
+            told.append(f"exported with {title}: {count} of {len(tried)} tried")
+    failed = sum("nor dense" in row["exports"] for row in rows)
+    return [*told, *([f"the others fail unpruned, too: {failed}"] if failed else [])]
 
 
 def _line(suite: str, rows: Sequence[Row]) -> str:

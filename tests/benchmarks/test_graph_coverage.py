@@ -232,8 +232,12 @@ def test_the_table_is_made_of_the_rows(bench: ModuleType, tmp_path: Path) -> Non
     ours = shared | {"tool": "flyweight", "status": "ok", "params_before": "100"}
     theirs = ours | {"tool": "torch-pruning"}
     rows = [
-        ours | {"model": "a", "params_after_inexact": "30", "trace_seconds": "1.5"},
-        ours | {"model": "b", "params_after_inexact": "20", "prune_seconds": "0.25"},
+        ours
+        | {"model": "a", "params_after_inexact": "30", "trace_seconds": "1.5"}
+        | {"exports": "torch + onnx"},
+        ours
+        | {"model": "b", "params_after_inexact": "20", "prune_seconds": "0.25"}
+        | {"exports": "torch + not onnx, nor dense"},
         theirs | {"model": "a", "params_after_inexact": "40", "trace_seconds": "2"},
         theirs | {"model": "b", "status": "timeout"},
     ]
@@ -248,5 +252,7 @@ def test_the_table_is_made_of_the_rows(bench: ModuleType, tmp_path: Path) -> Non
     cells = [cell.strip() for cell in line.split("|")[2:-1]]
     assert cells == ["2", "**2** / 1", "**25 %** / 40 %", "**1.5** / 2.0, 1 unfinished"]
     assert "flyweight on 2: 2 ok" in text
+    assert "`torch.export`: 2 of 2 tried; exported with ONNX: 1 of 2 tried" in text
+    assert "fail unpruned, too: 1" in text
     assert "abcdefabcdef;" in text
     assert tables.filled(page, tmp_path / "none") == page.replace("old\n", "")
