@@ -28,6 +28,8 @@ if TYPE_CHECKING:  # What editors and type checkers see; `_HOMES` says the same 
     from flyweight.pruning.repair import RepairSettings as RepairSettings
     from flyweight.pruning.repair import repair as repair
     from flyweight.pruning.repair import repair_ as repair_
+    from flyweight.sensitivity import Sensitivity as Sensitivity
+    from flyweight.sensitivity import scan as scan
     from flyweight.zoo import create as create
 
 __version__ = "0.1.0"
@@ -42,6 +44,7 @@ _HOMES = {
     "PruningPlan": "flyweight.pruning",
     "RepairReport": "flyweight.pruning.repair",
     "RepairSettings": "flyweight.pruning.repair",
+    "Sensitivity": "flyweight.sensitivity",
     "create": "flyweight.zoo",
     "export": "flyweight.exporting.onnx:to_onnx",
     "load": "flyweight.checkpoint",
@@ -54,6 +57,7 @@ _HOMES = {
     "repair": "flyweight.pruning.repair",
     "repair_": "flyweight.pruning.repair",
     "save": "flyweight.checkpoint",
+    "scan": "flyweight.sensitivity",
     "taylor": "flyweight.pruning",
     "trace": "flyweight.graph",
 }

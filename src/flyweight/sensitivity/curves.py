@@ -1,0 +1,278 @@
+"""What a scan found: how the metric falls as layers lose channels, and the plans that follow."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from flyweight.errors import DataError, PlanError
+from flyweight.files import write_text
+from flyweight.graph.model_graph import ModelGraph
+from flyweight.pruning.criteria import CRITERIA, Criterion
+from flyweight.pruning.make_plan import plan
+from flyweight.pruning.plans import PruningPlan
+from flyweight.sensitivity.old_files import read_losses
+
+FORMAT = 1
+Rule = Literal["monotone", "original"]
+_MOST_LOSS = 1.0
+
+
+@dataclass(frozen=True)
+class Point:
+    """The metric after one cut.
+
+    Attributes:
+        ratio: Share of the layer's channels that left.
+        value: The metric.
+    """
+
+    ratio: float
+    value: float
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """The metric of a network after cuts of one layer each.
+
+    Attributes:
+        metric: Its name.
+        baseline: Its value before any cut.
+        curves: Layer to points of rising ratio. Layers have the names that they were asked for by.
+        criterion: How channels were chosen.
+        local: Whether each layer alone chose them, as the originals' did.
+        made_from: What the numbers depend on, as digests: `graph`, `weights`, `data`, `settings`.
+        graph: To make plans for; it is not saved.
+    """
+
+    metric: str
+    baseline: float
+    curves: Mapping[str, tuple[Point, ...]]
+    criterion: str | Criterion = "l1_norm"
+    local: bool = False
+    made_from: Mapping[str, str] = field(default_factory=dict)
+    graph: ModelGraph | None = field(default=None, compare=False, repr=False)
+
+    def losses(self, layer: str) -> dict[float, float]:
+        """Return a layer's losses by ratio, as shares of the baseline; negative is a gain.
+
+        Raises:
+            DataError: The baseline is 0: an untrained network, or the wrong data.
+        """
+        if not self.baseline > 0:
+            raise DataError(
+                "A sensitivity must be of a network that works: its metric before any cut must be "
+                f"above 0. Received {self.metric} {self.baseline:g}. Train it first, or check "
+                "that the weights and the data belong together."
+            )
+        # Rounded, so that a loss that was meant to be at the threshold is.
+        return {
+            point.ratio: round((self.baseline - point.value) / self.baseline, 9)
+            for point in self.curves[layer]
+        }
+
+    def ratios(self, max_drop: float, *, rule: Rule = "monotone") -> dict[str, float]:
+        """Return, for every layer, the largest ratio that costs at most `max_drop`.
+
+        Between two ratios the loss is interpolated linearly; below the first one a layer is not
+        cut, as the originals did it. A noisy curve that dips below the threshold after it was
+        above it is read two ways: `monotone` takes what more channels cost to be at least what
+        fewer do, `original` takes the last dip.
+
+        Args:
+            max_drop: Share of the baseline, for example 0.05; the originals' `eval_metric_loss`.
+            rule: How dips are read.
+
+        Raises:
+            PlanError: `max_drop` is not within 0..1, or no layer allows any cut.
+        """
+        if not 0 <= max_drop <= _MOST_LOSS:
+            raise PlanError(
+                f"max_drop must be a share of the baseline between 0 and 1. Received {max_drop!r}. "
+                "0.05 allows each layer to cost five per cent."
+            )
+        found = {layer: _ratio_at(self.losses(layer), max_drop, rule) for layer in self.curves}
+        chosen = {layer: ratio for layer, ratio in found.items() if ratio > 0}
+        if not chosen:
+            least = min(loss for layer in self.curves for loss in self.losses(layer).values())
+            raise PlanError(
+                f"max_drop must allow some layer to be cut. Received {max_drop:g}, where the least "
+                f"that any cut costs is {least:.3g}. Allow more, or scan smaller ratios."
+            )
+        return chosen
+
+    def plan(
+        self,
+        *,
+        max_drop: float,
+        graph: ModelGraph | None = None,
+        rule: Rule = "monotone",
+        round_to: int = 1,
+        aliases: Mapping[str, str] | None = None,
+    ) -> PruningPlan:
+        """Return the plan that cuts every layer as far as `ratios` says.
+
+        `max_drop` bounds what each layer costs by itself, before any training; together they cost
+        more.
+
+        Args:
+            max_drop: See `ratios`.
+            graph: Of the network to cut; by default the one that was scanned.
+            rule: See `ratios`.
+            round_to: Multiple that the channels that stay are rounded to.
+            aliases: Other names of parameters.
+
+        Raises:
+            PlanError: No graph is known, the scan was of other layers, or no cut is allowed.
+        """
+        known = graph or self.graph
+        if known is None:
+            raise PlanError(
+                "A plan must have a graph. Received curves read from a file. Give graph=trace(...)."
+            )
+        return plan(
+            known,
+            self.ratios(max_drop, rule=rule),
+            self._criterion(),
+            round_to=round_to,
+            local=self.local,
+            inexact=True,
+            aliases=aliases,
+        )
+
+    def _criterion(self) -> str | Criterion:
+        if isinstance(self.criterion, str) and self.criterion not in CRITERIA:
+            raise PlanError(
+                "A plan must choose channels as the scan did. Received a scan by "
+                f"'{self.criterion}', which has to be measured again. Give the ratios to fw.plan "
+                "with that criterion."
+            )
+        return self.criterion
+
+    def to_json(self) -> str:
+        """Return the curves as text; equal curves give equal text."""
+        name = self.criterion
+        if not isinstance(name, str):
+            name = getattr(name, "__name__", type(name).__name__)
+        values = {
+            "format": FORMAT,
+            "metric": self.metric,
+            "baseline": self.baseline,
+            "criterion": name,
+            "local": self.local,
+            "made_from": dict(self.made_from),
+        }
+        lines = [f' "{key}": {json.dumps(value)}' for key, value in values.items()]
+        rows = [
+            f"  {json.dumps(layer)}: {json.dumps([[p.ratio, p.value] for p in points])}"
+            for layer, points in self.curves.items()
+        ]
+        lines.append(' "curves": {\n' + ",\n".join(rows) + "\n }")
+        return "{\n" + ",\n".join(lines) + "\n}\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Sensitivity":
+        """Read what `to_json` wrote.
+
+        Raises:
+            DataError: The text is something else, or of another format.
+        """
+        try:
+            data = json.loads(text)
+            if data["format"] != FORMAT:
+                raise ValueError(f"format {data['format']!r}, where {FORMAT} is read")
+            curves = {
+                str(layer): tuple(Point(_number(r), _number(v)) for r, v in sorted(points))
+                for layer, points in data["curves"].items()
+            }
+            return cls(
+                metric=str(data["metric"]),
+                baseline=_number(data["baseline"]),
+                curves=curves,
+                criterion=str(data["criterion"]),
+                local=bool(data["local"]),
+                made_from={str(k): str(v) for k, v in data["made_from"].items()},
+            )
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise DataError(
+                "A sensitivity file must be what flyweight wrote. Received text that fails with "
+                f"{type(error).__name__}: {error}. Scan again."
+            ) from error
+
+    def save(self, path: Path) -> None:
+        """Write the curves to `path`, whole or not at all."""
+        write_text(path, self.to_json())
+
+
+def read(path: str | Path) -> Sensitivity:
+    """Return the curves of a file of ours, or of an original's pickle.
+
+    An original's file knows losses alone, so its baseline is 1.
+
+    Raises:
+        DataError: The file cannot be read or understood.
+    """
+    path = Path(path)
+    try:
+        start = path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"A sensitivity file must be readable. Received '{path}': {error.strerror}. "
+            "Check the path."
+        ) from error
+    if start.lstrip()[:1] == b"{":
+        return Sensitivity.from_json(start.decode("utf-8", errors="replace"))
+    curves = {
+        name: tuple(Point(ratio, 1 - loss) for ratio, loss in losses.items())
+        for name, losses in read_losses(path).items()
+    }
+    return Sensitivity("metric", 1.0, curves, local=True)
+
+
+def merge(one: Sensitivity, other: Sensitivity) -> Sensitivity:
+    """Return the curves of both; of a point that both have, the first one's.
+
+    Raises:
+        DataError: They are not of the same network, data and metric.
+    """
+    for name, mine in {"metric": one.metric, **one.made_from}.items():
+        theirs = {"metric": other.metric, **other.made_from}.get(name, mine)
+        if mine != theirs and name != "settings":
+            raise DataError(
+                f"Merged scans must be of the same {name}. Received '{mine}' and '{theirs}'. "
+                "Scan both on the same."
+            )
+    if not math.isclose(one.baseline, other.baseline, rel_tol=1e-6):
+        raise DataError(
+            "Merged scans must have the same metric before any cut. Received "
+            f"{one.baseline:g} and {other.baseline:g}. Scan both on the same."
+        )
+    curves = dict(one.curves)
+    for layer, points in other.curves.items():
+        by_ratio = {point.ratio: point for point in (*points, *curves.get(layer, ()))}
+        curves[layer] = tuple(by_ratio[ratio] for ratio in sorted(by_ratio))
+    return replace(one, curves=curves)
+
+
+def _ratio_at(losses: Mapping[float, float], most: float, rule: Rule) -> float:
+    """Return the ratio at which a curve crosses `most`; 0 where it begins above."""
+    ratios = sorted(losses)
+    values = [losses[ratio] for ratio in ratios]
+    if rule == "monotone":
+        values = [max(values[: place + 1]) for place in range(len(values))]
+    fine = [place for place, value in enumerate(values) if value <= most]
+    if not fine:
+        return 0.0
+    place = fine[-1]
+    if place + 1 == len(ratios):
+        return ratios[place]
+    share = (most - values[place]) / (values[place + 1] - values[place])
+    return ratios[place] + share * (ratios[place + 1] - ratios[place])
+
+
+def _number(value: Any) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise TypeError(f"{value!r} must be a number")
+    return float(value)
