@@ -43,6 +43,10 @@ PrunedRatios = Annotated[
         metavar="NUMBERS",
     ),
 ]
+Criterion = Annotated[
+    str,
+    typer.Option("--prune-criterion", "--prune_criterion", help="How channels are scored."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Weights = Annotated[
     str, typer.Option("-w", "--weights", help="The same as -o weights=.", metavar="FILE")
@@ -128,15 +132,80 @@ def evaluate(
 
 
 @app.command()
+def sensitivity(
+    config: Annotated[
+        str, typer.Option("-c", "--config", help="A built-in name or a file.", metavar="CONFIG")
+    ] = "",
+    opt: Overrides = None,
+    weights: Weights = "",
+    file: Annotated[
+        Path,
+        typer.Option(
+            "-s",
+            "--sensitivities",
+            "--sensitivities_file",
+            help="For the curves; a scan that was cut off goes on.",
+            metavar="FILE",
+        ),
+    ] = Path("sensitivities.json"),
+    pruned_params: PrunedParams = "",
+    pruned_ratios: Annotated[
+        str,
+        typer.Option(
+            "-r",
+            "--pruned-ratios",
+            "--pruned_ratios",
+            help="Shares of channels to try on every layer.",
+            metavar="NUMBERS",
+        ),
+    ] = "0.1 0.2 0.3 0.4 0.5 0.6 0.7 0.8 0.9",
+    criterion: Criterion = "",
+    merge: Annotated[
+        list[Path] | None,
+        typer.Option("--merge", help="Files to put into one, instead of scanning.", metavar="FILE"),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Measure what each layer's channels are worth, in one pass over the data.
+
+    Make plans of the curves with: prune --sensitivities FILE --max-drop 0.05.
+    """
+    from flyweight.cli import sensitivity as command
+    from flyweight.errors import ConfigError
+
+    if merge:
+        command.merge(merge, file, as_json=json)
+        return
+    if not config:
+        raise ConfigError("A scan must have a config. Received none. Add: -c CONFIG")
+    words = (config, tuple(opt or ()), weights, pruned_params, pruned_ratios, criterion)
+    command.scan(command.Request(*words), file, as_json=json)
+
+
+@app.command()
 def prune(
     config: ConfigName,
     opt: Overrides = None,
     pruned_params: PrunedParams = "",
     pruned_ratios: PrunedRatios = "",
-    criterion: Annotated[
+    sensitivities: Annotated[
         str,
-        typer.Option("--prune-criterion", "--prune_criterion", help="How channels are scored."),
+        typer.Option(
+            "--sensitivities",
+            "--sensitivities_file",
+            help="Ratios from the curves of a scan.",
+            metavar="FILE",
+        ),
     ] = "",
+    max_drop: Annotated[
+        float,
+        typer.Option(
+            "--max-drop",
+            "--eval_metric_loss",
+            help="What each layer may cost, as a share of the metric.",
+        ),
+    ] = 0.05,
+    criterion: Criterion = "",
     print_params: Annotated[
         bool,
         typer.Option("-P", "--print-params", "--print_params", help="List parameters and exit."),
@@ -175,7 +244,7 @@ def prune(
     if print_params:
         inspect.print_params(config, opt or [])
         return
-    ratios = Ratios(pruned_params, pruned_ratios)
+    ratios = Ratios(pruned_params, pruned_ratios, sensitivities, max_drop)
     request = command.Request(config, tuple(opt or ()), ratios, criterion)
     if dry_run:
         command.dry_run(request, flops_convention, as_json=json)

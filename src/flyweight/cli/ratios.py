@@ -1,4 +1,4 @@
-"""`--pruned-params` and `--pruned-ratios`, the way several commands take them."""
+"""`--pruned-params` and `--pruned-ratios`, or a scan instead, as several commands take them."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,15 +12,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ratios:
-    """What `--pruned-params` and `--pruned-ratios` say."""
+    """What `--pruned-params` and `--pruned-ratios` say, or `--sensitivities` and `--max-drop`."""
 
     params: str
     ratios: str
+    sensitivities: str = ""
+    max_drop: float = 0.05
 
     @property
     def given(self) -> bool:
         """Whether the command line says anything."""
-        return bool(self.params or self.ratios)
+        return bool(self.params or self.ratios or self.sensitivities)
 
     def cut(self, default: "PruneConfig", criterion: str = "") -> "Cut":
         """Return what to cut: from the command line if it says, else from the config.
@@ -32,10 +34,25 @@ class Ratios:
         from flyweight.recipe.cut import Cut
 
         chosen = criterion or default.criterion
+        if self.sensitivities:
+            return self._from_curves(default, chosen)
         if not self.given:
             return Cut(default.params, default.ratios, chosen, default.round_to)
         numbers = tuple(_number(text) for text in split_list(self.ratios))
         return Cut(tuple(split_list(self.params)), numbers, chosen, default.round_to)
+
+    def _from_curves(self, default: "PruneConfig", criterion: str) -> "Cut":
+        from flyweight.recipe.cut import Cut
+        from flyweight.sensitivity import read
+
+        if self.params or self.ratios:
+            raise PlanError(
+                "Ratios must come from one place. Received --sensitivities and --pruned-params "
+                "or --pruned-ratios. Leave one of them out."
+            )
+        found = read(self.sensitivities).ratios(self.max_drop)
+        names, ratios = tuple(found), tuple(found.values())
+        return Cut(names, ratios, criterion, default.round_to, from_scan=True)
 
 
 def _number(text: str) -> float:

@@ -26,12 +26,15 @@ class Cut:
         ratios: Share of channels to remove, one per layer.
         criterion: A name of `pruning.CRITERIA`, or `taylor`, which needs pictures.
         round_to: Multiple that the channels that stay are rounded to.
+        from_scan: Whether the layers were found by a scan, maybe of another network: those that
+            this one does not have, or cannot cut, are passed over.
     """
 
     params: tuple[str, ...]
     ratios: tuple[float, ...]
     criterion: str = "l1_norm"
     round_to: int = 1
+    from_scan: bool = False
 
     def __post_init__(self) -> None:
         if not self.params:
@@ -97,14 +100,33 @@ def plan_cut(graph: ModelGraph, cut: Cut, measured: Criterion | None = None) -> 
         PlanError: A name, a ratio or the criterion cannot be meant.
     """
     weightless = any(tensor.is_meta for tensor in graph.tensors.values())
+    ratios = dict(zip(cut.params, cut.ratios, strict=True))
     return plan(
         graph,
-        dict(zip(cut.params, cut.ratios, strict=True)),
+        _possible(graph, ratios) if cut.from_scan else ratios,
         "first" if weightless else measured or cut.criterion,
         round_to=cut.round_to,
         local=True,
         aliases=old_names(graph.tensors),
     )
+
+
+def _possible(graph: ModelGraph, ratios: dict[str, float]) -> dict[str, float]:
+    """Return the ratios of layers that `graph` has and can cut."""
+    found: dict[str, float] = {}
+    refused: PlanError | None = None
+    for name, ratio in ratios.items():
+        try:
+            plan(graph, {name: ratio}, "first", aliases=old_names(graph.tensors))
+            found[name] = ratio
+        except PlanError as error:
+            refused = error
+    if not found and refused is not None:
+        raise PlanError(
+            f"Some layer of the scan must be one that this network can cut. Received "
+            f"{counted(len(ratios), 'layer')}, and none is. The last one: {refused}"
+        )
+    return found
 
 
 def prune_model(

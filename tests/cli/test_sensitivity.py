@@ -1,0 +1,92 @@
+import pickle
+
+import pytest
+import torch
+
+import flyweight as fw
+from flyweight.cli.sensitivity import loss_table
+from flyweight.sensitivity import Point, Sensitivity
+
+TINY = ("width=0.1", "input_size=64", "data.val_count=3", "data.size=64", "eval_batch_size=2")
+NAMES = ("yolo_block.0.0.0.conv.weights", "yolo_block.2.tip.conv.weights")
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    torch.manual_seed(0)
+    model = fw.create("yolov3_mobilenet_v1", num_classes=10, width=0.1)
+    path = tmp_path / "dense.safetensors"
+    labels = tuple(map(str, range(10)))
+    fw.save(model, path, task="detect", labels=labels, preprocessing={"height": 64, "width": 64})
+    return path
+
+
+def scan(flyweight, checkpoint, *more):
+    named = ("-p", ",".join(NAMES), "-r", "0.25 0.5", "-w", checkpoint)
+    return flyweight("sensitivity", "-c", "demo_digits", "-o", *TINY[:1], *(x for t in TINY[1:] for x in ("-o", t)), *named, *more)  # fmt: skip  # noqa: E501
+
+
+def test_an_untrained_network_is_named_after_the_scan(flyweight, checkpoint, tmp_path):
+    answer = scan(flyweight, checkpoint)
+    assert answer.status == 2
+    assert "A sensitivity must be of a network that works" in answer.err
+    assert (tmp_path / "sensitivities.json").is_file()
+
+
+def curves(scale=1.0):
+    points = {name: tuple(Point(r, 0.8 - 0.1 * r * scale) for r in (0.25, 0.5)) for name in NAMES}
+    return Sensitivity("map_50", 0.8, points, local=True)
+
+
+def test_curves_become_ratios(flyweight, tmp_path):
+    curves().save(tmp_path / "s.json")
+    small = [x for text in TINY[:2] for x in ("-o", text)]
+    command = ("prune", "-c", "demo_digits", *small, "--dry-run", "--json")
+    found = flyweight(*command, "--sensitivities", "s.json", "--max-drop", "0.04").json
+    before, after = found["groups"]["yolo_block.0.0.0.conv.weight"].values()
+    ratio = 0.25 + 0.25 * (0.04 - 0.03125) / 0.03125
+    assert before - after == round(before * ratio)
+    old = flyweight(*command, "--sensitivities_file", "s.json", "--eval_metric_loss", "0.04").json
+    assert old == found
+    both = flyweight(*command, "--sensitivities", "s.json", "-p", NAMES[0])
+    assert "Ratios must come from one place" in both.mistake
+    assert "must allow some layer" in flyweight(*command, "--sensitivities", "s.json", "--max-drop", "0.001").mistake  # fmt: skip  # noqa: E501
+
+
+def test_layers_that_a_network_lacks_are_passed_over_until_none_is_left(flyweight, tmp_path):
+    table = {NAMES[0]: {0.5: 0.01}, "res9z_branch1_weights": {0.5: 0.01}}
+    (tmp_path / "sensitivities.data").write_bytes(pickle.dumps(table))
+    small = [x for text in TINY[:2] for x in ("-o", text)]
+    command = ("prune", "-c", "demo_digits", *small, "--dry-run", "--json", "--sensitivities")
+    found = flyweight(*command, "sensitivities.data").json
+    assert list(found["groups"]) == ["yolo_block.0.0.0.conv.weight"]
+    del table[NAMES[0]]
+    (tmp_path / "sensitivities.data").write_bytes(pickle.dumps(table))
+    assert "1 layer, and none is" in flyweight(*command, "sensitivities.data").mistake
+
+
+def test_files_are_merged(flyweight, tmp_path):
+    curves().save(tmp_path / "one.json")
+    Sensitivity("map_50", 0.8, {"c": (Point(0.1, 0.4),)}).save(tmp_path / "two.json")
+    found = flyweight("sensitivity", "--merge", "one.json", "--merge", "two.json", "-s", "all.json", "--json").json  # fmt: skip  # noqa: E501
+    assert list(found["losses"]) == [*NAMES, "c"]
+    assert found["losses"]["c"] == {"0.1": 0.5}
+
+
+def test_the_table():
+    text = loss_table(curves())
+    assert text.splitlines()[0].split() == ["loss", "in", "%", "at", "0.25", "0.5"]
+    assert text.splitlines()[1].split() == [NAMES[0], "3.1", "6.2"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "must have a config"),
+        (("-c", "demo_digits", "-r", "half"), "Received 'half'"),
+        (("-c", "demo_digits", "-r", "0.5 1.5"), "between 0 and 1"),
+        (("--merge", "missing"), "must be readable"),
+    ],
+)
+def test_mistakes(flyweight, checkpoint, arguments, said):
+    assert said in flyweight("sensitivity", "-w", checkpoint, *arguments).mistake
