@@ -1,0 +1,250 @@
+"""One pass against evaluating every pruned network by itself: seconds, and whether they agree.
+
+    python benchmarks/sensitivity.py --case yolo --data DATA --checkpoint DENSE.safetensors
+    python benchmarks/sensitivity.py --case resnet50 --data DATA
+
+Both ways see the same batches, one after the other, batch by batch; seconds are CPU seconds, so
+that other work on the machine counts for neither. The plain way decodes every batch anew for every
+cut, as an evaluation from its start does; cutting the network is not counted. One row per case goes
+to `results/sensitivity.csv`.
+"""
+
+import argparse
+import datetime
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tables import RESULTS, read_rows, save_rows
+from torch import nn
+
+import flyweight as fw
+from flyweight.bench.bootstrap import ratio_interval
+from flyweight.bench.environment import commit, cpu_model, usable_cores
+from flyweight.data.loading import collate
+from flyweight.data.pictures import prepare, read_picture
+from flyweight.data.preprocess import Preprocessing
+from flyweight.graph import ModelGraph
+from flyweight.graph.dispatch import evaluating
+from flyweight.pruning import plan, prune
+from flyweight.recipe.config import load_config
+from flyweight.recipe.cut import trace_model
+from flyweight.recipe.session import open_checkpoint, open_val, val_batches
+from flyweight.sensitivity import RATIOS, Judge, scan
+
+HERE = Path(__file__).resolve().parent
+COLUMNS = (
+    *("case", "layers", "ratios", "pictures", "batch_size"),
+    *("scan_seconds", "plain_seconds", "ratio", "ratio_low", "ratio_high", "largest_difference"),
+    *("hardware", "runtime", "commit", "date"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """What is scanned.
+
+    Attributes:
+        name: Of the row.
+        graph: Of the model.
+        model: In evaluation mode.
+        judge: Turns outputs into a metric.
+        layers: Names of the layers to cut.
+        batches: Each call decodes the batch anew.
+        batch_size: Pictures in each.
+        local: Whether each layer alone chooses its channels.
+    """
+
+    name: str
+    graph: ModelGraph
+    model: nn.Module
+    judge: Judge
+    layers: Sequence[str]
+    batches: Sequence[Callable[[], Any]]
+    batch_size: int
+    local: bool
+
+
+def yolo(options: argparse.Namespace) -> Case:
+    """The 18 layers of YOLOv3-MobileNetV1's head on BCCD, as the originals scanned them."""
+    path = str(HERE / "yolov3_mobilenet_v1_bccd.yaml")
+    root = load_config(path)[1].data.root
+    _, config = load_config(path, ["train.num_workers=0", f"data.root={options.data / root}"])
+    pictures = open_val(config)
+    samples = val_batches(config, pictures).dataset  # type: ignore[attr-defined]
+    loaded = open_checkpoint(options.checkpoint)
+    graph = trace_model(loaded.model, loaded.preprocessing)
+    wanted = options.pictures // options.batch_size
+
+    def decode(place: int) -> Any:
+        share = range(place * options.batch_size, (place + 1) * options.batch_size)
+        return collate([samples[index] for index in share])
+
+    return Case(
+        name="yolov3_mobilenet_v1 head, BCCD at 320",
+        graph=graph,
+        model=loaded.model.eval(),
+        judge=loaded.task,
+        layers=config.prune.params,
+        batches=[lambda place=place: decode(place) for place in range(wanted)],
+        batch_size=options.batch_size,
+        local=True,
+    )
+
+
+def classifier(name: str, options: argparse.Namespace) -> Case:
+    """All groups of a torchvision classifier on pictures of ImageNet."""
+    import torchvision
+
+    torch.manual_seed(0)
+    model = torchvision.models.get_model(name, weights=None).eval()
+    root = options.data / "cls_imagenet_sample1000"
+    lines = [line.split() for line in (root / "val_list.txt").read_text().splitlines()]
+    preprocessing = Preprocessing(height=224, width=224, fit="crop")
+    graph = trace_model(model, preprocessing)
+
+    def decode(place: int) -> Any:
+        share = lines[place * options.batch_size : (place + 1) * options.batch_size]
+        pictures = [prepare(read_picture(root / path), preprocessing) for path, _ in share]
+        return torch.stack(pictures), torch.tensor([int(label) for _, label in share])
+
+    return Case(
+        name=f"{name}, all groups, ImageNet at 224",
+        graph=graph,
+        model=model,
+        judge=Sure(),
+        layers=list(graph.prunable()),
+        batches=[
+            lambda place=place: decode(place)
+            for place in range(options.pictures // options.batch_size)
+        ],
+        batch_size=options.batch_size,
+        local=False,
+    )
+
+
+class Sure:
+    """The probability of the labelled class: untrained networks differ in it, unlike in top-1."""
+
+    primary = "mean"
+
+    def forward(self, model: nn.Module, batch: Any) -> Any:
+        """Run the network."""
+        return model(batch[0])
+
+    def decode(self, outputs: Any, batch: Any) -> Any:
+        """Return the probabilities."""
+        return outputs.softmax(1).gather(1, batch[1][:, None])[:, 0].double()
+
+    def metric(self) -> "Mean":
+        """Return a fresh metric."""
+        return Mean()
+
+
+class Mean:
+    """The mean of a number per picture."""
+
+    def __init__(self) -> None:
+        self.found: list[float] = []
+
+    def update(self, predictions: Any, batch: Any) -> None:
+        """Add a batch's."""
+        self.found += predictions.tolist()
+
+    def compute(self) -> dict[str, float]:
+        """Return the mean."""
+        return {"mean": sum(self.found) / len(self.found)}
+
+    def state(self) -> list[float]:
+        """Return what was collected."""
+        return self.found
+
+    def merge(self, state: list[float]) -> None:
+        """Add another's."""
+        self.found += state
+
+
+def by_itself(case: Case, batch: Callable[[], Any]) -> Iterator[tuple[float, float]]:
+    """Yield the CPU seconds and the metric of every pruned network on one batch."""
+    for layer in case.layers:
+        for ratio in RATIOS:
+            cut = plan(case.graph, {layer: ratio}, local=case.local)
+            small = prune(case.model, cut, verify=False).eval()
+            begin = time.process_time()
+            with evaluating(small):
+                found = batch()
+                metric = case.judge.metric()
+                outputs = case.judge.forward(small, found)
+                metric.update(case.judge.decode(outputs, found), found)
+            yield time.process_time() - begin, metric.compute()[case.judge.primary]
+
+
+def measured(case: Case) -> dict[str, object]:
+    """Return the row of a case."""
+    ours: list[float] = []
+    plain: list[float] = []
+    largest = 0.0
+    for batch in case.batches:
+        begin = time.process_time()
+        curves = scan(
+            case.graph, case.model, [batch()], case.judge, layers=case.layers, local=case.local
+        )
+        ours.append(time.process_time() - begin)
+        found = list(by_itself(case, batch))
+        plain.append(sum(seconds for seconds, _ in found))
+        values = [point.value for points in curves.curves.values() for point in points]
+        pairs = zip(values, (value for _, value in found), strict=True)
+        largest = max([largest, *(abs(one - other) for one, other in pairs)])
+        _say(f"{case.name}: scan {ours[-1]:.1f} s, plain {plain[-1]:.1f} s")
+    low, high = ratio_interval([[value] for value in plain], [[value] for value in ours])
+    return {
+        "case": case.name,
+        "layers": len(case.layers),
+        "ratios": len(RATIOS),
+        "pictures": len(case.batches) * case.batch_size,
+        "batch_size": case.batch_size,
+        "scan_seconds": f"{sum(ours):.1f}",
+        "plain_seconds": f"{sum(plain):.1f}",
+        "ratio": f"{sum(plain) / sum(ours):.2f}",
+        "ratio_low": f"{low:.2f}",
+        "ratio_high": f"{high:.2f}",
+        "largest_difference": f"{largest:.2g}",
+    }
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure one case and write its row; return the exit status."""
+    parser = argparse.ArgumentParser(description="One pass against many")
+    parser.add_argument("--case", choices=("yolo", "resnet50", "mobilenet_v2"), required=True)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
+    parser.add_argument("--checkpoint", type=Path, help="of the detector")
+    parser.add_argument("--pictures", type=int, default=16)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    case = yolo(options) if options.case == "yolo" else classifier(options.case, options)
+    row = {
+        **measured(case),
+        "hardware": f"{cpu_model()}, {len(usable_cores())} cores, {options.threads} used",
+        "runtime": f"torch {torch.__version__}, flyweight {fw.__version__}",
+        "commit": commit(HERE.parent) or "",
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    path = RESULTS / "sensitivity.csv"
+    others = [old for old in read_rows(path, COLUMNS) if old["case"] != row["case"]]
+    save_rows(path, [*others, row], COLUMNS)
+    _say(f"wrote {path}: {row['ratio']}x ({row['ratio_low']} to {row['ratio_high']})")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
