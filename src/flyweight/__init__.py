@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # What editors and type checkers see; `_HOMES` says the same 
     from flyweight.pruning.repair import RepairSettings as RepairSettings
     from flyweight.pruning.repair import repair as repair
     from flyweight.pruning.repair import repair_ as repair_
+    from flyweight.sensitivity import Budget as Budget
     from flyweight.sensitivity import Sensitivity as Sensitivity
     from flyweight.sensitivity import scan as scan
     from flyweight.zoo import create as create
@@ -36,6 +37,7 @@ __version__ = "0.1.0"
 
 # Name to the module it lives in, and its name there where that differs.
 _HOMES = {
+    "Budget": "flyweight.sensitivity",
     "Checkpoint": "flyweight.checkpoint",
     "Cost": "flyweight.graph",
     "FlyweightError": "flyweight.errors",

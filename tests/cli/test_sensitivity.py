@@ -48,6 +48,12 @@ def test_curves_become_ratios(flyweight, tmp_path):
     assert before - after == round(before * ratio)
     old = flyweight(*command, "--sensitivities_file", "s.json", "--eval_metric_loss", "0.04").json
     assert old == found
+    within = flyweight(*command, "--sensitivities", "s.json", "--budget", "macs=0.97").json
+    assert within["after"]["macs"] <= 0.97 * within["before"]["macs"]
+    assert within["groups"]
+    assert "must come with a scan" in flyweight(*command, "--budget", "macs=0.9").mistake
+    floor = flyweight(*command, "--sensitivities", "s.json", "--budget", "macs=0.1")
+    assert "the floor is" in floor.mistake
     both = flyweight(*command, "--sensitivities", "s.json", "-p", NAMES[0])
     assert "Ratios must come from one place" in both.mistake
     assert "must allow some layer" in flyweight(*command, "--sensitivities", "s.json", "--max-drop", "0.001").mistake  # fmt: skip  # noqa: E501

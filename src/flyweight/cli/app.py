@@ -205,6 +205,10 @@ def prune(
             help="What each layer may cost, as a share of the metric.",
         ),
     ] = 0.05,
+    budget: Annotated[
+        str,
+        typer.Option("--budget", help="Instead: macs=, params= or size_bytes= of the network."),
+    ] = "",
     criterion: Criterion = "",
     print_params: Annotated[
         bool,
@@ -244,7 +248,7 @@ def prune(
     if print_params:
         inspect.print_params(config, opt or [])
         return
-    ratios = Ratios(pruned_params, pruned_ratios, sensitivities, max_drop)
+    ratios = Ratios(pruned_params, pruned_ratios, sensitivities, max_drop, budget)
     request = command.Request(config, tuple(opt or ()), ratios, criterion)
     if dry_run:
         command.dry_run(request, flops_convention, as_json=json)

@@ -12,12 +12,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ratios:
-    """What `--pruned-params` and `--pruned-ratios` say, or `--sensitivities` and `--max-drop`."""
+    """What `--pruned-params` and `--pruned-ratios` say, or a scan with what may be lost or spent."""
 
     params: str
     ratios: str
     sensitivities: str = ""
     max_drop: float = 0.05
+    budget: str = ""
 
     @property
     def given(self) -> bool:
@@ -34,7 +35,7 @@ class Ratios:
         from flyweight.recipe.cut import Cut
 
         chosen = criterion or default.criterion
-        if self.sensitivities:
+        if self.sensitivities or self.budget:
             return self._from_curves(default, chosen)
         if not self.given:
             return Cut(default.params, default.ratios, chosen, default.round_to)
@@ -50,6 +51,14 @@ class Ratios:
                 "Ratios must come from one place. Received --sensitivities and --pruned-params "
                 "or --pruned-ratios. Leave one of them out."
             )
+        if self.budget and not self.sensitivities:
+            raise PlanError(
+                "A budget must come with a scan. Received --budget without --sensitivities. "
+                "Make one with: flyweight sensitivity"
+            )
+        if self.budget:
+            given = {"scan": self.sensitivities, "budget": self.budget}
+            return Cut((), (), criterion, default.round_to, from_scan=True, **given)
         found = read(self.sensitivities).ratios(self.max_drop)
         names, ratios = tuple(found), tuple(found.values())
         return Cut(names, ratios, criterion, default.round_to, from_scan=True)

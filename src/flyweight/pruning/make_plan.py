@@ -59,7 +59,7 @@ def plan(
     requests, notes = _requests(graph, ratios, aliases or {}, inexact=inexact, local=local)
     kept: dict[str, tuple[int, ...]] = {}
     for request in requests:
-        stays = _kept_count(request.group.size, request.ratio, round_to)
+        stays = kept_count(request.group.size, request.ratio, round_to)
         if stays < request.group.size:
             scored = _alone(request.group, request.named, graph) if local else request.group
             kept[request.group.name] = _highest(scores_of(scorer, scored, graph), stays)
@@ -183,7 +183,8 @@ def check_multiple(round_to: object) -> None:
         )
 
 
-def _kept_count(channels: int, ratio: float, round_to: int) -> int:
+def kept_count(channels: int, ratio: float, round_to: int) -> int:
+    """Return how many of `channels` stay when a share of `ratio` leaves, in multiples."""
     stays = max(channels - round(channels * ratio), 1)
     if round_to > 1:
         stays = max(round(stays / round_to), 1) * round_to

@@ -28,6 +28,8 @@ class Cut:
         round_to: Multiple that the channels that stay are rounded to.
         from_scan: Whether the layers were found by a scan, maybe of another network: those that
             this one does not have, or cannot cut, are passed over.
+        scan: File of a scan to choose ratios from, within `budget`.
+        budget: As `Budget.parse` reads it, for example `macs=0.5`.
     """
 
     params: tuple[str, ...]
@@ -35,9 +37,11 @@ class Cut:
     criterion: str = "l1_norm"
     round_to: int = 1
     from_scan: bool = False
+    scan: str = ""
+    budget: str = ""
 
     def __post_init__(self) -> None:
-        if not self.params:
+        if not self.params and not self.budget:
             raise PlanError(
                 "Pruning must be told what to cut. Received no layer. Give --pruned-params and "
                 "--pruned-ratios, or a 'prune' section in the config."
@@ -101,13 +105,19 @@ def plan_cut(graph: ModelGraph, cut: Cut, measured: Criterion | None = None) -> 
     """
     weightless = any(tensor.is_meta for tensor in graph.tensors.values())
     ratios = dict(zip(cut.params, cut.ratios, strict=True))
+    aliases = old_names(graph.tensors)
+    if cut.budget:
+        from flyweight.sensitivity import Budget, read
+
+        wanted = Budget.parse(cut.budget)
+        ratios = read(cut.scan).ratios_within(graph, wanted, cut.round_to, aliases)
     return plan(
         graph,
         _possible(graph, ratios) if cut.from_scan else ratios,
         "first" if weightless else measured or cut.criterion,
         round_to=cut.round_to,
         local=True,
-        aliases=old_names(graph.tensors),
+        aliases=aliases,
     )
 
 

@@ -1,6 +1,17 @@
 """What each layer's channels are worth: scans, their curves, and the plans that follow."""
 
+from flyweight.sensitivity.budget import Budget
 from flyweight.sensitivity.curves import Point, Sensitivity, merge, read
 from flyweight.sensitivity.scan import RATIOS, Judge, ScanOptions, scan
 
-__all__ = ["RATIOS", "Judge", "Point", "ScanOptions", "Sensitivity", "merge", "read", "scan"]
+__all__ = [
+    "RATIOS",
+    "Budget",
+    "Judge",
+    "Point",
+    "ScanOptions",
+    "Sensitivity",
+    "merge",
+    "read",
+    "scan",
+]

@@ -7,12 +7,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from flyweight.errors import DataError, PlanError
 from flyweight.files import write_text
 from flyweight.graph.model_graph import ModelGraph
 from flyweight.pruning.criteria import CRITERIA, Criterion
-from flyweight.pruning.make_plan import plan
+from flyweight.pruning.make_plan import kept_count, plan
 from flyweight.pruning.plans import PruningPlan
+from flyweight.sensitivity.budget import Budget, Option, solve
 from flyweight.sensitivity.old_files import read_losses
 
 FORMAT = 1
@@ -106,41 +109,94 @@ class Sensitivity:
     def plan(
         self,
         *,
-        max_drop: float,
+        max_drop: float | None = None,
+        budget: Budget | None = None,
         graph: ModelGraph | None = None,
         rule: Rule = "monotone",
         round_to: int = 1,
         aliases: Mapping[str, str] | None = None,
     ) -> PruningPlan:
-        """Return the plan that cuts every layer as far as `ratios` says.
-
-        `max_drop` bounds what each layer costs by itself, before any training; together they cost
-        more.
+        """Return the plan that cuts every layer as far as the curves allow.
 
         Args:
-            max_drop: See `ratios`.
+            max_drop: What each layer may cost by itself, before any training; together they cost
+                more. See `ratios`.
+            budget: Instead: what the network may cost; among all plans within it the one whose
+                losses, added up, are least.
             graph: Of the network to cut; by default the one that was scanned.
-            rule: See `ratios`.
+            rule: See `ratios`; for `max_drop` alone.
             round_to: Multiple that the channels that stay are rounded to.
             aliases: Other names of parameters.
 
         Raises:
-            PlanError: No graph is known, the scan was of other layers, or no cut is allowed.
+            PlanError: No graph is known, the scan was of other layers, no cut is allowed, or the
+                budget cannot be met.
         """
         known = graph or self.graph
         if known is None:
             raise PlanError(
                 "A plan must have a graph. Received curves read from a file. Give graph=trace(...)."
             )
+        if (max_drop is None) == (budget is None):
+            raise PlanError(
+                "A plan must be given either max_drop or a budget. "
+                f"Received max_drop={max_drop!r} and budget={budget!r}. Leave one of them out."
+            )
+        chosen = (
+            self.ratios_within(known, budget, round_to, aliases)
+            if budget is not None
+            else self.ratios(float(max_drop or 0), rule=rule)
+        )
         return plan(
             known,
-            self.ratios(max_drop, rule=rule),
+            chosen,
             self._criterion(),
             round_to=round_to,
             local=self.local,
             inexact=True,
             aliases=aliases,
         )
+
+    def ratios_within(
+        self,
+        graph: ModelGraph,
+        budget: Budget,
+        round_to: int = 1,
+        aliases: Mapping[str, str] | None = None,
+    ) -> dict[str, float]:
+        """Return the ratios of least loss, added up, within a budget; see `plan`.
+
+        Raises:
+            PlanError: The budget cannot be met.
+        """
+        layers: dict[str, str] = {}
+        for layer in self.curves:
+            touched = plan(graph, {layer: 0.5}, "first", inexact=True, aliases=aliases).groups
+            if len(touched) == 1:  # of one that is several groups, the widths are not one number
+                layers.setdefault(next(iter(touched)), layer)
+        options = {
+            group: self._options(layer, graph.groups[group].size, round_to)
+            for group, layer in layers.items()
+        }
+        found = solve(graph, options, budget)
+        sizes = {group: graph.groups[group].size for group in found}
+        return {
+            layers[group]: 1 - option.keep / sizes[group]
+            for group, option in found.items()
+            if option.keep < sizes[group]
+        }
+
+    def _options(self, layer: str, channels: int, round_to: int) -> list[Option]:
+        """Return the widths of a layer and what each costs, between the points too."""
+        losses = {0.0: 0.0, **self.losses(layer)}
+        ratios = sorted(losses)
+        values = [max(losses[r] for r in ratios[: place + 1]) for place in range(len(ratios))]
+        tried = np.unique(np.concatenate([ratios, (np.array(ratios[1:]) + ratios[:-1]) / 2]))
+        by_width: dict[int, float] = {}
+        for ratio, loss in zip(tried.tolist(), np.interp(tried, ratios, values), strict=True):
+            keep = channels if ratio == 0 else kept_count(channels, ratio, round_to)
+            by_width.setdefault(keep, float(loss))
+        return [Option(keep, loss) for keep, loss in by_width.items()]
 
     def _criterion(self) -> str | Criterion:
         if isinstance(self.criterion, str) and self.criterion not in CRITERIA:
