@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ratios:
-    """What `--pruned-params` and `--pruned-ratios` say, or a scan with what may be lost or spent."""
+    """What `--pruned-params` and `--pruned-ratios` say, or a scan and what may be lost or spent."""
 
     params: str
     ratios: str
