@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torchvision.ops import DeformConv2d
 
 from flyweight.graph import ModelGraph
 from flyweight.pruning import PruningPlan
@@ -294,7 +295,8 @@ def zeroed_where_read(model: nn.Module, slices: dict, inputs: tuple[Tensor, ...]
 
 
 def _input_mask(module: nn.Module, axes: dict[int, tuple[int, ...]]):
-    if isinstance(module, nn.Conv2d) and module.weight.shape[1] > 1 and 1 in axes:
+    convolution = isinstance(module, (nn.Conv2d, DeformConv2d))
+    if convolution and module.weight.shape[1] > 1 and 1 in axes:
         mask = torch.zeros(module.weight.shape[1], dtype=torch.float64)
         mask[list(axes[1])] = 1
         mask = mask.repeat(module.groups)[:, None, None]
@@ -306,4 +308,4 @@ def _input_mask(module: nn.Module, axes: dict[int, tuple[int, ...]]):
         mask[list(axes[1])] = 1
     else:
         return None
-    return lambda _, inputs: (inputs[0] * mask,)
+    return lambda _, inputs: (inputs[0] * mask, *inputs[1:])

@@ -1,9 +1,15 @@
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from flyweight.zoo.blocks import ConvNormActivation, initialise_convolutions, scaled
+from flyweight.zoo.blocks import (
+    ConvNormActivation,
+    freeze_norms,
+    initialise_convolutions,
+    scaled,
+)
 
 
 @given(st.integers(1, 2048), st.floats(0.05, 4))
@@ -36,3 +42,21 @@ def test_initialisation_keeps_the_scale_of_depthwise_outputs():
     initialise_convolutions(convolution)
     assert abs(convolution.weight.std().item() - (2 / 9) ** 0.5) < 0.02
     assert not convolution.bias.any()
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_frozen_norms_compute_the_same_and_never_change(device):
+    torch.manual_seed(0)
+    with torch.device(device):
+        model = nn.Sequential(ConvNormActivation(3, 4, 3), ConvNormActivation(4, 4, 1))
+        model[1].bn.running_var.uniform_(0.5, 2)
+        model[1].bn.running_mean.normal_()
+        images = torch.randn(2, 3, 5, 5)
+    expected = model.eval()(images)
+    freeze_norms(model)
+    found = model.train()(images)
+    assert found.device.type == device
+    assert {name for name, _ in model.named_parameters()} == {"0.conv.weight", "1.conv.weight"}
+    if device == "cpu":
+        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(model.eval()(images), expected)

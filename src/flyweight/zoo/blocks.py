@@ -70,3 +70,20 @@ def initialise_convolutions(model: nn.Module) -> None:
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def freeze_norms(model: nn.Module) -> None:
+    """Replace every batch norm of `model` by one whose numbers never change, in place.
+
+    Detectors whose pictures are too large for batches worth averaging over keep the statistics and
+    the affine numbers of the classifier they start from (arXiv 1506.01497 and its successors).
+    """
+    from torchvision.ops import FrozenBatchNorm2d  # takes seconds to import
+
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if not isinstance(child, nn.BatchNorm2d):
+                continue
+            frozen = FrozenBatchNorm2d(child.num_features, child.eps).to(child.weight.device)
+            frozen.load_state_dict(child.state_dict(), strict=True)
+            setattr(module, name, frozen)
