@@ -1,18 +1,24 @@
+import pytest
 import torch
 
 from flyweight import zoo
 from flyweight.zoo.old_names import old_name, old_names
 
 
-def names():
+def names(model="yolov3_mobilenet_v1"):
     with torch.device("meta"):
-        return list(zoo.create("yolov3_mobilenet_v1").state_dict())
+        return list(zoo.create(model).state_dict())
 
 
-def test_every_value_has_one_old_name():
-    ours = [name for name in names() if not name.endswith("num_batches_tracked")]
-    table = old_names(names())
-    assert len(table) == len(ours) == 241
+# One file per variable was written in 2020, biases and statistics included: section 3c of the cost
+# accounting.
+@pytest.mark.parametrize(
+    ("model", "count"), [("yolov3_mobilenet_v1", 241), ("yolov3_r50vd_dcn", 387)]
+)
+def test_every_value_has_one_old_name(model, count):
+    ours = [name for name in names(model) if not name.endswith("num_batches_tracked")]
+    table = old_names(names(model))
+    assert len(table) == len(ours) == count
     assert sorted(table.values()) == sorted(ours)
 
 
@@ -33,6 +39,38 @@ def test_spellings_are_paddledetections():
         "yolo_transition.1.bn.var": "yolo_transition.1.bn.running_var",
         "yolo_output.0.conv.weights": "yolo_output.0.conv.weight",
         "yolo_output.0.conv.bias": "yolo_output.0.conv.bias",
+    }
+    assert {old: table.get(old) for old in expected} == expected
+
+
+def test_spellings_of_resnets():
+    table = old_names(names("yolov3_r50vd_dcn")) | old_names(names("yolov3_r34"))
+    expected = {
+        "conv1_weights": "backbone.stem.conv1.conv.weight",
+        "bn_conv1_scale": "backbone.stem.conv1.bn.weight",
+        "conv1_2_weights": "backbone.stem.conv1_2.conv.weight",
+        "bnv1_2_variance": "backbone.stem.conv1_2.bn.running_var",
+        "res2a_branch1_weights": "backbone.res2a.branch1.conv.weight",
+        "bn2a_branch1_offset": "backbone.res2a.branch1.bn.bias",
+        "res4f_branch2b_weights": "backbone.res4f.branch2b.conv.weight",
+        "res5c_branch2c_weights": "backbone.res5c.branch2c.conv.weight",
+        "bn5c_branch2c_mean": "backbone.res5c.branch2c.bn.running_mean",
+        "res5a_branch2b_conv_offset.w_0": "backbone.res5a.branch2b.offset.weight",
+        "res5a_branch2b_conv_offset.b_0": "backbone.res5a.branch2b.offset.bias",
+        "yolo_block.0.0.0.conv.weights": "yolo_block.0.0.0.conv.weight",
+    }
+    assert {old: table.get(old) for old in expected} == expected
+
+
+def test_spellings_of_mobilenet_v3():
+    table = old_names(names("yolov3_mobilenet_v3"))
+    expected = {
+        "conv1_bn_scale": "backbone.conv1.bn.weight",
+        "conv13_expand_weights": "backbone.conv13.expand.conv.weight",
+        "conv13_depthwise_bn_mean": "backbone.conv13.depthwise.bn.running_mean",
+        "conv13_se_1_weights": "backbone.conv13.se_1.weight",
+        "conv13_se_2_offset": "backbone.conv13.se_2.bias",
+        "conv16_linear_weights": "backbone.conv16.linear.conv.weight",
     }
     assert {old: table.get(old) for old in expected} == expected
 

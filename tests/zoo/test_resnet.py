@@ -82,7 +82,7 @@ def test_variant_b_is_torchvisions():
     theirs = torchvision.models.resnet50(weights=None).eval()
     settle(theirs)
     ours = ResNet(50, "b", taps=(3, 4))
-    filled_from(theirs, ours, {"conv1.conv": "conv1", "conv1.bn": "bn1"}, down=("0", "1"))
+    filled_from(theirs, ours, {"stem.conv1.conv": "conv1", "stem.conv1.bn": "bn1"}, down=("0", "1"))
     stages = (theirs.conv1, theirs.bn1, theirs.relu, theirs.maxpool, theirs.layer1, theirs.layer2)
     assert_equal_maps(ours, nn.Sequential(*stages, theirs.layer3))
 
@@ -94,8 +94,8 @@ def test_variant_d_is_timms():
     theirs = resnet50d(num_classes=0).eval()
     settle(theirs)
     ours = ResNet(50, "d", taps=(4,))
-    stem = {f"conv1_{i + 1}.conv": f"conv1.{3 * i}" for i in range(3)}
-    stem |= {"conv1_1.bn": "conv1.1", "conv1_2.bn": "conv1.4", "conv1_3.bn": "bn1"}
+    stem = {f"stem.conv1_{i + 1}.conv": f"conv1.{3 * i}" for i in range(3)}
+    stem |= {"stem.conv1_1.bn": "conv1.1", "stem.conv1_2.bn": "conv1.4", "stem.conv1_3.bn": "bn1"}
     filled_from(theirs, ours, stem, down=("1", "2"))
     stages = (theirs.conv1, theirs.bn1, theirs.act1, theirs.maxpool, theirs.layer1, theirs.layer2)
     assert_equal_maps(ours, nn.Sequential(*stages, theirs.layer3))
@@ -155,7 +155,7 @@ def test_the_offset_branch_says_rows_then_columns_then_masks():
 
 def test_names_are_the_originals_without_their_endings():
     names = build(50, "d", deformable=(5,)).state_dict().keys()
-    for name in ("conv1_2.bn.bias", "res2a.branch1.conv.weight", "res4f.branch2b.conv.weight"):
+    for name in ("stem.conv1_2.bn.bias", "res2a.branch1.conv.weight", "res4f.branch2b.conv.weight"):
         assert name in names
     assert "res5c.branch2b.offset.weight" in names
     assert "res4a.branch2b.offset.weight" not in names

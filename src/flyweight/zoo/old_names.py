@@ -1,35 +1,46 @@
 r"""The names that PaddleDetection gave the same parameters.
 
-Users have commands, scripts and sensitivity files with the old names. Two rules make them from
-ours, because the modules are named after the originals' layers:
+Users have commands, scripts and sensitivity files with the old names. Our modules are named after
+the originals' layers, so a few rules make the old names from ours:
 
 * head: only the ending differs, `yolo_block.0.0.0.conv.weight` was
   `yolo_block.0.0.0.conv.weights`, `...bn.running_mean` was `...bn.mean`;
 * backbone: `backbone.` falls away and dots become underscores,
   `backbone.conv2_1.dw.conv.weight` was `conv2_1_dw_weights`,
   `backbone.conv2_1.dw.bn.running_var` was `conv2_1_dw_bn_variance`.
+
+What only one family does stands beside its network, as `OLD_NAMES`.
 """
 
+import re
 from collections.abc import Iterable
 
-_BACKBONE = "backbone."
+from flyweight.zoo import resnet, yolo
 
-_HEAD_ENDINGS = {
-    "conv.weight": "conv.weights",
-    "conv.bias": "conv.bias",
-    "bn.weight": "bn.scale",
-    "bn.bias": "bn.offset",
-    "bn.running_mean": "bn.mean",
-    "bn.running_var": "bn.var",
+Rules = tuple[tuple[str, str], ...]
+"""Pairs of a pattern of our names and the old name.
+
+In the old name `{layer}` stands for what the pattern's group `layer` found, with dots as
+underscores; `{path}` for what `path` found, as it is; `{statistic}` for Paddle's word for what
+`statistic` found.
+"""
+
+_STATISTICS = {
+    "weight": "scale",
+    "bias": "offset",
+    "running_mean": "mean",
+    "running_var": "variance",
 }
 
-_BACKBONE_ENDINGS = {
-    "conv.weight": "weights",
-    "bn.weight": "bn_scale",
-    "bn.bias": "bn_offset",
-    "bn.running_mean": "bn_mean",
-    "bn.running_var": "bn_variance",
-}
+_MOBILENET: Rules = (
+    (r"backbone\.(?P<layer>.+)\.conv\.weight", "{layer}_weights"),
+    (r"backbone\.(?P<layer>.+)\.bn\.(?P<statistic>\w+)", "{layer}_bn_{statistic}"),
+    (r"backbone\.(?P<layer>.+\.se_[12])\.weight", "{layer}_weights"),
+    (r"backbone\.(?P<layer>.+\.se_[12])\.bias", "{layer}_offset"),
+)
+
+RULES: Rules = (*resnet.OLD_NAMES, *yolo.OLD_NAMES, *_MOBILENET)
+"""The first that fits a name counts."""
 
 
 def old_name(name: str) -> str | None:
@@ -40,24 +51,27 @@ def old_name(name: str) -> str | None:
         'yolo_block.0.0.0.conv.weights'
         >>> old_name("backbone.conv2_1.sep.conv.weight")
         'conv2_1_sep_weights'
+        >>> old_name("backbone.res5a.branch2b.bn.weight")
+        'bn5a_branch2b_scale'
         >>> old_name("backbone.conv1.bn.num_batches_tracked") is None
         True
     """
-    layer, ending = _split(name)
-    if name.startswith(_BACKBONE):
-        if ending not in _BACKBONE_ENDINGS:
-            return None
-        return f"{layer.removeprefix(_BACKBONE).replace('.', '_')}_{_BACKBONE_ENDINGS[ending]}"
-    return f"{layer}.{_HEAD_ENDINGS[ending]}" if ending in _HEAD_ENDINGS else None
+    for pattern, template in RULES:
+        match = re.fullmatch(pattern, name)
+        if match is None:
+            continue
+        found = match.groupdict()
+        if "statistic" in found:
+            if found["statistic"] not in _STATISTICS:
+                return None
+            found["statistic"] = _STATISTICS[found["statistic"]]
+        if "layer" in found:
+            found["layer"] = found["layer"].replace(".", "_")
+        return template.format(**found)
+    return None
 
 
 def old_names(names: Iterable[str]) -> dict[str, str]:
     """Return `{old name: our name}` for all of `names` that have an old one."""
     pairs = ((old_name(name), name) for name in names)
     return {old: name for old, name in pairs if old is not None}
-
-
-def _split(name: str) -> tuple[str, str]:
-    """Return the path of the layer and the last two parts, as in `conv.weight`."""
-    parts = name.split(".")
-    return ".".join(parts[:-2]), ".".join(parts[-2:])

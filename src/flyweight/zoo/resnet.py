@@ -1,6 +1,6 @@
 """ResNet (arXiv 1512.03385) as PaddleDetection built it, with its layer names.
 
-`conv1` is the stem (`conv1_1` ... `conv1_3` in variant d); `res2a`, `res2b`, ... are the blocks of
+`stem` holds `conv1` (`conv1_1` ... `conv1_3` in variant d); `res2a`, `res2b`, ... are the blocks of
 stage 2 and so on; a block's layers are `branch2a`, `branch2b`, `branch2c` and, where the shortcut
 has weights, `branch1`. Stages are numbered by the power of two of their stride, from 2 to 5.
 """
@@ -23,6 +23,19 @@ DEPTHS = {34: {2: 3, 3: 4, 4: 6, 5: 3}, 50: {2: 3, 3: 4, 4: 6, 5: 3}}
 
 EXPANSION = 4
 """A bottleneck's outputs per channel of its 3x3 layer."""
+
+OLD_NAMES = (
+    (r"backbone\.stem\.conv1\.conv\.weight", "conv1_weights"),
+    (r"backbone\.stem\.conv1\.bn\.(?P<statistic>\w+)", "bn_conv1_{statistic}"),
+    (r"backbone\.stem\.(?P<layer>conv1_\d)\.conv\.weight", "{layer}_weights"),
+    # The original cut the first three letters off a layer's name to name its norm, "res" or not.
+    (r"backbone\.stem\.con(?P<layer>v1_\d)\.bn\.(?P<statistic>\w+)", "bn{layer}_{statistic}"),
+    (r"backbone\.(?P<layer>res.+)\.conv\.weight", "{layer}_weights"),
+    (r"backbone\.res(?P<layer>.+)\.bn\.(?P<statistic>\w+)", "bn{layer}_{statistic}"),
+    (r"backbone\.(?P<layer>res.+)\.offset\.weight", "{layer}_conv_offset.w_0"),
+    (r"backbone\.(?P<layer>res.+)\.offset\.bias", "{layer}_conv_offset.b_0"),
+)
+"""What PaddleDetection called the parameters, as `old_names` reads it."""
 
 Depth = Literal[34, 50]
 Variant = Literal["a", "b", "d"]
@@ -225,9 +238,7 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         self.taps = tuple(taps)
-        for name, layer in _stem(variant, width).items():
-            self.add_module(name, layer)
-        self.stem = tuple(self._modules)
+        self.stem = _stem(variant, width)
         self.stages: dict[int, tuple[str, ...]] = {}
         channels = {1: scaled(STEM_CHANNELS, width)}
         for number in range(2, self.taps[-1] + 1):
@@ -255,10 +266,7 @@ class ResNet(nn.Module):
         Returns:
             For stage s `(n, channels, h / 2**s, w / 2**s)`.
         """
-        current = images
-        for name in self.stem:
-            current = self.get_submodule(name)(current)
-        current = functional.max_pool2d(current, 3, 2, 1)
+        current: Tensor = functional.max_pool2d(self.stem(images), 3, 2, 1)
         maps = []
         for number, names in self.stages.items():
             for name in names:
@@ -280,16 +288,16 @@ def initialise(model: nn.Module) -> None:
             nn.init.zeros_(module.offset.weight)
 
 
-def _stem(variant: Variant, width: float) -> OrderedDict[str, nn.Module]:
-    channels = scaled(STEM_CHANNELS, width)
-    if variant != "d":
-        return OrderedDict(conv1=ConvNormActivation(3, channels, 7, stride=2))
-    half = scaled(STEM_CHANNELS // 2, width)
-    return OrderedDict(
-        conv1_1=ConvNormActivation(3, half, 3, stride=2),
-        conv1_2=ConvNormActivation(half, half, 3),
-        conv1_3=ConvNormActivation(half, channels, 3),
-    )
+def _stem(variant: Variant, width: float) -> nn.Sequential:
+    channels, half = scaled(STEM_CHANNELS, width), scaled(STEM_CHANNELS // 2, width)
+    layers: dict[str, nn.Module] = {"conv1": ConvNormActivation(3, channels, 7, stride=2)}
+    if variant == "d":
+        layers = {
+            "conv1_1": ConvNormActivation(3, half, 3, stride=2),
+            "conv1_2": ConvNormActivation(half, half, 3),
+            "conv1_3": ConvNormActivation(half, channels, 3),
+        }
+    return nn.Sequential(OrderedDict(layers))
 
 
 def _linear(

@@ -15,6 +15,15 @@ from torch.nn import functional
 from flyweight.zoo.blocks import ConvNormActivation, initialise_convolutions, scaled
 
 LEAKY_SLOPE = 0.1
+
+OLD_NAMES = (
+    (r"(?P<path>yolo_.+\.conv)\.weight", "{path}.weights"),
+    (r"(?P<path>yolo_.+\.conv\.bias)", "{path}"),
+    (r"(?P<path>yolo_.+\.bn)\.running_var", "{path}.var"),
+    (r"(?P<path>yolo_.+\.bn)\.(?P<statistic>\w+)", "{path}.{statistic}"),
+)
+"""What PaddleDetection called the head's parameters, as `old_names` reads it."""
+
 OBJECTNESS_PRIOR = 0.01
 """Share of anchors taken to hold an object before training.
 
