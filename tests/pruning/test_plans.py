@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from tests.originals import HEAD, RECIPES
 
 from flyweight import zoo
 from flyweight.errors import PlanError
@@ -12,20 +13,6 @@ from flyweight.graph.groups import Member
 from flyweight.pruning import GroupPlan, PruningPlan, plan, prune
 from flyweight.zoo.old_names import old_names
 
-HEAD = [
-    f"yolo_block.{scale}.{layer}.conv.weights"
-    for scale in range(3)
-    for layer in ("0.0", "0.1", "1.0", "1.1", "2", "tip")
-]
-RECIPES = {
-    "sensity": [
-        *(0.1, 0.2, 0.2, 0.2, 0.2, 0.1),
-        *(0.2, 0.3, 0.3, 0.3, 0.2, 0.1),
-        *(0.3, 0.4, 0.4, 0.4, 0.4, 0.3),
-    ],
-    "r578": [0.5] * 6 + [0.7] * 6 + [0.8] * 6,
-    "75/87.5": [0.75] * 12 + [0.875] * 6,
-}
 # Section 5 of the cost accounting, in the order of HEAD.
 KEPT = {
     "sensity": [
