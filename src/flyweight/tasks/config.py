@@ -34,8 +34,10 @@ class DetectConfig(BaseModel):
 
     Attributes:
         metric: A key of `detect.METRICS`.
-        label_smoothing: See `yolo_loss.YoloLossSettings`.
-        ignore_threshold: See `yolo_loss.YoloLossSettings`.
+        label_smoothing: Of YOLO, see `yolo_loss.YoloLossSettings`.
+        ignore_threshold: Of YOLO, see `yolo_loss.YoloLossSettings`.
+        match_threshold: Of SSD and BlazeFace, see `ssd_loss.SsdLossSettings`.
+        negatives: Of SSD and BlazeFace, see `ssd_loss.SsdLossSettings`.
         suppression: Which boxes survive.
     """
 
@@ -44,6 +46,8 @@ class DetectConfig(BaseModel):
     metric: MetricName = "voc_11point"
     label_smoothing: bool = False
     ignore_threshold: float = Field(default=0.7, gt=0, le=1)
+    match_threshold: float = Field(default=0.5, gt=0, le=1)
+    negatives: float = Field(default=3.0, ge=0)
     suppression: Suppression = Suppression()
 
 

@@ -1,8 +1,9 @@
-"""Object detection with YOLO's maps: loss, decoding, metric and pictures."""
+"""Object detection in one stage, with YOLO's maps or SSD's."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,10 +14,13 @@ from flyweight.tasks.boxes import clip_boxes, listed_boxes, suppress
 from flyweight.tasks.coco_ap import CocoAp
 from flyweight.tasks.config import DetectConfig, MetricName
 from flyweight.tasks.draw import draw_file
+from flyweight.tasks.ssd_decode import SsdDecoder
+from flyweight.tasks.ssd_loss import SsdLossSettings, ssd_loss
 from flyweight.tasks.task import Listed, Metric, Task
 from flyweight.tasks.voc_map import VocMap
-from flyweight.tasks.yolo_decode import YoloDecoder, decode_maps
+from flyweight.tasks.yolo_decode import YoloDecoder
 from flyweight.tasks.yolo_loss import YoloLossSettings, yolo_loss
+from flyweight.zoo.ssd import SsdGeometry
 from flyweight.zoo.yolo import YoloGeometry
 
 METRICS: Mapping[MetricName, tuple[str, Callable[[Sequence[str]], Metric]]] = {
@@ -28,12 +32,11 @@ METRICS: Mapping[MetricName, tuple[str, Callable[[Sequence[str]], Metric]]] = {
 """Every metric by name: the number that decides which checkpoint is best, and how to make one."""
 
 
-class YoloDetection(Task):
-    """Detection for a network that returns YOLO's raw maps; a `Task`.
+class BoxDetection(Task):
+    """What all detection has in common: decoding, metric and pictures; a `Task` but for its loss.
 
     Args:
         labels: Class names in the order of their indices.
-        geometry: Anchors and strides of the network's maps.
         config: What can be chosen.
 
     Raises:
@@ -42,38 +45,27 @@ class YoloDetection(Task):
 
     name = "detect"
 
-    def __init__(
-        self,
-        labels: Sequence[str],
-        geometry: YoloGeometry,
-        config: DetectConfig | None = None,
-    ) -> None:
+    def __init__(self, labels: Sequence[str], config: DetectConfig | None = None) -> None:
         if not labels:
             raise ConfigError(
                 "A detector must have at least one label. Received: none. "
                 "Name the classes in the data set's label list."
             )
         self.labels = tuple(labels)
-        self.geometry = geometry
         self.config = DetectConfig() if config is None else config
         self.primary = METRICS[self.config.metric][0]
         self.suppression = self.config.suppression
 
-    def loss(self, outputs: Sequence[Tensor], batch: Batch) -> dict[str, Tensor]:
-        """Return `loss` and its terms, see `yolo_loss`."""
-        settings = YoloLossSettings(
-            ignore_threshold=self.config.ignore_threshold,
-            label_smoothing=self.config.label_smoothing,
-        )
-        return yolo_loss(outputs, batch.targets, self.geometry, len(self.labels), settings)
-
-    def decode(self, outputs: Sequence[Tensor], batch: Batch) -> list[BoxPrediction]:
+    def decode(self, outputs: Any, batch: Batch) -> list[BoxPrediction]:
         """Return each picture's surviving boxes in pixels of the picture on disk.
 
         The result lies in the host's memory.
         """
+        decoder = self.decoder()
+        if decoder is None:
+            raise TypeError("a detector must have a decoder")
         with torch.no_grad():
-            boxes, scores = decode_maps(outputs, self.geometry, len(self.labels))
+            boxes, scores = decoder(outputs)
             predictions = []
             for index, target in enumerate(batch.targets):
                 factors = boxes.new_tensor(target.scale).repeat(2)
@@ -96,6 +88,69 @@ class YoloDetection(Task):
         """Return label, score and box of every object that scores at least `threshold`."""
         return listed_boxes(prediction, self.labels, threshold=threshold)
 
+
+class YoloDetection(BoxDetection):
+    """Detection for a network that returns YOLO's raw maps; a `Task`.
+
+    Args:
+        labels: Class names in the order of their indices.
+        geometry: Anchors and strides of the network's maps.
+        config: What can be chosen.
+
+    Raises:
+        ConfigError: There is no label.
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[str],
+        geometry: YoloGeometry,
+        config: DetectConfig | None = None,
+    ) -> None:
+        super().__init__(labels, config)
+        self.geometry = geometry
+
+    def loss(self, outputs: Sequence[Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Return `loss` and its terms, see `yolo_loss`."""
+        settings = YoloLossSettings(
+            ignore_threshold=self.config.ignore_threshold,
+            label_smoothing=self.config.label_smoothing,
+        )
+        return yolo_loss(outputs, batch.targets, self.geometry, len(self.labels), settings)
+
     def decoder(self) -> YoloDecoder:
         """Return the module that makes boxes and scores of the raw maps."""
         return YoloDecoder(self.geometry, len(self.labels))
+
+
+class SsdDetection(BoxDetection):
+    """Detection for a network that returns SSD's raw maps; a `Task`.
+
+    Args:
+        labels: Class names in the order of their indices, without the background.
+        geometry: Priors of the network's maps.
+        config: What can be chosen.
+
+    Raises:
+        ConfigError: There is no label.
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[str],
+        geometry: SsdGeometry,
+        config: DetectConfig | None = None,
+    ) -> None:
+        super().__init__(labels, config)
+        self.geometry = geometry
+
+    def loss(self, outputs: Sequence[Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Return `loss` and its terms, see `ssd_loss`."""
+        settings = SsdLossSettings(
+            match_threshold=self.config.match_threshold, negatives=self.config.negatives
+        )
+        return ssd_loss(outputs, batch.targets, self.geometry, len(self.labels), settings)
+
+    def decoder(self) -> SsdDecoder:
+        """Return the module that makes boxes and scores of the raw maps."""
+        return SsdDecoder(self.geometry, len(self.labels))

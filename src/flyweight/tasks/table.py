@@ -5,12 +5,14 @@ from typing import Any
 
 from flyweight.errors import ConfigError
 from flyweight.tasks.config import TaskConfig
-from flyweight.tasks.detect import YoloDetection
+from flyweight.tasks.detect import SsdDetection, YoloDetection
 from flyweight.tasks.task import Task
+from flyweight.zoo.ssd import SsdGeometry
 from flyweight.zoo.yolo import YoloGeometry
 
 DETECTORS: Mapping[type, Callable[[tuple[str, ...], Any, TaskConfig], Task]] = {
     YoloGeometry: lambda labels, geometry, config: YoloDetection(labels, geometry, config.detect),
+    SsdGeometry: lambda labels, geometry, config: SsdDetection(labels, geometry, config.detect),
 }
 """The task of every kind of detector, by the kind of its geometry."""
 

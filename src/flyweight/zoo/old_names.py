@@ -15,7 +15,7 @@ What only one family does stands beside its network, as `OLD_NAMES`.
 import re
 from collections.abc import Iterable
 
-from flyweight.zoo import resnet, yolo
+from flyweight.zoo import blazeface, resnet, ssd, yolo
 
 Rules = tuple[tuple[str, str], ...]
 """Pairs of a pattern of our names and the old name.
@@ -39,7 +39,13 @@ _MOBILENET: Rules = (
     (r"backbone\.(?P<layer>.+\.se_[12])\.bias", "{layer}_offset"),
 )
 
-RULES: Rules = (*resnet.OLD_NAMES, *yolo.OLD_NAMES, *_MOBILENET)
+RULES: Rules = (
+    *resnet.OLD_NAMES,
+    *blazeface.OLD_NAMES,
+    *ssd.OLD_NAMES,
+    *yolo.OLD_NAMES,
+    *_MOBILENET,
+)
 """The first that fits a name counts."""
 
 

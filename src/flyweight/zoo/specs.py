@@ -6,10 +6,10 @@ from torch import nn
 
 from flyweight.errors import ConfigError, nearest
 from flyweight.lineage import Lineage, note_lineage
-from flyweight.zoo import yolo_models
+from flyweight.zoo import ssd_models, yolo_models
 from flyweight.zoo.spec import ModelSpec
 
-SPECS: dict[str, ModelSpec] = {row.name: row for row in (*yolo_models.ROWS,)}
+SPECS: dict[str, ModelSpec] = {row.name: row for row in (*yolo_models.ROWS, *ssd_models.ROWS)}
 
 
 def spec_of(name: str) -> ModelSpec:
