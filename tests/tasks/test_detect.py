@@ -3,12 +3,16 @@ import math
 import pytest
 import torch
 from pydantic import ValidationError
+from torchvision.ops import box_iou
 
 from flyweight import zoo
 from flyweight.errors import ConfigError
 from flyweight.tasks.config import DetectConfig
-from flyweight.tasks.detect import METRICS, YoloDetection
+from flyweight.tasks.detect import METRICS, SsdDetection, YoloDetection
+from flyweight.tasks.ssd_decode import encode_boxes, make_priors
 from flyweight.tasks.task import Task
+from flyweight.zoo.blazeface import FACE_GEOMETRY
+from flyweight.zoo.ssd import SSDLITE_GEOMETRY
 from flyweight.zoo.yolo import COCO_GEOMETRY
 
 LABELS = ("cat", "dog")
@@ -160,3 +164,86 @@ def test_a_picture_is_drawn(tmp_path, make_prediction):
     with Image.open(tmp_path / "out.png") as drawn:
         assert drawn.size == (120, 90)
         assert len(drawn.getcolors(4096)) > 2
+
+
+def perfect_ssd_maps(boxes, labels, geometry, sides):
+    """Raw maps that decode to exactly these boxes, given in input pixels."""
+    priors = make_priors(sides, geometry)
+    wanted = torch.tensor(boxes, dtype=torch.float32)
+    offsets, logits = torch.zeros(len(priors), 4), torch.zeros(len(priors), 1 + len(LABELS))
+    logits[:, 0] = 20
+    for box, label in zip(wanted, labels, strict=True):
+        near = box_iou(box[None], priors)[0]
+        chosen = torch.unique(torch.cat((near.argmax()[None], (near >= 0.5).nonzero().flatten())))
+        offsets[chosen] = encode_boxes(box.expand(len(chosen), 4), priors[chosen], (0.1, 0.2))
+        logits[chosen, 0], logits[chosen, 1 + label] = 0.0, 12.0
+    maps, start = [], 0
+    for (rows, columns), level in zip(sides, geometry.levels, strict=True):
+        count = rows * columns * len(level.shapes)
+        for values in (offsets, logits):
+            cells = values[start : start + count].view(1, rows, columns, -1)
+            maps.append(cells.permute(0, 3, 1, 2).contiguous())
+        start += count
+    return tuple(maps)
+
+
+SSDS = {
+    "ssdlite": (SSDLITE_GEOMETRY, [(8, 8), (4, 4), (2, 2), (1, 1), (1, 1), (1, 1)]),
+    "blazeface": (FACE_GEOMETRY, [(16, 16), (8, 8)]),
+}
+
+
+@pytest.mark.parametrize("kind", SSDS)
+def test_perfect_ssd_maps_have_no_loss_of_place_and_full_marks(make_target, make_batch, kind):
+    geometry, sides = SSDS[kind]
+    task = SsdDetection(LABELS, geometry, DetectConfig(metric="voc_area"))
+    target = make_target(BOXES, [0, 1, 1], size=(256, 384), scale=(3.0, 2.0))
+    batch = make_batch(target, size=(128, 128))
+    maps = perfect_ssd_maps(BOXES, [0, 1, 1], geometry, sides)
+    (prediction,) = task.decode(maps, batch)
+    assert sorted(prediction.labels.tolist()) == [0, 1, 1]
+    expected = target.boxes * torch.tensor([3.0, 2.0, 3.0, 2.0])
+    order = prediction.boxes[:, 0].argsort(), expected[:, 0].argsort()
+    torch.testing.assert_close(prediction.boxes[order[0]], expected[order[1]], rtol=0, atol=0.01)
+    measure = task.metric()
+    measure.update([prediction], batch)
+    assert measure.compute()[task.primary] == pytest.approx(1, abs=1e-6)
+    terms = task.loss(maps, batch)
+    assert terms["loss_loc"] < 1e-6
+    assert terms["loss_cls"] < 1e-3
+    assert terms["loss"] == terms["loss_loc"] + terms["loss_cls"]
+
+
+def test_what_can_be_chosen_reaches_the_loss_of_ssd(make_target, make_batch):
+    geometry, sides = SSDS["blazeface"]
+    torch.manual_seed(0)
+    maps = [torch.randn(m.shape) for m in perfect_ssd_maps(BOXES, [1, 0, 0], geometry, sides)]
+    batch = make_batch(make_target(BOXES, [0, 1, 1]), size=(128, 128))
+    losses = {
+        float(SsdDetection(LABELS, geometry, DetectConfig(**options)).loss(maps, batch)["loss"])
+        for options in ({}, {"match_threshold": 0.35}, {"negatives": 100.0})
+    }
+    assert len(losses) == 3
+
+
+def test_ssd_learns_one_picture(make_target, make_batch):
+    torch.manual_seed(0)
+    model = zoo.create("blazeface_nas", num_classes=2, kernel_size=3).train()
+    task = SsdDetection(LABELS, FACE_GEOMETRY, DetectConfig(match_threshold=0.35))
+    batch = make_batch(
+        make_target([(8, 8, 40, 40)], [0], size=(64, 64)),
+        make_target([(20, 10, 44, 34)], [1], image_id=1, size=(64, 64)),
+        size=(64, 64),
+    )
+    batch.images.copy_(torch.randn(batch.images.shape))
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(60):
+        loss = task.loss(model(batch.images), batch)["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] / 10
+    best = [found.labels[0].item() for found in task.decode(model(batch.images), batch)]
+    assert best == [0, 1]
