@@ -27,7 +27,7 @@ from flyweight.engine.display import Display, open_display
 from flyweight.engine.ema import Ema
 from flyweight.engine.evaluate import merge_states, predict_batches
 from flyweight.engine.logs import Logs, NoLogs
-from flyweight.engine.optimizer import make_optimizer
+from flyweight.engine.optimizer import make_optimizer, set_rate
 from flyweight.engine.run import BEST, FINAL, Run
 from flyweight.engine.state import (
     Standing,
@@ -118,8 +118,7 @@ class Training:
         )
 
     def _optimize(self, batch: Batch, step: int) -> dict[str, float]:
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate_at(self.config, step)
+        set_rate(self.optimizer, learning_rate_at(self.config, step))
         seed_step(self.config.seed, step, self.fabric.global_rank)
         task = self.run.task
         terms = task.loss(task.forward(self.wrapped, batch), batch)

@@ -1,7 +1,7 @@
 """What a training run is told, and the learning rate as a function of the step."""
 
 import math
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -18,9 +18,11 @@ class TrainConfig(BaseModel):
         steps: Optimizer steps of the whole run.
         batch_size: Pictures per step, of all devices together; the loaders share them out.
         learning_rate: The rate that the schedule scales.
-        momentum: Of SGD; first beta of AdamW.
+        rate_factors: Multiplies the rate of the parameters whose names fit a pattern, such as
+            `backbone.*: 0.1`; of several that fit, the last counts.
+        momentum: Of SGD and RMSProp; first beta of AdamW.
         weight_decay: Of weights. Norms and biases have none, as in the originals.
-        optimizer: "sgd" or "adamw".
+        optimizer: "sgd", "adamw" or "rmsprop".
         schedule: "step" multiplies by `gamma` at every milestone, "cosine" falls to 0 at `steps`.
         milestones: Steps at which "step" changes.
         gamma: Factor at a milestone.
@@ -45,9 +47,12 @@ class TrainConfig(BaseModel):
     steps: int = Field(gt=0)
     batch_size: int = Field(default=8, gt=0)
     learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
+    rate_factors: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(
+        default_factory=dict
+    )
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=5e-4, ge=0, allow_inf_nan=False)
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    optimizer: Literal["sgd", "adamw", "rmsprop"] = "sgd"
     schedule: Literal["step", "cosine"] = "step"
     milestones: tuple[int, ...] = ()
     gamma: float = Field(default=0.1, gt=0, le=1)
