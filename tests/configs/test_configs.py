@@ -1,14 +1,38 @@
+import re
 from importlib import resources
 
 import pytest
 import yaml
 
+from flyweight.engine.optimizer import make_optimizer
 from flyweight.pruning import resolve
 from flyweight.recipe.config import known_configs, load_config
 from flyweight.recipe.cut import Cut, weightless
+from flyweight.tasks.config import Suppression
 from flyweight.zoo import SPECS
 
-ORIGINALS = ("yolov3_mobilenet_v1", "yolov3_mobilenet_v1_voc")
+ORIGINALS = (
+    "yolov3_mobilenet_v1",
+    "yolov3_mobilenet_v1_voc",
+    "yolov3_mobilenet_v3",
+    "yolov3_r34",
+    "yolov3_r34_voc",
+    "yolov3_r50vd_dcn",
+    "yolov3_r50vd_dcn_obj365_pretrained_coco",
+    "ssdlite_mobilenet_v3_large",
+    "ssdlite_mobilenet_v3_small",
+)
+# Steps, milestones, warm-up, steps between evaluations, smoothed labels.
+YOLO_SCHEDULES = {
+    "yolov3_mobilenet_v1": (500_000, (400_000, 450_000), 4000, 10_000, True),
+    "yolov3_mobilenet_v1_voc": (70_000, (55_000, 62_000), 1000, 2000, False),
+    "yolov3_mobilenet_v3": (500_000, (400_000, 450_000), 4000, 10_000, False),
+    "yolov3_r34": (500_000, (400_000, 450_000), 4000, 10_000, True),
+    "yolov3_r34_voc": (70_000, (55_000, 62_000), 1000, 2000, False),
+    "yolov3_r50vd_dcn": (500_000, (400_000, 450_000), 4000, 20_000, False),
+    "yolov3_r50vd_dcn_obj365_pretrained_coco": (85_000, (55_000, 75_000), 4000, 10_000, False),
+}
+PRUNED = [name for name in known_configs() if load_config(name)[1].prune.params]
 
 
 def test_the_names_are_the_originals():
@@ -26,31 +50,80 @@ def test_it_loads_and_says_how_it_is_run(name):
         assert word in text
 
 
-@pytest.mark.parametrize("name", known_configs())
+@pytest.mark.parametrize("name", PRUNED)
 def test_what_it_prunes_is_there(name):
     _, config = load_config(name)
     cut = Cut(config.prune.params, config.prune.ratios, config.prune.criterion)
     names = [parameter for parameter, _ in weightless(config).named_parameters()]
     assert [resolve(param, names) for param in cut.params] == list(cut.params)
-    assert len(cut.params) == 18
 
 
-def test_the_originals_settings():
-    _, coco = load_config("yolov3_mobilenet_v1")
-    _, voc = load_config("yolov3_mobilenet_v1_voc")
-    assert (coco.num_classes, voc.num_classes) == (80, 20)
-    assert (coco.train.steps, voc.train.steps) == (500_000, 70_000)
-    assert (coco.train.milestones, voc.train.milestones) == ((400_000, 450_000), (55_000, 62_000))
-    assert (coco.train.warmup_steps, voc.train.warmup_steps) == (4000, 1000)
-    assert (coco.detect.metric, voc.detect.metric) == ("coco", "voc_11point")
-    assert (coco.detect.label_smoothing, voc.detect.label_smoothing) == (True, False)
-    for config in (coco, voc):
-        assert config.train.batch_size == 64
-        assert config.train.learning_rate == 1e-3
-        assert config.input_size == 608
-        assert config.augment.multi_scale == tuple(range(320, 609, 32))
-        assert config.detect.suppression.top_k == 1000
-        assert config.detect.suppression.iou_threshold == 0.45
+@pytest.mark.parametrize("name", YOLO_SCHEDULES)
+def test_the_originals_settings_of_yolo(name):
+    _, config = load_config(name)
+    voc = name.endswith("_voc")
+    steps, milestones, warmup, every, smoothing = YOLO_SCHEDULES[name]
+    assert config.num_classes == (20 if voc else 80)
+    train = config.train
+    assert (train.steps, train.milestones, train.warmup_steps) == (steps, milestones, warmup)
+    assert (train.evaluate_every, train.batch_size, train.learning_rate) == (every, 64, 1e-3)
+    assert (train.momentum, train.weight_decay, train.warmup_start_factor) == (0.9, 5e-4, 0)
+    assert config.detect.metric == ("voc_11point" if voc else "coco")
+    assert config.detect.label_smoothing == smoothing
+    assert config.input_size == 608
+    assert config.augment.multi_scale == tuple(range(320, 609, 32))
+    assert config.detect.suppression == Suppression(
+        score_threshold=0.01, iou_threshold=0.45, top_k=1000, keep=100
+    )
+    assert len(config.prune.params) == 18
+
+
+def test_objects365s_weights_want_pixels_up_to_255():
+    values = {name: load_config(name)[1].preprocessing.value_range for name in YOLO_SCHEDULES}
+    assert [name for name, value in values.items() if value == 255] == [
+        "yolov3_r50vd_dcn_obj365_pretrained_coco"
+    ]
+
+
+def test_the_phones_recipe_prunes_by_the_geometric_median():
+    _, config = load_config("yolov3_mobilenet_v3")
+    assert config.prune.criterion == "geometry_median"
+    assert config.prune.ratios == (0.75,) * 12 + (0.875,) * 6
+
+
+@pytest.mark.parametrize("size", ["small", "large"])
+def test_the_originals_settings_of_ssdlite(size):
+    _, config = load_config(f"ssdlite_mobilenet_v3_{size}")
+    train, suppression = config.train, config.detect.suppression
+    assert (train.steps, train.batch_size, train.learning_rate) == (400_000, 512, 0.4)
+    assert (train.schedule, train.warmup_steps, train.warmup_start_factor) == (
+        "cosine",
+        2000,
+        0.33333,
+    )
+    assert (suppression.top_k, suppression.keep, suppression.iou_threshold) == (400, 200, 0.45)
+    assert (config.input_size, config.detect.match_threshold, config.detect.negatives) == (
+        320,
+        0.5,
+        3,
+    )
+
+
+# The original's list of five factors: block b takes entry min(b // 3, 4), what follows as the last.
+@pytest.mark.parametrize(("size", "blocks"), [("small", 11), ("large", 15)])
+def test_rates_of_ssdlites_blocks_are_the_originals(size, blocks):
+    _, config = load_config(f"ssdlite_mobilenet_v3_{size}")
+    factors = [0.25, 0.25, 0.5, 0.5, 0.75]
+    model = weightless(config)
+    optimizer = make_optimizer(model, config.train.model_copy(update={"learning_rate": 1.0}))
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        number = re.match(r"backbone\.conv(\d+)\.", name)
+        if number is None:
+            assert rates[id(parameter)] == 1
+        else:
+            stage = min(max(int(number[1]) - 2, 0), blocks)
+            assert rates[id(parameter)] == factors[min(stage // 3, 4)], name
 
 
 def test_they_are_plain_yaml():
