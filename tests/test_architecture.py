@@ -28,6 +28,7 @@ TESTS_OF_MORE_THAN_ONE_MODULE = {
     "cli/test_mistakes.py": "every error that a user can cause",
     "configs/test_configs.py": "the YAML files",
     "exporting/test_detector.py": "a whole detector through the room",
+    "recipe/test_families.py": "every family of detectors through the whole chain",
     "pruning/test_exactness.py": "graph and pruning together, on random and real networks",
     "benchmarks/test_graph_coverage.py": "the files of the coverage benchmark",
 }
