@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flyweight.data.batch import BoxPrediction
@@ -91,7 +91,7 @@ def _iou(one, other):
     return width * height / (sum(areas) - width * height)
 
 
-def _random_pictures(seed, count=6):
+def _random_pictures(seed, count=4):
     draw = np.random.default_rng(seed)
     pictures = []
     for index in range(count):
@@ -104,6 +104,7 @@ def _random_pictures(seed, count=6):
 
 
 @given(st.integers(0, 10_000))
+@settings(max_examples=25)
 def test_it_is_the_slow_protocol(seed):
     pictures = _random_pictures(seed)
     metric = WiderAp()
@@ -194,7 +195,9 @@ def test_shares_give_the_numbers_of_the_whole():
 def test_as_a_metric_it_scales_and_takes_flags(make_target, make_batch):
     # The picture is twice as large as the network's input.
     box = [10.0, 10, 40, 40]
-    target = make_target([box, [60, 60, 90, 90]], [0, 0], difficult=[1], size=(200, 200))
+    target = make_target(
+        [box, [60, 60, 90, 90]], [0, 0], difficult=[1], size=(200, 200), scale=(2.0, 2.0)
+    )
     found = BoxPrediction(torch.tensor([box]) * 2, torch.tensor([0.9]), torch.tensor([0]))
     metric = WiderAp()
     metric.update([found], make_batch(target))

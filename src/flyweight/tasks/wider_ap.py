@@ -157,13 +157,12 @@ class WiderAp:
 
     def update(self, predictions: Sequence[BoxPrediction], batch: Batch) -> None:
         """Match the predictions with the faces of their pictures."""
-        input_size = tuple(batch.images.shape[-2:])
         for prediction, target in zip(predictions, batch.targets, strict=True):
             if self._truth is not None:
                 found = truth_of(target.path, self._truth)
                 faces, counts = found.boxes, found.counts
             else:
-                faces = original_boxes(target.boxes, input_size, target.original_size)
+                faces = original_boxes(target)
                 ignored = (target.difficult | target.crowd).numpy(force=True)
                 counts = levels_by_height(faces, ignored)
             boxes = prediction.boxes.numpy(force=True).astype(np.float64)
