@@ -10,11 +10,16 @@ from flyweight.errors import FileError
 
 
 @contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+def replacing(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path` that takes its place when the block ends well.
 
     A block that raises leaves neither a new nor a changed file behind, so what carries the final
     name is always whole.
+
+    Args:
+        path: The final name.
+        durable: Wait until the disk has the content, so that it outlives a loss of power. One file
+            among thousands that can be made again need not.
 
     Raises:
         FileError: The folder cannot be made, or the disk is full or read-only.
@@ -38,7 +43,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.close(handle)
         draft = Path(name)
         yield draft
-        _flush_to_disk(draft)
+        if durable:
+            _flush_to_disk(draft)
         draft.chmod(0o666 & ~_umask())
         draft.replace(target)
     except OSError as error:
@@ -51,9 +57,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             draft.unlink(missing_ok=True)
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write `text` to `path` as UTF-8, whole or not at all."""
-    with replacing(path) as draft:
+def write_text(path: str | os.PathLike[str], text: str, *, durable: bool = True) -> None:
+    """Write `text` to `path` as UTF-8, whole or not at all; `durable` as in `replacing`."""
+    with replacing(path, durable=durable) as draft:
         draft.write_text(text, encoding="utf-8")
 
 

@@ -25,7 +25,8 @@ def read_coco(
 ) -> BoxSet:
     """Read one annotation file; no picture is opened.
 
-    What cannot be read is left out and noted in `BoxSet.problems`.
+    What cannot be read is left out and noted in `BoxSet.problems`. An annotation with `ignore`, as
+    converters write VOC's difficult objects, becomes a difficult one.
 
     Args:
         root: Folder of the set.
@@ -59,6 +60,7 @@ class _Row:
     box: tuple[float, float, float, float]
     label: int
     crowd: bool
+    difficult: bool
     position: int
 
 
@@ -177,8 +179,8 @@ def _row(
             f"Received {box!r:.80}. Correct or remove it."
         )
     x, y, width, height = (float(value) for value in box)
-    crowd = bool(item.get("iscrowd", 0))
-    return _Row((x, y, x + width, y + height), indices[category], crowd, position)
+    crowd, difficult = (bool(item.get(flag, 0)) for flag in ("iscrowd", "ignore"))
+    return _Row((x, y, x + width, y + height), indices[category], crowd, difficult, position)
 
 
 def _is_box(box: object) -> TypeGuard[list[float]]:
@@ -198,7 +200,7 @@ def _record(
         width=_side(picture.get("width")),
         boxes=as_boxes([row.box for row in rows]),
         labels=np.array([row.label for row in rows], dtype=np.int64),
-        difficult=np.zeros(len(rows), dtype=np.bool_),
+        difficult=np.array([row.difficult for row in rows], dtype=np.bool_),
         crowd=np.array([row.crowd for row in rows], dtype=np.bool_),
         lines=tuple(row.position for row in rows),
         annotation=annotation,

@@ -112,7 +112,7 @@ def _entries(source: Path, problems: list[Problem]) -> Iterator[_Entry]:
             f"'{source}' must be readable UTF-8 text. Received: {error}. Save it as UTF-8."
         ) from error
     entry: _Entry | None = None
-    expected: int | None = None
+    expected: float | None = None
     for number, text in enumerate(lines, start=1):
         line = text.strip()
         if not line:
@@ -130,7 +130,7 @@ def _entries(source: Path, problems: list[Problem]) -> Iterator[_Entry]:
             if expected is not None:
                 message = f"a picture must have one count. Received {line} too. Remove it."
                 problems.append(Problem(source, number, message))
-            expected = int(numbers[0])
+            expected = numbers[0]
         else:
             _add_row(source, entry, numbers, number, problems)
     if entry is not None:
@@ -163,7 +163,7 @@ def _add_row(
         entry.lines.append(line)
 
 
-def _closed(source: Path, entry: _Entry, expected: int | None, problems: list[Problem]) -> _Entry:
+def _closed(source: Path, entry: _Entry, expected: float | None, problems: list[Problem]) -> _Entry:
     found = len(entry.rows)
     if found == 1 and not any(entry.rows[0][:4]):
         # How the published texts write that there is no face; some count that row, most do not.
@@ -173,7 +173,7 @@ def _closed(source: Path, entry: _Entry, expected: int | None, problems: list[Pr
         problems.append(Problem(source, entry.line, message))
     elif expected != found:
         message = (
-            f"the count must be that of the usable rows. Received {expected} where there are "
+            f"the count must be that of the usable rows. Received {expected:g} where there are "
             f"{found} for '{entry.picture}'. Correct it."
         )
         problems.append(Problem(source, entry.line + 1, message))

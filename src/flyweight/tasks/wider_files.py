@@ -91,10 +91,10 @@ def _read(path: Path) -> FoundFaces:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
         rows = [[float(word) for word in line.split()] for line in lines[2:] if line.strip()]
-        expected = int(float(lines[1]))
+        expected = float(lines[1])
         values = np.array(rows, dtype=np.float64).reshape(-1, 5)
         if not all(len(row) == 5 for row in rows) or expected != len(rows):
-            raise ValueError(f"a count of {expected} and {len(rows)} rows of five numbers or not")
+            raise ValueError(f"a count of {expected:g} and {len(rows)} rows of five numbers or not")
     except (OSError, ValueError, IndexError) as error:
         raise DataError(
             "Detections must be a path, a count and rows `x y w h score`. Received "

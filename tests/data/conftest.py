@@ -1,0 +1,35 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flyweight.data.records import BoxRecord, BoxSet, as_boxes
+
+
+@pytest.fixture
+def tiny_set():
+    """Return a builder of a detection set of made pictures, a box in the first, two in the next."""
+
+    def build(labels=("cat", "dog"), *, difficult=(), crowd=(), boxes=None, paths=None):
+        rows = boxes or [[[1, 2, 11, 12]], [[3, 4, 30, 20], [5, 6, 20, 14]]]
+        records = tuple(
+            BoxRecord(
+                path=None if paths is None else paths[index],
+                height=24,
+                width=32,
+                boxes=as_boxes(mine),
+                labels=np.arange(len(mine)) % len(labels),
+                difficult=np.array([(index, number) in difficult for number in range(len(mine))]),
+                crowd=np.array([(index, number) in crowd for number in range(len(mine))]),
+                lines=tuple(range(1, len(mine) + 1)),
+                annotation=Path("made"),
+            )
+            for index, mine in enumerate(rows)
+        )
+
+        def picture(index):
+            return np.full((24, 32, 3), 40 + index, dtype=np.uint8)
+
+        return BoxSet("tiny/train", labels, records, picture if paths is None else None)
+
+    return build
