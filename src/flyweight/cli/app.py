@@ -118,6 +118,22 @@ def evaluate(
     weights: Weights = "",
     pruned_params: PrunedParams = "",
     pruned_ratios: PrunedRatios = "",
+    multi_scale: Annotated[
+        bool,
+        typer.Option(
+            "--multi-scale", "--multi_scale", help="The same as -o detect.test=multi_scale."
+        ),
+    ] = False,
+    output_eval: Annotated[
+        Path | None,
+        typer.Option(
+            "-f",
+            "--output-eval",
+            "--output_eval",
+            help="For detections as WIDER FACE's tools read them.",
+            metavar="FOLDER",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Print the metrics of a checkpoint.
@@ -128,7 +144,8 @@ def evaluate(
     from flyweight.cli.ratios import Ratios
 
     ratios = Ratios(pruned_params, pruned_ratios)
-    command.evaluate(config, opt or [], weights, ratios=ratios, as_json=json)
+    told = [*(opt or []), *(["detect.test=multi_scale"] if multi_scale else [])]
+    command.evaluate(config, told, weights, ratios=ratios, save_to=output_eval, as_json=json)
 
 
 @app.command()
@@ -337,6 +354,41 @@ def predict(
     given = [*(pictures or []), *(path for path in (infer_img, infer_dir) if path is not None)]
     source = Source(config, tuple(opt or ()), weights)
     command.predict(source, given, output_dir, threshold=threshold, as_json=json)
+
+
+@app.command("convert-data")
+def convert_data(
+    root: Annotated[Path, typer.Argument(help="Folder of a detection set.")],
+    source: Annotated[str, typer.Option("--from", help="Its layout: voc, coco, wider or yolo.")],
+    to: Annotated[str, typer.Option("--to", help="The layout to write: one of the same.")],
+    output_dir: OutputDir = Path("output/data"),
+    split: Annotated[
+        list[str] | None,
+        typer.Option("--split", help="As data.train says it; by default train and val."),
+    ] = None,
+    labels: Annotated[
+        str, typer.Option("--labels", help="Class names, comma between.", metavar="NAMES")
+    ] = "",
+    images: Annotated[
+        str, typer.Option("--images", help="As data.images says it.", metavar="FOLDER")
+    ] = "",
+    pictures: Annotated[
+        str, typer.Option("--pictures", help="copy, link, or png: written again without loss.")
+    ] = "copy",
+    leave_out: Annotated[
+        bool, typer.Option("--leave-out", help="Go on without bad pictures and boxes.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Write a detection set in another layout.
+
+    The set is checked first. What the new layout cannot say, such as flags, is named.
+    """
+    from flyweight.cli import convert as command
+
+    names = tuple(name.strip() for name in labels.split(",") if name.strip())
+    wish = command.Wish(root, source, to, tuple(split or ()), names, images, pictures, leave_out)
+    command.convert_data(wish, output_dir, as_json=json)
 
 
 @app.command()

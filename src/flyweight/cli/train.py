@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flyweight.cli.console import metrics_table, say, show, show_json
 from flyweight.cli.ratios import Ratios
 from flyweight.recipe.config import load_config, touched
 from flyweight.recipe.early import checkpoint_path, require_paths
+
+if TYPE_CHECKING:
+    from flyweight.data.records import PictureSet
 
 
 def train(name: str, overrides: Sequence[str], *, resume: bool, as_json: bool) -> None:
@@ -21,6 +25,7 @@ def train(name: str, overrides: Sequence[str], *, resume: bool, as_json: bool) -
     folder = Path(config.save_dir) / label
     model = build_model(config)
     data = open_data(config, save_dir=folder)
+    _say_left_out(data.train, data.val)
     say(starting_weights(model, config))
     result = train_model(model, config, config.train, data, folder, resume=resume)
     metrics = result.best_metrics or result.last_metrics
@@ -33,9 +38,24 @@ def train(name: str, overrides: Sequence[str], *, resume: bool, as_json: bool) -
 
 
 def evaluate(
-    name: str, overrides: Sequence[str], weights: str, *, ratios: Ratios, as_json: bool
+    name: str,
+    overrides: Sequence[str],
+    weights: str,
+    *,
+    ratios: Ratios,
+    save_to: Path | None = None,
+    as_json: bool,
 ) -> None:
-    """Print the metrics of a checkpoint on the validation split."""
+    """Print the metrics of a checkpoint on the validation split.
+
+    Args:
+        name: A config's name.
+        overrides: As after `-o`.
+        weights: The checkpoint; may be empty.
+        ratios: What to cut first.
+        save_to: Gets what a detector finds, as WIDER FACE's evaluation tools read it.
+        as_json: Print for machines.
+    """
     label, config = load_config(name, overrides)
     path = checkpoint_path(label, config, weights)
     require_paths(config)
@@ -58,12 +78,20 @@ def evaluate(
         if not found.plans:
             say(f"note: {path} is not pruned; it was cut now")
     box_set = open_val(config, save_dir=Path(config.save_dir) / label)
+    _say_left_out(box_set)
     require_same_labels(found, box_set.labels, path)
-    metrics = evaluate_model(model, config, box_set)
+    metrics = evaluate_model(model, config, box_set, save_to=save_to)
     if as_json:
         show_json({"metrics": metrics, "checkpoint": path})
     else:
         show(metrics_table(metrics))
+
+
+def _say_left_out(*splits: "PictureSet") -> None:
+    from flyweight.data.usable import left_out
+
+    for note in filter(None, map(left_out, splits)):
+        say(note)
 
 
 def demo(name: str, overrides: Sequence[str], folder: Path, *, fresh: bool, as_json: bool) -> None:

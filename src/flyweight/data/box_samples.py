@@ -103,6 +103,13 @@ class BoxValSamples(Dataset[Item]):
         return prepare(picture, self.preprocessing), target
 
 
+def own_target(picture: Tensor, record: BoxRecord, index: int) -> BoxTarget:
+    """Return what is known of a picture, in its own pixels instead of a network's."""
+    height, width = picture.shape[-2:]
+    sample = _sample(picture, record)
+    return _target(sample, record, index, (height, width), scale=(1.0, 1.0))
+
+
 def _sample(image: Tensor, record: BoxRecord) -> Sample:
     """Return the picture with its boxes, clipped to it."""
     height, width = image.shape[-2:]

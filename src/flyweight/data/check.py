@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -69,14 +69,17 @@ def check_apart(
     known = {path.resolve(): path for path in _paths(train)}
     copies = _by_digest(_paths(train)) if contents else {}
     digests = _digests(_paths(val)) if contents else {}
-    for path in _paths(val):
+    for record in val.records:
+        path = record.path
+        if path is None:
+            continue
         twin = known.get(path.resolve()) or copies.get(digests.get(path, b""))
         if twin is not None:
             message = (
                 "a picture must not be in both training and validation. "
                 f"Received it in training as '{twin}'. Take it out of one list."
             )
-            problems.append(Problem(path, None, message))
+            problems.append(Problem(path, None, message, record))
     return tuple(problems)
 
 
@@ -101,8 +104,20 @@ def require_sound(
     problems = list(check(train, decode=decode))
     if val is not None:
         problems += [*check(val, decode=decode), *check_apart(train, val, contents=decode)]
-    if not problems:
-        return
+    if problems:
+        refuse(problems, list_to)
+
+
+def refuse(problems: Sequence[Problem], list_to: Path | None) -> NoReturn:
+    """Raise one line about all problems.
+
+    Args:
+        problems: At least one.
+        list_to: File for the whole list, one per line.
+
+    Raises:
+        DataError: Always.
+    """
     where = "List them all with flyweight.data.check.check."
     if list_to is not None:
         write_text(list_to, "".join(f"{problem}\n" for problem in problems))
@@ -130,18 +145,20 @@ def _look(record: Any, *, decode: bool) -> _Look:
     path = record.path
     try:
         if not path.is_file():
-            return _Look(None, (Problem(path, None, _missing(record)),))
+            return _Look(None, (Problem(path, None, _missing(record), record),))
         size = picture_size(path)
         mismatch = 0 not in declared and size != declared
         if decode or mismatch or not _ends_well(path):
             height, width = read_picture(path).shape[-2:]
             size = (int(height), int(width))
     except DataError as error:
-        return _Look(None, (Problem(path, None, _reason(error)),))
+        return _Look(None, (Problem(path, None, _reason(error), record),))
     except DECODER_ERRORS as error:
-        return _Look(None, (Problem(path, None, f"{_DECODES} Received: {error}. {_REMEDY}"),))
+        message = f"{_DECODES} Received: {error}. {_REMEDY}"
+        return _Look(None, (Problem(path, None, message, record),))
     if 0 not in declared and size != declared:
-        return _Look(size, (Problem(record.annotation, None, _size_message(record, size)),))
+        message = _size_message(record, size)
+        return _Look(size, (Problem(record.annotation, None, message, record),))
     return _Look(size)
 
 
@@ -240,11 +257,13 @@ def _repeats(record: BoxRecord) -> Flags:
 
 def _repeated_pictures(pictures: PictureSet) -> Iterator[Problem]:
     seen: set[Path] = set()
-    for path in _paths(pictures):
-        if path in seen:
-            message = "a picture must be listed once. Received it again. Remove the copy."
-            yield Problem(path, None, f"{message[:-1]} from '{_source(pictures)}'.")
-        seen.add(path)
+    for record in pictures.records:
+        if record.path in seen:
+            remedy = f"Remove the copy from '{_source(pictures)}'."
+            message = f"a picture must be listed once. Received it again. {remedy}"
+            yield Problem(record.path, None, message, record)
+        elif record.path is not None:
+            seen.add(record.path)
 
 
 def _paths(pictures: PictureSet) -> list[Path]:

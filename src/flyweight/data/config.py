@@ -11,17 +11,26 @@ class DataConfig(BaseModel):
     """A training and a validation split of one detection set.
 
     Attributes:
-        format: "voc" and "coco" read files; "digits" makes pictures on the fly.
+        format: "voc", "coco", "wider" (WIDER FACE) and "yolo" read files; "digits" makes pictures
+            on the fly.
         root: Folder of the set; unused by "digits".
         train: VOC: a split name (`ImageSets/Main/<name>.txt`) or a list file of lines
             `picture annotation`, relative to `root`. COCO: the annotation JSON, relative to `root`.
+            WIDER: "train" or "val" for the published texts, or a text, relative to `root`. YOLO: a
+            key of `data.yaml`, or a folder of pictures or a list of them, relative to `root`.
         val: The same for validation.
-        labels: Class names in the order of their indices. None reads `label_list.txt` (VOC) or the
-            categories in the order of their ids (COCO).
+        labels: Class names in the order of their indices. None reads `label_list.txt` (VOC), the
+            categories in the order of their ids (COCO) or `data.yaml` (YOLO); WIDER has "face".
         use_difficult: Treat objects marked difficult as ordinary ones. Otherwise training leaves
             them out and evaluation neither rewards nor punishes finding them.
         images: COCO: folder of the pictures, relative to `root`. None looks in `train2017` for
-            `instances_train2017.json`, then in `images`, `JPEGImages` and `root`.
+            `instances_train2017.json`, then in `images`, `JPEGImages` and `root`. WIDER: folder of
+            the events; None looks in `WIDER_train/images` and the like.
+        ground_truth: WIDER: folder of the four published evaluation files of the validation split,
+            `wider_easy_val.mat` and so on, relative to `root`. None lets the heights of faces
+            decide what is easy, medium and hard.
+        problems: What to do about bad pictures and boxes: refuse to begin, or leave them out; they
+            are listed in any case.
         size: Digits: side of a picture in pixels.
         seed: Digits: another seed makes another set.
         train_count: Digits: pictures to train on.
@@ -30,13 +39,15 @@ class DataConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format: Literal["voc", "coco", "digits"]
+    format: Literal["voc", "coco", "wider", "yolo", "digits"]
     root: str = ""
     train: str = "train"
     val: str = "val"
     labels: tuple[str, ...] | None = None
     use_difficult: bool = False
     images: str | None = None
+    ground_truth: str | None = None
+    problems: Literal["refuse", "leave_out"] = "refuse"
     size: int = Field(default=160, ge=32, le=4096)
     seed: int = Field(default=0, ge=0)
     train_count: Positive = 800

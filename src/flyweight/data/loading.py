@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
 
 from flyweight.data.batch import Batch
+from flyweight.data.box_readers import read_boxes
 from flyweight.data.box_samples import BoxTrainSamples, BoxValSamples
-from flyweight.data.coco import read_coco
 from flyweight.data.config import AugmentConfig, DataConfig
 from flyweight.data.digits import make_digits
 from flyweight.data.pictures import prepare, read_picture
@@ -16,7 +16,6 @@ from flyweight.data.preprocess import Preprocessing
 from flyweight.data.records import BoxSet, PictureSet
 from flyweight.data.sampling import WORKERS, StepSampler, Stream, key
 from flyweight.data.transforms import INTERPOLATIONS
-from flyweight.data.voc import read_voc
 from flyweight.errors import ConfigError, DataError
 
 __all__ = ["collate", "open_set", "prepare", "read_picture", "train_loader", "val_loader"]
@@ -52,11 +51,7 @@ def open_set(config: DataConfig, split: Split) -> PictureSet:
     if config.format == "digits":
         count = config.train_count if split == "train" else config.val_count
         return make_digits(split, count, size=config.size, seed=config.seed)
-    if config.format == "voc":
-        box_set = read_voc(config.root, source, labels=config.labels)
-    else:
-        box_set = read_coco(config.root, source, images=config.images, labels=config.labels)
-    return box_set.without_difficult_flags() if config.use_difficult else box_set
+    return read_boxes(config, source)
 
 
 def train_loader(

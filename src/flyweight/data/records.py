@@ -4,7 +4,7 @@ Boxes are xyxy in pixels of the upright picture, exactly as the annotation file 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,15 @@ class Problem:
         path: The picture, annotation file or list at fault.
         line: Its line, where the file has lines that mean something.
         message: What must hold, what was received and what to do, on one line.
+        record: The record at fault, where leaving it or one of its boxes out mends the set.
+        box: The number of that box; None means the whole record.
     """
 
     path: Path
     line: int | None
     message: str
+    record: Any = field(default=None, repr=False, compare=False)
+    box: int | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
         place = f"{self.path}:{self.line}" if self.line else f"{self.path}"
@@ -76,12 +80,20 @@ class BoxRecord:
     annotation: Path
     positions: bool = False
 
+    def only(self, kept: Flags) -> "BoxRecord":
+        """Return the same picture with the boxes that `kept`, `(n,)`, says."""
+        lines = tuple(line for line, keep in zip(self.lines, kept, strict=True) if keep)
+        rows = {name: getattr(self, name)[kept] for name in ("boxes", "labels")}
+        flags = {name: getattr(self, name)[kept] for name in ("difficult", "crowd")}
+        return replace(self, **rows, **flags, lines=lines)
+
     def problem(self, box: int, message: str) -> Problem:
         """Return a problem with the box number `box` of this record."""
         if self.positions:
-            return Problem(self.annotation, None, f"annotations[{self.lines[box]}]: {message}")
+            place = f"annotations[{self.lines[box]}]"
+            return Problem(self.annotation, None, f"{place}: {message}", self, box)
         # Files are often written on a single line, so the line alone does not find the object.
-        return Problem(self.annotation, self.lines[box], f"object {box + 1}: {message}")
+        return Problem(self.annotation, self.lines[box], f"object {box + 1}: {message}", self, box)
 
 
 @dataclass(frozen=True, eq=False)

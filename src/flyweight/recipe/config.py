@@ -143,7 +143,14 @@ class Config(Appearance):
     @property
     def tasks(self) -> TaskConfig:
         """What can be chosen about tasks, whichever the model's is."""
-        return TaskConfig(detect=self.detect)
+        return TaskConfig(detect=self._detect)
+
+    @property
+    def _detect(self) -> DetectConfig:
+        if self.data.ground_truth is None:
+            return self.detect
+        folder = Path(self.data.root) / self.data.ground_truth
+        return self.detect.model_copy(update={"ground_truth": str(folder)})
 
 
 def known_configs() -> tuple[str, ...]:

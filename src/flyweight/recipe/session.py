@@ -15,6 +15,7 @@ from flyweight.data.check import require_sound
 from flyweight.data.loading import open_set, train_loader, val_loader
 from flyweight.data.preprocess import Appearance, Preprocessing
 from flyweight.data.records import PictureSet
+from flyweight.data.usable import leave_out_bad
 from flyweight.engine.config import TrainConfig
 from flyweight.engine.run import Loaders
 from flyweight.errors import CheckpointError, ConfigError, DataError
@@ -56,7 +57,11 @@ def open_data(config: Config, *, save_dir: Path | None = None) -> Data:
     for pictures in (data.train, data.val):
         _require_pictures(pictures)
     _require_classes(data.train, config)
-    require_sound(data.train, data.val, list_to=_problems_in(save_dir))
+    list_to = _problems_in(save_dir)
+    if config.data.problems == "leave_out":
+        train, val = leave_out_bad(data.train, data.val, list_to=list_to)
+        return Data(train, data.val if val is None else val)
+    require_sound(data.train, data.val, list_to=list_to)
     return data
 
 
@@ -74,7 +79,10 @@ def open_val(config: Config, *, save_dir: Path | None = None) -> PictureSet:
     pictures = open_set(config.data, "val")
     _require_pictures(pictures)
     _require_classes(pictures, config)
-    require_sound(pictures, list_to=_problems_in(save_dir))
+    list_to = _problems_in(save_dir)
+    if config.data.problems == "leave_out":
+        return leave_out_bad(pictures, list_to=list_to)[0]
+    require_sound(pictures, list_to=list_to)
     return pictures
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from flyweight.data.pictures import picture_of, prepare
 from flyweight.data.preprocess import Preprocessing
-from flyweight.data.records import PictureSet
+from flyweight.data.records import BoxSet, PictureSet
 from flyweight.engine.config import TrainConfig
 from flyweight.engine.evaluate import evaluate
 from flyweight.engine.fit import FitResult, fit
@@ -22,6 +22,7 @@ from flyweight.pruning.repair import RepairReport, repair_
 from flyweight.recipe.config import Config
 from flyweight.recipe.cut import TAYLOR, Cut, example_input
 from flyweight.recipe.early import require_end
+from flyweight.recipe.looks import evaluate_looks
 from flyweight.recipe.session import (
     Data,
     Loaded,
@@ -58,9 +59,26 @@ def train_model(
     )
 
 
-def evaluate_model(model: nn.Module, config: Config, pictures: PictureSet) -> dict[str, float]:
-    """Return the metrics of `model` on a checked set."""
+def evaluate_model(
+    model: nn.Module, config: Config, pictures: PictureSet, *, save_to: Path | None = None
+) -> dict[str, float]:
+    """Return the metrics of `model` on a checked set.
+
+    Args:
+        model: Any of the config's networks.
+        config: What to look at and how.
+        pictures: The set.
+        save_to: Detectors: gets a text of what was found for each picture, in a folder per event,
+            as WIDER FACE's evaluation tools read them.
+
+    Raises:
+        ConfigError: The model cannot be looked through as the config says.
+    """
     task = task_for(model, pictures.labels, config.tasks)
+    looks = config.detect.test != "input" or save_to is not None
+    if isinstance(pictures, BoxSet) and looks:
+        preprocessing = config.preprocessing
+        return evaluate_looks(model, task, config.detect, preprocessing, pictures, save_to=save_to)
     batches = val_batches(config, pictures)
     return evaluate(model, task, batches, device="auto", progress=True)
 

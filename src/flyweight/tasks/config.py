@@ -4,7 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-MetricName = Literal["voc_11point", "voc_area", "voc_integral", "coco"]
+MetricName = Literal["voc_11point", "voc_area", "voc_integral", "coco", "wider"]
+TestName = Literal["input", "native", "multi_scale"]
 
 
 class Suppression(BaseModel):
@@ -39,6 +40,13 @@ class DetectConfig(BaseModel):
         match_threshold: Of SSD and BlazeFace, see `ssd_loss.SsdLossSettings`.
         negatives: Of SSD and BlazeFace, see `ssd_loss.SsdLossSettings`.
         suppression: Which boxes survive.
+        test: How `eval` looks at a picture: "input" resizes it to the network's input as in
+            training, "native" leaves it as it is, "multi_scale" looks at several sizes and mirrored
+            and puts the boxes to the vote, see `tasks.multi_scale`. The last two are for networks
+            that take pictures of any size.
+        drop_singletons: "multi_scale": forget boxes that only one look found, as the originals did.
+        ground_truth: "wider": folder of the published ground truth. A config says it as
+            `data.ground_truth`; it does not go into checkpoints.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -49,6 +57,9 @@ class DetectConfig(BaseModel):
     match_threshold: float = Field(default=0.5, gt=0, le=1)
     negatives: float = Field(default=3.0, ge=0)
     suppression: Suppression = Suppression()
+    test: TestName = "input"
+    drop_singletons: bool = False
+    ground_truth: str | None = Field(default=None, exclude=True)
 
 
 class TaskConfig(BaseModel):

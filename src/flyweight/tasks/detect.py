@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from flyweight.data.batch import Batch, BoxPrediction
+from flyweight.data.wider_truth import read_truth
 from flyweight.errors import ConfigError
 from flyweight.tasks.boxes import clip_boxes, listed_boxes, suppress
 from flyweight.tasks.coco_ap import CocoAp
@@ -18,6 +19,7 @@ from flyweight.tasks.ssd_decode import SsdDecoder
 from flyweight.tasks.ssd_loss import SsdLossSettings, ssd_loss
 from flyweight.tasks.task import Listed, Metric, Task
 from flyweight.tasks.voc_map import VocMap
+from flyweight.tasks.wider_ap import WiderAp
 from flyweight.tasks.yolo_decode import YoloDecoder
 from flyweight.tasks.yolo_loss import YoloLossSettings, yolo_loss
 from flyweight.zoo.ssd import SsdGeometry
@@ -28,8 +30,16 @@ METRICS: Mapping[MetricName, tuple[str, Callable[[Sequence[str]], Metric]]] = {
     "voc_area": ("map_50", partial(VocMap, method="area")),
     "voc_integral": ("map_50", partial(VocMap, method="integral")),
     "coco": ("map", CocoAp),
+    "wider": ("wider_hard", lambda labels: WiderAp()),
 }
 """Every metric by name: the number that decides which checkpoint is best, and how to make one."""
+
+
+def box_metric(config: DetectConfig, labels: Sequence[str]) -> Metric:
+    """Return a fresh metric of the kind that a detector's settings name."""
+    if config.metric == "wider" and config.ground_truth is not None:
+        return WiderAp(read_truth(config.ground_truth))
+    return METRICS[config.metric][1](labels)
 
 
 class BoxDetection(Task):
@@ -76,7 +86,7 @@ class BoxDetection(Task):
 
     def metric(self) -> Metric:
         """Return a fresh metric."""
-        return METRICS[self.config.metric][1](self.labels)
+        return box_metric(self.config, self.labels)
 
     def draw(
         self, image: Path, prediction: BoxPrediction, save_to: Path, *, threshold: float
