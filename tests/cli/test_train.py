@@ -1,3 +1,4 @@
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -24,8 +25,8 @@ def evaluated(monkeypatch):
     """Do not evaluate; return what would have been."""
     calls = []
 
-    def evaluate(model, config, box_set):
-        calls.append((model, config, box_set))
+    def evaluate(model, config, box_set, *, save_to):
+        calls.append((model, config, box_set, save_to))
         return {"map_50": 0.5, "ap_50/7": float("nan")}
 
     monkeypatch.setattr("flyweight.recipe.stages.evaluate_model", evaluate)
@@ -39,8 +40,16 @@ def test_eval_takes_the_best_checkpoint_of_the_folder(flyweight, saved, evaluate
         "checkpoint": "output/demo_digits/best_model.safetensors",
     }
     assert flyweight("eval", *TOLD).out.splitlines()[0] == "map_50    50.00 %"
-    _, config, box_set = evaluated[0]
-    assert (config, len(box_set)) == (CONFIG, 2)
+    _, config, box_set, save_to = evaluated[0]
+    assert (config, len(box_set), save_to) == (CONFIG, 2, None)
+
+
+def test_eval_at_several_sizes(flyweight, saved, evaluated):
+    """As the originals' face_eval spelled it."""
+    assert flyweight("eval", *TOLD, "--multi_scale", "-f", "pred").status == 0
+    _, config, _, save_to = evaluated[0]
+    assert config.detect.test == "multi_scale"
+    assert save_to == Path("pred")
 
 
 def test_eval_with_ratios_cuts_what_is_not_pruned(flyweight, saved, evaluated):

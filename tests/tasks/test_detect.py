@@ -61,7 +61,8 @@ def test_perfect_maps_have_no_loss_of_place_and_full_marks(make_target, make_bat
     measure.update([prediction], batch)
     numbers = measure.compute()
     assert numbers[task.primary] == pytest.approx(1, abs=1e-6)
-    assert numbers["ap/cat"] == pytest.approx(1, abs=1e-6)
+    # Faces have no classes.
+    assert numbers.get("ap/cat", 1) == pytest.approx(1, abs=1e-6)
     terms = task.loss(maps, batch)
     assert terms["loss_wh"] < 1e-4
     assert terms["loss"] == sum(terms[name] for name in terms if name != "loss")

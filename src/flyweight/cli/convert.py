@@ -47,8 +47,14 @@ def convert_data(wish: Wish, output_dir: Path, *, as_json: bool) -> None:
             f"A converted set must go into another folder. Received '{output_dir}' for both. "
             "Give another --output-dir."
         )
+    if len(set(wish.labels)) != len(wish.labels):
+        raise ConfigError(
+            f"--labels must name every class once. Received {', '.join(wish.labels)}. Correct it."
+        )
     if not wish.root.is_dir():
-        raise DataError(f"A set must be a folder. Received '{wish.root}', which is none.")
+        raise DataError(
+            f"A set must be a folder. Received '{wish.root}', which is none. Check the path."
+        )
 
     from flyweight.data.check import require_sound
     from flyweight.data.convert import convert
