@@ -33,7 +33,18 @@ def test_augment_defaults_are_the_originals():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"mixup_alpha": 0}, {"expand_ratio": 0.5}, {"multi_scale": ()}, {"multi_scale": (0,)}],
+    [
+        {"mixup_alpha": 0},
+        {"expand_ratio": 0.5},
+        {"multi_scale": ()},
+        {"multi_scale": (0,)},
+        {"brightness": (1.5, 0.5)},
+        {"contrast": (-1, 1)},
+        {"hue_degrees": 200},
+        {"anchor_scales": (16,)},
+        {"anchor_scales": (32, 16)},
+        {"anchor_scales": (0, 16)},
+    ],
 )
 def test_augment_refuses(wrong):
     with pytest.raises(ValidationError):

@@ -4,6 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transform
@@ -73,7 +74,7 @@ def test_boxes_stay_on_their_pixels(name, seed, side, place):
     left, top = int(place[0] * (90 - side[0])), int(place[1] * (70 - side[1]))
     sample = _painted(70, 90, (left, top, left + side[0], top + side[1]))
     with keyed_random(seed):
-        varied = training_transforms(CASES[name], fill=(120, 110, 100))(sample)
+        varied = training_transforms(CASES[name], fill=(120, 110, 100), size=(64, 64))(sample)
     assert varied["boxes"].canvas_size == tuple(varied["image"].shape[-2:])
     (box,) = varied["boxes"].tolist()
     assert box == _red_box(varied["image"])
@@ -188,6 +189,39 @@ def test_color_distort_agrees_with_torchvision_on_single_steps(step, reference):
     assert found >= 5
 
 
+def test_colour_ranges_and_the_two_orders_of_ssd():
+    """BlazeFace's reader: brightness within an eighth, in one of two orders."""
+    augment = AugmentConfig(
+        brightness=(0.875, 1.125), saturation=(1, 1), contrast=(1, 1), hue_degrees=0
+    )
+    scales = []
+    for seed in range(200):
+        with keyed_random(seed):
+            params = ColorDistort(augment).make_params([tv_tensors.Image(_random_image())])
+        scale = params["matrix"][0, 0].item()
+        torch.testing.assert_close(params["matrix"], scale * torch.eye(3), atol=1e-5, rtol=0)
+        scales.append(scale)
+    assert 0.875 <= min(scales) < 0.9
+    assert 1.1 < max(scales) <= 1.125
+    ordered = ColorDistort(AugmentConfig(distort_in_order=True))
+    orders = set()
+    for seed in range(20):
+        with keyed_random(seed):
+            orders.add(tuple(ordered._order()))
+    assert orders == {(3, 2, 1, 0), (3, 1, 0, 2)}
+
+
+def test_a_crop_can_be_insisted_on():
+    sample = _sample(torch.zeros(3, 70, 90, dtype=torch.uint8), [[10, 10, 60, 50]])
+    for allow_none, share in ((True, (0.05, 0.6)), (False, (0, 0.05))):
+        left_alone = 0
+        for seed in range(60):
+            with keyed_random(seed):
+                crop = OverlapCrop(allow_none=allow_none)
+                left_alone += crop.make_params(list(sample.values())) == {}
+        assert share[0] <= left_alone / 60 <= share[1]
+
+
 def test_half_of_each_colour_step_is_left_out():
     draws = []
     for seed in range(600):
@@ -270,7 +304,7 @@ def test_a_picture_without_boxes_is_not_cropped():
     sample = _sample(torch.zeros(3, 20, 20, dtype=torch.uint8), [])
     assert OverlapCrop().make_params(list(sample.values())) == {}
     with keyed_random(0):
-        varied = training_transforms(AugmentConfig(), fill=(1, 2, 3))(sample)
+        varied = training_transforms(AugmentConfig(), fill=(1, 2, 3), size=(64, 64))(sample)
     assert varied["boxes"].shape == (0, 4)
 
 
@@ -280,7 +314,7 @@ def test_expanding_shows_the_mean_colour():
     grown = []
     for seed in range(60):
         with keyed_random(seed):
-            varied = training_transforms(augment, fill=(124, 116, 104))(sample)
+            varied = training_transforms(augment, fill=(124, 116, 104), size=(64, 64))(sample)
         image = varied["image"].as_subclass(torch.Tensor)
         grown.append(image.shape[-1] / 20)
         outside = image.permute(1, 2, 0)[(image != RED[:, None, None]).any(0)]
@@ -290,4 +324,6 @@ def test_expanding_shows_the_mean_colour():
 
 
 def test_no_variation_is_the_identity():
-    assert isinstance(training_transforms(AugmentConfig.off(), fill=(0, 0, 0)), v2.Identity)
+    assert isinstance(
+        training_transforms(AugmentConfig.off(), fill=(0, 0, 0), size=(64, 64)), v2.Identity
+    )

@@ -66,7 +66,8 @@ class BoxTrainSamples(Dataset[Item]):
             other = (draw.picture + int(torch.randint(1, count, ()))) % count
             sample = mixup(sample, self._ordinary(other), share)
         fill = self.preprocessing.mean_colour
-        return training_transforms(augment, fill=fill)(sample), (height, width)
+        vary = training_transforms(augment, fill=fill, size=draw.size)
+        return vary(sample), (height, width)
 
     def _ordinary(self, index: int) -> Sample:
         """Return picture `index` with the objects that are neither difficult nor a crowd."""

@@ -1,10 +1,12 @@
 """Which pictures to read and how to vary them in training."""
 
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Positive = Annotated[int, Field(gt=0)]
+Factors = tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]]
 
 
 class DataConfig(BaseModel):
@@ -73,10 +75,20 @@ class AugmentConfig(BaseModel):
         mixup_epochs: Blend in the first epochs only; None blends in all.
         color_distort: Hue within 18 degrees; saturation, contrast and brightness 0.5 to 1.5; each
             with probability 0.5, in random order.
+        hue_degrees: How far the hue turns at most, either way.
+        saturation: Least and greatest factor.
+        contrast: Likewise.
+        brightness: Likewise.
+        distort_in_order: Brightness first, then contrast, saturation and hue, or saturation, hue
+            and contrast, as SSD's readers did.
         expand: With probability 0.5, place the picture on a mean-coloured canvas of up to
             `expand_ratio` times its sides.
         expand_ratio: The largest such ratio.
         crop: Cut out a part that overlaps an object (SSD, https://arxiv.org/abs/1512.02325).
+        allow_no_crop: "No crop" is one of the seven choices of `crop`.
+        face_crop: Instead of `crop`, bring a face to the size of an anchor, or cut out a square
+            with a whole face, see `data.face_crop`.
+        anchor_scales: `face_crop`: sides of the anchors in pixels, rising.
         flip: Mirror left to right with probability 0.5.
         multi_scale: Side lengths in pixels; each batch takes one of them at random. None trains at
             the size of the preprocessing.
@@ -90,13 +102,32 @@ class AugmentConfig(BaseModel):
     mixup_alpha: float | None = Field(default=1.5, gt=0)
     mixup_epochs: int | None = Field(default=250, ge=0)
     color_distort: bool = True
+    hue_degrees: float = Field(default=18.0, ge=0, le=180)
+    saturation: Factors = (0.5, 1.5)
+    contrast: Factors = (0.5, 1.5)
+    brightness: Factors = (0.5, 1.5)
+    distort_in_order: bool = False
     expand: bool = True
     expand_ratio: float = Field(default=4.0, ge=1)
     crop: bool = True
+    allow_no_crop: bool = True
+    face_crop: bool = False
+    anchor_scales: tuple[float, ...] = Field(default=(16.0, 32.0, 64.0, 128.0), min_length=2)
     flip: bool = True
     multi_scale: tuple[Positive, ...] | None = Field(default=None, min_length=1)
     random_interpolation: bool = True
     max_boxes: Positive | None = 50
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name in ("saturation", "contrast", "brightness"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} must rise")
+        scales = self.anchor_scales
+        if scales[0] <= 0 or any(low >= high for low, high in pairwise(scales)):
+            raise ValueError("anchor_scales must rise from above 0")
+        return self
 
     @classmethod
     def off(cls) -> "AugmentConfig":

@@ -21,6 +21,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transform
 
 from flyweight.data.config import AugmentConfig
+from flyweight.data.face_crop import FaceCrop
 
 Sample = dict[str, Any]
 _Array = npt.NDArray[np.float64]
@@ -39,8 +40,6 @@ INTERPOLATIONS: tuple[tuple[InterpolationMode, bool], ...] = (
 _GREY = torch.tensor([0.299, 0.587, 0.114])
 _TO_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.321], [0.211, -0.523, 0.311]])
 _FROM_YIQ: Tensor = torch.linalg.inv(_TO_YIQ)
-_HUE_DEGREES = 18.0
-_FACTORS = (0.5, 1.5)
 _PROBABILITY = 0.5
 
 
@@ -79,22 +78,25 @@ def draw_mixup_share(alpha: float) -> float:
 
 
 def training_transforms(
-    augment: AugmentConfig, *, fill: tuple[int, int, int]
+    augment: AugmentConfig, *, fill: tuple[int, int, int], size: tuple[int, int]
 ) -> Callable[[Sample], Sample]:
     """Return the variations of `augment` that follow mixup and precede resizing.
 
     Args:
         augment: Which of them.
         fill: Colour of the canvas that `expand` shows, 0..255.
+        size: Height and width that the picture is resized to then.
     """
     steps: list[v2.Transform] = []
     if augment.color_distort:
-        steps.append(ColorDistort())
+        steps.append(ColorDistort(augment))
     if augment.expand:
         ratios = (1.0, augment.expand_ratio)
         steps.append(v2.RandomZoomOut(fill=list(fill), side_range=ratios, p=_PROBABILITY))
-    if augment.crop:
-        steps.append(OverlapCrop())
+    if augment.face_crop:
+        steps.append(FaceCrop(size, augment.anchor_scales))
+    elif augment.crop:
+        steps.append(OverlapCrop(allow_none=augment.allow_no_crop))
     if augment.flip:
         steps.append(v2.RandomHorizontalFlip(p=_PROBABILITY))
     vary: Callable[[Sample], Sample] = v2.Compose(steps) if steps else v2.Identity()
@@ -115,21 +117,29 @@ class ColorDistort(v2.Transform):  # type: ignore[misc]
 
     All four are affine in the colour, so that they become one matrix and one offset and values
     are clipped once, at the end, instead of after each.
+
+    Args:
+        augment: How far each goes, and whether the order is one of SSD's two.
     """
+
+    def __init__(self, augment: AugmentConfig | None = None) -> None:
+        super().__init__()
+        self.ranges = AugmentConfig() if augment is None else augment
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draw the matrix `(3, 3)` and the offset `(3,)` for the picture among the inputs."""
         picture = next(item for item in flat_inputs if isinstance(item, tv_tensors.Image))
         matrix, offset = torch.eye(3), torch.zeros(3)
         mean: Tensor | None = None
-        for step in torch.randperm(4).tolist():
+        limits = (None, self.ranges.saturation, self.ranges.contrast, self.ranges.brightness)
+        for step in self._order():
             chance, amount = torch.rand(2).tolist()
             if chance >= _PROBABILITY:
                 continue
-            low, high = _FACTORS
+            low, high = limits[step] or (0.0, 0.0)
             factor = low + (high - low) * amount
             if step == 0:
-                turn = _hue_matrix(_HUE_DEGREES * (2 * amount - 1))
+                turn = _hue_matrix(self.ranges.hue_degrees * (2 * amount - 1))
                 matrix, offset = turn @ matrix, turn @ offset
             elif step == 1:
                 mix = factor * torch.eye(3) + (1 - factor) * _GREY.expand(3, 3)
@@ -141,6 +151,12 @@ class ColorDistort(v2.Transform):  # type: ignore[misc]
             else:
                 matrix, offset = factor * matrix, factor * offset
         return {"matrix": matrix, "offset": offset}
+
+    def _order(self) -> list[int]:
+        """Return the steps by number: 0 hue, 1 saturation, 2 contrast, 3 brightness."""
+        if not self.ranges.distort_in_order:
+            return torch.randperm(4).tolist()
+        return [3, 2, 1, 0] if torch.rand(()) < _PROBABILITY else [3, 1, 0, 2]
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Apply the map to pictures, and leave everything else alone."""
@@ -162,12 +178,19 @@ class OverlapCrop(v2.Transform):  # type: ignore[misc]
     emptied, for `SanitizeBoundingBoxes` to remove (Liu et al. 2015, section 2.2,
     https://arxiv.org/abs/1512.02325). `v2.RandomIoUCrop` draws scale and aspect ratio otherwise
     and tries one candidate at a time.
+
+    Args:
+        allow_none: Whether "no crop" is among the choices.
     """
 
     _thresholds = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, None)
     _attempts = 50
     _scales = (0.3, 1.0)
     _ratios = (0.5, 2.0)
+
+    def __init__(self, *, allow_none: bool = True) -> None:
+        super().__init__()
+        self._choices = self._thresholds if allow_none else self._thresholds[:-1]
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draw the crop; no entries mean no crop."""
@@ -176,8 +199,8 @@ class OverlapCrop(v2.Transform):  # type: ignore[misc]
         if not len(boxes):
             return {}
         height, width = framed.canvas_size
-        for choice in torch.randperm(len(self._thresholds)).tolist():
-            threshold = self._thresholds[choice]
+        for choice in torch.randperm(len(self._choices)).tolist():
+            threshold = self._choices[choice]
             if threshold is None:
                 return {}
             crops = self._candidates(height, width)
