@@ -159,8 +159,8 @@ def _expanded(
 def _solved(
     options: Mapping[str, Sequence[Option]], terms: Mapping[Monomial, float], limit: float
 ) -> dict[str, Option]:
-    from scipy.optimize import Bounds, LinearConstraint, milp  # type: ignore[import-untyped]
-    from scipy.sparse import csr_array  # type: ignore[import-untyped]
+    from scipy.optimize import Bounds, LinearConstraint, milp
+    from scipy.sparse import csr_array
 
     program = _Program(options)
     for monomial, value in terms.items():
