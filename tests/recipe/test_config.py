@@ -72,6 +72,29 @@ def test_an_anchor_shared_in_the_file_is_not_shared_by_an_override(tmp_path):
     assert (config.train.steps, config.finetune.steps) == (9, 3)
 
 
+DECODER_KEYS = {
+    f"{network}.output_decoder.{key}"
+    for network in ("SSD", "BlazeFace")
+    for key in ("score_threshold", "nms_threshold", "keep_top_k", "nms_top_k")
+}
+
+
+def test_the_originals_keys_of_detectors_with_priors():
+    given = [f"{key}={value}" for key, value in zip(sorted(DECODER_KEYS), range(1, 9), strict=True)]
+    given = [text for text in given if "threshold" not in text]
+    for network in ("SSD", "BlazeFace"):
+        chosen = [text for text in given if text.startswith(network)]
+        _, config = load_config("ssdlite_mobilenet_v3_small", chosen)
+        keep, top_k = (int(text.partition("=")[2]) for text in chosen)
+        assert (config.detect.suppression.keep, config.detect.suppression.top_k) == (keep, top_k)
+    thresholds = [f"SSD.output_decoder.{name}_threshold=0.25" for name in ("score", "nms")]
+    multiplier = "MobileNetV3.multiplier=1.0"
+    _, config = load_config("ssdlite_mobilenet_v3_small", [*thresholds, multiplier])
+    nms = config.detect.suppression
+    assert (nms.score_threshold, nms.iou_threshold) == (0.25, 0.25)
+    assert config.arguments == {"num_classes": 80, "multiplier": 1.0}
+
+
 def test_the_originals_keys():
     values = {
         "max_iters": "70001",
@@ -88,7 +111,7 @@ def test_the_originals_keys():
         "metric": "coco",
         "use_gpu": "false",
     }
-    assert values.keys() == OLD_KEYS.keys()
+    assert values.keys() | DECODER_KEYS | {"MobileNetV3.multiplier"} == OLD_KEYS.keys()
     _, config = load_config(
         "yolov3_mobilenet_v1_voc", [f"{key}={value}" for key, value in values.items()]
     )
@@ -153,7 +176,7 @@ def test_files_that_are_no_configs(tmp_path, content, said):
     [
         ("yolov3_mobilenet_v1_vok", "Nearest: 'yolov3_mobilenet_v1_voc'."),
         ("configs/yolov3_mobilenet_v1_vok.yml", "Nearest: 'yolov3_mobilenet_v1_voc'."),
-        ("", "Valid: demo_digits"),
+        ("", "demo_digits"),
         ("nowhere/mine.yml", "Received 'nowhere/mine.yml'"),
     ],
 )
