@@ -21,6 +21,10 @@ ORIGINALS = (
     "yolov3_r50vd_dcn_obj365_pretrained_coco",
     "ssdlite_mobilenet_v3_large",
     "ssdlite_mobilenet_v3_small",
+    "blazeface",
+    "blazeface_lite",
+    "blazeface_nas",
+    "blazeface_nas_v2",
 )
 # Steps, milestones, warm-up, steps between evaluations, smoothed labels.
 YOLO_SCHEDULES = {
@@ -124,6 +128,29 @@ def test_rates_of_ssdlites_blocks_are_the_originals(size, blocks):
         else:
             stage = min(max(int(number[1]) - 2, 0), blocks)
             assert rates[id(parameter)] == factors[min(stage // 3, 4)], name
+
+
+@pytest.mark.parametrize("name", [name for name in ORIGINALS if name.startswith("blazeface")])
+def test_the_originals_settings_of_faces(name):
+    _, config = load_config(name)
+    train, suppression = config.train, config.detect.suppression
+    assert (train.steps, train.milestones, train.batch_size) == (320_000, (240_000, 300_000), 32)
+    assert (train.optimizer, train.learning_rate, train.momentum) == ("rmsprop", 1e-3, 0)
+    assert (suppression.iou_threshold, suppression.top_k, suppression.keep) == (0.3, 5000, 750)
+    assert (config.detect.match_threshold, config.detect.test) == (0.35, "multi_scale")
+    seen = config.preprocessing
+    assert (seen.channels, seen.value_range, seen.mean) == ("bgr", 255, (104, 117, 123))
+    model = weightless(config)
+    optimizer = make_optimizer(model, train)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    found = {rate: [] for rate in sorted(set(rates.values()))}
+    for key, parameter in model.named_parameters():
+        found[rates[id(parameter)]].append(key)
+    assert list(found) == pytest.approx([1e-4, 1e-3, 2e-3])
+    slow, plain, fast = found.values()
+    assert all(key.startswith("backbone.") and key.endswith("conv.weight") for key in slow)
+    assert fast == ["loc.1.bias", "loc.2.bias", "conf.1.bias", "conf.2.bias"]
+    assert not [key for key in plain if key.endswith("conv.weight")]
 
 
 def test_they_are_plain_yaml():
