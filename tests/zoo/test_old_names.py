@@ -75,6 +75,41 @@ def test_spellings_of_mobilenet_v3():
     assert {old: table.get(old) for old in expected} == expected
 
 
+def test_spellings_of_ssdlite():
+    table = old_names(names("ssdlite_mobilenet_v3_small"))
+    expected = {
+        "conv10_expand_weights": "backbone.conv10.expand.conv.weight",
+        "conv13_weights": "backbone.conv13.conv.weight",
+        "conv13_bn_offset": "backbone.conv13.bn.bias",
+        "conv14_extra1_weights": "backbone.conv14.extra1.conv.weight",
+        "conv14_extra2_dw_bn_scale": "backbone.conv14.extra2_dw.bn.weight",
+        "conv17_extra2_sep_weights": "backbone.conv17.extra2_sep.conv.weight",
+        "loc_1dw_weights": "loc.1.dw.conv.weight",
+        "loc_1_bn_scale": "loc.1.dw.bn.weight",
+        "conf_6pw_weights": "conf.6.pw.weight",
+        "conf_6_bn_variance": "conf.6.dw.bn.running_var",
+    }
+    assert {old: table.get(old) for old in expected} == expected
+    ours = [name for name in table.values() if "num_batches" not in name]
+    values = [name for name in names("ssdlite_mobilenet_v3_small") if "num_batches" not in name]
+    assert sorted(ours) == sorted(values)
+
+
+def test_spellings_of_blazeface():
+    table = old_names([*names("blazeface"), *names("blazeface_lite")])
+    expected = {
+        "blaze_01_dw_weights": "backbone.blaze_0.first.dw.conv.weight",
+        "blaze_41_sep_weights": "backbone.blaze_4.first.sep.conv.weight",
+        "shortcutblaze_2_weights": "backbone.blaze_2.shortcut.conv.weight",
+        "double_blaze_02_dw_weights": "backbone.double_blaze_0.second.dw.conv.weight",
+        "double_blaze_51_sep_weights": "backbone.double_blaze_5.first.sep.conv.weight",
+        "shortcutdouble_blaze_3_weights": "backbone.double_blaze_3.shortcut.conv.weight",
+        "conv17_dw_weights": "backbone.conv17.dw.conv.weight",
+        "shortcutconv3_weights": "backbone.conv3.shortcut.conv.weight",
+    }
+    assert {old: table.get(old) for old in expected} == expected
+
+
 def test_what_had_no_old_name():
     assert old_name("backbone.conv1.bn.num_batches_tracked") is None
     assert old_name("yolo_block.0.2.bn.num_batches_tracked") is None
