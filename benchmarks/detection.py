@@ -23,18 +23,24 @@ from flyweight.recipe.session import open_val
 from flyweight.report.rows import Report, Row
 
 HERE = Path(__file__).resolve().parent
-NAMES = {"yolov3_mobilenet_v1_bccd": "detection_bccd", "demo_digits": "demo"}
+CONFIG = HERE / "yolov3_mobilenet_v1_bccd.yaml"
+NAMES = {
+    "yolov3_mobilenet_v1_bccd": "detection_bccd",
+    "mobilenet_v2_clothing10": "classification_clothing10",
+    "deeplabv3p_camvid11": "segmentation_camvid11",
+    "demo_digits": "demo",
+}
 """What the tables of the README call the runs of these configs."""
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, config: Path = CONFIG) -> int:
     """Run the benchmark and write its rows; return the exit status."""
-    options = _parser().parse_args(arguments)
+    options = _parser(config).parse_args(arguments)
     try:
-        label, config = load_config(options.config, _overrides(options))
+        label, chosen = load_config(options.config, _overrides(options))
         name = options.name or NAMES.get(label, label)
-        finished = run(label, config, options.out, say=_say)
-        rows = list(rows_of(finished.report, name, config, options))
+        finished = run(label, chosen, options.out, say=_say)
+        rows = list(rows_of(finished.report, name, chosen, options))
         target = options.results / f"{name}.csv"
         write_rows(target, rows)
     except FlyweightError as error:
@@ -44,9 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Measure a detector, dense and pruned")
-    parser.add_argument("-c", "--config", default=str(HERE / "yolov3_mobilenet_v1_bccd.yaml"))
+def _parser(config: Path) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Measure a network, dense and pruned")
+    parser.add_argument("-c", "--config", default=str(config))
     parser.add_argument("-o", "--opt", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--data", type=Path, help="folder that holds the config's data.root")
     parser.add_argument("--weights", type=Path, help="weights to start from (pretrain_weights)")

@@ -25,6 +25,7 @@ TESTS_OF_MORE_THAN_ONE_MODULE = {
     "test_architecture.py": "the whole tree",
     "test_docs.py": "the documents",
     "cli/test_end_to_end.py": "every command, one after the other",
+    "cli/test_families.py": "classifiers, segmenters and own networks through every command",
     "cli/test_mistakes.py": "every error that a user can cause",
     "configs/test_configs.py": "the YAML files",
     "exporting/test_detector.py": "a whole detector through the room",

@@ -3,6 +3,7 @@ import json
 import math
 import os
 import pickle
+import sys
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import flyweight as fw
-from flyweight.checkpoint import build, is_checkpoint, load_weights, read
+from flyweight.checkpoint import is_checkpoint, load_weights, read, rebuild
 from flyweight.errors import CheckpointError, FileError
 
 NAME = "yolov3_mobilenet_v1"
@@ -211,14 +212,14 @@ def test_weights_into_a_model_that_has_some(dense, saved, picture):
 
 
 def test_a_model_of_unknown_origin(tmp_path):
-    with pytest.raises(CheckpointError, match=r"Linear that zoo\.create did not make"):
+    with pytest.raises(CheckpointError, match=r"Linear that fw\.create did not make"):
         fw.save(nn.Linear(1, 1), tmp_path / "a.safetensors")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_model_without_weights(saved, tmp_path):
     with pytest.raises(CheckpointError, match=r"must have weights.*meta device"):
-        fw.save(build(read(saved)), tmp_path / "a.safetensors")
+        fw.save(rebuild(read(saved)), tmp_path / "a.safetensors")
 
 
 def test_notes_that_are_no_json(dense, tmp_path):
@@ -239,3 +240,67 @@ def test_a_full_disk_keeps_the_checkpoint_that_was_there(dense, saved, tmp_path,
         fw.save(dense, path)
     assert path.read_bytes() == saved.read_bytes()
     assert list(tmp_path.iterdir()) == [path]
+
+
+def small_net(num_classes=3, width=8):
+    layers = [nn.Conv2d(3, width, 3), nn.BatchNorm2d(width), nn.ReLU(), nn.AdaptiveAvgPool2d(1)]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(width, num_classes))
+
+
+def test_a_network_of_ones_own_is_opened_with_what_builds_it(tmp_path, picture):
+    path = tmp_path / "own.safetensors"
+    model = fw.create(small_net, num_classes=4).eval()
+    plan = fw.plan(fw.trace(model, (picture,)), 0.5)
+    small = fw.prune(model, plan)
+    fw.save(small, path, task="classify")
+    assert read(path).lineage.arguments == {"num_classes": 4}
+    assert torch.equal(fw.load(path, build=small_net)(picture), small.eval()(picture))
+    with pytest.raises(CheckpointError, match=r"test_checkpoint:small_net'.*build=FUNCTION"):
+        fw.load(path)
+    with pytest.raises(CheckpointError, match="must fit its architecture"):
+        fw.load(path, build=lambda num_classes: nn.Linear(3, num_classes))
+
+
+@pytest.mark.parametrize("name", ["trap:spring", "os:system", "timm/hf-hub:a/b", "trap.sub:x.y"])
+def test_nothing_that_a_file_names_is_imported(saved, tmp_path, monkeypatch, name):
+    (tmp_path / "trap.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    arguments = {"command": "touch sprung"}
+    path = rewritten(
+        saved,
+        tmp_path / "evil.safetensors",
+        lambda header: {**header, "architecture": name, "arguments": arguments},
+    )
+    with pytest.raises(CheckpointError, match="nothing that a file names is imported"):
+        fw.load(path)
+    assert "trap" not in sys.modules
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_constants_that_no_file_has_come_back(tmp_path):
+    # Swin's tables of relative positions are buffers that are not saved.
+    arguments = {"num_classes": 2, "img_size": 64}
+    model = fw.create("timm/swin_tiny_patch4_window7_224", **arguments).eval()
+    assert any(buffer.is_floating_point() is False for buffer in model.buffers())
+    fw.save(model, tmp_path / "swin.safetensors")
+    images = torch.rand(1, 3, 64, 64)
+    assert torch.equal(fw.load(tmp_path / "swin.safetensors")(images), model(images))
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("timm/resnet19", {}, "Nearest: 'timm/resnet18'"),
+        ("timm/resnet18", {"checkpoint_path": "x.pth"}, "Received: 'checkpoint_path'"),
+        ("unett", {}, "Nearest: 'unet'"),
+    ],
+)
+def test_networks_that_no_library_has(saved, tmp_path, name, arguments, said):
+    path = rewritten(
+        saved,
+        tmp_path / "other.safetensors",
+        lambda header: {**header, "architecture": name, "arguments": arguments},
+    )
+    with pytest.raises(CheckpointError, match=said):
+        fw.load(path)

@@ -21,7 +21,8 @@ from flyweight.errors import CheckpointError, ConfigError, PlanError, nearest
 from flyweight.files import replacing
 from flyweight.lineage import Lineage, lineage_of, note_lineage
 from flyweight.pruning import PruningPlan, prune_
-from flyweight.zoo import SPECS, create
+from flyweight.zoo import SPECS, create, is_library_name, is_own_name
+from flyweight.zoo.own import Builder, build_own
 
 FORMAT = 1
 _KEY = "flyweight"
@@ -69,8 +70,9 @@ def save(
     config (`flyweight export`, `flyweight predict`) need `labels` and `preprocessing`, too.
 
     Args:
-        model: Built by `zoo.create` and pruned, if at all, by `fw.prune`: both leave a note of
-            where it came from on the module.
+        model: Built by `fw.create` and pruned, if at all, by `fw.prune`: both leave a note of
+            where it came from on the module. A network of your own is one, too:
+            `fw.create(build, num_classes=3)`.
         path: Where to; by convention it ends in `.safetensors`.
         task: What the model is for.
         labels: Class names in the order of their indices.
@@ -89,7 +91,7 @@ def save(
     if lineage is None:
         raise CheckpointError(
             f"A checkpoint must say how to build its model. Received a {type(model).__name__} that "
-            f"zoo.create did not make, to save as '{path}'. Build it with flyweight.create."
+            f"fw.create did not make, to save as '{path}'. Build it with fw.create(FUNCTION, ...)."
         )
     header = {
         "format": FORMAT,
@@ -127,14 +129,22 @@ def is_checkpoint(path: str | os.PathLike[str]) -> bool:
         return False
 
 
-def load(path: str | os.PathLike[str]) -> nn.Module:
+def load(path: str | os.PathLike[str], *, build: Builder | None = None) -> nn.Module:
     """Return the model of a checkpoint, in evaluation mode, with its weights.
 
+    What the file says is never imported: the network of your own is built by what you give here.
+
+    Args:
+        path: The file.
+        build: Makes the network where it is your own; the function that `fw.create` was called
+            with, or the config names. It gets the arguments that the file has, JSON values.
+
     Raises:
-        CheckpointError: The file is not a checkpoint, is damaged, or does not fit its architecture.
+        CheckpointError: The file is not a checkpoint, is damaged, does not fit its architecture, or
+            is of your own network and `build` is missing.
     """
     checkpoint = read(path)
-    model = build(checkpoint)
+    model = rebuild(checkpoint, build)
     load_weights(model, path)
     return model.eval()
 
@@ -169,17 +179,23 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
         raise _damaged_header(path, error) from error
 
 
-def build(checkpoint: Checkpoint) -> nn.Module:
-    """Return the pruned architecture of a checkpoint on the meta device, without weights."""
+def rebuild(checkpoint: Checkpoint, build: Builder | None = None) -> nn.Module:
+    """Return the pruned architecture of a checkpoint, without its weights.
+
+    A network of the zoo is on the meta device; others are on the CPU, because they may hold
+    constants that no file has.
+
+    Args:
+        checkpoint: What the file says.
+        build: As for `load`.
+
+    Raises:
+        CheckpointError: The architecture is unknown, or is your own and `build` is missing, or does
+            not fit the plans.
+    """
     lineage = checkpoint.lineage
-    if lineage.architecture not in SPECS:
-        raise CheckpointError(
-            f"A checkpoint's architecture must be in the zoo. Received '{lineage.architecture}'. "
-            f"{nearest(lineage.architecture, SPECS)} Read it with the version that wrote it."
-        )
     try:
-        with torch.device("meta"):
-            model = create(lineage.architecture, **lineage.arguments)
+        model = _unpruned(lineage, build)
         for plan in checkpoint.plans:
             prune_(model, plan)
     except (TypeError, ValueError, IndexError, RuntimeError, ConfigError, PlanError) as error:
@@ -189,6 +205,32 @@ def build(checkpoint: Checkpoint) -> nn.Module:
         ) from error
     note_lineage(model, lineage)
     return model
+
+
+def _unpruned(lineage: Lineage, build: Builder | None) -> nn.Module:
+    name = lineage.architecture
+    if is_own_name(name):
+        if build is not None:
+            return build_own(build, name, lineage.arguments)
+        raise CheckpointError(
+            "A checkpoint of your own network must be opened with what builds it: nothing that a "
+            f"file names is imported. Received one of '{name}'. Give -c CONFIG with "
+            f"'model: {name}', or call fw.load(path, build=FUNCTION)."
+        )
+    if is_library_name(name):
+        try:
+            return create(name, **lineage.arguments)
+        except ConfigError as error:
+            raise CheckpointError(
+                f"A checkpoint's network must be one that can be built here. Received: {error}"
+            ) from error
+    if name not in SPECS:
+        raise CheckpointError(
+            f"A checkpoint's architecture must be in the zoo. Received '{name}'. "
+            f"{nearest(name, SPECS)} Read it with the version that wrote it."
+        )
+    with torch.device("meta"):
+        return create(name, **lineage.arguments)
 
 
 def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:

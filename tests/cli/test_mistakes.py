@@ -220,5 +220,5 @@ def test_a_model_that_does_not_end_in_detections(flyweight, here):
 
 
 def test_saving_without_origin_is_told_in_python_too(tmp_path):
-    with pytest.raises(fw.FlyweightError, match=r"flyweight\.create"):
+    with pytest.raises(fw.FlyweightError, match=r"Build it with fw\.create"):
         fw.save(torch.nn.Linear(1, 1), tmp_path / "a.safetensors")

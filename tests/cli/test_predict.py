@@ -1,3 +1,4 @@
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,8 @@ import torch
 from flyweight.cli.predict import pictures_of, targets_of
 from flyweight.data.batch import BoxPrediction
 from flyweight.errors import ConfigError, DataError
+from flyweight.recipe.predict import Predictor
+from flyweight.tasks.boxes import listed_boxes
 
 
 @pytest.fixture
@@ -55,12 +58,13 @@ def test_what_is_found_is_counted_and_listed(flyweight, here, monkeypatch):
 
     answers = iter([found(1), found(2)])
     Path("w.onnx").touch()
-    monkeypatch.setattr(
-        "flyweight.cli.predict._onnx_detector",
-        lambda path: (lambda picture, name: next(answers), ("cat",)),
+    predictor = Predictor(
+        lambda picture, name: next(answers),
+        partial(listed_boxes, labels=("cat",)),
+        lambda *_, **__: None,
     )
+    monkeypatch.setattr("flyweight.recipe.predict.from_onnx", lambda path: predictor)
     monkeypatch.setattr("flyweight.data.pictures.read_picture", lambda path: None)
-    monkeypatch.setattr("flyweight.tasks.draw.draw_file", lambda *_, **__: None)
     answer = flyweight("predict", "-w", "w.onnx", "shots", "--output-dir", "out")
     assert answer.err == "weights: w.onnx\n"
     assert answer.out.splitlines() == [

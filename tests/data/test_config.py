@@ -15,7 +15,7 @@ from flyweight.data.config import AugmentConfig, DataConfig
         ({"format": "digits", "seed": -1}, "greater than or equal to 0"),
         ({"format": "digits", "train_count": 0}, "greater than 0"),
         ({"format": "digits", "sise": 160}, "Extra inputs are not permitted"),
-        ({"format": "widder"}, "Input should be 'voc', 'coco', 'wider', 'yolo' or 'digits'"),
+        ({"format": "widder"}, "Input should be 'voc', 'coco', 'wider', 'yolo'"),
     ],
 )
 def test_data_config_refuses(arguments, message):

@@ -30,6 +30,12 @@ def test_cosine_with_warm_up_by_hand():
         assert learning_rate_at(config, step) == pytest.approx(rate, abs=1e-15), step
 
 
+def test_poly_by_hand():
+    config = TrainConfig(steps=4, learning_rate=2.0, schedule="poly", power=0.5)
+    found = [learning_rate_at(config, step) for step in range(5)]
+    assert found == pytest.approx([2.0, 2 * 0.75**0.5, 2 * 0.5**0.5, 1.0, 0.0])
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -37,6 +43,7 @@ def test_cosine_with_warm_up_by_hand():
         ({"milestones": (4, 10)}, r"Received: \[4, 10\]"),
         ({"milestones": (0,)}, "milestones must rise"),
         ({"milestones": (5,), "schedule": "cosine"}, "belong to schedule 'step'"),
+        ({"milestones": (5,), "schedule": "poly"}, "belong to schedule 'step'"),
         ({"warmup_steps": 11}, r"at most steps \(10\)\. Received: 11"),
         ({"devices": 0}, r"at least 1, or 'auto'\. Received: 0"),
         ({"lerning_rate": 1.0}, "lerning_rate"),

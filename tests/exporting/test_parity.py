@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from flyweight.exporting.parity import detection_errors, relative_error
+from flyweight.exporting.parity import detection_errors, label_errors, relative_error
 
 
 def detections(boxes, scores, labels, keep=6):
@@ -91,3 +91,13 @@ def test_other_shapes_are_infinitely_wrong():
 def test_an_output_of_zeros_is_compared_absolutely():
     assert relative_error(torch.zeros(2), torch.tensor([0.0, 0.25])) == 0.25
     assert relative_error(torch.zeros(0), torch.zeros(0)) == 0.0
+
+
+def test_labels_may_differ_where_scores_tie():
+    labels = torch.zeros(1, 100, 100, dtype=torch.uint8)
+    other = labels.clone()
+    other[0, 0, :40] = 3
+    assert label_errors({"labels": labels}, {"labels": other}) == {"labels": 0.0}
+    other[0, :2] = 1
+    assert label_errors({"labels": labels}, {"labels": other}) == {"labels": 0.02}
+    assert label_errors({"labels": labels}, {"labels": labels[0]}) == {"labels": math.inf}

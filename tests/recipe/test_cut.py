@@ -60,6 +60,13 @@ def test_what_cannot_be_meant(arguments, said):
         Cut(*arguments)
 
 
+def test_all_is_every_layer_that_can_be_cut(graph):
+    made = plan_cut(graph, Cut(("all",), (0.5,)))
+    assert set(made.groups) == set(graph.prunable())
+    with pytest.raises(PlanError, match="all"):
+        plan_cut(graph, Cut(("all", ONE), (0.5, 0.5)))
+
+
 def test_fresh_weights_are_those_of_the_seed(config):
     first, second = build_model(config), build_model(config)
     assert first.get_parameter(ONE).equal(second.get_parameter(ONE))

@@ -4,7 +4,13 @@ import pytest
 
 from flyweight.errors import CheckpointError, ConfigError, DataError
 from flyweight.recipe.config import load_config
-from flyweight.recipe.early import checkpoint_path, require_end, require_paths, weights_path
+from flyweight.recipe.early import (
+    checkpoint_path,
+    ends_of,
+    require_end,
+    require_paths,
+    weights_path,
+)
 
 
 @pytest.fixture
@@ -57,5 +63,9 @@ def test_paths_of_a_config(saved):
 
 def test_ends():
     require_end("raw")
+    assert ends_of("detect")[0] == "detections"
+    assert ends_of("segment") == ("decoded", "raw")
+    with pytest.raises(ConfigError, match=r"one of decoded, raw\. Received 'detections'"):
+        require_end("detections", ends_of("classify"))
     with pytest.raises(ConfigError, match=r"Received 'decodde'\. Nearest: 'decoded'"):
         require_end("decodde")

@@ -1,9 +1,10 @@
 from pathlib import Path
 
+import pytest
 import torch
 
 from flyweight.data.preprocess import Preprocessing
-from flyweight.recipe.predict import one_picture_batch, place_detections
+from flyweight.recipe.predict import in_words, one_picture_batch, place_detections
 
 
 def test_one_picture_batch():
@@ -13,7 +14,7 @@ def test_one_picture_batch():
     assert batch.images.shape == (1, 3, 64, 64)
     assert batch.targets[0].original_size == (20, 40)
     assert batch.targets[0].scale == (40 / 64, 20 / 32)
-    assert len(batch.targets[0].boxes) == 0
+    assert batch.targets[0].path == Path("a.png")
 
 
 def test_place_detections_scales_cuts_and_leaves_padding_out():
@@ -24,7 +25,20 @@ def test_place_detections_scales_cuts_and_leaves_padding_out():
         "counts": torch.tensor([2]),
     }
     picture = torch.zeros(3, 128, 32, dtype=torch.uint8)
-    found = place_detections(outputs, Preprocessing(height=64, width=64), picture)
+    batch = one_picture_batch(picture, Preprocessing(height=64, width=64), Path())
+    found = place_detections(outputs, batch, ())
     assert found.boxes.tolist() == [[0, 32, 16, 128], [0, 0, 32, 128]]
     assert found.labels.tolist() == [4, 2]
     assert len(found.scores) == 2
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"label": "cat", "score": 0.756}, "cat  0.76"),
+        ({"label": "road", "share": 0.5}, "road  50.0 %"),
+        ({"label": "cat", "score": 0.5, "box": [1.2, 2, 3, 4]}, "cat  0.50  [1, 2, 3, 4]"),
+    ],
+)
+def test_rows_in_words(row, words):
+    assert in_words(row) == words

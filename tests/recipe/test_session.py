@@ -22,7 +22,10 @@ from flyweight.recipe.session import (
     open_val,
     require_same_labels,
     starting_weights,
+    task_for,
 )
+from flyweight.tasks.config import TaskConfig
+from flyweight.zoo.yolo import COCO_GEOMETRY
 
 SMALL = ("width=0.1", "input_size=64", "data.size=64", "data.train_count=4", "data.val_count=2")
 LABELS = tuple("0123456789")
@@ -193,3 +196,45 @@ def test_what_the_user_tells_holds_over_what_was_saved(saved):
     told = as_told(config_of("input_size=96", "mean=[0, 0, 0]"), own, {"input_size"})
     assert (told.preprocessing.height, told.preprocessing.mean) == (96, own.mean)
     assert as_told(load_config("demo_digits")[1], own, ()).preprocessing == own
+
+
+def test_starting_from_a_hub(monkeypatch):
+    config = config_of("pretrain_weights=timm")
+    tensors = {"yolo_block.2.tip.conv.weight": torch.ones(26, 13, 3, 3)}
+    model = build_model(config)
+    tensors = {name: torch.ones(model.get_parameter(name).shape) for name in tensors}
+    monkeypatch.setattr("flyweight.recipe.session.hub_weights", lambda *_: ("a/b", tensors))
+    said = starting_weights(model, config)
+    assert said.startswith("weights: a/b: 1 tensors loaded; 240 missing: backbone.")
+    assert bool((model.get_parameter("yolo_block.2.tip.conv.weight") == 1).all())
+
+
+def test_starting_from_another_network_fills_its_backbone(tmp_path):
+    path = tmp_path / "classes.safetensors"
+    classifier = fw.create("timm/mobilenetv2_035", num_classes=11)
+    fw.save(classifier, path, task="classify")
+    told = ("model=deeplabv3p", "width=null", "model_args={backbone: mobilenetv2_035}")
+    config = config_of(*told, f"pretrain_weights={path}", "num_classes=11")
+    model = build_model(config)
+    said = starting_weights(model, config)
+    assert "backbone from" in said
+    assert "missing" not in said
+    assert torch.equal(model.backbone.conv_stem.weight, classifier.conv_stem.weight)
+
+
+def test_data_of_another_task():
+    config = config_of("data.format=digits_maps")
+    for opening in (open_data, open_val):
+        with pytest.raises(ConfigError, match=r"which is to detect. Formats to detect: voc, coco"):
+            opening(config)
+
+
+def test_the_task_of_a_network_of_ones_own():
+    model = fw.create(torch.nn.Linear, in_features=2, out_features=3)
+    assert task_for(model, ("a",), TaskConfig(), "classify").name == "classify"
+    with pytest.raises(ConfigError, match="outside the zoo"):
+        task_for(model, ("a",), TaskConfig())
+    with pytest.raises(ConfigError, match="'detect' with no geometry"):
+        task_for(model, ("a",), TaskConfig(), "detect")
+    model.geometry = COCO_GEOMETRY
+    assert task_for(model, ("a",), TaskConfig(), "detect").geometry is COCO_GEOMETRY

@@ -1,10 +1,14 @@
 import json
+from functools import partial
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from flyweight.data.config import DataConfig
+from flyweight.data.digit_sets import make_digit_classes
 from flyweight.data.loading import open_set
+from flyweight.data.map_sets import read_maps
 from flyweight.data.voc_write import write_voc
 from flyweight.errors import FileError
 from flyweight.recipe.stage import NOTE, data_digest, do_stage, file_digest, forget_stage
@@ -127,3 +131,16 @@ def test_data_digest_sees_boxes_labels_and_pictures(tmp_path):
     box_set = open_set(voc, "train")
     box_set.records[0].boxes[0] += np.float32(1)
     assert data_digest(box_set) != changed
+
+
+def test_data_digest_sees_classes_and_maps(tmp_path):
+    classes = [make_digit_classes("train", 4, size=40, seed=seed) for seed in (0, 0, 1)]
+    assert data_digest(classes[0]) == data_digest(classes[1]) != data_digest(classes[2])
+    for name in ("images/train/a.png", "masks/train/a.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        Image.new("L", (4, 4)).save(tmp_path / name)
+    read = partial(read_maps, tmp_path, "train", labels=("x", "y"))
+    before = data_digest(read())
+    assert before == data_digest(read()) != data_digest(read(values={0: 1}))
+    Image.new("L", (4, 4), 1).save(tmp_path / "masks/train/a.png", compress_level=0)
+    assert data_digest(read()) != before

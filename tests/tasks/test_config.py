@@ -5,7 +5,13 @@ from typing import get_args
 import pytest
 from pydantic import ValidationError
 
-from flyweight.tasks.config import DetectConfig, MetricName, Suppression
+from flyweight.tasks.config import (
+    DetectConfig,
+    MetricName,
+    SegmentConfig,
+    Suppression,
+    TaskConfig,
+)
 from flyweight.tasks.detect import METRICS
 from flyweight.tasks.yolo_loss import YoloLossSettings
 
@@ -18,6 +24,15 @@ def test_the_defaults_are_those_of_the_loss():
     chosen, settings = DetectConfig(), YoloLossSettings()
     assert chosen.ignore_threshold == settings.ignore_threshold
     assert chosen.label_smoothing == settings.label_smoothing
+
+
+def test_other_tasks_have_sections_of_their_own():
+    chosen = TaskConfig.model_validate({"classify": {"label_smoothing": 0.1}, "data": "CamVid"})
+    assert chosen.classify.label_smoothing == 0.1
+    assert chosen.segment == SegmentConfig()
+    for wrong in ({"classify": {"label_smoothing": 1}}, {"segment": {"class_weights": [-1]}}):
+        with pytest.raises(ValidationError):
+            TaskConfig.model_validate(wrong)
 
 
 @pytest.mark.parametrize("wrong", [{"keep": 0}, {"iou_threshold": 1.5}, {"kep": 3}])

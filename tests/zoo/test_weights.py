@@ -5,7 +5,7 @@ from safetensors.torch import save_file
 from flyweight import zoo
 from flyweight.errors import CheckpointError, FileError
 from flyweight.zoo.mobilenet_v1 import MobileNetV1
-from flyweight.zoo.weights import MismatchedTensor, load_weights
+from flyweight.zoo.weights import MismatchedTensor, fill, load_weights
 
 
 def create(num_classes=3, width=0.25):
@@ -175,3 +175,39 @@ def test_a_network_without_memory_is_refused(whole):
         model = create()
     with pytest.raises(CheckpointError, match="meta"):
         load_weights(model, path)
+
+
+@pytest.mark.data
+def test_a_classifier_of_torchvision_for_other_classes(data_root):
+    path = data_root / "weights" / "mobilenet_v2_imagenet.safetensors"
+    whole = zoo.create("torchvision/mobilenet_v2")
+    assert load_weights(whole, path).complete
+    account = load_weights(zoo.create("torchvision/mobilenet_v2", num_classes=10), path)
+    assert [entry.name for entry in account.mismatched] == [
+        "classifier.1.weight",
+        "classifier.1.bias",
+    ]
+    assert (account.missing, account.unused) == ((), ())
+
+
+@pytest.mark.data
+def test_the_backbone_of_a_segmenter_in_timms_names(data_root):
+    name = "tf_mobilenetv3_large_minimal_100"
+    path = data_root / "weights" / f"{name}_imagenet.safetensors"
+    assert load_weights(zoo.create(f"timm/{name}"), path).complete
+    account = load_weights(zoo.create("deeplabv3p", num_classes=3, backbone=name), path)
+    assert account.complete
+    assert all(name.startswith(("backbone.conv_head", "backbone.class")) for name in account.unused)
+
+
+def test_the_backbone_of_a_wrapped_network_in_torchvisions_names():
+    source = zoo.create("torchvision/mobilenet_v3_large", num_classes=3)
+    model = zoo.create("lraspp_mobilenet_v3_large", num_classes=4)
+    account = fill(model, source.state_dict(), "somewhere")
+    assert len(account.loaded) == sum("features." in name for name in _values_of(source))
+    first = "network.backbone.0.0.weight"
+    assert torch.equal(model.state_dict()[first], source.state_dict()["features.0.0.weight"])
+
+
+def _values_of(model):
+    return [name for name in model.state_dict() if "num_batches" not in name]

@@ -283,8 +283,9 @@ def export(
     pruned_ratios: PrunedRatios = "",
     output_dir: OutputDir = Path("output"),
     end: Annotated[
-        str, typer.Option("--end", help="detections (NMS inside), decoded, or raw.")
-    ] = "detections",
+        str,
+        typer.Option("--end", help="detections (NMS inside), decoded, or raw; else the first."),
+    ] = "",
     json: Json = False,
 ) -> None:
     """Write a checkpoint as ONNX.
@@ -346,7 +347,7 @@ def predict(
 ) -> None:
     """Draw what a model finds on pictures.
 
-    The model is a checkpoint or an exported .onnx that ends in detections.
+    The model is a checkpoint or an exported .onnx; a detector's must end in detections.
     """
     from flyweight.cli import predict as command
     from flyweight.cli.deploy import Source

@@ -73,20 +73,18 @@ class Source:
         from flyweight.recipe.session import (
             as_told,
             open_checkpoint,
-            require_architecture,
-            task_for,
+            task_of,
         )
 
-        loaded = open_checkpoint(path)
+        loaded = open_checkpoint(path, self.named[1] if self.named else None)
         if self.named is None:
             return name, path, loaded
         told = touched(self.overrides)
         config = self.named[1]
-        require_architecture(loaded.checkpoint, config, path)
         wanted = as_told(config, loaded.preprocessing, told)
         loaded = replace(loaded, preprocessing=wanted.preprocessing)
         if loaded.task.name in told:
-            task = task_for(loaded.model, loaded.task.labels, config.tasks)
+            task = task_of(loaded.model, loaded.task.labels, config)
             loaded = replace(loaded, task=task)
         return name, path, loaded
 
@@ -132,18 +130,20 @@ def export(source: Source, ratios: "Ratios", output_dir: Path, *, end: str, as_j
     """Write a checkpoint as ONNX."""
     from flyweight.recipe.early import require_end
 
-    require_end(end)
+    require_end(end or "raw")
     source.find()
 
     from flyweight.recipe.config import PruneConfig
     from flyweight.recipe.cut import with_cut
+    from flyweight.recipe.networks import own_builder
     from flyweight.recipe.stages import export_model
 
     default = source.named[1].prune if source.named else PruneConfig()
     cut = ratios.cut(default) if ratios.given else None
     name, path, loaded = source.open()
     if cut is not None:
-        model = with_cut(loaded.model, loaded.checkpoint, loaded.preprocessing, cut)
+        build = own_builder(source.named[1]) if source.named else None
+        model = with_cut(loaded.model, loaded.checkpoint, loaded.preprocessing, cut, build)
         loaded = replace(loaded, model=model)
         if not loaded.checkpoint.plans:
             say(f"note: {path} is not pruned; it was cut now")

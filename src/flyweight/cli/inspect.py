@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 def models(*, as_json: bool) -> None:
     """List the zoo and the built-in configs."""
     from flyweight.zoo import SPECS
+    from flyweight.zoo.libraries import LIBRARIES
 
     if as_json:
         rows = {spec.name: {"task": spec.task, "summary": spec.summary} for spec in SPECS.values()}
@@ -22,6 +23,8 @@ def models(*, as_json: bool) -> None:
         return
     show("models")
     show("\n".join(f"  {spec.name}  ({spec.task}) {spec.summary}" for spec in SPECS.values()))
+    show(f"  {', '.join(f'{library}/NAME' for library in LIBRARIES)}  of other libraries")
+    show("  package.module:function  your own")
     show("\nconfigs (for -c)")
     show("\n".join(f"  {name}" for name in known_configs()))
 

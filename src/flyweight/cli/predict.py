@@ -1,19 +1,12 @@
-"""`predict`: boxes with labels and scores, drawn and listed."""
+"""`predict`: what a model says of pictures, drawn and listed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flyweight.cli.console import say, show, show_json
 from flyweight.cli.deploy import Source
 from flyweight.errors import ConfigError, DataError, counted
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from flyweight.data.batch import BoxPrediction
-
-    Detector = Callable[[Tensor, Path], BoxPrediction]
 
 ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 
@@ -21,33 +14,36 @@ ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 def predict(
     source: Source, given: Sequence[Path], output_dir: Path, *, threshold: float, as_json: bool
 ) -> None:
-    """Find objects on every picture, draw them, and list them."""
+    """Find what there is on every picture, draw it, and list it."""
     if not 0 <= threshold <= 1:
         raise ConfigError(f"--draw-threshold must lie in 0..1. Received {threshold}. Try 0.5.")
     targets = targets_of(pictures_of(given), output_dir)
     _, weights = source.find()
 
     from flyweight.data.pictures import read_picture
-    from flyweight.tasks.boxes import listed_boxes
-    from flyweight.tasks.draw import draw_file
+    from flyweight.recipe.predict import from_checkpoint, from_onnx, in_words
 
     onnx = weights.suffix == ".onnx"
-    detector, labels = _onnx_detector(weights) if onnx else _checkpoint_detector(source)
+    predictor = from_onnx(weights) if onnx else from_checkpoint(source.open()[2])
     found: dict[str, Any] = {}
     for path, target in targets.items():
-        prediction = detector(read_picture(path), path)
+        prediction = predictor.predict(read_picture(path), path)
         if not found:
             say(f"weights: {weights}")
-        draw_file(path, prediction, labels, target, threshold=threshold)
-        items = listed_boxes(prediction, labels, threshold=threshold)
-        found[str(path)] = items
+        predictor.draw(path, prediction, target, threshold=threshold)
+        rows = predictor.listed(prediction, threshold=threshold)
+        found[str(path)] = rows
         if not as_json:
-            show(f"{path}: {counted(len(items), 'object')} -> {target}")
-            for item in items:
-                box = ", ".join(f"{value:.0f}" for value in item["box"])
-                show(f"  {item['label']}  {item['score']:.2f}  [{box}]")
+            things = "class" if rows and "box" not in rows[0] else "object"
+            show(f"{path}: {_number_of(len(rows), things)} -> {target}")
+            for row in rows:
+                show(f"  {in_words(row)}")
     if as_json:
         show_json(found)
+
+
+def _number_of(count: int, thing: str) -> str:
+    return f"{count} classes" if thing == "class" and count != 1 else counted(count, thing)
 
 
 def pictures_of(given: Sequence[Path]) -> list[Path]:
@@ -97,40 +93,3 @@ def targets_of(pictures: Sequence[Path], folder: Path) -> dict[Path, Path]:
             )
         targets[path] = target
     return targets
-
-
-def _checkpoint_detector(source: Source) -> "tuple[Detector, tuple[str, ...]]":
-    import torch
-
-    from flyweight.recipe.predict import one_picture_batch
-
-    _, _, loaded = source.open()
-
-    def detect(picture: "Tensor", name: Path) -> "BoxPrediction":
-        batch = one_picture_batch(picture, loaded.preprocessing, name)
-        with torch.inference_mode():
-            predictions = loaded.task.decode(loaded.task.forward(loaded.model, batch), batch)
-        prediction: BoxPrediction = predictions[0]
-        return prediction
-
-    return detect, loaded.task.labels
-
-
-def _onnx_detector(path: Path) -> "tuple[Detector, tuple[str, ...]]":
-    from flyweight.data.pictures import prepare
-    from flyweight.exporting.runtime import OnnxModel
-    from flyweight.recipe.predict import place_detections
-
-    model = OnnxModel(path)
-    preprocessing = model.card.preprocessing
-    if model.card.outputs != "detections" or preprocessing is None:
-        raise ConfigError(
-            f"Prediction must have a model that ends in detections. Received '{path}', which ends "
-            f"in '{model.card.outputs}'. Export it with: --end detections"
-        )
-
-    def detect(picture: "Tensor", name: Path) -> "BoxPrediction":
-        outputs = model.run(prepare(picture, preprocessing)[None])
-        return place_detections(outputs, preprocessing, picture)
-
-    return detect, model.card.labels

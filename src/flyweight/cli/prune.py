@@ -116,7 +116,8 @@ def prune(request: Request, options: Options) -> None:
     from flyweight.pruning import prune as cut_channels
     from flyweight.recipe import stages
     from flyweight.recipe.cut import build_model, plan_cut, trace_model
-    from flyweight.recipe.session import Saver, open_data, task_for
+    from flyweight.recipe.networks import kind_of
+    from flyweight.recipe.session import Saver, open_data
 
     cut = request.cut(config)
     folder = Path(config.save_dir) / name
@@ -136,8 +137,7 @@ def prune(request: Request, options: Options) -> None:
         metrics = stages.evaluate_model(small, config, data.val)
         say(f"before fine-tuning\n{metrics_table(metrics)}")
     saved = folder / "pruned.safetensors"
-    task = task_for(small, data.labels, config.tasks)
-    Saver(config, data.labels, task.name)(small, metrics, saved)
+    Saver(config, data.labels, kind_of(config))(small, metrics, saved)
     if options.finetune:
         training = config.finetune or config.train
         result = stages.train_model(small, config, training, data, folder, resume=options.resume)

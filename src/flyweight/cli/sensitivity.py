@@ -39,7 +39,7 @@ def scan(request: Request, save_to: Path, *, as_json: bool) -> None:
         load_model,
         open_val,
         require_same_labels,
-        task_for,
+        task_of,
         val_batches,
     )
     from flyweight.recipe.stage import data_digest
@@ -55,10 +55,10 @@ def scan(request: Request, save_to: Path, *, as_json: bool) -> None:
         graph,
         model,
         val_batches(config, pictures),
-        task_for(model, pictures.labels, config.tasks),
+        task_of(model, pictures.labels, config),
         ratios=ratios,
         save_to=save_to,
-        layers=split_list(request.params) or config.prune.params or None,
+        layers=_layers(split_list(request.params) or config.prune.params),
         criterion=request.criterion or config.prune.criterion,
         local=True,
         aliases=old_names(graph.tensors),
@@ -66,6 +66,12 @@ def scan(request: Request, save_to: Path, *, as_json: bool) -> None:
         progress=True,
     )
     _tell(curves, save_to, as_json=as_json)
+
+
+def _layers(given: Sequence[str]) -> Sequence[str] | None:
+    from flyweight.recipe.cut import ALL
+
+    return None if not given or tuple(given) == (ALL,) else given
 
 
 def merge(files: Sequence[Path], save_to: Path, *, as_json: bool) -> None:

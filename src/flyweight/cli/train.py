@@ -61,6 +61,7 @@ def evaluate(
     require_paths(config)
 
     from flyweight.recipe.cut import with_cut
+    from flyweight.recipe.networks import own_builder
     from flyweight.recipe.session import (
         as_told,
         load_model,
@@ -74,7 +75,8 @@ def evaluate(
     if found.preprocessing:
         config = as_told(config, saved_preprocessing(found, path), touched(overrides))
     if ratios.given:
-        model = with_cut(model, found, config.preprocessing, ratios.cut(config.prune))
+        cut, build = ratios.cut(config.prune), own_builder(config)
+        model = with_cut(model, found, config.preprocessing, cut, build)
         if not found.plans:
             say(f"note: {path} is not pruned; it was cut now")
     box_set = open_val(config, save_dir=Path(config.save_dir) / label)

@@ -15,7 +15,7 @@ IGNORE = 255
 """The label of pixels that no class claims, in maps of labels (Pascal VOC's, Cityscapes')."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PictureTarget:
     """What is known of one picture besides its pixels; every task adds its own.
 
@@ -23,11 +23,14 @@ class PictureTarget:
         image_id: Position of the picture in its data set.
         path: Its file; a made-up picture has an empty path.
         original_size: Height and width of the picture on disk, in pixels.
+        scale: Pixels of the picture on disk per pixel of the input, across and down. Both share
+            their upper left corner. Without meaning where the input is a part of the picture.
     """
 
     image_id: int
     path: Path
     original_size: tuple[int, int]
+    scale: tuple[float, float] = (1.0, 1.0)
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
         """Return the same target with its tensors on `device`."""
@@ -57,8 +60,6 @@ class BoxTarget(PictureTarget):
         weights: `(n,)` float32, 1 except where mixup blended two pictures.
         difficult: `(n,)` bool, objects that VOC evaluation ignores.
         crowd: `(n,)` bool, regions that COCO evaluation ignores.
-        scale: Pixels of the picture on disk per pixel of the input, across and down. Both share
-            their upper left corner.
         masks: `(n, height, width)` bool at the size of the input; None where objects have none.
     """
 
@@ -67,7 +68,6 @@ class BoxTarget(PictureTarget):
     weights: Tensor
     difficult: Tensor
     crowd: Tensor
-    scale: tuple[float, float]
     masks: Tensor | None = None
 
 
@@ -76,10 +76,13 @@ class ClassTarget(PictureTarget):
     """The class of one picture.
 
     Attributes:
-        label: Its index; negative where it is not known.
+        label: Its index.
+        mixed: Index of the class of a second picture that mixup blended in, and the share of the
+            first; None where there is none.
     """
 
     label: int
+    mixed: tuple[int, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +90,7 @@ class MapTarget(PictureTarget):
     """The class of every pixel of one picture.
 
     Attributes:
-        labels: `(height, width)` int64 at the size of the input; `IGNORE` where no class counts.
+        labels: `(height, width)` uint8 at the size of the input; `IGNORE` where no class counts.
         full: `(h, w)` uint8 at the size of the picture on disk, for evaluation; None in training.
     """
 

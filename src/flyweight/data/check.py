@@ -1,7 +1,7 @@
 """The data check: every bad picture and box, with its place, before training starts."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -10,14 +10,29 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from flyweight.data.check_maps import map_problems
 from flyweight.data.pictures import DECODER_ERRORS, picture_size, read_picture
-from flyweight.data.records import BoxRecord, Flags, PictureSet, Problem
+from flyweight.data.records import (
+    BoxRecord,
+    BoxSet,
+    ClassRecord,
+    Flags,
+    MapRecord,
+    MapSet,
+    PictureSet,
+    Problem,
+)
 from flyweight.errors import DataError
 from flyweight.files import write_text
 
 # VOC counts pixels from 1 and tools disagree whether a box ends on or after its last pixel, so a
 # box may stand out by one pixel; loading clips it.
 _TOLERANCE = 1.0
+_ANNOTATIONS: Mapping[type, str] = {
+    BoxRecord: "box",
+    ClassRecord: "class",
+    MapRecord: "label picture",
+}
 _TAIL_BYTES = 4096
 _THREADS = 8
 
@@ -42,11 +57,22 @@ def check(pictures: PictureSet, *, decode: bool = False) -> tuple[Problem, ...]:
     problems.extend(_repeated_pictures(pictures))
     with ThreadPoolExecutor(_THREADS) as pool:
         looks = list(pool.map(partial(_look, decode=decode), pictures.records))
-    for record, look in zip(pictures.records, looks, strict=True):
-        problems.extend(look.problems)
-        if isinstance(record, BoxRecord):
-            problems.extend(_box_problems(record, look.size, pictures.labels))
+    for look, found in zip(looks, _annotation_problems(pictures, looks), strict=True):
+        problems.extend([*look.problems, *found])
     return tuple(problems)
+
+
+def _annotation_problems(
+    pictures: PictureSet, looks: "Sequence[_Look]"
+) -> Iterator[Iterable[Problem]]:
+    """Return an iterator over what is wrong with what is said of each picture."""
+    if isinstance(pictures, MapSet):
+        return map_problems(pictures, [look.size for look in looks])
+    if isinstance(pictures, BoxSet):
+        pairs = zip(pictures.records, looks, strict=True)
+        return (_box_problems(record, look.size, pictures.labels) for record, look in pairs)
+    # What a reader could not understand of a class, it left out and noted.
+    return iter([() for _ in looks])
 
 
 def check_apart(
@@ -123,8 +149,10 @@ def refuse(problems: Sequence[Problem], list_to: Path | None) -> NoReturn:
         write_text(list_to, "".join(f"{problem}\n" for problem in problems))
         where = f"All are listed in '{list_to}'."
     files = len({problem.path for problem in problems})
+    kinds = {type(problem.record) for problem in problems}
+    what = next((noun for kind, noun in _ANNOTATIONS.items() if kind in kinds), "annotation")
     raise DataError(
-        f"Every picture and box must be usable. Received {len(problems)} problem"
+        f"Every picture and {what} must be usable. Received {len(problems)} problem"
         f"{'s' if len(problems) > 1 else ''} in {files} file{'s' if files > 1 else ''}, "
         f"first: {problems[0]} {where}"
     )

@@ -1,5 +1,6 @@
 """Which pictures to read and how to vary them in training."""
 
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Literal, Self
 
@@ -7,24 +8,54 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Positive = Annotated[int, Field(gt=0)]
 Factors = tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]]
+Share = Annotated[float, Field(gt=0, le=1)]
+Ratio = Annotated[float, Field(gt=0, le=10)]
+Format = Literal[
+    "voc",
+    "coco",
+    "wider",
+    "yolo",
+    "imagefolder",
+    "class_list",
+    "masks",
+    "cityscapes",
+    "digits",
+    "digits_classes",
+    "digits_maps",
+]
+
+FORMATS: Mapping[str, tuple[Format, ...]] = {
+    "detect": ("voc", "coco", "wider", "yolo", "digits"),
+    "classify": ("imagefolder", "class_list", "digits_classes"),
+    "segment": ("masks", "cityscapes", "digits_maps"),
+}
+"""The formats of each task, by its name."""
 
 
 class DataConfig(BaseModel):
-    """A training and a validation split of one detection set.
+    """A training and a validation split of one data set.
 
     Attributes:
-        format: "voc", "coco", "wider" (WIDER FACE) and "yolo" read files; "digits" makes pictures
-            on the fly.
-        root: Folder of the set; unused by "digits".
+        format: Of boxes: "voc", "coco", "wider" (WIDER FACE) and "yolo". Of classes: "imagefolder",
+            a folder per class, and "class_list", lines `picture class`. Of maps: "masks", label
+            pictures by list or folder, and "cityscapes". Made on the fly: "digits" (boxes),
+            "digits_classes", "digits_maps".
+        root: Folder of the set; unused by the digits.
         train: VOC: a split name (`ImageSets/Main/<name>.txt`) or a list file of lines
             `picture annotation`, relative to `root`. COCO: the annotation JSON, relative to `root`.
             WIDER: "train" or "val" for the published texts, or a text, relative to `root`. YOLO: a
             key of `data.yaml`, or a folder of pictures or a list of them, relative to `root`.
+            Lists of classes and masks: the list file, relative to `root`. Folders: the split's
+            name.
         val: The same for validation.
-        labels: Class names in the order of their indices. None reads `label_list.txt` (VOC), the
-            categories in the order of their ids (COCO) or `data.yaml` (YOLO); WIDER has "face".
+        labels: Class names in the order of their indices. None reads `label_list.txt` (VOC),
+            `labels.txt` or `label_list.txt` (lists and masks), the categories in the order of their
+            ids (COCO), `data.yaml` (YOLO) or the folders in the order of their names; WIDER has
+            "face".
         use_difficult: Treat objects marked difficult as ordinary ones. Otherwise training leaves
             them out and evaluation neither rewards nor punishes finding them.
+        values: Masks: pixel value in the label files to class index, 255 where none counts, such as
+            `{0: 0, 255: 1}`. None takes the values for indices.
         images: COCO: folder of the pictures, relative to `root`. None looks in `train2017` for
             `instances_train2017.json`, then in `images`, `JPEGImages` and `root`. WIDER: folder of
             the events; None looks in `WIDER_train/images` and the like.
@@ -41,12 +72,13 @@ class DataConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format: Literal["voc", "coco", "wider", "yolo", "digits"]
+    format: Format
     root: str = ""
     train: str = "train"
     val: str = "val"
     labels: tuple[str, ...] | None = None
     use_difficult: bool = False
+    values: dict[int, int] | None = None
     images: str | None = None
     ground_truth: str | None = None
     problems: Literal["refuse", "leave_out"] = "refuse"
@@ -57,12 +89,80 @@ class DataConfig(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.format != "digits" and not self.root:
+        if not self.made_up and not self.root:
             raise ValueError(f"root must name the folder of the {self.format} set")
         if self.labels is not None and not self.labels:
             raise ValueError("labels must name at least one class; leave it out to read them")
         if self.labels is not None and len(set(self.labels)) != len(self.labels):
             raise ValueError("labels must name every class once")
+        if self.values is not None and not all(0 <= v < 2**16 for v in self.values):
+            raise ValueError("values must be pixel values, 0..65535")
+        if self.values is not None and not all(0 <= i <= 255 for i in self.values.values()):
+            raise ValueError("values must mean class indices, or 255 where none counts")
+        return self
+
+    @property
+    def made_up(self) -> bool:
+        """Whether pictures are made on the fly."""
+        return self.format.startswith("digits")
+
+
+class ClassAugment(BaseModel):
+    """How training pictures vary where a picture has one class.
+
+    Attributes:
+        crop: "resized" cuts out a part of random size and shape and resizes it to the input
+            (Szegedy et al. 2014, https://arxiv.org/abs/1409.4842); "none" resizes the whole.
+        crop_scale: Share of the picture's area that is cut out.
+        crop_ratio: Width over height of what is cut out.
+        flip: Mirror left to right with probability 0.5.
+        color: Brightness, contrast and saturation vary by this share; 0 leaves them.
+        rand_augment: Number and magnitude, 0..30, of the operations of RandAugment
+            (Cubuk et al. 2019, https://arxiv.org/abs/1909.13719); None switches it off.
+        mixup_alpha: As in `AugmentConfig`, with the labels blended, too; None switches it off.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    crop: Literal["resized", "none"] = "resized"
+    crop_scale: tuple[Share, Share] = (0.08, 1.0)
+    crop_ratio: tuple[Ratio, Ratio] = (3 / 4, 4 / 3)
+    flip: bool = True
+    color: float = Field(default=0.0, ge=0, le=1)
+    rand_augment: tuple[Positive, Annotated[int, Field(ge=0, le=30)]] | None = None
+    mixup_alpha: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name in ("crop_scale", "crop_ratio"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} must rise")
+        return self
+
+
+class MapAugment(BaseModel):
+    """How training pictures vary where every pixel has a class.
+
+    Attributes:
+        scale: Least and greatest random factor of the size that evaluation resizes pictures to.
+        crop: Height and width that are then cut out, after padding with the mean colour where the
+            picture is smaller; None takes the size of the input.
+        flip: Mirror left to right with probability 0.5.
+        color: Brightness, contrast and saturation vary by this share; 0 leaves them.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    scale: tuple[Ratio, Ratio] = (0.5, 2.0)
+    crop: tuple[Positive, Positive] | None = None
+    flip: bool = True
+    color: float = Field(default=0.0, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.scale[0] > self.scale[1]:
+            raise ValueError("scale must rise")
         return self
 
 
@@ -95,6 +195,8 @@ class AugmentConfig(BaseModel):
         random_interpolation: Resize each batch by one of five methods at random; False uses the
             method of the preprocessing.
         max_boxes: Keep the first boxes of a picture, at most so many; None keeps all.
+        classify: How pictures with one class vary; nothing above concerns them.
+        segment: How pictures with a class per pixel vary; likewise.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -117,6 +219,8 @@ class AugmentConfig(BaseModel):
     multi_scale: tuple[Positive, ...] | None = Field(default=None, min_length=1)
     random_interpolation: bool = True
     max_boxes: Positive | None = 50
+    classify: ClassAugment = ClassAugment()
+    segment: MapAugment = MapAugment()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -145,4 +249,6 @@ class AugmentConfig(BaseModel):
             flip=False,
             random_interpolation=False,
             max_boxes=None,
+            classify=ClassAugment(crop="none", flip=False),
+            segment=MapAugment(scale=(1.0, 1.0), flip=False),
         )

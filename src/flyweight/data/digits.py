@@ -22,13 +22,11 @@ LABELS = tuple(str(digit) for digit in range(10))
 Floats = npt.NDArray[np.float32]
 
 _EVERY_FIFTH = 5  # Of the scans goes to validation.
-_FEWEST_DIGITS, _MOST_DIGITS = 3, 14
-_HEIGHTS = (0.15, 0.36)  # Of a digit, relative to the side of the picture.
 _DEGREES = 15.0
 _PLACING_ATTEMPTS = 12
 _MOST_OVERLAP = 0.05  # Of the smaller of two boxes.
 _FLANKS = np.clip((np.arange(256, dtype=np.float32) - 51) / 128, 0, 1)  # From grey to ink.
-_VISIBLE = 0.3  # Ink from which a pixel belongs to the box.
+VISIBLE = 0.3  # Ink from which a pixel belongs to the digit.
 _LEAST_CONTRAST = 70.0  # Grey levels between a digit and the mean of what it covers.
 
 
@@ -51,13 +49,13 @@ def make_digits(
             "Digits must have size >= 32, seed >= 0 and count >= 0. "
             f"Received size {size}, seed {seed}, count {count}. Correct them."
         )
-    painter = DigitPainter(*_scans(split), size=size, key=(seed, int(split == "val")))
+    painter = DigitPainter(*scans_of(split), size=size, key=(seed, int(split == "val")))
     records = tuple(painter.record(index) for index in range(count))
     return BoxSet(f"digits/{split}", LABELS, records, picture=painter)
 
 
 @dataclass(frozen=True)
-class _Glyph:
+class Glyph:
     """A digit in its place.
 
     Attributes:
@@ -80,16 +78,20 @@ class DigitPainter:
         digits: `(n,)` int64, what each scan shows.
         size: Side of a picture in pixels.
         key: Seed and number of the split.
+        counts: Fewest and most digits that are placed in a picture.
+        heights: Least and greatest height of a digit, relative to the side of the picture.
     """
 
     scans: Pixels
     digits: npt.NDArray[np.int64]
     size: int
     key: tuple[int, int]
+    counts: tuple[int, int] = (3, 14)
+    heights: tuple[float, float] = (0.15, 0.36)
 
     def record(self, index: int) -> BoxRecord:
         """Return the boxes of picture `index` without painting it."""
-        glyphs = tuple(self._glyphs(index))
+        glyphs = tuple(self.glyphs(index))
         return BoxRecord(
             path=None,
             height=self.size,
@@ -107,26 +109,28 @@ class DigitPainter:
         """Return picture `index`, `(size, size, 3)` uint8."""
         random = np.random.default_rng([*self.key, index, 1])
         picture = _background(random, self.size)
-        for glyph in self._glyphs(index):
+        for glyph in self.glyphs(index):
             _paint(random, picture, glyph)
         grain = np.float32(random.uniform(2, 14) / 128)
         noise = np.frombuffer(random.bytes(picture.size), dtype=np.int8).reshape(picture.shape)
         picture += noise * grain
         return np.clip(picture, 0, 255, out=picture).astype(np.uint8)
 
-    def _glyphs(self, index: int) -> Iterator[_Glyph]:
+    def glyphs(self, index: int) -> Iterator[Glyph]:
+        """Yield the digits of picture `index`."""
         random = np.random.default_rng([*self.key, index, 0])
         taken: list[tuple[int, int, int, int]] = []
-        for _ in range(int(random.integers(_FEWEST_DIGITS, _MOST_DIGITS + 1))):
+        for _ in range(int(random.integers(self.counts[0], self.counts[1] + 1))):
             scan = int(random.integers(len(self.scans)))
-            ink = _ink(random, self.scans[scan], self.size)
+            ink = _ink(random, self.scans[scan], self.size, self.heights)
             box = _place(random, ink.shape[:2], self.size, taken)
             if box is not None:
                 taken.append(box)
-                yield _Glyph(ink, box, int(self.digits[scan]))
+                yield Glyph(ink, box, int(self.digits[scan]))
 
 
-def _scans(split: Literal["train", "val"]) -> tuple[Pixels, npt.NDArray[np.int64]]:
+def scans_of(split: Literal["train", "val"]) -> tuple[Pixels, npt.NDArray[np.int64]]:
+    """Return the scans of a split, `(n, 10, 10)` uint8, and what each shows."""
     from sklearn.datasets import load_digits
 
     bundled: Any = load_digits()
@@ -137,16 +141,18 @@ def _scans(split: Literal["train", "val"]) -> tuple[Pixels, npt.NDArray[np.int64
     return scans, bundled.target[chosen].astype(np.int64)
 
 
-def _ink(random: np.random.Generator, scan: Pixels, size: int) -> Floats:
+def _ink(
+    random: np.random.Generator, scan: Pixels, size: int, heights: tuple[float, float]
+) -> Floats:
     """Return the scan enlarged smoothly, turned slightly and cut to its ink."""
-    low, high = _HEIGHTS
+    low, high = heights
     # Uniform in the logarithm: as many small ones as large ones.
     height = size * low * (high / low) ** random.random()
     width = height * random.uniform(0.75, 1.15)
     turned = _enlarge(scan, width, height, math.radians(random.uniform(-_DEGREES, _DEGREES)))
     # Steeper flanks make strokes of what enlarging blurred.
     ink: Floats = _FLANKS[np.asarray(turned)]
-    visible = ink > _VISIBLE
+    visible = ink > VISIBLE
     rows, columns = np.flatnonzero(visible.any(axis=1)), np.flatnonzero(visible.any(axis=0))
     return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
@@ -227,7 +233,7 @@ def _clutter(
         draw.rectangle(corners, fill=(red, green, blue))
 
 
-def _paint(random: np.random.Generator, picture: Floats, glyph: _Glyph) -> None:
+def _paint(random: np.random.Generator, picture: Floats, glyph: Glyph) -> None:
     """Lay dark ink on `picture`, below what is there by a visible amount."""
     left, top, right, bottom = glyph.box
     under = picture[top:bottom, left:right]

@@ -1,5 +1,8 @@
 """From a data set to batches."""
 
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any, Literal, NotRequired, Required, TypedDict, Unpack
 
 import torch
@@ -7,13 +10,20 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
 
 from flyweight.data.batch import Batch
+from flyweight.data.box_readers import READERS as BOX_READERS
 from flyweight.data.box_readers import read_boxes
 from flyweight.data.box_samples import BoxTrainSamples, BoxValSamples
+from flyweight.data.class_samples import ClassTrainSamples, ClassValSamples
+from flyweight.data.class_sets import read_class_folders, read_class_list
 from flyweight.data.config import AugmentConfig, DataConfig
+from flyweight.data.digit_sets import make_digit_classes, make_digit_maps
 from flyweight.data.digits import make_digits
+from flyweight.data.listing import folders_in
+from flyweight.data.map_samples import MapTrainSamples, MapValSamples
+from flyweight.data.map_sets import read_cityscapes, read_maps
 from flyweight.data.pictures import prepare, read_picture
 from flyweight.data.preprocess import Preprocessing
-from flyweight.data.records import BoxSet, PictureSet
+from flyweight.data.records import BoxSet, ClassSet, MapSet, PictureSet
 from flyweight.data.sampling import WORKERS, StepSampler, Stream, key
 from flyweight.data.transforms import INTERPOLATIONS
 from flyweight.errors import ConfigError, DataError
@@ -25,6 +35,8 @@ Item = tuple[Tensor, Any]
 
 SAMPLES: dict[type[PictureSet], tuple[Any, Any]] = {
     BoxSet: (BoxTrainSamples, BoxValSamples),
+    ClassSet: (ClassTrainSamples, ClassValSamples),
+    MapSet: (MapTrainSamples, MapValSamples),
 }
 """What the pictures of each kind of set become, in training and in evaluation."""
 
@@ -45,13 +57,54 @@ def open_set(config: DataConfig, split: Split) -> PictureSet:
 
     Raises:
         DataError: A file that the whole split depends on is missing or unreadable. What ails
-            single pictures and boxes is left for `check`.
+            single pictures and their annotations is left for `check`.
     """
-    source = config.train if split == "train" else config.val
-    if config.format == "digits":
-        count = config.train_count if split == "train" else config.val_count
-        return make_digits(split, count, size=config.size, seed=config.seed)
-    return read_boxes(config, source)
+    return READERS[config.format](config, split)
+
+
+def _source(config: DataConfig, split: Split) -> str:
+    return config.train if split == "train" else config.val
+
+
+def _boxes(config: DataConfig, split: Split) -> PictureSet:
+    return read_boxes(config, _source(config, split))
+
+
+def _imagefolder(config: DataConfig, split: Split) -> PictureSet:
+    # One numbering for both splits: that of the folders to train on, where they are.
+    labels = config.labels or folders_in(Path(config.root) / config.train) or None
+    return read_class_folders(config.root, _source(config, split), labels=labels)
+
+
+def _class_list(config: DataConfig, split: Split) -> PictureSet:
+    return read_class_list(config.root, _source(config, split), labels=config.labels)
+
+
+def _masks(config: DataConfig, split: Split) -> PictureSet:
+    source = _source(config, split)
+    return read_maps(config.root, source, labels=config.labels, values=config.values)
+
+
+def _cityscapes(config: DataConfig, split: Split) -> PictureSet:
+    return read_cityscapes(config.root, _source(config, split))
+
+
+def _made(make: Callable[..., PictureSet], config: DataConfig, split: Split) -> PictureSet:
+    count = config.train_count if split == "train" else config.val_count
+    return make(split, count, size=config.size, seed=config.seed)
+
+
+READERS: Mapping[str, Callable[[DataConfig, Split], PictureSet]] = {
+    **dict.fromkeys(BOX_READERS, _boxes),
+    "imagefolder": _imagefolder,
+    "class_list": _class_list,
+    "masks": _masks,
+    "cityscapes": _cityscapes,
+    "digits": partial(_made, make_digits),
+    "digits_classes": partial(_made, make_digit_classes),
+    "digits_maps": partial(_made, make_digit_maps),
+}
+"""How each `DataConfig.format` is read."""
 
 
 def train_loader(

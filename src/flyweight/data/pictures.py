@@ -112,12 +112,14 @@ def picture_of(pictures: PictureSet, index: int) -> Tensor:
 def prepare(picture: Tensor, preprocessing: Preprocessing) -> Tensor:
     """Return `picture`, `(3, h, w)` uint8, as the network's input `(3, height, width)` float32.
 
-    Resizing does not smooth before shrinking, like the originals' and like `cv2.resize`: whoever
-    serves the model elsewhere gets the same pixels.
+    Unless `antialias` says so, resizing does not smooth before shrinking, like the originals' and
+    like `cv2.resize`: whoever serves the model elsewhere gets the same pixels.
     """
     size = list(preprocessing.resized(*picture.shape[-2:]))
     method = InterpolationMode(preprocessing.interpolation)
-    resized = transform.resize(picture, size, interpolation=method, antialias=False)
+    resized = transform.resize(
+        picture, size, interpolation=method, antialias=preprocessing.antialias
+    )
     height, width = preprocessing.height, preprocessing.width
     if preprocessing.fit == "crop":
         resized = transform.center_crop(resized, [height, width])

@@ -14,6 +14,8 @@ class Appearance(BaseModel):
         mean: Subtracted from the channels.
         std: Divides them then.
         interpolation: How pictures are resized.
+        antialias: Smooth before shrinking, as Pillow does and as the weights of timm and
+            torchvision are used to; else resize like `cv2.resize`, as the originals did.
         fit: "stretch" resizes to the input without keeping the aspect ratio; "pad" keeps it, puts
             the picture into the upper left corner and fills the rest with `mean`, zero after
             normalisation; "crop" resizes the short side to the input's over `crop_share` and cuts
@@ -28,6 +30,7 @@ class Appearance(BaseModel):
     mean: Triple = (0.485, 0.456, 0.406)
     std: Triple = (0.229, 0.224, 0.225)
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "bicubic"
+    antialias: bool = False
     fit: Literal["stretch", "pad", "crop"] = "stretch"
     crop_share: float = Field(default=0.875, gt=0, le=1)
     value_range: Literal[1, 255] = 1

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
+from flyweight.data.listing import SUFFIXES, lines_of, read_labels
 from flyweight.data.records import BoxRecord, BoxSet, Problem, as_boxes
 from flyweight.data.voc_xml import Annotation, AnnotationError, read_annotation
 from flyweight.errors import DataError, nearest
 
 _PAIR = re.compile(r"(?P<picture>.+\.\w+)\s+(?P<annotation>.+\.xml)", re.IGNORECASE)
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -50,7 +50,7 @@ def read_voc(
     pictures = _pictures_by_stem(folder / "JPEGImages")
     records: list[BoxRecord] = []
     problems: list[Problem] = []
-    for number, line in enumerate(_lines(source), start=1):
+    for number, line in enumerate(lines_of(source), start=1):
         if not line:
             continue
         picture, path = _resolve(folder, line, pictures)
@@ -81,13 +81,7 @@ def read_label_list(path: Path) -> tuple[str, ...]:
             f"A VOC set must name its classes. Received no file '{path}'. "
             "Write one class name per line there, or give `labels`."
         )
-    names = tuple(line for line in _lines(path) if line)
-    if not names or len(set(names)) != len(names):
-        raise DataError(
-            f"'{path}' must name every class once, one per line. Received {len(names)} lines with "
-            f"{len(set(names))} different names. Correct it."
-        )
-    return names
+    return read_labels(path)
 
 
 def _find_list(folder: Path, split: str) -> Path:
@@ -104,24 +98,14 @@ def _find_list(folder: Path, split: str) -> Path:
     )
 
 
-def _lines(path: Path) -> list[str]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"'{path}' must be readable UTF-8 text. Received: {error}. Save it as UTF-8."
-        ) from error
-    return [line.strip() for line in text.splitlines()]
-
-
 def _pictures_by_stem(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         return {}
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries]
-    found = [Path(name) for name in names if name.lower().endswith(_SUFFIXES)]
+    found = [Path(name) for name in names if name.lower().endswith(SUFFIXES)]
     # Where a name has several pictures, the earliest suffix of the table wins.
-    found.sort(key=lambda path: (-_SUFFIXES.index(path.suffix.lower()), path.name))
+    found.sort(key=lambda path: (-SUFFIXES.index(path.suffix.lower()), path.name))
     return {path.stem: folder / path for path in found}
 
 

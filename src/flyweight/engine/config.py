@@ -23,9 +23,11 @@ class TrainConfig(BaseModel):
         momentum: Of SGD and RMSProp; first beta of AdamW.
         weight_decay: Of weights. Norms and biases have none, as in the originals.
         optimizer: "sgd", "adamw" or "rmsprop".
-        schedule: "step" multiplies by `gamma` at every milestone, "cosine" falls to 0 at `steps`.
+        schedule: "step" multiplies by `gamma` at every milestone, "cosine" falls to 0 at `steps`,
+            "poly" is `(1 - step / steps) ** power`.
         milestones: Steps at which "step" changes.
         gamma: Factor at a milestone.
+        power: Of "poly".
         warmup_steps: Steps during which the rate rises linearly.
         warmup_start_factor: Where that rise starts, as a share of the rate.
         ema_decay: Decay of the averaged weights that are evaluated and saved; none without it.
@@ -53,9 +55,10 @@ class TrainConfig(BaseModel):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=5e-4, ge=0, allow_inf_nan=False)
     optimizer: Literal["sgd", "adamw", "rmsprop"] = "sgd"
-    schedule: Literal["step", "cosine"] = "step"
+    schedule: Literal["step", "cosine", "poly"] = "step"
     milestones: tuple[int, ...] = ()
     gamma: float = Field(default=0.1, gt=0, le=1)
+    power: float = Field(default=0.9, gt=0)
     warmup_steps: int = Field(default=0, ge=0)
     warmup_start_factor: float = Field(default=0.0, ge=0, le=1)
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
@@ -80,8 +83,10 @@ class TrainConfig(BaseModel):
                 f"milestones must rise within 1..{self.steps - 1} (steps - 1). "
                 f"Received: {list(self.milestones)}."
             )
-        if self.schedule == "cosine" and self.milestones:
-            raise ValueError("milestones belong to schedule 'step'. Remove them or the 'cosine'.")
+        if self.schedule != "step" and self.milestones:
+            raise ValueError(
+                f"milestones belong to schedule 'step'. Remove them or the '{self.schedule}'."
+            )
         if self.warmup_steps > self.steps:
             raise ValueError(
                 f"warmup_steps must be at most steps ({self.steps}). Received: {self.warmup_steps}."
@@ -104,6 +109,8 @@ def learning_rate_at(config: TrainConfig, step: int) -> float:
     """
     if config.schedule == "cosine":
         factor = 0.5 * (1.0 + math.cos(math.pi * step / config.steps))
+    elif config.schedule == "poly":
+        factor = (1.0 - step / config.steps) ** config.power
     else:
         factor = config.gamma ** sum(step >= milestone for milestone in config.milestones)
     if step < config.warmup_steps:

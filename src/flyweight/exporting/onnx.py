@@ -19,11 +19,12 @@ from flyweight.errors import ExportError
 from flyweight.exporting.hygiene import leftovers, strip_traces
 from flyweight.exporting.nms import Detections, onnx_translations
 from flyweight.exporting.package import ModelCard, sidecar_path, to_properties, to_sidecar
-from flyweight.exporting.parity import Outputs, detection_errors, value_errors
+from flyweight.exporting.parity import Outputs, detection_errors, label_errors, value_errors
 from flyweight.files import replacing
 
 # The version torch's exporter writes natively; ONNX Runtime since 1.17 and OpenVINO run it.
 OPSET = 20
+_DECODED = {"classify": ("scores",), "segment": ("labels",)}
 _SINGLE_FILE_BYTES = 2**31 - 2**20  # protobuf's limit, less room for the graph itself
 
 Example = tuple[Tensor, ...]
@@ -36,7 +37,8 @@ class OnnxConfig:
     Attributes:
         input_names: Names of the inputs; empty for "images" (or "input_0", ... of several).
         output_names: Names of the outputs; empty for "output_0", ... or, where the card says that
-            they are decoded or detections, for "boxes", "scores", "labels", "counts".
+            they are decoded or detections, for "boxes", "scores", "labels", "counts" of a detector,
+            "scores" of a classifier, "labels" of a segmenter.
         dynamic_batch: Leave the first size of every input free.
         opset: Version of the operator set.
         tolerance: Greatest relative error against PyTorch, see `export.parity`.
@@ -125,6 +127,8 @@ def to_onnx(
     errors_of: Callable[[Outputs, Outputs], dict[str, float]] = value_errors
     if card.outputs == "detections":
         errors_of = partial(detection_errors, tolerance=config.tolerance)
+    elif card.outputs == "decoded" and card.task == "segment":
+        errors_of = label_errors
     with replacing(target) as draft, replacing(sidecar) as description:
         draft.write_bytes(proto.SerializeToString())
         session = _open_checked(draft, target)
@@ -175,8 +179,8 @@ def _output_names(
     count = len(_flat_outputs(pipeline, inputs))
     if config.output_names:
         names = config.output_names
-    elif card.outputs != "raw" and count <= len(Detections.output_names):
-        names = Detections.output_names[:count]
+    elif card.outputs != "raw" and count <= len(_DECODED.get(card.task, Detections.output_names)):
+        names = _DECODED.get(card.task, Detections.output_names)[:count]
     else:
         names = tuple(f"output_{index}" for index in range(count))
     if len(names) != count or len(set(names)) != count:

@@ -157,6 +157,7 @@ def _preprocess_list(preprocessing: Preprocessing | None) -> list[dict[str, Any]
             "fit": preprocessing.fit,
             **crop,
             "interp": preprocessing.interpolation,
+            "antialias": preprocessing.antialias,
         },
         {
             "type": "Normalize",

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 _BORDERLINE = 0.02  # share of detections that may differ because an overlap lay on the threshold
+_TIES = 0.005  # share of labels whose two best scores may differ by no more than the last bits
 _SEARCH = 10.0  # detections this many tolerances apart are still recognised as the same one
 
 Outputs = Mapping[str, Tensor]
@@ -21,6 +22,26 @@ Outputs = Mapping[str, Tensor]
 def value_errors(expected: Outputs, received: Outputs) -> dict[str, float]:
     """Return the relative error of every output; infinite where shapes or finiteness differ."""
     return {name: relative_error(expected[name], received[name]) for name in expected}
+
+
+def label_errors(expected: Outputs, received: Outputs) -> dict[str, float]:
+    """Return the share of labels that differ, where it exceeds what ties of scores explain.
+
+    Args:
+        expected: PyTorch's outputs, whole numbers of any shape.
+        received: The file's.
+
+    Returns:
+        0 where hardly any differ; infinite where shapes do.
+    """
+    return {name: _label_error(expected[name], received[name]) for name in expected}
+
+
+def _label_error(expected: Tensor, received: Tensor) -> float:
+    if expected.shape != received.shape:
+        return math.inf
+    share = float((expected != received).double().mean()) if expected.numel() else 0.0
+    return share if share > _TIES else 0.0
 
 
 def relative_error(expected: Tensor, received: Tensor) -> float:

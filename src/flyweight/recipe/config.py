@@ -13,7 +13,7 @@ from flyweight.data.preprocess import Appearance, Preprocessing
 from flyweight.engine.config import TrainConfig
 from flyweight.errors import ConfigError, nearest
 from flyweight.recipe.strict_yaml import load_yaml
-from flyweight.tasks.config import DetectConfig, TaskConfig
+from flyweight.tasks.config import ClassifyConfig, DetectConfig, SegmentConfig, TaskConfig
 
 # Keys that users of the originals type, and what they are here.
 OLD_KEYS = {
@@ -47,7 +47,7 @@ _TEXTS = frozenset(
         *("train.precision", "finetune.precision"),
     }
 )
-TaskName = Literal["detect"]
+TaskName = Literal["detect", "classify", "segment"]
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -55,7 +55,7 @@ class PruneConfig(BaseModel):
     """What `flyweight prune` and the chain cut when the command line does not say.
 
     Attributes:
-        params: Layers, by the name of their weight.
+        params: Layers, by the name of their weight; `[all]` is every layer that can be cut.
         ratios: Share of channels to remove, one per layer.
         criterion: A name of `pruning.CRITERIA`.
         round_to: Multiple that the channels that stay are rounded to.
@@ -104,6 +104,8 @@ class Config(Appearance):
         train: How to train.
         finetune: How to train after pruning; as `train` where it is left out.
         detect: Loss, decoding and metric of a detector.
+        classify: Loss of a classifier.
+        segment: Loss of a segmenter.
         eval_batch_size: Pictures per batch in evaluation.
         prune: What to cut.
         bench: How to measure.
@@ -125,6 +127,8 @@ class Config(Appearance):
     train: TrainConfig
     finetune: TrainConfig | None = None
     detect: DetectConfig = DetectConfig()
+    classify: ClassifyConfig = ClassifyConfig()
+    segment: SegmentConfig = SegmentConfig()
     eval_batch_size: int = Field(default=8, gt=0)
     prune: PruneConfig = PruneConfig()
     bench: MeasureConfig = MeasureConfig()
@@ -152,7 +156,7 @@ class Config(Appearance):
     @property
     def tasks(self) -> TaskConfig:
         """What can be chosen about tasks, whichever the model's is."""
-        return TaskConfig(detect=self._detect)
+        return TaskConfig(detect=self._detect, classify=self.classify, segment=self.segment)
 
     @property
     def _detect(self) -> DetectConfig:

@@ -1,20 +1,25 @@
 """What to prune, and the plan that follows from it. Light: needs neither data nor a trainer."""
 
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from flyweight.checkpoint import Checkpoint, build
+from flyweight.checkpoint import Checkpoint, rebuild
 from flyweight.data.preprocess import Preprocessing
 from flyweight.errors import PlanError, counted, nearest
 from flyweight.graph import ModelGraph, trace
 from flyweight.pruning import CRITERIA, Criterion, PruningPlan, plan, prune
 from flyweight.recipe.config import Config
-from flyweight.zoo import create
+from flyweight.recipe.networks import create_network
+from flyweight.zoo import SPECS
 from flyweight.zoo.old_names import old_names
+from flyweight.zoo.own import Builder
 
 TAYLOR = "taylor"
+ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,8 @@ class Cut:
     """What to prune and how.
 
     Attributes:
-        params: Layers, by the name of their weight; old spellings are understood.
+        params: Layers, by the name of their weight; old spellings are understood. `all` alone
+            stands for every layer that can be cut.
         ratios: Share of channels to remove, one per layer.
         criterion: A name of `pruning.CRITERIA`, or `taylor`, which needs pictures.
         round_to: Multiple that the channels that stay are rounded to.
@@ -69,13 +75,17 @@ def build_model(config: Config) -> nn.Module:
     """Return the config's network with fresh weights, the same for the same `train.seed`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)
-        return create(config.model, **config.arguments)
+        return create_network(config)
 
 
 def weightless(config: Config) -> nn.Module:
-    """Return the config's network on the meta device: shapes without memory."""
-    with torch.device("meta"):
-        return create(config.model, **config.arguments)
+    """Return the config's network to look at: shapes without memory, where it is of the zoo.
+
+    Networks of other libraries and your own may compute constants as they are built, for which
+    they need memory.
+    """
+    with torch.device("meta") if config.model in SPECS else nullcontext():
+        return create_network(config)
 
 
 def example_input(preprocessing: Preprocessing, device: str = "cpu") -> tuple[Tensor, ...]:
@@ -104,21 +114,27 @@ def plan_cut(graph: ModelGraph, cut: Cut, measured: Criterion | None = None) -> 
         PlanError: A name, a ratio or the criterion cannot be meant.
     """
     weightless = any(tensor.is_meta for tensor in graph.tensors.values())
-    ratios = dict(zip(cut.params, cut.ratios, strict=True))
     aliases = old_names(graph.tensors)
-    if cut.budget:
-        from flyweight.sensitivity import Budget, read
-
-        wanted = Budget.parse(cut.budget)
-        ratios = read(cut.scan).ratios_within(graph, wanted, cut.round_to, aliases)
     return plan(
         graph,
-        _possible(graph, ratios) if cut.from_scan else ratios,
+        _wanted(graph, cut, aliases),
         "first" if weightless else measured or cut.criterion,
         round_to=cut.round_to,
         local=True,
         aliases=aliases,
     )
+
+
+def _wanted(graph: ModelGraph, cut: Cut, aliases: Mapping[str, str]) -> Mapping[str, float] | float:
+    if cut.budget:
+        from flyweight.sensitivity import Budget, read
+
+        wanted = Budget.parse(cut.budget)
+        return read(cut.scan).ratios_within(graph, wanted, cut.round_to, aliases)
+    ratios = dict(zip(cut.params, cut.ratios, strict=True))
+    if set(ratios) == {ALL}:
+        return ratios[ALL]
+    return _possible(graph, ratios) if cut.from_scan else ratios
 
 
 def _possible(graph: ModelGraph, ratios: dict[str, float]) -> dict[str, float]:
@@ -148,25 +164,36 @@ def prune_model(
 
 
 def with_cut(
-    model: nn.Module, found: Checkpoint, preprocessing: Preprocessing, cut: Cut
+    model: nn.Module,
+    found: Checkpoint,
+    preprocessing: Preprocessing,
+    cut: Cut,
+    build: Builder | None = None,
 ) -> nn.Module:
     """Return the model that a checkpoint and ratios given with it mean, as the originals took them.
 
     A pruned checkpoint must have been pruned with these ratios; another is cut now.
+
+    Args:
+        model: From the checkpoint.
+        found: What the checkpoint says.
+        preprocessing: Of the network's input.
+        cut: What was asked for.
+        build: Makes the network where it is your own.
 
     Raises:
         PlanError: The ratios are others, or cannot be meant for this network.
     """
     if not found.lineage.plans:
         return prune_model(model, preprocessing, cut)[0]
-    _require_same_cut(found, preprocessing, cut)
+    *earlier, _ = found.lineage.plans
+    before = rebuild(replace(found, lineage=replace(found.lineage, plans=tuple(earlier))), build)
+    _require_same_cut(found, plan_cut(trace_model(before, preprocessing), cut))
     return model
 
 
-def _require_same_cut(found: Checkpoint, preprocessing: Preprocessing, cut: Cut) -> None:
-    *earlier, last = found.lineage.plans
-    before = build(replace(found, lineage=replace(found.lineage, plans=tuple(earlier))))
-    wanted = plan_cut(trace_model(before, preprocessing), cut)
+def _require_same_cut(found: Checkpoint, wanted: PruningPlan) -> None:
+    last = found.lineage.plans[-1]
     saved = PruningPlan.from_json(last).groups
     for name, group in wanted.groups.items():
         removed = group.channels - (len(saved[name].keep) if name in saved else group.channels)

@@ -1,5 +1,6 @@
 """What can be refused before anything heavy is loaded: names and paths."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,18 +9,33 @@ from flyweight.errors import CheckpointError, ConfigError, DataError, nearest
 if TYPE_CHECKING:
     from flyweight.recipe.config import Config
 
+HUBS = ("timm", "torchvision")
+"""Words that `pretrain_weights` may be instead of a path, as in `zoo.hub.HUBS`."""
 ENDS = ("detections", "decoded", "raw")
 
 
-def require_end(end: str) -> None:
-    """Check what an export ends in: `detections` with NMS inside, `decoded`, or `raw`.
+def ends_of(task: str) -> tuple[str, ...]:
+    """Return what an export for a task may end in, the most useful first.
+
+    `detections` has decoding and NMS inside; `decoded` has boxes and scores, the probabilities of a
+    classifier or the labels of a segmenter; `raw` is what the network returns.
+
+    Example:
+        >>> ends_of("classify")
+        ('decoded', 'raw')
+    """
+    return ENDS if task == "detect" else ENDS[1:]
+
+
+def require_end(end: str, known: Sequence[str] = ENDS) -> None:
+    """Check what an export ends in.
 
     Raises:
-        ConfigError: It is none of these.
+        ConfigError: It is none of `known`.
     """
-    if end not in ENDS:
+    if end not in known:
         raise ConfigError(
-            f"--end must be one of {', '.join(ENDS)}. Received '{end}'. {nearest(end, ENDS)}"
+            f"--end must be one of {', '.join(known)}. Received '{end}'. {nearest(end, known)}"
         )
 
 
@@ -71,10 +87,10 @@ def require_paths(config: "Config") -> None:
         CheckpointError: There are no weights to start from.
     """
     data = config.data
-    if data.format != "digits" and not Path(data.root).is_dir():
+    if not data.made_up and not Path(data.root).is_dir():
+        name = data.format.upper() if len(data.format) <= 4 else f"data.format '{data.format}'"
         raise DataError(
-            f"A {data.format.upper()} set must be a folder. Received '{data.root}', which is none. "
-            "Check `root`."
+            f"A {name} set must be a folder. Received '{data.root}', which is none. Check `root`."
         )
-    if config.pretrain_weights is not None:
+    if config.pretrain_weights is not None and config.pretrain_weights not in HUBS:
         weights_path(config.pretrain_weights)

@@ -18,7 +18,8 @@ from flyweight.files import write_text
 from flyweight.pruning import PruningPlan
 from flyweight.recipe.config import Config
 from flyweight.recipe.cut import Cut, build_model, prune_model, trace_model
-from flyweight.recipe.early import weights_path
+from flyweight.recipe.early import HUBS, ends_of, weights_path
+from flyweight.recipe.networks import kind_of
 from flyweight.recipe.session import (
     Data,
     Saver,
@@ -26,7 +27,6 @@ from flyweight.recipe.session import (
     open_checkpoint,
     open_data,
     starting_weights,
-    task_for,
 )
 from flyweight.recipe.stage import Say, data_digest, do_stage, file_digest, forget_stage
 from flyweight.recipe.stages import (
@@ -105,7 +105,7 @@ def run(name: str, config: Config, folder: Path, *, say: Say) -> Finished:
         data=chain.data,
         folder=folder,
         plan=PruningPlan.from_json(_read(pruned.parent / _PLAN)),
-        graph=trace_model(load_model(dense)[0], config.preprocessing),
+        graph=trace_model(load_model(dense, config)[0], config.preprocessing),
         stages=(
             Stage("dense", dense, files[0], measured[files[0]]),
             Stage("pruned", pruned, files[1], measured[files[1]]),
@@ -137,7 +137,7 @@ def _dense(chain: _Chain) -> Path:
     start = config.pretrain_weights
     made_from = {
         **_facts(chain, config.train),
-        "start": file_digest(weights_path(start)) if start else None,
+        "start": start if start in (None, *HUBS) else file_digest(weights_path(start)),
     }
 
     def work(resumes: bool) -> None:
@@ -167,9 +167,7 @@ def _pruned(chain: _Chain, dense: Path) -> Path:
         if config.prune.repair:
             chain.say(str(repair_model(model, small, made, config, chain.data, say=chain.say)))
         metrics = evaluate_model(small, config, chain.data.val)
-        save = Saver(
-            config, chain.data.labels, task_for(small, chain.data.labels, config.tasks).name
-        )
+        save = Saver(config, chain.data.labels, kind_of(config))
         save(small, metrics, place / "before_finetuning.safetensors")
         for metric, value in list(metrics.items())[:1]:
             chain.say(f"pruned, before fine-tuning: {metric} {100 * value:.1f} %")
@@ -188,15 +186,18 @@ def _exported(chain: _Chain, dense: Path, pruned: Path) -> tuple[Path, Path]:
         "checkpoints": [file_digest(path) for path in checkpoints.values()],
     }
 
+    useful = ends_of(kind_of(chain.config))[0]
+    ending = "nms" if useful == "detections" else useful
+
     def work(_: bool) -> None:
         for stage, path in checkpoints.items():
-            loaded = open_checkpoint(path)
+            loaded = open_checkpoint(path, chain.config)
             pictures = pictures_to_compare(chain.data.val, loaded.preprocessing)
-            for end, file in (("raw", f"{stage}.onnx"), ("detections", f"{stage}_nms.onnx")):
+            for end, file in (("raw", f"{stage}.onnx"), (useful, f"{stage}_{ending}.onnx")):
                 target, called = place / file, f"{chain.name} {stage}"
                 export_model(loaded, target, end=end, name=called, pictures=pictures)
 
-    makes = [f"{stage}{end}.onnx" for stage in checkpoints for end in ("", "_nms")]
+    makes = [f"{stage}{end}.onnx" for stage in checkpoints for end in ("", f"_{ending}")]
     do_stage(place, made_from, work, makes, say=chain.say)
     return place / "dense.onnx", place / "pruned.onnx"
 

@@ -12,6 +12,7 @@ from flyweight import checkpoint as checkpoints
 from flyweight.checkpoint import Checkpoint
 from flyweight.data.batch import Batch
 from flyweight.data.check import require_sound
+from flyweight.data.config import FORMATS
 from flyweight.data.loading import open_set, train_loader, val_loader
 from flyweight.data.preprocess import Appearance, Preprocessing
 from flyweight.data.records import PictureSet
@@ -22,11 +23,13 @@ from flyweight.errors import CheckpointError, ConfigError, DataError
 from flyweight.lineage import lineage_of
 from flyweight.recipe.config import Config
 from flyweight.recipe.early import weights_path
+from flyweight.recipe.networks import kind_of, own_builder
 from flyweight.tasks import table as tables
 from flyweight.tasks.config import TaskConfig
 from flyweight.tasks.task import Task
-from flyweight.zoo import spec_of
-from flyweight.zoo.weights import load_weights
+from flyweight.zoo import is_own_name, spec_of
+from flyweight.zoo.hub import HUBS, hub_weights
+from flyweight.zoo.weights import fill, load_weights
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,9 @@ def open_data(config: Config, *, save_dir: Path | None = None) -> Data:
 
     Raises:
         DataError: A split is empty, or a picture or box is unusable.
-        ConfigError: The data has another number of classes than the config.
+        ConfigError: The data is for another task, or has another number of classes than the config.
     """
+    _require_kind(config)
     data = Data(open_set(config.data, "train"), open_set(config.data, "val"))
     for pictures in (data.train, data.val):
         _require_pictures(pictures)
@@ -74,8 +78,9 @@ def open_val(config: Config, *, save_dir: Path | None = None) -> PictureSet:
 
     Raises:
         DataError: The split is empty, or a picture or box is unusable.
-        ConfigError: The data has another number of classes than the config.
+        ConfigError: The data is for another task, or has another number of classes than the config.
     """
+    _require_kind(config)
     pictures = open_set(config.data, "val")
     _require_pictures(pictures)
     _require_classes(pictures, config)
@@ -95,6 +100,15 @@ def _require_pictures(pictures: PictureSet) -> None:
         raise DataError(
             f"A split must have pictures. Received '{pictures.name}' with none. "
             f"Check the list that names them{f': {pictures.source}' if pictures.source else ''}."
+        )
+
+
+def _require_kind(config: Config) -> None:
+    kind, given = kind_of(config), config.data.format
+    if given not in FORMATS[kind]:
+        raise ConfigError(
+            f"The data must be of the model's task. Received data.format '{given}' for "
+            f"'{config.model}', which is to {kind}. Formats to {kind}: {', '.join(FORMATS[kind])}."
         )
 
 
@@ -130,9 +144,11 @@ def load_model(path: Path, config: Config | None = None) -> tuple[nn.Module, Che
         CheckpointError: The file is damaged, or of another architecture than the config's.
     """
     found = checkpoints.read(path)
+    build = None
     if config is not None:
         require_architecture(found, config, path)
-    return checkpoints.load(path), found
+        build = own_builder(config)
+    return checkpoints.load(path, build=build), found
 
 
 def require_architecture(found: Checkpoint, config: Config, path: Path) -> None:
@@ -144,11 +160,17 @@ def require_architecture(found: Checkpoint, config: Config, path: Path) -> None:
     lineage = found.lineage
     has = {"model": lineage.architecture, **lineage.arguments}
     wants = {"model": config.model, **config.arguments}
-    for key, wanted in wants.items():
-        if has.get(key, wanted) != wanted:
+    own = is_own_name(config.model)
+    # Of a network of ours, what a config leaves out is the file's. A function of the user's gets
+    # what the config says and nothing else: what it does with more is not for a file to choose.
+    for key in {**wants, **has} if own else wants:
+        if not own and key not in has:
+            continue
+        saved, wanted = (values.get(key, "nothing") for values in (has, wants))
+        if saved != wanted:
             raise CheckpointError(
                 f"A checkpoint must be of the config's network. Received '{path}' with {key} "
-                f"{has[key]!r} where the config says {wanted!r}. Use the config it was made with."
+                f"{saved!r} where the config says {wanted!r}. Use the config it was made with."
             )
 
 
@@ -156,17 +178,24 @@ def starting_weights(model: nn.Module, config: Config) -> str:
     """Load `pretrain_weights` into `model`, if the config names any; return what happened.
 
     A checkpoint of the same network must fit whole; one that was trained on other classes fills
-    all but the outputs, and plain weights fill the backbone.
+    all but the outputs; one of another network, plain weights and those of a hub fill what fits.
 
     Raises:
         CheckpointError: The file is missing, damaged or fits nowhere.
     """
     if config.pretrain_weights is None:
         return "weights: fresh"
+    if config.pretrain_weights in HUBS:
+        source, tensors = hub_weights(config.pretrain_weights, config.model, config.arguments)
+        return f"weights: {source}: {fill(model, tensors, source)}"
     path = weights_path(config.pretrain_weights)
+    part = "backbone from " if hasattr(model, "backbone") else ""
     if not checkpoints.is_checkpoint(path):
-        return f"weights: backbone from {path}: {load_weights(model, path, what='backbone')}"
+        return f"weights: {part}{path}: {load_weights(model, path, what='backbone')}"
     found = checkpoints.read(path)
+    other = found.lineage.architecture != config.model
+    if other and not found.plans:
+        return f"weights: {part}{path}: {load_weights(model, path, what='backbone')}"
     if found.lineage.arguments.get("num_classes") != config.num_classes and not found.plans:
         return f"weights: {path}: {load_weights(model, path, what='all')}"
     require_architecture(found, config, path)
@@ -174,17 +203,33 @@ def starting_weights(model: nn.Module, config: Config) -> str:
     return f"weights: {path}"
 
 
-def task_for(model: nn.Module, labels: tuple[str, ...], config: TaskConfig) -> Task:
+def task_for(
+    model: nn.Module, labels: tuple[str, ...], config: TaskConfig, kind: str | None = None
+) -> Task:
     """Return what `model` is for.
 
+    Args:
+        model: Of the zoo, of another library, or your own; a detector of your own carries its
+            `geometry`.
+        labels: Class names.
+        config: What can be chosen about tasks.
+        kind: The task's name; needed for a network of your own.
+
     Raises:
-        ConfigError: The model does not come from the zoo.
+        ConfigError: The task is not known.
     """
     lineage = lineage_of(model)
-    if lineage is None:
+    if lineage is not None and not is_own_name(lineage.architecture):
+        spec = spec_of(lineage.architecture)
+        return tables.task_for(spec.task, spec.geometry, labels, config)
+    if not kind:
         raise ConfigError("A task must be known for the model. Received a model outside the zoo.")
-    spec = spec_of(lineage.architecture)
-    return tables.task_for(spec.task, spec.geometry, labels, config)
+    return tables.task_for(kind, getattr(model, "geometry", None), labels, config)
+
+
+def task_of(model: nn.Module, labels: tuple[str, ...], config: Config) -> Task:
+    """Return what the config's model is for, with the config's settings."""
+    return task_for(model, labels, config.tasks, kind_of(config))
 
 
 def loaders_for(config: Config, train: TrainConfig, data: Data) -> Loaders:
@@ -262,13 +307,17 @@ class Loaded:
     checkpoint: Checkpoint
 
 
-def open_checkpoint(path: Path) -> Loaded:
-    """Return everything that prediction and export need, from the file alone.
+def open_checkpoint(path: Path, config: Config | None = None) -> Loaded:
+    """Return everything that prediction and export need.
+
+    Args:
+        path: The file; it is enough where the network is not your own.
+        config: Says what builds a network of your own.
 
     Raises:
         CheckpointError: The file is damaged, or does not say what it is for.
     """
-    model, found = load_model(path)
+    model, found = load_model(path, config)
     absent = [key for key in ("labels", "preprocessing") if not getattr(found, key)]
     if absent:
         raise CheckpointError(
@@ -277,10 +326,10 @@ def open_checkpoint(path: Path) -> Loaded:
             'path, labels=("cat", ...), preprocessing={"height": 320, "width": 320})'
         )
     try:
-        config = TaskConfig.model_validate(found.notes)
+        settings = TaskConfig.model_validate(found.notes)
     except ValidationError as error:
         raise _misunderstood(error, path) from error
-    task = task_for(model, found.labels, config)
+    task = task_for(model, found.labels, settings, found.task)
     return Loaded(model, task, saved_preprocessing(found, path), found)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import flyweight
-from flyweight.data.records import PictureSet
+from flyweight.data.records import BoxRecord, ClassRecord, MapSet, PictureSet
 from flyweight.errors import FileError
 from flyweight.files import write_text
 
@@ -76,16 +76,26 @@ def file_digest(path: Path) -> str:
 
 
 def data_digest(pictures: PictureSet) -> str:
-    """Return a digest of a split: classes, boxes, and size and time of every picture's file."""
+    """Return a digest of a split: classes, annotations, and size and time of every file."""
     digest = hashlib.sha256(json.dumps([flyweight.__version__, *pictures.labels]).encode())
+    if isinstance(pictures, MapSet):
+        digest.update(json.dumps(sorted((pictures.values or {}).items())).encode())
     for record in pictures.records:
-        digest.update(record.boxes.tobytes() + record.labels.tobytes())
-        digest.update(record.difficult.tobytes() + record.crowd.tobytes())
-        if record.path is not None:
-            status = record.path.stat()
-            facts = [str(record.path), status.st_size, status.st_mtime_ns]
-            digest.update(json.dumps(facts).encode())
+        digest.update(_annotation_of(record))
+        for path in (record.path, getattr(record, "map_path", None)):
+            if path is not None:
+                status = path.stat()
+                facts = [str(path), status.st_size, status.st_mtime_ns]
+                digest.update(json.dumps(facts).encode())
     return digest.hexdigest()
+
+
+def _annotation_of(record: Any) -> bytes:
+    """Return what a record itself says of its picture; a map's file says it for itself."""
+    if isinstance(record, BoxRecord):
+        boxes: bytes = record.boxes.tobytes() + record.labels.tobytes()
+        return boxes + record.difficult.tobytes() + record.crowd.tobytes()
+    return str(record.label).encode() if isinstance(record, ClassRecord) else b""
 
 
 def _read_note(folder: Path) -> dict[str, Any]:

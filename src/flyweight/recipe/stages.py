@@ -21,14 +21,14 @@ from flyweight.pruning import Criterion, PruningPlan, taylor
 from flyweight.pruning.repair import RepairReport, repair_
 from flyweight.recipe.config import Config
 from flyweight.recipe.cut import TAYLOR, Cut, example_input
-from flyweight.recipe.early import require_end
+from flyweight.recipe.early import ends_of, require_end
 from flyweight.recipe.looks import evaluate_looks
 from flyweight.recipe.session import (
     Data,
     Loaded,
     Saver,
     loaders_for,
-    task_for,
+    task_of,
     val_batches,
 )
 from flyweight.recipe.stage import Say
@@ -47,7 +47,7 @@ def train_model(
     resume: bool = False,
 ) -> FitResult:
     """Train `model` in place; `folder` gets checkpoints, logs and the state to resume from."""
-    task = task_for(model, data.labels, config.tasks)
+    task = task_of(model, data.labels, config)
     return fit(
         model,
         task,
@@ -74,7 +74,7 @@ def evaluate_model(
     Raises:
         ConfigError: The model cannot be looked through as the config says.
     """
-    task = task_for(model, pictures.labels, config.tasks)
+    task = task_of(model, pictures.labels, config)
     looks = config.detect.test != "input" or save_to is not None
     if isinstance(pictures, BoxSet) and looks:
         preprocessing = config.preprocessing
@@ -97,7 +97,7 @@ def measured_criterion(model: nn.Module, config: Config, data: Data, cut: Cut) -
     """Return the criterion that `cut` names if it has to be measured on training pictures."""
     if cut.criterion != TAYLOR:
         return None
-    task = task_for(model, data.labels, config.tasks)
+    task = task_of(model, data.labels, config)
     train = config.train.model_copy(update={"steps": _TAYLOR_BATCHES, "num_workers": 0})
     batches = loaders_for(config, train, data).train(0, 0, 1)
     return taylor(model, batches, lambda twin, batch: task.loss(task.forward(twin, batch), batch))
@@ -124,7 +124,7 @@ def repair_model(
         judged: Evaluate the network before the cut and after every step.
         say: Told what is going on.
     """
-    task = task_for(dense, data.labels, config.tasks)
+    task = task_of(dense, data.labels, config)
 
     def metric(model: nn.Module) -> float:
         return evaluate_model(model, config, data.val)[task.primary]
@@ -141,7 +141,7 @@ def export_model(
     loaded: Loaded,
     path: Path,
     *,
-    end: str = "detections",
+    end: str = "",
     name: str = "",
     pictures: Sequence[Tensor] = (),
 ) -> ExportResult:
@@ -150,7 +150,7 @@ def export_model(
     Args:
         loaded: From `open_checkpoint`.
         path: The `.onnx` file; the description goes beside it.
-        end: `detections` with decoding and NMS inside, `decoded` with decoding alone, or `raw`.
+        end: One of `ends_of` the task; empty for the first of them.
         name: What the description calls the model.
         pictures: Prepared inputs, `(3, height, width)`, to compare on besides random ones: in
             random ones a trained detector finds nothing, so they say little of its detections.
@@ -159,7 +159,8 @@ def export_model(
         ConfigError: `end` is none of these.
         ExportError: The exported network differs from PyTorch's.
     """
-    require_end(end)
+    end = end or ends_of(loaded.task.name)[0]
+    require_end(end, ends_of(loaded.task.name))
     lineage = loaded.checkpoint.lineage
     card = ModelCard(
         name=name or lineage.architecture,

@@ -18,13 +18,15 @@ from flyweight.errors import counted
 from flyweight.graph import Cost, ModelGraph
 from flyweight.pruning import PruningPlan
 from flyweight.recipe.config import Config
-from flyweight.recipe.predict import one_picture_batch
+from flyweight.recipe.predict import from_checkpoint, in_words
 from flyweight.recipe.session import Data, Loaded, open_checkpoint
 from flyweight.report import quantities
 from flyweight.report.rows import Curve, Picture, Quantity, Report, Row, Width
 
 PICTURES = 3
 THRESHOLD = 0.4
+NAMED = 3
+_METRICS = {"top1": "Top-1", "miou": "mIoU"}
 _METRIC_NAMES = {"voc_11point": "VOC 11-point", "voc_area": "VOC area", "coco": "COCO"}
 
 
@@ -81,13 +83,11 @@ def tell(story: Story) -> Report:
 def _quantities(story: Story, stage: Stage, cost: Cost) -> dict[str, Quantity]:
     config = story.config
     size = f"{config.preprocessing.height} x {config.preprocessing.width}"
-    metric = config.detect.metric
     value = _primary(stage)
+    label, detail = _metric_name(stage, config)
     where = f"{counted(len(story.data.val), 'picture')} of {story.data.val.name}"
     found = {
-        "metric": quantities.metric(
-            "mAP", value, detail=_METRIC_NAMES.get(metric, metric), method=f"{metric} over {where}"
-        ),
+        "metric": quantities.metric(label, value, detail=detail, method=f"over {where}"),
         "macs": quantities.macs(cost.macs, method=f"one picture of {size}; 1 MAC = 1 multiply-add"),
         "parameters": quantities.parameters(cost.params, method="learnable values"),
         "file_size": quantities.file_size(
@@ -119,6 +119,15 @@ def _primary(stage: Stage) -> float:
     return next(iter(metrics.values()), 0.0)
 
 
+def _metric_name(stage: Stage, config: Config) -> tuple[str, str]:
+    """Return what people call the metric, and which of its kinds it is."""
+    key = next(iter(read(stage.checkpoint).metrics), "")
+    if key in _METRICS:
+        return _METRICS[key], ""
+    metric = config.detect.metric
+    return "mAP", _METRIC_NAMES.get(metric, metric)
+
+
 def _widths(story: Story) -> tuple[Width, ...]:
     """Return all layers in the order of the network, those that were not cut too."""
     kept = {name: len(group.keep) for name, group in story.plan.groups.items()}
@@ -142,7 +151,8 @@ def _curves(story: Story) -> Iterator[Curve]:
         logs = stage.checkpoint.parent / "logs"
         yield from _curve(logs / "train.csv", "loss", "Training loss", stage.name, "loss")
         metric = next(iter(read(stage.checkpoint).metrics), "")
-        yield from _curve(logs / "metrics.csv", metric, "mAP", stage.name, "fraction")
+        name = _metric_name(stage, story.config)[0]
+        yield from _curve(logs / "metrics.csv", metric, name, stage.name, "fraction")
 
 
 def _curve(path: Path, column: str, name: str, series: str, unit: str) -> Iterator[Curve]:
@@ -162,7 +172,9 @@ def _curve(path: Path, column: str, name: str, series: str, unit: str) -> Iterat
 
 def _pictures(story: Story) -> Iterator[Picture]:
     """Draw what each stage finds on the first pictures of the validation split."""
-    models = [(stage.name, open_checkpoint(stage.checkpoint)) for stage in story.stages]
+    models = [
+        (stage.name, open_checkpoint(stage.checkpoint, story.config)) for stage in story.stages
+    ]
     folder = story.folder / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(min(PICTURES, len(story.data.val))):
@@ -171,19 +183,22 @@ def _pictures(story: Story) -> Iterator[Picture]:
         Image.fromarray(picture.permute(1, 2, 0).numpy()).save(plain)
         for name, loaded in models:
             target = folder / f"{index}_{name}.png"
-            count = _draw(loaded, picture, plain, target)
+            caption = _draw(loaded, picture, plain, target)
             path = story.data.val.records[index].path
             yield Picture(
                 title=path.stem if path else f"Picture {index}",
                 stage=name,
                 path=str(target.relative_to(story.folder)),
-                caption=f"{counted(count, 'object')} above a score of {THRESHOLD}",
+                caption=caption,
             )
 
 
-def _draw(loaded: Loaded, picture: torch.Tensor, plain: Path, target: Path) -> int:
-    batch = one_picture_batch(picture, loaded.preprocessing, plain)
-    with torch.inference_mode():
-        prediction = loaded.task.decode(loaded.task.forward(loaded.model, batch), batch)[0]
-    loaded.task.draw(plain, prediction, target, threshold=THRESHOLD)
-    return int((prediction.scores >= THRESHOLD).sum())
+def _draw(loaded: Loaded, picture: torch.Tensor, plain: Path, target: Path) -> str:
+    """Draw what the model says of one picture; return it in words."""
+    predictor = from_checkpoint(loaded)
+    prediction = predictor.predict(picture, plain)
+    predictor.draw(plain, prediction, target, threshold=THRESHOLD)
+    rows = predictor.listed(prediction, threshold=THRESHOLD)
+    if rows and "box" not in rows[0]:
+        return ", ".join(in_words(row) for row in rows[:NAMED])
+    return f"{counted(len(rows), 'object')} above a score of {THRESHOLD}"

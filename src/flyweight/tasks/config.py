@@ -1,9 +1,10 @@
 """What can be chosen about a task; light, so that a wrong config is refused at once."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+Weight = Annotated[float, Field(ge=0)]
 MetricName = Literal["voc_11point", "voc_area", "voc_integral", "coco", "wider"]
 TestName = Literal["input", "native", "multi_scale"]
 
@@ -62,13 +63,43 @@ class DetectConfig(BaseModel):
     ground_truth: str | None = Field(default=None, exclude=True)
 
 
+class ClassifyConfig(BaseModel):
+    """What can be chosen about classification.
+
+    Attributes:
+        label_smoothing: Share of the target that goes to all classes alike.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+
+
+class SegmentConfig(BaseModel):
+    """What can be chosen about segmentation.
+
+    Attributes:
+        dice: Weight of Dice's loss beside the cross entropy; 0 leaves it out.
+        class_weights: Weight of each class in the cross entropy; None is 1 for all.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dice: float = Field(default=0.0, ge=0)
+    class_weights: tuple[Weight, ...] | None = None
+
+
 class TaskConfig(BaseModel):
     """What can be chosen about every task; a model uses the section of its own.
 
     Attributes:
         detect: Loss, decoding and metric of a detector.
+        classify: Loss of a classifier.
+        segment: Loss of a segmenter.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     detect: DetectConfig = DetectConfig()
+    classify: ClassifyConfig = ClassifyConfig()
+    segment: SegmentConfig = SegmentConfig()

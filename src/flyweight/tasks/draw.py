@@ -5,9 +5,9 @@ where it stays inside the picture and off the other tags, if there is such a pla
 """
 
 import colorsys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from PIL import Image, ImageColor, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
@@ -115,7 +115,17 @@ def _readable(label: str, index: int, names: Sequence[str | None], size: int) ->
 
 
 @dataclass(frozen=True)
-class _Tag:
+class Tag:
+    """A text on a plate of its class's colour.
+
+    Attributes:
+        text: What it says.
+        font: Has its letters.
+        box: What it belongs to, in pixels of the picture.
+        place: Where the plate is.
+        colour: Of the plate.
+    """
+
     text: str
     font: Font
     box: Rectangle
@@ -147,7 +157,7 @@ def draw_boxes(
     for tag in reversed(tags):
         _draw_outline(brush, tag.box, tag.colour, line)
     for tag in reversed(tags):
-        _draw_tag(brush, tag)
+        draw_tag(brush, tag)
     return canvas
 
 
@@ -165,6 +175,17 @@ def draw_file(
         DataError: The picture cannot be decoded.
         FileError: `save_to` is no picture's name or cannot be written.
     """
+    paint = partial(draw_boxes, prediction=prediction, labels=labels, threshold=threshold)
+    repaint(image, save_to, paint)
+
+
+def repaint(image: Path, save_to: Path, paint: Callable[[Image.Image], Image.Image]) -> None:
+    """Save what `paint` makes of the picture in a file, which it gets upright by its EXIF tag.
+
+    Raises:
+        DataError: The picture cannot be decoded.
+        FileError: `save_to` is no picture's name or cannot be written.
+    """
     Image.init()
     if Image.EXTENSION.get(save_to.suffix.lower()) not in Image.SAVE:
         raise FileError(
@@ -173,8 +194,7 @@ def draw_file(
         )
     try:
         with Image.open(image) as opened:
-            upright = ImageOps.exif_transpose(opened)
-            drawn = draw_boxes(upright, prediction, labels, threshold=threshold)
+            drawn = paint(ImageOps.exif_transpose(opened))
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise DataError(
             f"'{image}' must be a picture. Received: {' '.join(str(error).split())}. "
@@ -186,9 +206,9 @@ def draw_file(
 
 def _place_tags(
     prediction: BoxPrediction, labels: Sequence[str], threshold: float, size: tuple[int, int]
-) -> list[_Tag]:
+) -> list[Tag]:
     texts = readable(labels, max(12, round(min(size) / 34)))
-    tags: list[_Tag] = []
+    tags: list[Tag] = []
     rows = zip(
         prediction.boxes.tolist(),
         prediction.scores.tolist(),
@@ -201,8 +221,8 @@ def _place_tags(
         box = _inside(corners, size)
         name, font = texts[label]
         text = f"{name} {score:.2f}"
-        place = _free_place(box, _tag_size(text, font), size, [tag.place for tag in tags])
-        tags.append(_Tag(text, font, box, place, class_colour(label)))
+        place = _free_place(box, tag_size(text, font), size, [tag.place for tag in tags])
+        tags.append(Tag(text, font, box, place, class_colour(label)))
     return tags
 
 
@@ -214,7 +234,8 @@ def _inside(corners: Sequence[float], size: tuple[int, int]) -> Rectangle:
     return max(left, 0), max(top, 0), max(xs[1], left + 1), max(ys[1], top + 1)
 
 
-def _tag_size(text: str, font: Font) -> tuple[int, int]:
+def tag_size(text: str, font: Font) -> tuple[int, int]:
+    """Return width and height of the plate for a text, in pixels."""
     left, _, right, _ = font.getbbox(text)
     # One height for all, whatever strokes a text's letters have.
     _, top, _, bottom = font.getbbox("Ág0")
@@ -262,7 +283,8 @@ def _draw_outline(brush: ImageDraw.ImageDraw, box: Rectangle, colour: Colour, li
     brush.rectangle(box, outline=colour, width=line)
 
 
-def _draw_tag(brush: ImageDraw.ImageDraw, tag: _Tag) -> None:
+def draw_tag(brush: ImageDraw.ImageDraw, tag: Tag) -> None:
+    """Draw the plate and the text on it."""
     left, top, right, bottom = tag.place
     radius = max(2, (bottom - top) // 6)
     brush.rounded_rectangle(tag.place, radius=radius, fill=tag.colour)

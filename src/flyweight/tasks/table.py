@@ -4,8 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from flyweight.errors import ConfigError
+from flyweight.tasks.classify import Classification
 from flyweight.tasks.config import TaskConfig
 from flyweight.tasks.detect import SsdDetection, YoloDetection
+from flyweight.tasks.segment import Segmentation
 from flyweight.tasks.task import Task
 from flyweight.zoo.ssd import SsdGeometry
 from flyweight.zoo.yolo import YoloGeometry
@@ -16,7 +18,10 @@ DETECTORS: Mapping[type, Callable[[tuple[str, ...], Any, TaskConfig], Task]] = {
 }
 """The task of every kind of detector, by the kind of its geometry."""
 
-TASKS: Mapping[str, Callable[[tuple[str, ...], TaskConfig], Task]] = {}
+TASKS: Mapping[str, Callable[[tuple[str, ...], TaskConfig], Task]] = {
+    "classify": lambda labels, config: Classification(labels, config.classify),
+    "segment": lambda labels, config: Segmentation(labels, config.segment),
+}
 """The tasks that need to know nothing of the network, by their name."""
 
 

@@ -1,6 +1,8 @@
 """Networks by name: `create`, and the table it reads, `SPECS`."""
 
+from flyweight.zoo.libraries import is_library_name
+from flyweight.zoo.own import is_own_name
 from flyweight.zoo.spec import ModelSpec
 from flyweight.zoo.specs import SPECS, create, spec_of
 
-__all__ = ["SPECS", "ModelSpec", "create", "spec_of"]
+__all__ = ["SPECS", "ModelSpec", "create", "is_library_name", "is_own_name", "spec_of"]

@@ -1,4 +1,4 @@
-r"""The names that PaddleDetection gave the same parameters.
+r"""The names that PaddleDetection and PaddleX gave the same parameters.
 
 Users have commands, scripts and sensitivity files with the old names. Our modules are named after
 the originals' layers, so a few rules make the old names from ours:
@@ -15,14 +15,14 @@ What only one family does stands beside its network, as `OLD_NAMES`.
 import re
 from collections.abc import Iterable
 
-from flyweight.zoo import blazeface, resnet, ssd, yolo
+from flyweight.zoo import blazeface, resnet, ssd, unet, yolo
 
 Rules = tuple[tuple[str, str], ...]
 """Pairs of a pattern of our names and the old name.
 
 In the old name `{layer}` stands for what the pattern's group `layer` found, with dots as
-underscores; `{path}` for what `path` found, as it is; `{statistic}` for Paddle's word for what
-`statistic` found.
+underscores; `{scope}` for what `scope` found, with dots as slashes; `{path}` for what `path` found,
+as it is; `{statistic}` for Paddle's word for what `statistic` found.
 """
 
 _STATISTICS = {
@@ -40,6 +40,7 @@ _MOBILENET: Rules = (
 )
 
 RULES: Rules = (
+    *unet.OLD_NAMES,
     *resnet.OLD_NAMES,
     *blazeface.OLD_NAMES,
     *ssd.OLD_NAMES,
@@ -71,6 +72,8 @@ def old_name(name: str) -> str | None:
             if found["statistic"] not in _STATISTICS:
                 return None
             found["statistic"] = _STATISTICS[found["statistic"]]
+        if "scope" in found:
+            found["scope"] = found["scope"].replace(".", "/")
         if "layer" in found:
             found["layer"] = found["layer"].replace(".", "_")
         return template.format(**found)

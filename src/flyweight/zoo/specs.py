@@ -1,41 +1,56 @@
 """Every network that flyweight can build by name: one table."""
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
 
 from flyweight.errors import ConfigError, nearest
 from flyweight.lineage import Lineage, note_lineage
-from flyweight.zoo import ssd_models, yolo_models
+from flyweight.zoo import segmenters, ssd_models, yolo_models
+from flyweight.zoo.libraries import LIBRARIES, is_library_name, library_model
+from flyweight.zoo.own import build_own, own_name
 from flyweight.zoo.spec import ModelSpec
 
-SPECS: dict[str, ModelSpec] = {row.name: row for row in (*yolo_models.ROWS, *ssd_models.ROWS)}
+SPECS: dict[str, ModelSpec] = {
+    row.name: row for row in (*yolo_models.ROWS, *ssd_models.ROWS, *segmenters.ROWS)
+}
+
+_OTHERS = ", ".join(f"{library}/NAME" for library in LIBRARIES)
 
 
 def spec_of(name: str) -> ModelSpec:
-    """Return the row called `name`.
+    """Return the row called `name`, or one for a network of another library.
+
+    Args:
+        name: A key of `SPECS`, or `timm/NAME`, `torchvision/NAME`, `smp/ARCHITECTURE-ENCODER`.
 
     Raises:
         ConfigError: There is none; the letter names the nearest.
     """
+    if is_library_name(name):
+        task, build = library_model(name)
+        library = name.partition("/")[0]
+        return ModelSpec(name, task, build, None, f"a network of {library}")
     if name not in SPECS:
         raise ConfigError(
             f"A model must be one of the zoo. Received: '{name}'. {nearest(name, SPECS)} "
-            "`flyweight models` lists them."
+            f"`flyweight models` lists them; {_OTHERS} are of other libraries."
         )
     return SPECS[name]
 
 
-def create(name: str, **arguments: Any) -> nn.Module:
-    """Build a network of the zoo with fresh weights.
+def create(name: str | Callable[..., nn.Module], /, **arguments: Any) -> nn.Module:
+    """Build a network of the zoo, of another library, or of your own, with fresh weights.
 
     The network is plain: it returns raw outputs and `torch.export` can trace it. Under
-    `torch.device("meta")` it takes no memory. Its lineage is noted, defaults written out, so a
-    checkpoint can build it again.
+    `torch.device("meta")` a network of `SPECS` takes no memory. Its lineage is noted, defaults
+    written out, so a checkpoint can build it again.
 
     Args:
-        name: A key of `SPECS`.
-        **arguments: Keyword arguments of its builder.
+        name: A key of `SPECS`; `timm/NAME`, `torchvision/NAME` or `smp/ARCHITECTURE-ENCODER`; or a
+            function of your own that returns the network.
+        **arguments: Keyword arguments of its builder, JSON values.
 
     Raises:
         ConfigError: The name or an argument is unknown, or an argument's value cannot be meant.
@@ -45,6 +60,8 @@ def create(name: str, **arguments: Any) -> nn.Module:
         >>> model.get_parameter("yolo_block.0.tip.conv.weight").shape
         torch.Size([256, 128, 3, 3])
     """
+    if not isinstance(name, str):
+        return build_own(name, own_name(name), arguments)
     spec = spec_of(name)
     defaults = spec.defaults
     for argument in arguments:

@@ -1,7 +1,7 @@
 """Filling a network from a file of weights, with an account of every tensor.
 
-Two kinds of `.safetensors` file are read: our own tensor names, and timm's names of MobileNetV1,
-alone or under `backbone.` as detectors have them. Half precision becomes the network's own.
+Read are `.safetensors` files of our own tensor names, of timm's and torchvision's for networks and
+backbones of theirs, and of timm's for our MobileNetV1. Half precision becomes the network's own.
 
 A note on TensorFlow's MobileNetV1 weights, which timm's are: they were trained with TensorFlow's
 "same" padding (at stride 2 only the right and the lower edge are padded) and ReLU6; this network
@@ -11,6 +11,7 @@ does not.
 """
 
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,6 +26,18 @@ from flyweight.zoo.mobilenet_v1 import PAIRS
 
 _BACKBONE = "backbone."
 _COUNTER = "num_batches_tracked"
+What = Literal["backbone", "all"]
+
+_PREFIXES = (
+    ("", ""),
+    ("", _BACKBONE),
+    (_BACKBONE, ""),
+    ("", "network."),
+    ("", "network.backbone."),
+    ("features.", "network.backbone."),
+)
+"""What may stand before the names in a file, and what stands there in a network of ours:
+`network.` is `libraries.MainOutput`, `features.` torchvision's classifiers."""
 
 _TIMM_STAGES = (1, 2, 2, 6, 2)
 """Depthwise-separable pairs in each of timm's `blocks.<stage>`."""
@@ -86,17 +99,14 @@ class LoadedWeights:
         return "; ".join(parts)
 
 
-def load_weights(
-    model: nn.Module, path: str | Path, *, what: Literal["backbone", "all"] = "backbone"
-) -> LoadedWeights:
+def load_weights(model: nn.Module, path: str | Path, *, what: What = "backbone") -> LoadedWeights:
     """Fill `model` in place from a `.safetensors` file.
 
-    Batch norm's counters of batches are left alone and out of the account: nothing reads them.
-
     Args:
-        model: A detector with a `backbone`, or a backbone.
+        model: A network with a `backbone`, a backbone, or any other network.
         path: The file.
-        what: "backbone" fills (and accounts for) the backbone only, "all" the whole network.
+        what: "backbone" fills (and accounts for) the backbone only, where the network has one;
+            "all" the whole network.
 
     Returns:
         What was loaded and what was not.
@@ -105,27 +115,46 @@ def load_weights(
         FileError: There is no such file.
         CheckpointError: It is damaged or no `.safetensors` file, or none of its tensors fits.
     """
-    tensors = _named_as_ours(read_tensors(path))
+    return fill(model, read_tensors(path), str(path), what=what)
+
+
+def fill(
+    model: nn.Module, tensors: Mapping[str, Tensor], source: str, *, what: What = "all"
+) -> LoadedWeights:
+    """Fill `model` in place from named tensors.
+
+    The naming is tried under which most of them fit: as it is, under or without the prefixes that
+    networks give their parts, and timm's of MobileNetV1 as ours. Batch norm's counters of batches
+    are left alone and out of the account: nothing reads them.
+
+    Args:
+        model: As for `load_weights`.
+        tensors: What to fill it with.
+        source: Where they come from, for the message.
+        what: As for `load_weights`.
+
+    Raises:
+        CheckpointError: None of the tensors fits.
+    """
     wanted = _wanted(model, what)
-    if not any(name.startswith(_BACKBONE) for name in wanted):
-        tensors = {name.removeprefix(_BACKBONE): tensor for name, tensor in tensors.items()}
+    named = max(_namings(tensors), key=lambda naming: _fitting(naming, wanted))
     loaded, missing, mismatched = [], [], []
     with torch.no_grad():
         for name, target in wanted.items():
-            source = tensors.get(name)
-            if source is None:
+            found = named.get(name)
+            if found is None:
                 missing.append(name)
-            elif source.shape != target.shape:
-                shapes = tuple(target.shape), tuple(source.shape)
+            elif found.shape != target.shape:
+                shapes = tuple(target.shape), tuple(found.shape)
                 mismatched.append(MismatchedTensor(name, *shapes))
             else:
-                target.copy_(source)
+                target.copy_(found)
                 loaded.append(name)
-    unused = sorted(name for name in tensors if name not in wanted and _COUNTER not in name)
+    unused = sorted(name for name in named if name not in wanted and _COUNTER not in name)
     account = LoadedWeights(tuple(loaded), tuple(missing), tuple(mismatched), tuple(unused))
     if not loaded:
         raise CheckpointError(
-            f"'{path}' must hold weights of this network ({what}). Received: {account}. "
+            f"'{source}' must hold weights of this network ({what}). Received: {account}. "
             "Choose a file of the same architecture and width."
         )
     return account
@@ -169,7 +198,7 @@ def _kind_of(file: Path) -> str:
     return "an empty file" if not head else "another kind of file"
 
 
-def _wanted(model: nn.Module, what: Literal["backbone", "all"]) -> dict[str, Tensor]:
+def _wanted(model: nn.Module, what: What) -> dict[str, Tensor]:
     state = {name: value for name, value in model.state_dict().items() if _COUNTER not in name}
     if what == "backbone" and hasattr(model, "backbone"):
         state = {name: value for name, value in state.items() if name.startswith(_BACKBONE)}
@@ -181,14 +210,26 @@ def _wanted(model: nn.Module, what: Literal["backbone", "all"]) -> dict[str, Ten
     return state
 
 
-def _named_as_ours(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename timm's names to ours, and put a bare backbone's under `backbone.`."""
-    bare = {name.removeprefix(_BACKBONE) for name in tensors}
-    if "conv_stem.weight" in bare:
-        return {_from_timm(name): tensor for name, tensor in tensors.items()}
-    if "conv1.conv.weight" in tensors:
-        return {_BACKBONE + name: tensor for name, tensor in tensors.items()}
-    return tensors
+def _namings(tensors: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    """Yield the tensors under every naming that this network's may follow, likeliest first."""
+    ours = {_from_timm(name): tensor for name, tensor in tensors.items()}
+    for named in (dict(tensors), ours) if "conv_stem.weight" in _bare(tensors) else (tensors,):
+        for before, after in _PREFIXES:
+            yield {_moved(name, before, after): tensor for name, tensor in named.items()}
+
+
+def _moved(name: str, before: str, after: str) -> str:
+    return after + name.removeprefix(before) if name.startswith(before) else name
+
+
+def _bare(tensors: Mapping[str, Tensor]) -> set[str]:
+    return {name.removeprefix(_BACKBONE) for name in tensors}
+
+
+def _fitting(named: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> tuple[int, int]:
+    """Return how many tensors fit by name and shape, and how many by name alone."""
+    known = [name for name in named if name in wanted]
+    return sum(wanted[name].shape == named[name].shape for name in known), len(known)
 
 
 def _from_timm(name: str) -> str:
