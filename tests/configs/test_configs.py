@@ -173,3 +173,26 @@ def test_the_settings_of_the_tutorials_of_paddlex():
     assert (maps.train.batch_size, maps.train.learning_rate) == (4, 0.01)
     assert (maps.train.schedule, maps.train.power, maps.train.weight_decay) == ("poly", 0.9, 4e-5)
     assert [512 * scale for scale in maps.augment.segment.scale] == [400, 600]
+
+
+@pytest.mark.parametrize("name", ["", "_lite", "_nas", "_nas_v2"])
+def test_the_originals_settings_of_blazeface(name):
+    _, config = load_config(f"blazeface{name}")
+    train = config.train
+    assert (train.steps, train.batch_size, train.milestones) == (320_000, 32, (240_000, 300_000))
+    assert (train.optimizer, train.momentum, train.learning_rate) == ("rmsprop", 0, 1e-3)
+    assert (train.weight_decay, train.gamma, train.warmup_steps) == (5e-4, 0.1, 0)
+    assert config.preprocessing.mean_colour == (123, 117, 104)
+    assert (config.input_size, config.value_range, config.channels) == (640, 255, "bgr")
+    assert config.detect.match_threshold == 0.35
+    assert config.detect.suppression == Suppression(
+        score_threshold=0.01, iou_threshold=0.3, top_k=5000, keep=750
+    )
+    assert config.augment.brightness == (0.875, 1.125)
+    assert config.augment.saturation == config.augment.contrast == (0.5, 1.5)
+    assert config.augment.anchor_scales == (16, 32, 64, 128)
+    assert config.augment.face_crop
+    assert config.detect.metric == "wider"
+    # Every factor finds its parameters.
+    optimizer = make_optimizer(weightless(config), train)
+    assert {group["lr"] for group in optimizer.param_groups} == {1e-3, 1e-4, 2e-3}
