@@ -1,4 +1,6 @@
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -119,6 +121,73 @@ def test_a_truncated_picture_is_refused_by_name(kind, cut):
 def test_arbitrary_bytes_are_refused(data, start):
     with pytest.raises(DataError):
         decode_picture(start + data, "x")
+
+
+RED, BLUE = (Image.new("RGB", (8, 6), colour) for colour in ((250, 0, 0), (0, 0, 250)))
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF", "MPO"])
+def test_of_several_frames_the_first_is_read(kind):
+    options = {"lossless": True} if kind == "WEBP" else {}
+    data = _encoded(RED, kind, save_all=True, append_images=[BLUE], **options)
+    assert np.abs(_pixels(data).astype(int) - [250, 0, 0]).max() <= 2
+
+
+@pytest.mark.parametrize("mode", ["LAB", "YCbCr", "CMYK", "P", "RGBA", "RGBX"])
+def test_other_colours_become_rgb(mode):
+    image = RED.quantize(2) if mode == "P" else RED.convert(mode)
+    assert np.abs(_pixels(_encoded(image, "TIFF")).astype(int) - [250, 0, 0]).max() <= 6
+
+
+def test_grey_with_transparency_and_few_bits():
+    layer = Image.merge("LA", [Image.new("L", (2, 1), 100), Image.new("L", (2, 1), 0)])
+    layer.putpixel((1, 0), (100, 255))
+    np.testing.assert_array_equal(_pixels(_encoded(layer, "PNG"))[0], [[255] * 3, [100] * 3])
+    two_bits = _png(4, 1, depth=2, kind=0, row=bytes([0b00011011]))
+    np.testing.assert_array_equal(_pixels(two_bits)[0, :, 0], [0, 85, 170, 255])
+
+
+def test_sixteen_bits_of_every_colour():
+    colours = struct.pack(">6H", 0x1234, 0xFFFF, 0x00FF, 0x80FF, 0, 0x7F00)
+    pixels = _pixels(_png(2, 1, depth=16, kind=2, row=colours))
+    np.testing.assert_array_equal(pixels[0], [[0x12, 0xFF, 0], [0x80, 0, 0x7F]])
+    half = _png(1, 1, depth=16, kind=6, row=struct.pack(">4H", 0xFFFF, 0, 0, 0x8000))
+    np.testing.assert_array_equal(_pixels(half)[0], [[255, 127, 127]])
+
+
+def test_odd_sizes_and_odd_tags():
+    np.testing.assert_array_equal(
+        _pixels(_encoded(Image.new("RGB", (1, 1), (1, 2, 3)), "PNG")), [[[1, 2, 3]]]
+    )
+    unknown = Image.Exif()
+    unknown[0x0112] = 99
+    for exif in (unknown, b"Exif\0\0broken!!"):
+        assert _pixels(_encoded(RED, "JPEG", exif=exif)).shape == (6, 8, 3)
+    # Bytes after the end are somebody's notes.
+    assert _pixels(_encoded(RED, "JPEG") + b"notes").shape == (6, 8, 3)
+
+
+def test_a_picture_of_absurd_size_is_refused_before_it_fills_the_memory():
+    with pytest.raises(DataError, match="exceeds limit"):
+        decode_picture(_png(60_000, 60_000, depth=8, kind=2, row=b""), "x")
+
+
+@pytest.mark.parametrize("text", [b"", b"<html>404</html>", b"<svg xmlns='x'></svg>"])
+def test_what_is_no_picture_is_named(text):
+    with pytest.raises(DataError, match=f"no known picture format in its {len(text)} bytes"):
+        decode_picture(text, "x")
+
+
+def _png(width, height, *, depth, kind, row):
+    """A PNG of one row, of kinds that Pillow reads and does not write."""
+
+    def chunk(name, content):
+        checked = name + content
+        return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)
+    parts = (b"IHDR", header), (b"IDAT", zlib.compress(b"\0" + row)), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
 
 
 def test_refuses_a_missing_file_and_unknown_ranges(tmp_path):
