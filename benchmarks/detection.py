@@ -1,6 +1,7 @@
 """Train, prune, fine-tune, export and measure a detector; keep the rows.
 
     python benchmarks/detection.py --data DATA --weights BACKBONE --out OUT
+    python benchmarks/detection.py --set cards --data DATA --weights BACKBONE --out OUT
     python benchmarks/detection.py -c demo_digits --out OUT
 
 The rows go to `results/NAME.csv`, in place of earlier ones of the same name and stage. Stages that
@@ -31,14 +32,23 @@ NAMES = {
     "demo_digits": "demo",
 }
 """What the tables of the README call the runs of these configs."""
+SETS = {
+    "bccd": (),
+    "cards": ("data.root=det_cards", "num_classes=6"),
+    "deeppcb": (
+        *("data.root=det_deeppcb", "num_classes=6", "input_size=416"),
+        "augment.multi_scale=[352,384,416,448]",  # Defects are a dozen pixels wide.
+    ),
+}
+"""The sets that the default config can be run on, and what they change in it."""
 
 
 def main(arguments: list[str] | None = None, config: Path = CONFIG) -> int:
     """Run the benchmark and write its rows; return the exit status."""
-    options = _parser(config).parse_args(arguments)
+    options = parser(config).parse_args(arguments)
     try:
-        label, chosen = load_config(options.config, _overrides(options))
-        name = options.name or NAMES.get(label, label)
+        label, chosen = load_config(options.config, overrides(options))
+        name = options.name or _name(label, options)
         finished = run(label, chosen, options.out, say=_say)
         rows = list(rows_of(finished.report, name, chosen, options))
         target = options.results / f"{name}.csv"
@@ -50,23 +60,30 @@ def main(arguments: list[str] | None = None, config: Path = CONFIG) -> int:
     return 0
 
 
-def _parser(config: Path) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Measure a network, dense and pruned")
-    parser.add_argument("-c", "--config", default=str(config))
-    parser.add_argument("-o", "--opt", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--data", type=Path, help="folder that holds the config's data.root")
-    parser.add_argument("--weights", type=Path, help="weights to start from (pretrain_weights)")
-    parser.add_argument("--out", type=Path, default=Path("output/benchmark"))
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--name", help="name of the rows; by default from the config")
-    parser.add_argument("--note", default="", help="what a reader must know, such as a GPU")
-    return parser
+def parser(config: Path = CONFIG) -> argparse.ArgumentParser:
+    """Return the options of the benchmark."""
+    made = argparse.ArgumentParser(description="Measure a network, dense and pruned")
+    made.add_argument("-c", "--config", default=str(config))
+    made.add_argument("--set", choices=SETS, default="bccd", help="for the default config")
+    made.add_argument("-o", "--opt", action="append", default=[], metavar="KEY=VALUE")
+    made.add_argument("--data", type=Path, help="folder that holds the config's data.root")
+    made.add_argument("--weights", type=Path, help="weights to start from (pretrain_weights)")
+    made.add_argument("--out", type=Path, default=Path("output/benchmark"))
+    made.add_argument("--results", type=Path, default=RESULTS)
+    made.add_argument("--name", help="name of the rows; by default from the config")
+    made.add_argument("--note", default="", help="what a reader must know, such as a GPU")
+    return made
 
 
-def _overrides(options: argparse.Namespace) -> list[str]:
-    chosen = list(options.opt)
+def _name(label: str, options: argparse.Namespace) -> str:
+    return f"detection_{options.set}" if options.set != "bccd" else NAMES.get(label, label)
+
+
+def overrides(options: argparse.Namespace) -> list[str]:
+    """Return what the options change in the config."""
+    chosen = [*SETS[options.set], *options.opt]
     if options.data is not None:
-        _, config = load_config(options.config, options.opt)
+        _, config = load_config(options.config, chosen)
         chosen.append(f"data.root={options.data / config.data.root}")
     if options.weights is not None:
         chosen.append(f"pretrain_weights={options.weights}")

@@ -27,7 +27,12 @@ PICTURES = 3
 THRESHOLD = 0.4
 NAMED = 3
 _METRICS = {"top1": "Top-1", "miou": "mIoU"}
-_METRIC_NAMES = {"voc_11point": "VOC 11-point", "voc_area": "VOC area", "coco": "COCO"}
+_METRIC_NAMES = {
+    "voc_11point": "VOC 11-point",
+    "voc_area": "VOC area",
+    "coco": "COCO",
+    "wider": "faces, hard",
+}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,9 @@
-"""Average precision as COCO counts it, by faster-coco-eval."""
+"""Average precision as COCO counts it, by faster-coco-eval.
+
+Boxes are continuous, as in COCO's files: a width is the difference of its sides. The originals took
+one pixel off every object when reading and put it back on every detection when writing, which
+comes to the same.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
