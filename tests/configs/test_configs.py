@@ -142,7 +142,7 @@ def test_the_originals_settings_of_faces(name):
     assert (train.steps, train.milestones, train.batch_size) == (320_000, (240_000, 300_000), 32)
     assert (train.optimizer, train.learning_rate, train.momentum) == ("rmsprop", 1e-3, 0)
     assert (suppression.iou_threshold, suppression.top_k, suppression.keep) == (0.3, 5000, 750)
-    assert (config.detect.match_threshold, config.detect.test) == (0.35, "multi_scale")
+    assert (config.detect.match_threshold, config.detect.test) == (0.35, "native")
     seen = config.preprocessing
     assert (seen.channels, seen.value_range, seen.mean) == ("bgr", 255, (104, 117, 123))
     model = weightless(config)
