@@ -183,7 +183,7 @@ def sensitivity(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Measure what each layer's channels are worth, in one pass over the data.
+    """Measure what channels are worth, in one pass over data.
 
     Make plans of the curves with: prune --sensitivities FILE --max-drop 0.05.
     """
