@@ -23,6 +23,10 @@ ORIGINALS = (
     "yolov3_r50vd_dcn_obj365_pretrained_coco",
     "ssdlite_mobilenet_v3_large",
     "ssdlite_mobilenet_v3_small",
+    "faster_rcnn_r50_1x",
+    "mask_rcnn_r50_1x",
+    "cascade_rcnn_mobilenetv3_fpn_320",
+    "cascade_rcnn_mobilenetv3_fpn_640",
     "blazeface",
     "blazeface_lite",
     "blazeface_nas",
@@ -118,10 +122,44 @@ def test_the_originals_settings_of_ssdlite(size):
     )
 
 
+@pytest.mark.parametrize("name", ["faster_rcnn_r50_1x", "mask_rcnn_r50_1x"])
+def test_the_originals_settings_of_the_resnet_detectors(name):
+    _, config = load_config(name)
+    train, suppression = config.train, config.detect.suppression
+    assert (train.steps, train.milestones, train.warmup_steps) == (180_000, (120_000, 160_000), 500)
+    assert (train.batch_size, train.learning_rate, train.weight_decay) == (8, 0.01, 1e-4)
+    assert train.warmup_start_factor == pytest.approx(1 / 3)
+    assert (suppression.score_threshold, suppression.iou_threshold, suppression.keep) == (
+        0.05,
+        0.5,
+        100,
+    )
+    assert (config.input_size, config.fit) == ((800, 1344), "pad")
+    assert config.data.masks == name.startswith("mask")
+    assert config.prune.ratios == (0.3, 0.4)
+
+
+@pytest.mark.parametrize("side", [320, 640])
+def test_the_originals_settings_of_the_cascades(side):
+    _, config = load_config(f"cascade_rcnn_mobilenetv3_fpn_{side}")
+    train = config.train
+    assert (train.steps, train.batch_size, train.learning_rate) == (500_000, 16, 0.02)
+    assert (train.schedule, train.warmup_steps, train.warmup_start_factor) == ("cosine", 500, 0.1)
+    assert (train.weight_decay, config.input_size, config.fit) == (4e-5, side, "pad")
+    assert bool(train.rate_factors) == (side == 320)
+
+
 # The original's list of five factors: block b takes entry min(b // 3, 4), what follows as the last.
-@pytest.mark.parametrize(("size", "blocks"), [("small", 11), ("large", 15)])
-def test_rates_of_ssdlites_blocks_are_the_originals(size, blocks):
-    _, config = load_config(f"ssdlite_mobilenet_v3_{size}")
+@pytest.mark.parametrize(
+    ("name", "blocks"),
+    [
+        ("ssdlite_mobilenet_v3_small", 11),
+        ("ssdlite_mobilenet_v3_large", 15),
+        ("cascade_rcnn_mobilenetv3_fpn_320", 15),
+    ],
+)
+def test_rates_of_trained_blocks_are_the_originals(name, blocks):
+    _, config = load_config(name)
     factors = [0.25, 0.25, 0.5, 0.5, 0.75]
     model = weightless(config)
     optimizer = make_optimizer(model, config.train.model_copy(update={"learning_rate": 1.0}))

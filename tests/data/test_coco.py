@@ -168,3 +168,18 @@ def test_agrees_with_voc_box_by_box(data_root, name, split):
         np.testing.assert_array_equal(record.boxes, twin.boxes)
         np.testing.assert_array_equal(record.labels, twin.labels)
         assert (record.height, record.width) == (twin.height, twin.width)
+
+
+def test_outlines_are_read_where_asked_for(tmp_path):
+    content = _content()
+    content["annotations"][1]["segmentation"] = [[0, 0, 10, 0, 10, 20]]
+    path = _write(tmp_path, content)
+    assert all(record.outlines is None for record in read_coco(tmp_path, path).records)
+    box_set = read_coco(tmp_path, path, masks=True)
+    first, second = box_set.records
+    assert (len(first.outlines), second.outlines) == (1, ())
+    np.testing.assert_array_equal(first.outlines[0][0], np.float32([0, 0, 10, 0, 10, 20]))
+    assert first.only(np.array([False])).outlines == ()
+    (problem,) = box_set.problems
+    assert "annotations[0]: segmentation must be polygons" in str(problem)
+    assert len(second.boxes) == 0

@@ -298,3 +298,76 @@ def test_real_batches_keep_boxes_in_the_picture(data_root):
     assert boxes.max() <= 320
     assert (boxes[:, 2:] - boxes[:, :2]).min() >= 1
     assert {target.original_size for target in targets} == {(480, 640)}
+
+
+def outlined(count=2):
+    """A set of one tall picture whose right half is one object."""
+    pixels = np.zeros((40, 20, 3), dtype=np.uint8)
+    pixels[:, 10:] = 255
+    polygon = np.float32([10, 0, 20, 0, 20, 40, 10, 40])
+    record = replace(
+        make_digits("train", 1, size=32).records[0],
+        height=40,
+        width=20,
+        boxes=np.float32([[10, 0, 20, 40]]),
+        labels=np.int64([1]),
+        difficult=np.array([False]),
+        crowd=np.array([False]),
+        lines=(0,),
+        outlines=((polygon,),),
+    )
+    return BoxSet("halves", ("a", "b"), (record,) * count, lambda index: pixels)
+
+
+MASKED = AugmentConfig.off().model_copy(update={"flip": True, "expand": True, "crop": True})
+
+
+@pytest.mark.parametrize("fit", ["stretch", "pad"])
+def test_masks_go_where_the_pixels_go(fit):
+    preprocessing = Preprocessing(height=32, width=48, fit=fit, mean=(0, 0, 0), std=(1, 1, 1))
+    loader = train_loader(
+        outlined(), preprocessing=preprocessing, augment=MASKED, batch_size=1, steps=12
+    )
+    seen = 0
+    for batch in loader:
+        (target,) = batch.targets
+        assert target.masks.shape == (len(target.boxes), 32, 48)
+        assert target.masks.dtype == torch.bool
+        for mask, box in zip(target.masks, target.boxes, strict=True):
+            rows, columns = torch.where(mask)
+            edges = torch.tensor([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+            assert (edges - box).abs().max() <= 2
+            bright = batch.images[0, 0] > 0.6
+            assert (bright & mask).sum() / (bright | mask).sum() > 0.7
+            seen += 1
+    assert seen > 6
+
+
+def test_padded_pictures_keep_their_shape_in_training_and_evaluation():
+    preprocessing = Preprocessing(height=32, width=48, fit="pad", mean=(0, 0, 0), std=(1, 1, 1))
+    off = AugmentConfig.off()
+    common = {"preprocessing": preprocessing, "batch_size": 1}
+    trained = next(iter(train_loader(outlined(), augment=off, steps=1, **common)))
+    tested = next(iter(val_loader(outlined(), **common)))
+    for batch in (trained, tested):
+        target = batch.targets[0]
+        assert target.scale == (1.25, 1.25)
+        torch.testing.assert_close(target.boxes, torch.tensor([[8.0, 0, 16, 32]]))
+        assert batch.images[0, :, :, 16:].abs().sum() == 0
+        assert batch.images[0, 0, :, 9:16].mean() > 0.9
+    assert tested.targets[0].masks is None
+    (lengths,) = tested.targets[0].outlines
+    assert lengths["size"] == [40, 20]
+    again = pickle.loads(pickle.dumps(tested.targets[0]))
+    assert again.outlines == tested.targets[0].outlines
+
+
+def test_pictures_with_masks_are_not_blended():
+    with pytest.raises(ConfigError, match=r"cannot be blended.*mixup_alpha"):
+        train_loader(
+            outlined(),
+            preprocessing=Preprocessing(height=32, width=32),
+            augment=AugmentConfig(),
+            batch_size=1,
+            steps=1,
+        )

@@ -31,6 +31,11 @@ def test_a_normalisation_that_cannot_be_folded_is_allowed():
     assert leftovers(graph_of(conv("x", "h"), shared, norm("h", "y"))) == ()
 
 
+def test_weights_that_serve_twice_are_not_to_be_folded():
+    nodes = conv("x", "h"), norm("h", "y"), conv("y", "i"), norm("i", "z")
+    assert leftovers(graph_of(*nodes)) == ()
+
+
 def test_training_is_named():
     dropout = helper.make_node("Dropout", ["x"], ["y"], name="drop")
     assert leftovers(graph_of(dropout)) == ("training operation Dropout 'drop'",)

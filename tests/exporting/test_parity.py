@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from flyweight.exporting.parity import detection_errors, label_errors, relative_error
+from flyweight.exporting.parity import detection_errors, label_errors, relative_error, set_errors
 
 
 def detections(boxes, scores, labels, keep=6):
@@ -91,6 +91,60 @@ def test_other_shapes_are_infinitely_wrong():
 def test_an_output_of_zeros_is_compared_absolutely():
     assert relative_error(torch.zeros(2), torch.tensor([0.0, 0.25])) == 0.25
     assert relative_error(torch.zeros(0), torch.zeros(0)) == 0.0
+
+
+def rows(seed, count=40):
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "maps": torch.rand(1, 5, generator=generator),
+        "boxes": torch.rand(2, count, 4, generator=generator) * 100,
+        "logits": torch.randn(2, count, 3, 6, generator=generator),
+    }
+
+
+SETS = (("boxes", "logits"),)
+
+
+def test_rows_of_a_set_may_stand_in_any_order():
+    expected = rows(0)
+    order = torch.randperm(40)
+    received = expected | {name: expected[name][:, order] for name in SETS[0]}
+    assert set_errors(expected, received, SETS, 1e-3) == {"maps": 0, "boxes": 0, "logits": 0}
+    apart = received | {"logits": received["logits"][:, order]}
+    assert set_errors(expected, apart, SETS, 1e-3)["boxes"] > 0.5
+
+
+def test_what_is_no_set_keeps_its_order():
+    expected = rows(1)
+    received = expected | {"maps": expected["maps"].flip(1)}
+    assert set_errors(expected, received, SETS, 1e-3)["maps"] > 0.1
+
+
+def test_errors_of_paired_rows_and_rows_without_a_partner_are_told():
+    expected = rows(2)
+    nudged = expected | {"logits": expected["logits"] * 1.004}
+    assert set_errors(expected, nudged, SETS, 1e-3)["logits"] == pytest.approx(0.004, rel=0.2)
+    replaced = expected["boxes"].clone()
+    replaced[0, 0] += 30  # one of eighty: a tie
+    assert set_errors(expected, expected | {"boxes": replaced}, SETS, 1e-3)["boxes"] < 1e-3
+    replaced[0, :8] += 30
+    assert set_errors(expected, expected | {"boxes": replaced}, SETS, 1e-3)["boxes"] == 0.1
+    short = expected | {"boxes": expected["boxes"][:, :39]}
+    assert set_errors(expected, short, SETS, 1e-3)["boxes"] == math.inf
+
+
+def test_masks_of_the_same_detections_are_compared():
+    expected = {
+        "boxes": torch.tensor([[[0.0, 0, 9, 9], [20, 20, 30, 30], [0, 0, 0, 0]]]),
+        "scores": torch.tensor([[0.9, 0.8, 0.0]]),
+        "labels": torch.tensor([[1, 2, -1]]),
+        "counts": torch.tensor([2]),
+        "masks": torch.rand(1, 3, 4, 4) + 0.5,
+    }
+    swapped = {name: value[:, [1, 0, 2]] for name, value in expected.items() if value.dim() > 1}
+    assert max(detection_errors(expected, expected | swapped, 1e-3).values()) == 0
+    wrong = expected | swapped | {"masks": expected["masks"]}
+    assert detection_errors(expected, wrong, 1e-3)["masks"] > 0.1
 
 
 def test_labels_may_differ_where_scores_tie():

@@ -1,15 +1,21 @@
 """Every family of detectors: trained briefly, evaluated, pruned, saved, exported, loaded."""
 
+import json
+
 import numpy as np
 import onnxruntime
 import pytest
 import torch
+from PIL import Image
 
 from flyweight.data.loading import open_set
 from flyweight.data.pictures import picture_of, prepare
+from flyweight.exporting.runtime import OnnxModel
+from flyweight.graph.inputs import tensors_in
 from flyweight.pruning import plan, prune
 from flyweight.recipe.config import load_config
 from flyweight.recipe.cut import build_model, trace_model
+from flyweight.recipe.predict import one_picture_batch, place_detections
 from flyweight.recipe.session import Saver, open_checkpoint, open_data
 from flyweight.recipe.stages import (
     evaluate_model,
@@ -29,6 +35,7 @@ TINY = (
     *("train.steps=3", "train.batch_size=4", "train.warmup_steps=1", "train.num_workers=0"),
     *("train.evaluate_every=3", "eval_batch_size=3", "detect.suppression.score_threshold=0.001"),
 )
+TWO_STAGES = "{proposals: 16, samples: 16, freeze_norm: false}"
 FAMILIES = {
     "yolov3_mobilenet_v3": ("width=0.1",),
     "yolov3_r34": ("width=0.1",),
@@ -36,7 +43,15 @@ FAMILIES = {
     "ssdlite_mobilenet_v3_small": ("width=0.25",),
     "blazeface_lite": (),
     "blazeface_nas_v2": ("model_args.kernel_size=3",),
+    "faster_rcnn_r50": ("width=0.125", f"model_args={TWO_STAGES}"),
+    "cascade_rcnn_mobilenet_v3_320": ("width=0.25", f"model_args={TWO_STAGES}"),
 }
+
+
+def assert_same(one, other, picture):
+    with torch.no_grad():
+        pairs = zip(tensors_in(one.eval()(picture)), tensors_in(other.eval()(picture)), strict=True)
+    assert all(torch.equal(mine, theirs) for mine, theirs in pairs)
 
 
 @pytest.mark.slow
@@ -60,9 +75,7 @@ def test_from_training_to_the_exported_file(name, tmp_path):
     loaded = open_checkpoint(path)
     assert loaded.checkpoint.lineage.architecture == name
     picture = prepare(picture_of(data.val, 0), config.preprocessing)[None]
-    with torch.no_grad():
-        for mine, theirs in zip(loaded.model.eval()(picture), small.eval()(picture), strict=True):
-            assert torch.equal(mine, theirs)
+    assert_same(loaded.model, small, picture)
 
     pictures = pictures_to_compare(open_set(config.data, "val"), config.preprocessing)
     exported = export_model(loaded, tmp_path / "small.onnx", pictures=pictures)
@@ -78,3 +91,62 @@ def test_from_training_to_the_exported_file(name, tmp_path):
     assert found["boxes"].shape == (1, loaded.task.suppression.keep, 4)
     assert 0 < found["counts"][0] <= batch_boxes[1].numel()
     assert found["scores"][0, 0] == pytest.approx(batch_boxes[1].max().item(), rel=1e-3)
+
+
+def outlined_set(root):
+    """Write pictures of bright rectangles with their outlines, as COCO does."""
+    root.mkdir()
+    for split, corners in (("train", [(4, 6), (20, 12), (30, 28)]), ("val", [(12, 20)])):
+        images, annotations = [], []
+        for index, (left, top) in enumerate(corners):
+            pixels = np.full((48, 64, 3), 30, dtype=np.uint8)
+            pixels[top : top + 18, left : left + 26] = (220, 40 + 60 * index, 90)
+            Image.fromarray(pixels).save(root / f"{split}{index}.png")
+            images.append({"id": index, "file_name": f"{split}{index}.png"})
+            right, bottom = left + 26, top + 18
+            outline = [left, top, right, top, right, bottom, left, bottom]
+            known = {"id": index + 1, "image_id": index, "category_id": 1 + index % 2}
+            annotations.append(known | {"bbox": [left, top, 26, 18], "segmentation": [outline]})
+        categories = [{"id": 1, "name": "one"}, {"id": 2, "name": "two"}]
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        (root / f"{split}.json").write_text(json.dumps(content))
+
+
+@pytest.mark.slow
+def test_masks_from_training_to_the_exported_file(tmp_path):
+    outlined_set(tmp_path / "set")
+    where = (f"data.root={tmp_path / 'set'}", "data.train=train.json", "data.val=val.json")
+    where += ("data.images=.",)
+    arguments = TWO_STAGES.replace("}", ", freeze_at: 0}")
+    tiny = (
+        option for option in TINY if not option.startswith(("data.", "train.batch", "train.warm"))
+    )
+    overrides = ("num_classes=2", "width=0.125", f"model_args={arguments}", *where, *tiny)
+    overrides += ("train.batch_size=2", "train.warmup_steps=0", "train.milestones=[]")
+    config = load_config("mask_rcnn_r50_1x", overrides)[1]
+    data = open_data(config)
+    dense = build_model(config)
+    trained = train_model(dense, config, config.train, data, tmp_path / "run")
+    assert {"map", "mask_map"} <= trained.last_metrics.keys()
+    small = prune(dense.eval(), plan(trace_model(dense, config.preprocessing), 0.5))
+    assert "mask_map_50" in evaluate_model(small, config, data.val)
+
+    path = tmp_path / "small.safetensors"
+    Saver(config, data.labels, "detect")(small, {}, path)
+    loaded = open_checkpoint(path)
+    picture = picture_of(data.val, 0)
+    assert_same(loaded.model, small, prepare(picture, config.preprocessing)[None])
+
+    pictures = pictures_to_compare(data.val, config.preprocessing)
+    exported = export_model(loaded, tmp_path / "small.onnx", pictures=pictures)
+    assert exported.max_error["masks"] < 1e-3
+    outputs = OnnxModel(exported.path).run(prepare(picture, config.preprocessing)[None])
+    batch = one_picture_batch(picture, config.preprocessing, tmp_path / "set" / "val0.png")
+    theirs = place_detections(outputs, batch, ())
+    with torch.no_grad():
+        ours = loaded.task.decode(loaded.model(batch.images), batch)[0]
+    assert theirs.masks.shape == (len(theirs.scores), 48, 64)
+    torch.testing.assert_close(theirs.boxes[:5], ours.boxes[:5], rtol=1e-3, atol=0.1)
+    assert (theirs.masks[:5] == ours.masks[:5]).float().mean() > 0.99
+    loaded.task.draw(batch.targets[0].path, ours, tmp_path / "drawn.png", threshold=0.0)
+    assert (tmp_path / "drawn.png").is_file()

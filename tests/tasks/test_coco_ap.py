@@ -1,10 +1,13 @@
 import contextlib
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from flyweight.tasks.coco_ap import STATISTICS, CocoAp, CocoPicture, coco_numbers
+from flyweight.tasks.masks import run_lengths
 
 LABELS = ("a", "b", "c")
 
@@ -177,3 +180,88 @@ def test_shares_of_a_set_give_the_numbers_of_the_whole(random_pictures):
         shares[index % 2].update([prediction], batch)
     shares[1].merge(shares[0].state())
     assert shares[1].compute() == whole.compute()
+
+
+def blobs(seed, count, side=60):
+    """Filled ellipses that reach into one another."""
+    generator = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:side, :side]
+    masks = np.zeros((count, side, side), dtype=bool)
+    for mask in masks:
+        x, y = generator.uniform(10, side - 10, 2)
+        across, down = generator.uniform(5, 16, 2)
+        mask[((columns - x) / across) ** 2 + ((rows - y) / down) ** 2 <= 1] = True
+    return torch.from_numpy(masks)
+
+
+def frames(masks):
+    spots = [torch.where(mask) for mask in masks]
+    edges = [[x.min(), y.min(), x.max() + 1, y.max() + 1] for y, x in spots]
+    return torch.tensor(edges, dtype=torch.float32).reshape(-1, 4)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools'
+def test_masks_are_measured_as_pycocotools_does(make_target, make_batch, make_prediction, capsys):
+    from pycocotools import mask as lengths
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    metric, objects, found = CocoAp(["a", "b"]), [], []
+    for image in range(4):
+        masks, labels = blobs(image, 4), [0, 1, 0, 1]
+        shifted = torch.roll(masks, shifts=(image, 2), dims=(1, 2))[:3]
+        target = make_target(frames(masks), labels, image_id=image, size=(60, 60))
+        target = replace(target, outlines=run_lengths(masks))
+        scores = [0.9 - 0.1 * image, 0.7, 0.5]
+        prediction = replace(make_prediction(frames(shifted), scores, [0, 1, 1]), masks=shifted)
+        metric.update([prediction], make_batch(target, size=(60, 60)))
+        objects += [(image, label, mask.numpy()) for label, mask in zip(labels, masks, strict=True)]
+        rows = zip([0, 1, 1], scores, shifted, strict=True)
+        found += [(image, label, score, mask.numpy()) for label, score, mask in rows]
+    oracle = COCO()
+    oracle.dataset = {
+        "images": [{"id": image, "height": 60, "width": 60} for image in range(4)],
+        "categories": [{"id": 0, "name": "a"}, {"id": 1, "name": "b"}],
+        "annotations": [
+            {
+                "id": number,
+                "image_id": image,
+                "category_id": label,
+                "iscrowd": 0,
+                "area": int(mask.sum()),
+                "bbox": [0, 0, 1, 1],
+                "segmentation": lengths.encode(np.asfortranarray(mask)),
+            }
+            for number, (image, label, mask) in enumerate(objects, start=1)
+        ],
+    }
+    oracle.createIndex()
+    results = oracle.loadRes(
+        [
+            {
+                "image_id": image,
+                "category_id": label,
+                "score": score,
+                "segmentation": lengths.encode(np.asfortranarray(mask)),
+            }
+            for image, label, score, mask in found
+        ]
+    )
+    evaluation = COCOeval(oracle, results, "segm")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    numbers = metric.compute()
+    assert 0.1 < numbers["mask_map"] < 0.9
+    for name, wanted in zip(STATISTICS, evaluation.stats, strict=True):
+        assert numbers.get(f"mask_{name}", -1) == pytest.approx(wanted, abs=1e-6), name
+    again = CocoAp(["a", "b"])
+    again.merge(metric.state())
+    assert again.compute() == numbers
+
+
+def test_masks_are_not_measured_where_either_side_has_none(random_pictures):
+    metric = CocoAp(["a", "b", "c"])
+    for prediction, batch in random_pictures(0):
+        metric.update([prediction], batch)
+    assert not any(name.startswith("mask") for name in metric.compute())

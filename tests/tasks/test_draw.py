@@ -1,7 +1,9 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from flyweight.errors import DataError, FileError
@@ -169,3 +171,18 @@ def test_a_real_picture(data_root, tmp_path, make_prediction):
         )
     assert change[98:103, 110:290].mean() > 30
     assert change[200:300, 150:250].mean() < 3
+
+
+def test_masks_tint_their_pixels(make_prediction):
+    prediction = replace(
+        make_prediction([[40, 40, 160, 160]], [0.9], [1]),
+        masks=torch.zeros(1, 200, 200, dtype=torch.bool),
+    )
+    prediction.masks[0, 60:140, 60:140] = True
+    plain = Image.new("RGB", (200, 200), GREY)
+    drawn = np.asarray(draw_boxes(plain, prediction, ["a", "b"])).astype(int)
+    wanted = 0.55 * np.array(GREY) + 0.45 * np.array(class_colour(1))
+    assert np.abs(drawn[70:130, 70:130] - wanted).max() <= 1
+    assert (drawn[50:55, 100] == GREY).all()
+    below = draw_boxes(plain, prediction, ["a", "b"], threshold=0.95)
+    assert np.array_equal(np.asarray(below), np.asarray(plain))

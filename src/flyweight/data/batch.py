@@ -60,7 +60,10 @@ class BoxTarget(PictureTarget):
         weights: `(n,)` float32, 1 except where mixup blended two pictures.
         difficult: `(n,)` bool, objects that VOC evaluation ignores.
         crowd: `(n,)` bool, regions that COCO evaluation ignores.
-        masks: `(n, height, width)` bool at the size of the input; None where objects have none.
+        masks: `(n, height, width)` bool at the size of the input, for training; None where objects
+            have none.
+        outlines: For evaluation, every object's mask at the size of the picture on disk, as COCO's
+            compressed run lengths; None where objects have none.
     """
 
     boxes: Tensor
@@ -69,6 +72,7 @@ class BoxTarget(PictureTarget):
     difficult: Tensor
     crowd: Tensor
     masks: Tensor | None = None
+    outlines: tuple[Any, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from flyweight.data.yolo_txt import read_yolo
 READERS: Mapping[str, Callable[[DataConfig, str], BoxSet]] = {
     "voc": lambda config, split: read_voc(config.root, split, labels=config.labels),
     "coco": lambda config, split: read_coco(
-        config.root, split, images=config.images, labels=config.labels
+        config.root, split, images=config.images, labels=config.labels, masks=config.masks
     ),
     "wider": lambda config, split: read_wider(
         config.root, split, images=config.images, labels=config.labels

@@ -1,21 +1,24 @@
 """What a detection set's pictures become: varied for training, as they are for evaluation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
+from torchvision import tv_tensors
 from torchvision.transforms.v2 import InterpolationMode
 
 from flyweight.data.batch import BoxTarget
 from flyweight.data.config import AugmentConfig
-from flyweight.data.pictures import normalise, picture_of, prepare
+from flyweight.data.outlines import masks_of, run_lengths_of
+from flyweight.data.pictures import normalise, padded, picture_of, prepare
 from flyweight.data.preprocess import Preprocessing
 from flyweight.data.records import BoxRecord, BoxSet
 from flyweight.data.sampling import SAMPLE, Draw, keyed_random
 from flyweight.data.transforms import (
     INTERPOLATIONS,
+    ROWS,
     Sample,
     draw_mixup_share,
     make_sample,
@@ -23,6 +26,7 @@ from flyweight.data.transforms import (
     resize_sample,
     training_transforms,
 )
+from flyweight.errors import ConfigError
 
 Item = tuple[Tensor, BoxTarget]
 
@@ -42,9 +46,10 @@ class BoxTrainSamples(Dataset[Item]):
         interpolation, smooth = InterpolationMode(self.preprocessing.interpolation), False
         if self.augment.random_interpolation:
             interpolation, smooth = INTERPOLATIONS[draw.method]
-        sample = resize_sample(sample, draw.size, interpolation, smooth=smooth)
+        size = self._size(sample, draw)
+        sample = resize_sample(sample, size, interpolation, smooth=smooth)
         record = self.box_set.records[draw.picture]
-        scale = (original_size[1] / draw.size[1], original_size[0] / draw.size[0])
+        scale = (original_size[1] / size[1], original_size[0] / size[0])
         target = _target(
             sample,
             record,
@@ -53,7 +58,26 @@ class BoxTrainSamples(Dataset[Item]):
             scale=scale,
             max_boxes=self.augment.max_boxes,
         )
-        return normalise(sample["image"].as_subclass(Tensor), self.preprocessing), target
+        if target.masks is not None:
+            target = replace(target, masks=padded(target.masks, draw.size))
+        image = normalise(sample["image"].as_subclass(Tensor), self.preprocessing)
+        return padded(image, draw.size), target
+
+    def _size(self, sample: Sample, draw: Draw) -> tuple[int, int]:
+        """Return what the picture is resized to, within the size of its batch."""
+        if self.preprocessing.fit != "pad":
+            return draw.size
+        whole = {"height": draw.size[0], "width": draw.size[1]}
+        fitted = self.preprocessing.model_copy(update=whole)
+        return fitted.resized(*sample["image"].shape[-2:])
+
+    def __post_init__(self) -> None:
+        outlined = any(record.outlines is not None for record in self.box_set.records)
+        if outlined and self.augment.mixup_alpha is not None:
+            raise ConfigError(
+                "Pictures whose objects have masks cannot be blended. Received mixup_alpha "
+                f"{self.augment.mixup_alpha}. Set: -o augment.mixup_alpha=null"
+            )
 
     def _varied(self, draw: Draw) -> tuple[Sample, tuple[int, int]]:
         sample = self._ordinary(draw.picture)
@@ -77,8 +101,9 @@ class BoxTrainSamples(Dataset[Item]):
         keep = ~(sample["difficult"] | sample["crowd"])
         if bool(keep.all()):
             return sample
-        rows = {name: sample[name][keep] for name in sample if name not in ("image", "boxes")}
-        return make_sample(image, sample["boxes"].as_subclass(Tensor)[keep], **rows)
+        rows = {name: sample[name][keep] for name in ROWS}
+        kept = make_sample(image, sample["boxes"].as_subclass(Tensor)[keep], **rows)
+        return kept if "masks" not in sample else {**kept, "masks": sample["masks"][keep]}
 
 
 @dataclass(frozen=True)
@@ -98,25 +123,33 @@ class BoxValSamples(Dataset[Item]):
         record = self.box_set.records[index]
         height, width = picture.shape[-2:]
         scale = self.preprocessing.scale(height, width)
-        sample = _sample(picture, record)
+        sample = _sample(picture, record, masks=False)
         sample["boxes"] = sample["boxes"].as_subclass(Tensor) / torch.tensor(scale).repeat(2)
         target = _target(sample, record, index, (height, width), scale=scale)
-        return prepare(picture, self.preprocessing), target
+        return prepare(picture, self.preprocessing), _outlined(target, record)
 
 
 def own_target(picture: Tensor, record: BoxRecord, index: int) -> BoxTarget:
     """Return what is known of a picture, in its own pixels instead of a network's."""
     height, width = picture.shape[-2:]
-    sample = _sample(picture, record)
-    return _target(sample, record, index, (height, width), scale=(1.0, 1.0))
+    sample = _sample(picture, record, masks=False)
+    return _outlined(_target(sample, record, index, (height, width), scale=(1.0, 1.0)), record)
 
 
-def _sample(image: Tensor, record: BoxRecord) -> Sample:
-    """Return the picture with its boxes, clipped to it."""
+def _outlined(target: BoxTarget, record: BoxRecord) -> BoxTarget:
+    """Return the target with what masks are measured against, where there is something."""
+    if record.outlines is None:
+        return target
+    lengths = (run_lengths_of(outline, target.original_size) for outline in record.outlines)
+    return replace(target, outlines=tuple(lengths))
+
+
+def _sample(image: Tensor, record: BoxRecord, *, masks: bool = True) -> Sample:
+    """Return the picture with its boxes, clipped to it, and their masks where there are some."""
     height, width = image.shape[-2:]
     boxes = torch.from_numpy(record.boxes)
     limit = torch.tensor([width, height, width, height], dtype=torch.float32)
-    return make_sample(
+    sample = make_sample(
         image,
         boxes.clamp(min=torch.zeros(4), max=limit),
         labels=torch.from_numpy(record.labels),
@@ -124,6 +157,9 @@ def _sample(image: Tensor, record: BoxRecord) -> Sample:
         difficult=torch.from_numpy(record.difficult),
         crowd=torch.from_numpy(record.crowd),
     )
+    if masks and record.outlines is not None:
+        sample["masks"] = tv_tensors.Mask(masks_of(record.outlines, (height, width)))
+    return sample
 
 
 def _target(
@@ -135,6 +171,7 @@ def _target(
     scale: tuple[float, float],
     max_boxes: int | None = None,
 ) -> BoxTarget:
+    masks = sample.get("masks")
     return BoxTarget(
         boxes=sample["boxes"].as_subclass(Tensor)[:max_boxes],
         labels=sample["labels"][:max_boxes],
@@ -145,4 +182,5 @@ def _target(
         path=record.path or Path(),
         original_size=original_size,
         scale=scale,
+        masks=None if masks is None else masks.as_subclass(Tensor)[:max_boxes].bool(),
     )

@@ -3,13 +3,14 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy as np
 
+from flyweight.data.outlines import Outline, read_outline
 from flyweight.data.records import BoxRecord, BoxSet, Problem, as_boxes
 from flyweight.errors import DataError, nearest
 
@@ -22,6 +23,7 @@ def read_coco(
     *,
     images: str | None = None,
     labels: Sequence[str] | None = None,
+    masks: bool = False,
 ) -> BoxSet:
     """Read one annotation file; no picture is opened.
 
@@ -33,6 +35,7 @@ def read_coco(
         annotations: The JSON file, relative to `root`.
         images: Folder of the pictures, relative to `root`; None looks in the usual ones.
         labels: Class names; None takes the categories in the order of their ids.
+        masks: Read the objects' outlines, too; those without one are left out.
 
     Raises:
         DataError: The file is missing or is not COCO JSON.
@@ -46,11 +49,15 @@ def read_coco(
     by_image: dict[Any, list[_Row]] = {key: [] for key in pictures}
     for position, item in enumerate(content["annotations"]):
         row = _row(item, position, by_image, indices)
+        if masks and isinstance(row, _Row):
+            row = _outlined(row, item.get("segmentation"))
         if isinstance(row, str):
             problems.append(Problem(path, None, f"annotations[{position}]: {row}"))
         else:
             by_image[item["image_id"]].append(row)
     records = [_record(folder, path, pictures[key], rows) for key, rows in by_image.items()]
+    if masks:
+        records = [_with_outlines(*pair) for pair in zip(records, by_image.values(), strict=True)]
     name = f"{Path(root).name}/{path.stem}"
     return BoxSet(name, names, tuple(records), problems=tuple(problems), source=path)
 
@@ -62,6 +69,7 @@ class _Row:
     crowd: bool
     difficult: bool
     position: int
+    outline: Outline | None = None
 
 
 def _read_json(path: Path) -> dict[str, list[Any]]:
@@ -181,6 +189,20 @@ def _row(
     x, y, width, height = (float(value) for value in box)
     crowd, difficult = (bool(item.get(flag, 0)) for flag in ("iscrowd", "ignore"))
     return _Row((x, y, x + width, y + height), indices[category], crowd, difficult, position)
+
+
+def _outlined(row: _Row, segmentation: Any) -> _Row | str:
+    outline = read_outline(segmentation)
+    if outline is None:
+        return (
+            "segmentation must be polygons of at least three points, or run lengths. "
+            f"Received {segmentation!r:.80}. Correct or remove the object."
+        )
+    return replace(row, outline=outline)
+
+
+def _with_outlines(record: BoxRecord, rows: list[_Row]) -> BoxRecord:
+    return replace(record, outlines=tuple(row.outline for row in rows if row.outline is not None))
 
 
 def _is_box(box: object) -> TypeGuard[list[float]]:

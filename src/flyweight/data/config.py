@@ -59,6 +59,7 @@ class DataConfig(BaseModel):
         images: COCO: folder of the pictures, relative to `root`. None looks in `train2017` for
             `instances_train2017.json`, then in `images`, `JPEGImages` and `root`. WIDER: folder of
             the events; None looks in `WIDER_train/images` and the like.
+        masks: COCO: read every object's `segmentation`, for detectors that make masks.
         ground_truth: WIDER: folder of the four published evaluation files of the validation split,
             `wider_easy_val.mat` and so on, relative to `root`. None lets the heights of faces
             decide what is easy, medium and hard.
@@ -80,6 +81,7 @@ class DataConfig(BaseModel):
     use_difficult: bool = False
     values: dict[int, int] | None = None
     images: str | None = None
+    masks: bool = False
     ground_truth: str | None = None
     problems: Literal["refuse", "leave_out"] = "refuse"
     size: int = Field(default=160, ge=32, le=4096)

@@ -120,12 +120,16 @@ def prepare(picture: Tensor, preprocessing: Preprocessing) -> Tensor:
     resized = transform.resize(
         picture, size, interpolation=method, antialias=preprocessing.antialias
     )
-    height, width = preprocessing.height, preprocessing.width
+    whole = (preprocessing.height, preprocessing.width)
     if preprocessing.fit == "crop":
-        resized = transform.center_crop(resized, [height, width])
-    floats = normalise(resized, preprocessing)
-    missing = [0, width - floats.shape[-1], 0, height - floats.shape[-2]]
-    return torch.nn.functional.pad(floats, missing) if any(missing) else floats
+        resized = transform.center_crop(resized, list(whole))
+    return padded(normalise(resized, preprocessing), whole)
+
+
+def padded(values: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return `(..., h, w)` in the upper left corner of zeros of `size`, height and width."""
+    missing = [0, size[1] - values.shape[-1], 0, size[0] - values.shape[-2]]
+    return torch.nn.functional.pad(values, missing) if any(missing) else values
 
 
 def normalise(picture: Tensor, preprocessing: Preprocessing) -> Tensor:

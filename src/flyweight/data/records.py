@@ -5,11 +5,14 @@ Boxes are xyxy in pixels of the upright picture, exactly as the annotation file 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from flyweight.data.outlines import Outline
 
 Boxes = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
@@ -67,6 +70,7 @@ class BoxRecord:
             `annotations` of a JSON file.
         annotation: The file that the boxes come from.
         positions: Whether `lines` holds positions instead of lines.
+        outlines: One per box, see `outlines.masks_of`; None where they were not asked for.
     """
 
     path: Path | None
@@ -79,13 +83,15 @@ class BoxRecord:
     lines: tuple[int, ...]
     annotation: Path
     positions: bool = False
+    outlines: tuple[Outline, ...] | None = None
 
     def only(self, kept: Flags) -> "BoxRecord":
         """Return the same picture with the boxes that `kept`, `(n,)`, says."""
-        lines = tuple(line for line, keep in zip(self.lines, kept, strict=True) if keep)
+        lines = tuple(compress(self.lines, kept))
+        outlines = None if self.outlines is None else tuple(compress(self.outlines, kept))
         rows = {name: getattr(self, name)[kept] for name in ("boxes", "labels")}
         flags = {name: getattr(self, name)[kept] for name in ("difficult", "crowd")}
-        return replace(self, **rows, **flags, lines=lines)
+        return replace(self, **rows, **flags, lines=lines, outlines=outlines)
 
     def problem(self, box: int, message: str) -> Problem:
         """Return a problem with the box number `box` of this record."""

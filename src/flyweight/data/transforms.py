@@ -92,7 +92,8 @@ def training_transforms(
         steps.append(ColorDistort(augment))
     if augment.expand:
         ratios = (1.0, augment.expand_ratio)
-        steps.append(v2.RandomZoomOut(fill=list(fill), side_range=ratios, p=_PROBABILITY))
+        canvas = {tv_tensors.Image: list(fill), "others": 0}
+        steps.append(v2.RandomZoomOut(fill=canvas, side_range=ratios, p=_PROBABILITY))
     if augment.face_crop:
         steps.append(FaceCrop(size, augment.anchor_scales))
     elif augment.crop:

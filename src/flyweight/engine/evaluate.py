@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from flyweight.data.batch import Batch
 from flyweight.engine.config import Precision
@@ -98,10 +99,6 @@ def _predict(model: nn.Module, task: Task, batch: Batch, precision: Precision) -
 
 
 def _in_float32(outputs: Any) -> Any:
-    if isinstance(outputs, Tensor):
-        return outputs.float() if outputs.is_floating_point() else outputs
-    if isinstance(outputs, dict):
-        return {name: _in_float32(value) for name, value in outputs.items()}
-    if isinstance(outputs, (tuple, list)):
-        return type(outputs)(_in_float32(value) for value in outputs)
-    return outputs
+    return tree_map_only(
+        Tensor, lambda one: one.float() if one.is_floating_point() else one, outputs
+    )

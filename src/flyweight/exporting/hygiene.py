@@ -46,7 +46,9 @@ def strip_traces(model: Any) -> None:
 
 
 def _can_absorb(node: Any, readers: dict[str, int]) -> bool:
-    return node.op_type in _ABSORBS_NORMALIZATION and readers.get(node.output[0]) == 1
+    # Weights that serve several nodes would have to be stored once for each.
+    alone = readers.get(node.output[0]) == 1 and readers.get(node.input[1]) == 1
+    return node.op_type in _ABSORBS_NORMALIZATION and alone
 
 
 def _attribute(node: Any, name: str) -> int:

@@ -19,8 +19,15 @@ from flyweight.errors import ExportError
 from flyweight.exporting.hygiene import leftovers, strip_traces
 from flyweight.exporting.nms import Detections, onnx_translations
 from flyweight.exporting.package import ModelCard, sidecar_path, to_properties, to_sidecar
-from flyweight.exporting.parity import Outputs, detection_errors, label_errors, value_errors
+from flyweight.exporting.parity import (
+    Outputs,
+    detection_errors,
+    label_errors,
+    set_errors,
+    value_errors,
+)
 from flyweight.files import replacing
+from flyweight.zoo.blocks import thaw_norms
 
 # The version torch's exporter writes natively; ONNX Runtime since 1.17 and OpenVINO run it.
 OPSET = 20
@@ -36,9 +43,10 @@ class OnnxConfig:
 
     Attributes:
         input_names: Names of the inputs; empty for "images" (or "input_0", ... of several).
-        output_names: Names of the outputs; empty for "output_0", ... or, where the card says that
-            they are decoded or detections, for "boxes", "scores", "labels", "counts" of a detector,
-            "scores" of a classifier, "labels" of a segmenter.
+        output_names: Names of the outputs; empty for those of what is appended, for the fields of
+            a named tuple, or else for "output_0", ... or, where the card says that they are decoded
+            or detections, for "boxes", "scores", "labels", "counts" of a detector, "scores" of a
+            classifier, "labels" of a segmenter.
         dynamic_batch: Leave the first size of every input free.
         opset: Version of the operator set.
         tolerance: Greatest relative error against PyTorch, see `export.parity`.
@@ -124,11 +132,7 @@ def to_onnx(
     sidecar = sidecar_path(target)
     trials = [inputs, *_random_inputs(inputs, config)]
     trials += [tuple(_as_float32(item) for item in given) for given in compare_on]
-    errors_of: Callable[[Outputs, Outputs], dict[str, float]] = value_errors
-    if card.outputs == "detections":
-        errors_of = partial(detection_errors, tolerance=config.tolerance)
-    elif card.outputs == "decoded" and card.task == "segment":
-        errors_of = label_errors
+    errors_of = _comparison(pipeline, card, config)
     with replacing(target) as draft, replacing(sidecar) as description:
         draft.write_bytes(proto.SerializeToString())
         session = _open_checked(draft, target)
@@ -147,15 +151,41 @@ def to_onnx(
     )
 
 
+def _comparison(
+    pipeline: "_Pipeline", card: ModelCard, config: OnnxConfig
+) -> Callable[[Outputs, Outputs], dict[str, float]]:
+    """Return how outputs are compared: value by value, or as sets where order is by chance."""
+    if card.outputs == "detections":
+        return partial(detection_errors, tolerance=config.tolerance)
+    if card.outputs == "decoded" and card.task == "segment":
+        return label_errors
+    sets = pipeline.unordered
+    return partial(set_errors, sets=sets, tolerance=config.tolerance) if sets else value_errors
+
+
 class _Pipeline(nn.Module):
     """A copy of the network for inference, with what is appended to it."""
 
     def __init__(self, model: nn.Module, postprocess: nn.Module | None) -> None:
         super().__init__()
         self.network = copy.deepcopy(model)
+        thaw_norms(self.network)
         self.postprocess = copy.deepcopy(postprocess)
         self.cpu().float().eval()
         self.requires_grad_(False)
+
+    @property
+    def unordered(self) -> tuple[tuple[str, ...], ...]:
+        """Names of outputs whose rows belong together and may come in any order."""
+        last = self.network if self.postprocess is None else self.postprocess
+        found: tuple[tuple[str, ...], ...] = getattr(last, "unordered", ())
+        return found
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """Names of the outputs of what is appended, where it tells them."""
+        found: tuple[str, ...] | None = getattr(self.postprocess, "output_names", None)
+        return found
 
     def forward(self, *inputs: Tensor) -> Any:
         outputs = self.network(*inputs)
@@ -168,17 +198,28 @@ def _as_float32(tensor: Tensor) -> Tensor:
 
 
 def _flat_outputs(pipeline: _Pipeline, inputs: Example) -> list[Tensor]:
+    return list(_named_outputs(pipeline, inputs).values())
+
+
+def _named_outputs(pipeline: _Pipeline, inputs: Example) -> dict[str, Tensor]:
+    """Return the outputs by their place: `.boxes` in a named tuple, `[0]` in a plain one."""
     with torch.no_grad():
-        leaves = torch.utils._pytree.tree_leaves(pipeline(*inputs))
-    return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        leaves, _ = torch.utils._pytree.tree_flatten_with_path(pipeline(*inputs))
+    keyed = ((torch.utils._pytree.keystr(path), leaf) for path, leaf in leaves)
+    return {place: leaf for place, leaf in keyed if isinstance(leaf, Tensor)}
 
 
 def _output_names(
     pipeline: _Pipeline, inputs: Example, card: ModelCard, config: OnnxConfig
 ) -> tuple[str, ...]:
-    count = len(_flat_outputs(pipeline, inputs))
+    places = list(_named_outputs(pipeline, inputs))
+    count = len(places)
     if config.output_names:
         names = config.output_names
+    elif pipeline.names is not None and len(pipeline.names) == count:
+        names = pipeline.names
+    elif all(place.startswith(".") for place in places):
+        names = tuple(place[1:].replace(".", "_") for place in places)
     elif card.outputs != "raw" and count <= len(_DECODED.get(card.task, Detections.output_names)):
         names = _DECODED.get(card.task, Detections.output_names)[:count]
     else:

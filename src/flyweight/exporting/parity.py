@@ -68,8 +68,9 @@ def detection_errors(expected: Outputs, received: Outputs, tolerance: float) -> 
 
     Args:
         expected: PyTorch's outputs: boxes `(..., keep, 4)`, scores `(..., keep)` and labels
-            `(..., keep)` with -1 for padding, in this order, `...` being a batch or nothing.
-            Further outputs are not compared: they follow from these.
+            `(..., keep)` with -1 for padding, in this order, `...` being a batch or nothing. Of
+            further outputs, those with more axes (masks) are compared like the scores; the others
+            follow from these.
         received: The file's.
         tolerance: Relative; detections a little farther apart than this count as the same one
             with too large an error, and much farther apart as different ones.
@@ -80,16 +81,20 @@ def detection_errors(expected: Outputs, received: Outputs, tolerance: float) -> 
         explain. All infinite where shapes differ.
     """
     names = list(expected)[:3]
+    more = [name for name in list(expected)[3:] if expected[name].dim() > 2]
     errors = dict.fromkeys(expected, 0.0)
     if any(expected[name].shape != received[name].shape for name in expected):
         return dict.fromkeys(expected, math.inf)
     lonely = total = 0
-    for ours, theirs in zip(_pictures(expected), _pictures(received), strict=True):
+    for ours, theirs in zip(_pictures(expected, more), _pictures(received, more), strict=True):
         pairs = _match(ours, theirs, _SEARCH * tolerance)
         if pairs:
             rows, columns = (list(side) for side in zip(*pairs, strict=True))
             for name, distances in zip(names, _distances(ours, theirs), strict=False):
                 errors[name] = max(errors[name], float(distances[rows, columns].max()))
+            for place, name in enumerate(more):
+                gap = relative_error(ours.more[place][rows], theirs.more[place][columns])
+                errors[name] = max(errors[name], gap)
         lonely += _unexplained(ours, [one for one, _ in pairs], tolerance)
         lonely += _unexplained(theirs, [other for _, other in pairs], tolerance)
         total += len(ours.scores) + len(theirs.scores)
@@ -98,23 +103,84 @@ def detection_errors(expected: Outputs, received: Outputs, tolerance: float) -> 
     return errors
 
 
+def set_errors(
+    expected: Outputs, received: Outputs, sets: Sequence[Sequence[str]], tolerance: float
+) -> dict[str, float]:
+    """Return the errors of outputs some of which are sets of rows.
+
+    Networks that propose regions choose and order them by scores that differ in the last bit, so
+    a row may stand elsewhere, or another region in its place.
+
+    Args:
+        expected: PyTorch's outputs.
+        received: The file's.
+        sets: Names of outputs `(n, rows, ...)` whose rows belong together.
+        tolerance: Relative; rows a little farther apart than this count as the same one with too
+            large an error, and much farther apart as different ones.
+
+    Returns:
+        For an output of a set: largest relative error of rows found in both, or the share of rows
+        found in one only, where it exceeds what ties explain. For the others see `value_errors`.
+    """
+    members = {name for names in sets for name in names}
+    alone = {name: expected[name] for name in expected if name not in members}
+    errors = value_errors(alone, received)
+    for names in sets:
+        errors |= _row_errors(expected, received, names, tolerance)
+    return {name: errors[name] for name in expected}
+
+
+def _row_errors(
+    expected: Outputs, received: Outputs, names: Sequence[str], tolerance: float
+) -> dict[str, float]:
+    if any(expected[name].shape != received[name].shape for name in names):
+        return dict.fromkeys(names, math.inf)
+    errors = dict.fromkeys(names, 0.0)
+    lonely = total = 0
+    for picture in range(len(expected[names[0]])):
+        ours = {name: expected[name][picture] for name in names}
+        theirs = {name: received[name][picture] for name in names}
+        pairs = _same_rows(ours, theirs, _SEARCH * tolerance)
+        rows, columns = [one for one, _ in pairs], [other for _, other in pairs]
+        for name in names:
+            gap = relative_error(ours[name][rows], theirs[name][columns])
+            errors[name] = max(errors[name], gap)
+        total += len(ours[names[0]])
+        lonely += len(ours[names[0]]) - len(pairs)
+    if lonely > _BORDERLINE * total:
+        errors[names[0]] = lonely / total
+    return errors
+
+
+def _same_rows(ours: Outputs, theirs: Outputs, radius: float) -> Sequence[tuple[int, int]]:
+    """Return the closest one-to-one pairs of rows whose every value lies within `radius`."""
+    distance = torch.zeros(())
+    for name, values in ours.items():
+        flat, other = (one.double().reshape(len(one), -1) for one in (values, theirs[name]))
+        gaps = torch.cdist(flat, other, p=math.inf) / flat.abs().max().clamp(min=1e-12)
+        distance = torch.maximum(distance, gaps)
+    return _nearest_pairs(distance, radius)
+
+
 class _Picture(NamedTuple):
     boxes: Tensor
     scores: Tensor
     labels: Tensor
     is_full: bool
+    more: tuple[Tensor, ...] = ()
 
 
-def _pictures(outputs: Outputs) -> list[_Picture]:
+def _pictures(outputs: Outputs, more: Sequence[str]) -> list[_Picture]:
     boxes, scores, labels = list(outputs.values())[:3]
     keep = labels.shape[-1]
+    columns = [boxes.reshape(-1, keep, 4), scores.reshape(-1, keep), labels.reshape(-1, keep)]
+    columns += [outputs[name].reshape(len(columns[0]), keep, -1) for name in more]
     pictures = []
-    for one in zip(
-        boxes.reshape(-1, keep, 4), scores.reshape(-1, keep), labels.reshape(-1, keep), strict=True
-    ):
+    for one in zip(*columns, strict=True):
         real = one[2] >= 0
-        kept = (one[0][real].double(), one[1][real].double(), one[2][real])
-        pictures.append(_Picture(*kept, is_full=bool(real.all())))
+        found, scored, known, *others = (column[real] for column in one)
+        kept = (found.double(), scored.double(), known)
+        pictures.append(_Picture(*kept, is_full=bool(real.all()), more=tuple(others)))
     return pictures
 
 
@@ -134,6 +200,11 @@ def _match(ours: _Picture, theirs: _Picture, radius: float) -> Sequence[tuple[in
     boxes, scores = _distances(ours, theirs)
     distance = torch.maximum(boxes, scores)
     distance[ours.labels[:, None] != theirs.labels[None]] = math.inf
+    return _nearest_pairs(distance, radius)
+
+
+def _nearest_pairs(distance: Tensor, radius: float) -> list[tuple[int, int]]:
+    """Return rows and columns of a matrix that are paired, closest first, none twice."""
     pairs: list[tuple[int, int]] = []
     taken_ours: set[int] = set()
     taken_theirs: set[int] = set()

@@ -18,6 +18,7 @@ from flyweight.recipe.session import Loaded
 from flyweight.tasks.boxes import listed_boxes
 from flyweight.tasks.config import TaskConfig
 from flyweight.tasks.draw import draw_file
+from flyweight.tasks.masks import paste_masks
 from flyweight.tasks.segment import placed_labels
 from flyweight.tasks.table import task_for
 from flyweight.tasks.task import Listed
@@ -125,7 +126,7 @@ def place_detections(
 
     Args:
         outputs: "boxes", "scores", "labels", "counts" of one picture, as `export.nms.Detections`
-            gives them.
+            gives them, and "masks" within the boxes where there are some.
         batch: The picture, from `one_picture_batch`.
         labels: Class names; not needed here.
         raw: Must be False.
@@ -136,10 +137,16 @@ def place_detections(
     scale = torch.tensor(target.scale).repeat(2)
     boxes = outputs["boxes"].reshape(-1, 4)[:count] * scale
     limit = torch.tensor([width, height] * 2, dtype=boxes.dtype)
+    boxes = boxes.clamp(min=0).minimum(limit)
+    masks = None
+    if "masks" in outputs:
+        inside = outputs["masks"].flatten(0, -3)[:count]
+        masks = paste_masks(inside, boxes, (height, width))
     return BoxPrediction(
-        boxes=boxes.clamp(min=0).minimum(limit),
+        boxes=boxes,
         scores=outputs["scores"].flatten()[:count],
         labels=outputs["labels"].flatten()[:count],
+        masks=masks,
     )
 
 

@@ -186,6 +186,9 @@ def _postprocess(loaded: Loaded, end: str) -> nn.Module | None:
     decoder = None if end == "raw" else task.decoder()
     if end != "detections" or decoder is None:
         return decoder
+    finisher = task.finisher()
+    if finisher is not None:
+        return finisher
     settings = task.suppression  # type: ignore[attr-defined]
     return Detections(
         decoder,

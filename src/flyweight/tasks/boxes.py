@@ -22,7 +22,8 @@ def suppress(boxes: Tensor, scores: Tensor, settings: Suppression) -> tuple[Tens
     """Return what survives in one picture, best first.
 
     Args:
-        boxes: xyxy `(anchors, 4)`, one box of an anchor for all classes.
+        boxes: xyxy `(anchors, 4)`, one box of an anchor for all classes, or one per class,
+            `(anchors, classes, 4)`.
         scores: `(anchors, classes)`.
         settings: What counts as too weak and too close.
 
@@ -35,7 +36,7 @@ def suppress(boxes: Tensor, scores: Tensor, settings: Suppression) -> tuple[Tens
     values = scores[rows, labels]
     best = _best_of_each_class(values, labels, settings.top_k)
     rows, labels, values = rows[best], labels[best], values[best]
-    chosen = boxes[rows]
+    chosen = boxes[rows] if boxes.dim() == 2 else boxes[rows, labels]
     kept = batched_nms(_grown(chosen, settings), values, labels, settings.iou_threshold)
     kept = kept[: settings.keep]
     return chosen[kept], values[kept], labels[kept]

@@ -9,12 +9,17 @@ from flyweight.tasks.config import TaskConfig
 from flyweight.tasks.detect import SsdDetection, YoloDetection
 from flyweight.tasks.segment import Segmentation
 from flyweight.tasks.task import Task
+from flyweight.tasks.two_stage import TwoStageDetection
 from flyweight.zoo.ssd import SsdGeometry
+from flyweight.zoo.two_stage_outputs import TwoStageGeometry
 from flyweight.zoo.yolo import YoloGeometry
 
 DETECTORS: Mapping[type, Callable[[tuple[str, ...], Any, TaskConfig], Task]] = {
     YoloGeometry: lambda labels, geometry, config: YoloDetection(labels, geometry, config.detect),
     SsdGeometry: lambda labels, geometry, config: SsdDetection(labels, geometry, config.detect),
+    TwoStageGeometry: lambda labels, geometry, config: TwoStageDetection(
+        labels, geometry, config.detect
+    ),
 }
 """The task of every kind of detector, by the kind of its geometry."""
 

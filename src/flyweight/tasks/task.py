@@ -69,6 +69,13 @@ class Task(Protocol):
         """
         return None
 
+    def finisher(self) -> nn.Module | None:
+        """Return what makes detections of the raw outputs of a network that suppresses itself.
+
+        None for all others, whose decoded boxes an export suppresses.
+        """
+        return None
+
     def metric(self) -> Metric:
         """Return a fresh metric."""
         ...

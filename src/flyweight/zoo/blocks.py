@@ -87,3 +87,15 @@ def freeze_norms(model: nn.Module) -> None:
             frozen = FrozenBatchNorm2d(child.num_features, child.eps).to(child.weight.device)
             frozen.load_state_dict(child.state_dict(), strict=True)
             setattr(module, name, frozen)
+
+
+def thaw_norms(model: nn.Module) -> None:
+    """Undo `freeze_norms`, in place: what converters know how to fold is a batch norm."""
+    from torchvision.ops import FrozenBatchNorm2d  # takes seconds to import
+
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, FrozenBatchNorm2d):
+                plain = nn.BatchNorm2d(len(child.weight), child.eps).to(child.weight.device)
+                plain.load_state_dict(child.state_dict(), strict=False)
+                setattr(module, name, plain)

@@ -15,7 +15,7 @@ What only one family does stands beside its network, as `OLD_NAMES`.
 import re
 from collections.abc import Iterable
 
-from flyweight.zoo import blazeface, resnet, ssd, unet, yolo
+from flyweight.zoo import blazeface, resnet, ssd, two_stage, unet, yolo
 
 Rules = tuple[tuple[str, str], ...]
 """Pairs of a pattern of our names and the old name.
@@ -45,6 +45,7 @@ RULES: Rules = (
     *blazeface.OLD_NAMES,
     *ssd.OLD_NAMES,
     *yolo.OLD_NAMES,
+    *two_stage.OLD_NAMES,
     *_MOBILENET,
 )
 """The first that fits a name counts."""

@@ -7,13 +7,14 @@ from torch import nn
 
 from flyweight.errors import ConfigError, nearest
 from flyweight.lineage import Lineage, note_lineage
-from flyweight.zoo import segmenters, ssd_models, yolo_models
+from flyweight.zoo import segmenters, ssd_models, two_stage_models, yolo_models
 from flyweight.zoo.libraries import LIBRARIES, is_library_name, library_model
 from flyweight.zoo.own import build_own, own_name
 from flyweight.zoo.spec import ModelSpec
 
 SPECS: dict[str, ModelSpec] = {
-    row.name: row for row in (*yolo_models.ROWS, *ssd_models.ROWS, *segmenters.ROWS)
+    row.name: row
+    for row in (*yolo_models.ROWS, *ssd_models.ROWS, *two_stage_models.ROWS, *segmenters.ROWS)
 }
 
 _OTHERS = ", ".join(f"{library}/NAME" for library in LIBRARIES)
