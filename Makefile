@@ -10,7 +10,7 @@ demo: $(STAMP) ## the main job on built-in data, in minutes
 	$(BIN)/flyweight demo
 
 test: $(STAMP) ## every test
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --dist loadfile
 
 check: $(STAMP) ## format, lint, types, layers
 	$(BIN)/ruff format --check src tests benchmarks
