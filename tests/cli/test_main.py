@@ -11,8 +11,8 @@ from flyweight.cli import app, main
 from flyweight.cli.main import spread_overrides
 
 COMMANDS = (
-    *("models", "params", "train", "eval", "prune"),
-    *("export", "bench", "predict", "report", "demo"),
+    *("models", "params", "train", "eval", "sensitivity", "prune"),
+    *("export", "bench", "predict", "convert-data", "report", "demo"),
 )
 
 
