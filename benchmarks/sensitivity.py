@@ -13,7 +13,7 @@ import argparse
 import datetime
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from flyweight.recipe.config import load_config
 from flyweight.recipe.cut import trace_model
 from flyweight.recipe.session import open_checkpoint, open_val, val_batches
 from flyweight.sensitivity import RATIOS, Judge, scan
+from flyweight.tasks.task import Metric
 
 HERE = Path(__file__).resolve().parent
 COLUMNS = (
@@ -168,52 +169,59 @@ class Mean:
         self.found += state
 
 
-def by_itself(case: Case, batch: Callable[[], Any]) -> Iterator[tuple[float, float]]:
-    """Yield the CPU seconds and the metric of every pruned network on one batch."""
-    for layer in case.layers:
-        for ratio in RATIOS:
-            cut = plan(case.graph, {layer: ratio}, local=case.local)
-            small = prune(case.model, cut, verify=False).eval()
-            begin = time.process_time()
-            with evaluating(small):
-                found = batch()
-                metric = case.judge.metric()
-                outputs = case.judge.forward(small, found)
-                metric.update(case.judge.decode(outputs, found), found)
-            yield time.process_time() - begin, metric.compute()[case.judge.primary]
-
-
 def measured(case: Case) -> dict[str, object]:
     """Return the row of a case."""
-    ours: list[float] = []
-    plain: list[float] = []
-    largest = 0.0
-    for batch in case.batches:
-        begin = time.process_time()
-        curves = scan(
-            case.graph, case.model, [batch()], case.judge, layers=case.layers, local=case.local
-        )
-        ours.append(time.process_time() - begin)
-        found = list(by_itself(case, batch))
-        plain.append(sum(seconds for seconds, _ in found))
-        values = [point.value for points in curves.curves.values() for point in points]
-        pairs = zip(values, (value for _, value in found), strict=True)
-        largest = max([largest, *(abs(one - other) for one, other in pairs)])
-        _say(f"{case.name}: scan {ours[-1]:.1f} s, plain {plain[-1]:.1f} s")
-    low, high = ratio_interval([[value] for value in plain], [[value] for value in ours])
+    seconds: dict[str, list[list[float]]] = {"scan": [], "plain": []}
+    metrics = {(layer, ratio): case.judge.metric() for layer in case.layers for ratio in RATIOS}
+
+    def batches() -> Iterator[Any]:
+        for batch in case.batches:
+            begin = time.process_time()
+            yield batch()
+            # Here the scan asks for the next batch: it is done with this one.
+            seconds["scan"].append([time.process_time() - begin])
+            seconds["plain"].append([by_itself(case, batch, metrics)])
+            _say(f"{case.name}: scan {seconds['scan'][-1]}, plain {seconds['plain'][-1]}")
+
+    curves = scan(
+        case.graph, case.model, batches(), case.judge, layers=case.layers, local=case.local
+    )
+    found = {key: metric.compute()[case.judge.primary] for key, metric in metrics.items()}
+    gaps = [
+        abs(point.value - found[layer, point.ratio])
+        for layer, points in curves.curves.items()
+        for point in points
+    ]
+    low, high = ratio_interval(seconds["plain"], seconds["scan"])
+    ours, plain = (sum(sum(parts) for parts in seconds[way]) for way in ("scan", "plain"))
     return {
         "case": case.name,
         "layers": len(case.layers),
         "ratios": len(RATIOS),
         "pictures": len(case.batches) * case.batch_size,
         "batch_size": case.batch_size,
-        "scan_seconds": f"{sum(ours):.1f}",
-        "plain_seconds": f"{sum(plain):.1f}",
-        "ratio": f"{sum(plain) / sum(ours):.2f}",
+        "scan_seconds": f"{ours:.1f}",
+        "plain_seconds": f"{plain:.1f}",
+        "ratio": f"{plain / ours:.2f}",
         "ratio_low": f"{low:.2f}",
         "ratio_high": f"{high:.2f}",
-        "largest_difference": f"{largest:.2g}",
+        "largest_difference": f"{max(gaps):.2g}",
     }
+
+
+def by_itself(case: Case, batch: Callable[[], Any], metrics: Mapping[Any, Metric]) -> float:
+    """Run every pruned network by itself on one batch; return the CPU seconds it took."""
+    spent = 0.0
+    for (layer, ratio), metric in metrics.items():
+        cut = plan(case.graph, {layer: ratio}, local=case.local)
+        small = prune(case.model, cut, verify=False).eval()
+        begin = time.process_time()
+        with evaluating(small):
+            found = batch()
+            outputs = case.judge.forward(small, found)
+            metric.update(case.judge.decode(outputs, found), found)
+        spent += time.process_time() - begin
+    return spent
 
 
 def _say(line: str) -> None:
