@@ -68,7 +68,7 @@ def test_a_dry_run_loads_no_trainer_and_writes_nothing(tmp_path):
         (("-p", f"{NAMES[0]},{NAMES[0]}", "--pruned_ratios", ".5,.5"), "named once"),
         (("--prune_criterion", "l1norm"), "Nearest: 'l1_norm'"),
         (("--flops-convention", "padle"), "Nearest: 'paddle'"),
-        (("-o", "model=yolov3_mobilenet"), "Nearest: 'yolov3_mobilenet_v1'"),
+        (("-o", "model=yolov3_mobilenetv1"), "Nearest: 'yolov3_mobilenet_v1'"),
         (("-o", "widht=1"), "Nearest: 'width'"),
         (("-o", "width"), "must read key=value"),
     ],

@@ -62,7 +62,7 @@ def test_a_box_frames_its_ink():
     """The ink reaches all four sides of its box, and is strong enough to be seen there."""
     painter = make_digits("val", 0).picture
     for index in range(30):
-        for glyph in painter._glyphs(index):
+        for glyph in painter.glyphs(index):
             left, top, right, bottom = glyph.box
             assert glyph.ink.shape == (bottom - top, right - left)
             edges = (glyph.ink[0], glyph.ink[-1], glyph.ink[:, 0], glyph.ink[:, -1])

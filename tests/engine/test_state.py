@@ -35,7 +35,7 @@ def test_every_key_but_the_harmless_ones_must_stay():
         "optimizer": "adamw", "schedule": "cosine", "milestones": (2, 4), "gamma": 0.5,
         "warmup_steps": 1, "warmup_start_factor": 0.5, "ema_decay": 0.5, "precision": "bf16",
         "accelerator": "cpu", "devices": 2, "channels_last": False, "clip_norm": 1.0,
-        "evaluate_every": 1, "seed": 1, "patience": 1,
+        "evaluate_every": 1, "seed": 1, "patience": 1, "power": 0.5, "rate_factors": {"a": 2.0},
     }  # fmt: skip
     assert changed.keys() | HARMLESS == TrainConfig.model_fields.keys()
     saved = CONFIG.model_dump(mode="json")

@@ -155,3 +155,22 @@ def test_labels_may_differ_where_scores_tie():
     other[0, :2] = 1
     assert label_errors({"labels": labels}, {"labels": other}) == {"labels": 0.02}
     assert label_errors({"labels": labels}, {"labels": labels[0]}) == {"labels": math.inf}
+
+
+def scattered(count, scores, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    corners = torch.rand(count, 2, generator=generator) * 100
+    boxes = torch.cat((corners, corners + 5), 1).tolist()
+    return detections(boxes, scores, [0] * count, keep=2 * count)
+
+
+def test_of_many_equals_some_may_be_others():
+    ours, other = scattered(40, [0.1] * 40), scattered(40, [0.1] * 40, seed=1)
+    theirs = {**ours, "boxes": ours["boxes"].clone()}
+    theirs["boxes"][0, 30:40] = other["boxes"][0, 30:40]
+    assert detection_errors(ours, theirs, 1e-3)["labels"] == 0
+    assert detection_errors(ours, other, 1e-3)["labels"] == 1, "none of them is the same"
+    spread = torch.linspace(0.2, 0.9, 40).flip(0).tolist()
+    sure = {**theirs, "scores": scattered(40, spread)["scores"]}
+    trained = {**ours, "scores": sure["scores"]}
+    assert detection_errors(trained, sure, 1e-3)["labels"] == pytest.approx(0.25)

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 _BORDERLINE = 0.02  # share of detections that may differ because an overlap lay on the threshold
+_TIED = 0.5  # likewise, where scores are equal to many others': suppression took some of equals
+_MANY = 8  # so many detections of one score are not a coincidence but a network that is not trained
 _TIES = 0.005  # share of labels whose two best scores may differ by no more than the last bits
 _SEARCH = 10.0  # detections this many tolerances apart are still recognised as the same one
 
@@ -85,7 +87,7 @@ def detection_errors(expected: Outputs, received: Outputs, tolerance: float) -> 
     errors = dict.fromkeys(expected, 0.0)
     if any(expected[name].shape != received[name].shape for name in expected):
         return dict.fromkeys(expected, math.inf)
-    lonely = total = 0
+    lonely = tied = total = 0
     for ours, theirs in zip(_pictures(expected, more), _pictures(received, more), strict=True):
         pairs = _match(ours, theirs, _SEARCH * tolerance)
         if pairs:
@@ -95,11 +97,14 @@ def detection_errors(expected: Outputs, received: Outputs, tolerance: float) -> 
             for place, name in enumerate(more):
                 gap = relative_error(ours.more[place][rows], theirs.more[place][columns])
                 errors[name] = max(errors[name], gap)
-        lonely += _unexplained(ours, [one for one, _ in pairs], tolerance)
-        lonely += _unexplained(theirs, [other for _, other in pairs], tolerance)
+        for picture, seen in ((ours, [one for one, _ in pairs]), (theirs, [o for _, o in pairs])):
+            alone = _unexplained(picture, seen, tolerance)
+            equal = _tied(picture, tolerance)
+            lonely += int((alone & ~equal).sum())
+            tied += int((alone & equal).sum())
         total += len(ours.scores) + len(theirs.scores)
-    if lonely > _BORDERLINE * total:
-        errors[names[2]] = lonely / total
+    if lonely > _BORDERLINE * total or lonely + tied > _TIED * total:
+        errors[names[2]] = (lonely + tied) / total
     return errors
 
 
@@ -219,11 +224,24 @@ def _nearest_pairs(distance: Tensor, radius: float) -> list[tuple[int, int]]:
     return pairs
 
 
-def _unexplained(picture: _Picture, seen: list[int], tolerance: float) -> int:
-    """Count detections without a partner, but for those that a full list cut off by a hair."""
+def _tied(picture: _Picture, tolerance: float) -> Tensor:
+    """Return which detections score as many others do.
+
+    A network that is not trained is sure of nothing, and rounding decides which of many equals
+    survive.
+    """
+    scores = picture.scores
+    if not len(scores):
+        return torch.zeros(0, dtype=torch.bool)
+    close = (scores[:, None] - scores[None]).abs() <= tolerance * scores.max().clamp(min=1e-12)
+    return close.sum(1) > _MANY
+
+
+def _unexplained(picture: _Picture, seen: list[int], tolerance: float) -> Tensor:
+    """Return which detections have no partner, but for those that a full list cut off by a hair."""
     scores = picture.scores
     alone = torch.ones(len(scores), dtype=torch.bool)
     alone[seen] = False
     if picture.is_full:
         alone &= scores > scores.min() + tolerance * scores.max()
-    return int(alone.sum())
+    return alone

@@ -273,7 +273,7 @@ ROWS = (
         task="detect",
         build=cascade_rcnn_mobilenet_v3_320,
         geometry=CASCADE_320_GEOMETRY,
-        summary="Cascade R-CNN detector on MobileNetV3-large; 2.3 M values, 0.95 GMACs at 320 x 320",
+        summary="Cascade R-CNN detector on MobileNetV3; 2.3 M values, 0.95 GMACs at 320 x 320",
     ),
     ModelSpec(
         name="cascade_rcnn_mobilenet_v3_640",
