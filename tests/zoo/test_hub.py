@@ -21,7 +21,7 @@ def test_the_words_are_known_before_anything_heavy_is_loaded():
         ("timm", "torchvision/resnet18", "Give pretrain_weights: torchvision"),
         ("torchvision", "unet", "Give a file"),
         ("torchvision", "deeplabv3p", "Give pretrain_weights: timm"),
-        ("timm", "yolov3_mobilenet_v1", "Give a file"),
+        ("timm", "yolov3_mobilenet_v3", "Give a file"),
     ],
 )
 def test_networks_of_another_house(word, architecture, said):

@@ -5,9 +5,8 @@ from torch import nn
 from torch.nn import functional
 
 from flyweight.zoo.resnet import DeformableConvNormActivation, ResNet, make_stage
+from flyweight.zoo.weights import fill
 from flyweight.zoo.yolo import YOLOv3
-
-STAGES = {2: "layer1", 3: "layer2", 4: "layer3", 5: "layer4"}
 
 
 def build(*args, **keywords):
@@ -43,24 +42,6 @@ def test_convolutions_have_the_originals_values():
     assert convolutions(build(34, "b")) == plain + 64 * 64
 
 
-def filled_from(theirs, ours, layers, down):
-    """Copy a library's ResNet into ours; `down` names the parts of its shortcut."""
-    source, target = theirs.state_dict(), ours.state_dict()
-    for number, names in ours.stages.items():
-        for place, name in enumerate(names):
-            block = f"{STAGES[number]}.{place}"
-            pairs = {f"{name}.branch2{'abc'[i]}": (f"conv{i + 1}", f"bn{i + 1}") for i in range(3)}
-            pairs[f"{name}.branch1"] = tuple(f"downsample.{part}" for part in down)
-            for mine, (convolution, norm) in pairs.items():
-                layers |= {
-                    f"{mine}.conv": f"{block}.{convolution}",
-                    f"{mine}.bn": f"{block}.{norm}",
-                }
-    for mine in target:
-        layer, _, leaf = mine.rpartition(".")
-        target[mine].copy_(source[f"{layers[layer]}.{leaf}"])
-
-
 def settle(model):
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -82,7 +63,7 @@ def test_variant_b_is_torchvisions():
     theirs = torchvision.models.resnet50(weights=None).eval()
     settle(theirs)
     ours = ResNet(50, "b", taps=(3, 4))
-    filled_from(theirs, ours, {"stem.conv1.conv": "conv1", "stem.conv1.bn": "bn1"}, down=("0", "1"))
+    assert fill(ours, theirs.state_dict(), "torchvision").complete
     stages = (theirs.conv1, theirs.bn1, theirs.relu, theirs.maxpool, theirs.layer1, theirs.layer2)
     assert_equal_maps(ours, nn.Sequential(*stages, theirs.layer3))
 
@@ -94,11 +75,29 @@ def test_variant_d_is_timms():
     theirs = resnet50d(num_classes=0).eval()
     settle(theirs)
     ours = ResNet(50, "d", taps=(4,))
-    stem = {f"stem.conv1_{i + 1}.conv": f"conv1.{3 * i}" for i in range(3)}
-    stem |= {"stem.conv1_1.bn": "conv1.1", "stem.conv1_2.bn": "conv1.4", "stem.conv1_3.bn": "bn1"}
-    filled_from(theirs, ours, stem, down=("1", "2"))
+    assert fill(ours, theirs.state_dict(), "timm").complete
     stages = (theirs.conv1, theirs.bn1, theirs.act1, theirs.maxpool, theirs.layer1, theirs.layer2)
     assert_equal_maps(ours, nn.Sequential(*stages, theirs.layer3))
+
+
+def taken(detector, theirs):
+    account = fill(detector, theirs.state_dict(), "a library", what="backbone")
+    assert not account.mismatched
+    return account
+
+
+def test_a_detector_takes_all_of_a_librarys_backbone_that_it_has():
+    account = taken(YOLOv3(ResNet(34), 2), torchvision.models.resnet34(weights=None))
+    assert {name.split(".")[-1] for name in account.unused} == {"weight", "bias"}
+    assert all("fc" in name for name in account.unused)
+    assert all(name.startswith("backbone.res2a.branch1.") for name in account.missing)
+    assert len(account.missing) == 5
+
+    from timm.models.resnet import resnet50d
+
+    account = taken(YOLOv3(ResNet(50, "d", deformable=(5,)), 2), resnet50d(num_classes=0))
+    assert {name.split(".")[-2] for name in account.missing} == {"offset"}
+    assert len(account.missing) == 6
 
 
 def test_variant_a_halves_in_the_first_layer():

@@ -45,6 +45,9 @@ def hub_weights(word: str, architecture: str, arguments: Mapping[str, Any]) -> t
 
 _UNDERNEATH = {
     "deeplabv3p": ("timm", "mobilenetv2_100"),
+    "yolov3_mobilenet_v1": ("timm", "mobilenetv1_100"),
+    "yolov3_r34": ("torchvision", "resnet34"),
+    "yolov3_r50vd_dcn": ("timm", "resnet50d"),
     "lraspp_mobilenet_v3_large": ("torchvision", "lraspp_mobilenet_v3_large"),
 }
 """What networks of the zoo are made of: a library, and a name of it."""

@@ -5,8 +5,9 @@ stage 2 and so on; a block's layers are `branch2a`, `branch2b`, `branch2c` and, 
 has weights, `branch1`. Stages are numbered by the power of two of their stride, from 2 to 5.
 """
 
+import re
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from torch import Tensor, nn
@@ -274,6 +275,37 @@ class ResNet(nn.Module):
             if number in self.taps:
                 maps.append(current)
         return tuple(maps)
+
+
+def library_names(names: Iterable[str]) -> dict[str, str]:
+    """Return our name for each of torchvision's or timm's names of a ResNet that we have.
+
+    Example:
+        >>> library_names(["bn1.bias", "layer1.0.conv3.weight", "fc.weight"])
+        {'bn1.bias': 'stem.conv1.bn.bias', 'layer1.0.conv3.weight': 'res2a.branch2c.conv.weight'}
+    """
+    given = list(names)
+    # timm's variants with three layers in the stem pool before they project, too.
+    deep = "conv1.0.weight" in given
+    projection = {"1": "conv", "2": "bn"} if deep else {"0": "conv", "1": "bn"}
+    stem = {"conv1": "stem.conv1.conv", "bn1": "stem.conv1.bn"}
+    if deep:
+        stem = {f"conv1.{3 * i}": f"stem.conv1_{i + 1}.conv" for i in range(3)}
+        stem |= {"conv1.1": "stem.conv1_1.bn", "conv1.4": "stem.conv1_2.bn"}
+        stem |= {"bn1": "stem.conv1_3.bn"}
+    found = {}
+    for name in given:
+        layer, _, leaf = name.rpartition(".")
+        block = re.fullmatch(r"layer(\d)\.(\d)\.(conv|bn|downsample\.)(\d)", layer)
+        if layer in stem:
+            found[name] = f"{stem[layer]}.{leaf}"
+        elif block is not None:
+            place = f"res{int(block[1]) + 1}{'abcdef'[int(block[2])]}"
+            if block[3] != "downsample.":
+                found[name] = f"{place}.branch2{' abc'[int(block[4])]}.{block[3]}.{leaf}"
+            elif block[4] in projection:
+                found[name] = f"{place}.branch1.{projection[block[4]]}.{leaf}"
+    return found
 
 
 def initialise(model: nn.Module) -> None:

@@ -1,7 +1,8 @@
 """Filling a network from a file of weights, with an account of every tensor.
 
 Read are `.safetensors` files of our own tensor names, of timm's and torchvision's for networks and
-backbones of theirs, and of timm's for our MobileNetV1. Half precision becomes the network's own.
+backbones of theirs, and of theirs for our MobileNetV1 and ResNets. Half precision becomes the
+network's own.
 
 A note on TensorFlow's MobileNetV1 weights, which timm's are: they were trained with TensorFlow's
 "same" padding (at stride 2 only the right and the lower edge are padded) and ReLU6; this network
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 
 from flyweight.errors import CheckpointError, FileError
 from flyweight.zoo.mobilenet_v1 import PAIRS
+from flyweight.zoo.resnet import library_names
 
 _BACKBONE = "backbone."
 _COUNTER = "num_batches_tracked"
@@ -212,8 +214,13 @@ def _wanted(model: nn.Module, what: What) -> dict[str, Tensor]:
 
 def _namings(tensors: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
     """Yield the tensors under every naming that this network's may follow, likeliest first."""
-    ours = {_from_timm(name): tensor for name, tensor in tensors.items()}
-    for named in (dict(tensors), ours) if "conv_stem.weight" in _bare(tensors) else (tensors,):
+    candidates = [dict(tensors)]
+    if "conv_stem.weight" in _bare(tensors):
+        candidates.append({_from_timm(name): tensor for name, tensor in tensors.items()})
+    if "layer1.0.conv1.weight" in tensors:
+        ours = library_names(tensors)
+        candidates.append({ours.get(name, name): tensor for name, tensor in tensors.items()})
+    for named in candidates:
         for before, after in _PREFIXES:
             yield {_moved(name, before, after): tensor for name, tensor in named.items()}
 
