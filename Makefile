@@ -10,7 +10,9 @@ demo: $(STAMP) ## the main job on built-in data, in minutes
 	$(BIN)/flyweight demo
 
 test: $(STAMP) ## every test
-	$(BIN)/python -m pytest -q -n auto --dist loadfile
+	# These fork, which must come before anything in the same process has trained.
+	$(BIN)/python -m pytest -q tests/benchmarks
+	$(BIN)/python -m pytest -q -n auto --dist loadfile --ignore tests/benchmarks
 
 check: $(STAMP) ## format, lint, types, layers
 	$(BIN)/ruff format --check src tests benchmarks
