@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,6 +25,8 @@ from flyweight.tasks.yolo_loss import YoloLossSettings, yolo_loss
 from flyweight.zoo.ssd import SsdGeometry
 from flyweight.zoo.yolo import YoloGeometry
 
+Geometry = TypeVar("Geometry")
+
 METRICS: Mapping[MetricName, tuple[str, Callable[[Sequence[str]], Metric]]] = {
     "voc_11point": ("map_50", partial(VocMap, method="11point")),
     "voc_area": ("map_50", partial(VocMap, method="area")),
@@ -42,11 +44,12 @@ def box_metric(config: DetectConfig, labels: Sequence[str]) -> Metric:
     return METRICS[config.metric][1](labels)
 
 
-class BoxDetection(Task):
+class BoxDetection(Task, Generic[Geometry]):
     """What all detection has in common: decoding, metric and pictures; a `Task` but for its loss.
 
     Args:
-        labels: Class names in the order of their indices.
+        labels: Class names in the order of their indices, without the background.
+        geometry: What the network's raw outputs mean.
         config: What can be chosen.
 
     Raises:
@@ -55,13 +58,16 @@ class BoxDetection(Task):
 
     name = "detect"
 
-    def __init__(self, labels: Sequence[str], config: DetectConfig | None = None) -> None:
+    def __init__(
+        self, labels: Sequence[str], geometry: Geometry, config: DetectConfig | None = None
+    ) -> None:
         if not labels:
             raise ConfigError(
                 "A detector must have at least one label. Received: none. "
                 "Name the classes in the data set's label list."
             )
         self.labels = tuple(labels)
+        self.geometry = geometry
         self.config = DetectConfig() if config is None else config
         self.primary = METRICS[self.config.metric][0]
         self.suppression = self.config.suppression
@@ -99,26 +105,8 @@ class BoxDetection(Task):
         return listed_boxes(prediction, self.labels, threshold=threshold)
 
 
-class YoloDetection(BoxDetection):
-    """Detection for a network that returns YOLO's raw maps; a `Task`.
-
-    Args:
-        labels: Class names in the order of their indices.
-        geometry: Anchors and strides of the network's maps.
-        config: What can be chosen.
-
-    Raises:
-        ConfigError: There is no label.
-    """
-
-    def __init__(
-        self,
-        labels: Sequence[str],
-        geometry: YoloGeometry,
-        config: DetectConfig | None = None,
-    ) -> None:
-        super().__init__(labels, config)
-        self.geometry = geometry
+class YoloDetection(BoxDetection[YoloGeometry]):
+    """Detection for a network that returns YOLO's raw maps; a `Task`."""
 
     def loss(self, outputs: Sequence[Tensor], batch: Batch) -> dict[str, Tensor]:
         """Return `loss` and its terms, see `yolo_loss`."""
@@ -133,26 +121,8 @@ class YoloDetection(BoxDetection):
         return YoloDecoder(self.geometry, len(self.labels))
 
 
-class SsdDetection(BoxDetection):
-    """Detection for a network that returns SSD's raw maps; a `Task`.
-
-    Args:
-        labels: Class names in the order of their indices, without the background.
-        geometry: Priors of the network's maps.
-        config: What can be chosen.
-
-    Raises:
-        ConfigError: There is no label.
-    """
-
-    def __init__(
-        self,
-        labels: Sequence[str],
-        geometry: SsdGeometry,
-        config: DetectConfig | None = None,
-    ) -> None:
-        super().__init__(labels, config)
-        self.geometry = geometry
+class SsdDetection(BoxDetection[SsdGeometry]):
+    """Detection for a network that returns SSD's raw maps; a `Task`."""
 
     def loss(self, outputs: Sequence[Tensor], batch: Batch) -> dict[str, Tensor]:
         """Return `loss` and its terms, see `ssd_loss`."""

@@ -1,14 +1,11 @@
 """Object detection, with masks or without, by networks that propose regions and then judge them."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
 from flyweight.data.batch import Batch, BoxPrediction, BoxTarget
 from flyweight.errors import ConfigError
 from flyweight.tasks.boxes import clip_boxes
-from flyweight.tasks.config import DetectConfig
 from flyweight.tasks.detect import BoxDetection
 from flyweight.tasks.masks import paste_masks
 from flyweight.tasks.two_stage_loss import two_stage_loss
@@ -25,29 +22,12 @@ from flyweight.zoo.two_stage_outputs import (
 Outputs = TwoStageOutputs | MaskOutputs
 
 
-class TwoStageDetection(BoxDetection):
+class TwoStageDetection(BoxDetection[TwoStageGeometry]):
     """Detection for a `TwoStageDetector`; a `Task`.
 
     A detector with masks suppresses inside the network, before its masks are made; of `suppression`
     only the score threshold and the number to keep apply to it.
-
-    Args:
-        labels: Class names in the order of their indices, without the background.
-        geometry: Of the network.
-        config: What can be chosen.
-
-    Raises:
-        ConfigError: There is no label.
     """
-
-    def __init__(
-        self,
-        labels: Sequence[str],
-        geometry: TwoStageGeometry,
-        config: DetectConfig | None = None,
-    ) -> None:
-        super().__init__(labels, config)
-        self.geometry = geometry
 
     def forward(self, model: nn.Module, batch: Batch) -> Outputs | TwoStageSamples:
         """Return what `model` says of `batch`; in training mode it is handed the objects, too."""
