@@ -62,6 +62,13 @@ def test_layers_that_cost_too_much_are_left_out_and_all_of_them_are_a_mistake():
         found.ratios(5)
 
 
+def test_a_point_with_an_interval_comes_back_from_a_file():
+    found = Sensitivity("map", 0.8, {"a": (Point(0.1, 0.7, (0.65, 0.75)), Point(0.2, 0.6))})
+    assert Sensitivity.from_json(found.to_json()) == found
+    with pytest.raises(DataError, match="two or four numbers"):
+        Sensitivity.from_json(found.to_json().replace(", 0.65", ""))
+
+
 def network():
     return nn.Sequential(nn.Conv2d(3, 10, 1), nn.ReLU(), nn.Conv2d(10, 2, 1)).eval()
 

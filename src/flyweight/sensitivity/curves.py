@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -30,10 +30,29 @@ class Point:
     Attributes:
         ratio: Share of the layer's channels that left.
         value: The metric.
+        interval: Ends of its 95 % interval, where only a part of the data was looked at.
     """
 
     ratio: float
     value: float
+    interval: tuple[float, float] | None = None
+
+    def row(self) -> list[float]:
+        """Return the numbers as a file has them."""
+        return [self.ratio, self.value, *(self.interval or ())]
+
+    @classmethod
+    def of(cls, row: Sequence[Any]) -> "Point":
+        """Read what `row` returned.
+
+        Raises:
+            TypeError: Something is not a number.
+            ValueError: These are not two or four numbers.
+        """
+        ratio, value, *ends = map(_number, row)
+        if len(ends) not in (0, 2):
+            raise ValueError(f"{row!r} must be two or four numbers")
+        return cls(ratio, value, (ends[0], ends[1]) if ends else None)
 
 
 @dataclass(frozen=True)
@@ -222,7 +241,7 @@ class Sensitivity:
         }
         lines = [f' "{key}": {json.dumps(value)}' for key, value in values.items()]
         rows = [
-            f"  {json.dumps(layer)}: {json.dumps([[p.ratio, p.value] for p in points])}"
+            f"  {json.dumps(layer)}: {json.dumps([point.row() for point in points])}"
             for layer, points in self.curves.items()
         ]
         lines.append(' "curves": {\n' + ",\n".join(rows) + "\n }")
@@ -240,7 +259,7 @@ class Sensitivity:
             if data["format"] != FORMAT:
                 raise ValueError(f"format {data['format']!r}, where {FORMAT} is read")
             curves = {
-                str(layer): tuple(Point(_number(r), _number(v)) for r, v in sorted(points))
+                str(layer): tuple(Point.of(row) for row in sorted(points))
                 for layer, points in data["curves"].items()
             }
             return cls(
