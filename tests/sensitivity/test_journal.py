@@ -3,7 +3,8 @@ import json
 import pytest
 
 from flyweight.errors import DataError
-from flyweight.sensitivity.journal import BASELINE, Journal
+from flyweight.sensitivity.cuts import BASELINE
+from flyweight.sensitivity.journal import Journal
 
 FACTS = {"graph": "g", "weights": "w"}
 STATES = {BASELINE: (1.0, 2), ("a", 0.5): (0.5, 2)}
@@ -13,8 +14,8 @@ def test_what_was_done_is_there_when_a_scan_goes_on(tmp_path):
     path = tmp_path / "sens.json"
     Journal(path, FACTS).add(0, "first", STATES)
     journal = Journal(path, FACTS)
-    assert journal.has(0, "first")
-    assert not journal.has(1, "second")
+    assert journal.held(0, "first") == STATES
+    assert journal.held(1, "second") == {}
     journal.add(1, "second", STATES)
     assert list(journal.all(2)) == [STATES, STATES]
     journal.close()
@@ -27,7 +28,7 @@ def test_another_network_or_another_batch_is_named(tmp_path):
     with pytest.raises(DataError, match="go on with the weights that it began with"):
         Journal(path, {**FACTS, "weights": "v"})
     with pytest.raises(DataError, match="another batch number 1"):
-        Journal(path, FACTS).has(0, "other")
+        Journal(path, FACTS).held(0, "other")
 
 
 def test_a_damaged_part_is_named(tmp_path):
@@ -41,7 +42,8 @@ def test_a_damaged_part_is_named(tmp_path):
 
 def test_without_a_file_states_stay_in_memory():
     journal = Journal(None, FACTS)
-    assert not journal.has(0, "first")
+    assert journal.held(0, "first") == {}
     journal.add(0, "first", STATES)
-    assert list(journal.all(1)) == [STATES]
+    journal.add(0, "first", {("b", 0.5): (0.25, 2)})
+    assert list(journal.all(1)) == [{**STATES, ("b", 0.5): (0.25, 2)}]
     journal.close()

@@ -2,7 +2,9 @@
 
 from flyweight.sensitivity.budget import Budget
 from flyweight.sensitivity.curves import Point, Sensitivity, merge, read
-from flyweight.sensitivity.scan import RATIOS, Judge, ScanOptions, scan
+from flyweight.sensitivity.cuts import RATIOS
+from flyweight.sensitivity.judge import Judge
+from flyweight.sensitivity.scan import ScanOptions, scan
 
 __all__ = [
     "RATIOS",

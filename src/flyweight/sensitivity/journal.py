@@ -8,11 +8,11 @@ from typing import Any
 
 from flyweight.errors import DataError
 from flyweight.files import write_text
+from flyweight.sensitivity.cuts import Cut
 from flyweight.sensitivity.packing import pack, unpack
 
-States = dict[tuple[str, float], Any]
-"""What metrics collected: by layer and ratio; the network before any cut is `BASELINE`."""
-BASELINE = ("", 0.0)
+States = dict[Cut, Any]
+"""What metrics collected, by cut."""
 
 
 class Journal:
@@ -28,7 +28,7 @@ class Journal:
 
     def __init__(self, path: Path | None, made_from: Mapping[str, str]) -> None:
         self.folder = None if path is None else path.with_name(path.name + ".parts")
-        self._held: list[tuple[str, States]] = []
+        self._held: dict[int, tuple[str, States]] = {}
         if self.folder is None:
             return
         facts = self.folder / "made_from.json"
@@ -37,27 +37,26 @@ class Journal:
         else:
             write_text(facts, json.dumps(dict(made_from)))
 
-    def has(self, place: int, digest: str) -> bool:
-        """Return whether batch number `place` was done before.
+    def held(self, place: int, digest: str) -> States:
+        """Return what is known of batch number `place`; nothing where it was not seen yet.
 
         Raises:
-            DataError: Another batch was done in its place.
+            DataError: Another batch was seen in its place.
         """
-        if self.folder is None or not self._file(place).is_file():
-            return False
-        found = self._read(place)[0]
-        if found != digest:
+        found, states = self._read(place)
+        if found is not None and found != digest:
             raise DataError(
                 "A scan must go on with the batches that it began with. Received another batch "
-                f"number {place + 1} than '{self.folder}' has. Keep the batches in one order, or "
-                "remove that folder to begin anew."
+                f"number {place + 1} than '{self.folder or 'before'}' has. Keep the batches in one "
+                "order, or begin anew (without that folder)."
             )
-        return True
+        return states
 
     def add(self, place: int, digest: str, states: States) -> None:
-        """Keep the states of batch number `place`."""
+        """Keep more states of batch number `place`."""
+        states = {**self.held(place, digest), **states}
         if self.folder is None:
-            self._held.append((digest, states))
+            self._held[place] = (digest, states)
             return
         rows = [[layer, ratio, pack(state)] for (layer, ratio), state in states.items()]
         write_text(self._file(place), json.dumps({"batch": digest, "states": rows}))
@@ -65,7 +64,7 @@ class Journal:
     def all(self, count: int) -> Iterator[States]:
         """Yield the states of the first `count` batches, in order."""
         for place in range(count):
-            yield self._held[place][1] if self.folder is None else self._read(place)[1]
+            yield self._read(place)[1]
 
     def close(self) -> None:
         """Remove the parts: the results are whole."""
@@ -77,8 +76,12 @@ class Journal:
             raise ValueError("a journal in memory has no files")
         return self.folder / f"batch-{place:06}.json"
 
-    def _read(self, place: int) -> tuple[str, States]:
+    def _read(self, place: int) -> tuple[str | None, States]:
+        if self.folder is None:
+            return self._held.get(place, (None, {}))
         path = self._file(place)
+        if not path.is_file():
+            return None, {}
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
             states = {(layer, ratio): unpack(state) for layer, ratio, state in data["states"]}

@@ -1,0 +1,77 @@
+"""Which cuts a scan tries: every ratio on every layer, a plan each."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flyweight.errors import PlanError, counted
+from flyweight.graph.model_graph import ModelGraph
+from flyweight.pruning import PruningPlan, plan
+from flyweight.pruning.criteria import Criterion
+
+RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+Cut = tuple[str, float]
+"""A layer, and the share of its channels that leave."""
+BASELINE: Cut = ("", 0.0)
+"""The network before any cut."""
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """Which cuts to try.
+
+    Attributes:
+        ratios: Shares of a layer's channels to remove.
+        layers: Which layers, by any name that a plan understands; None is every group that can be
+            cut.
+        criterion: How channels are chosen.
+        local: Whether the named layer alone chooses, as the originals' did.
+        inexact: Whether groups whose channels an operation mixes are tried; each of their cuts
+            costs a whole run.
+        aliases: Other names of parameters.
+    """
+
+    ratios: Sequence[float] = RATIOS
+    layers: Sequence[str] | None = None
+    criterion: str | Criterion = "l1_norm"
+    local: bool = False
+    inexact: bool = False
+    aliases: Mapping[str, str] | None = None
+
+    def plans(self, graph: ModelGraph) -> dict[Cut, PruningPlan]:
+        """Return a plan for every cut; ratios that remove nothing are left out.
+
+        Raises:
+            PlanError: A layer, a ratio or the criterion cannot be meant, or nothing is to be cut.
+        """
+        layers = self.layers
+        if layers is None:
+            layers = [g.name for g in graph.groups.values() if g.reason is None]
+            layers = [n for n in layers if self.inexact or graph.groups[n].exact]
+        made = {
+            (layer, round(float(ratio), 6)): plan(
+                graph,
+                {layer: ratio},
+                self.criterion,
+                local=self.local,
+                inexact=self.inexact,
+                aliases=self.aliases,
+            )
+            for layer in layers
+            for ratio in sorted(self.ratios)
+        }
+        found = {cut: one for cut, one in made.items() if one.groups}
+        if not found:
+            raise PlanError(
+                "A scan must have something to cut. Received "
+                f"{counted(len(layers), 'layer')} and ratios {tuple(self.ratios)} that remove no "
+                "channel. Give larger ratios."
+            )
+        return found
+
+
+def digest_of(plans: Mapping[Cut, PruningPlan]) -> str:
+    """Return what tells these cuts from others."""
+    keeps: list[Any] = [(cut, sorted(one.keep.items())) for cut, one in sorted(plans.items())]
+    return hashlib.sha256(repr(keeps).encode()).hexdigest()[:16]

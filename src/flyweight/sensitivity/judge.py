@@ -1,0 +1,103 @@
+"""What turns a network's outputs into a metric: a task, or a function of a picture each."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from flyweight.data.batch import Batch
+from flyweight.tasks.task import Metric
+
+Score = Callable[[Any, Any], Tensor]
+"""From a network's outputs and a batch to one number per picture; larger is better."""
+
+
+class Judge(Protocol):
+    """What turns a network's outputs into a metric; every `Task` does."""
+
+    primary: str
+
+    def forward(self, model: nn.Module, batch: Any) -> Any:
+        """Return the raw outputs of `model` for `batch`."""
+
+    def decode(self, outputs: Any, batch: Any) -> Any:
+        """Turn raw outputs into predictions."""
+
+    def metric(self) -> Metric:
+        """Return a fresh metric."""
+
+
+def state_of(judge: Judge, outputs: Any, batch: Any) -> Any:
+    """Return what a fresh metric collects of one batch."""
+    metric = judge.metric()
+    metric.update(judge.decode(outputs, batch), batch)
+    return metric.state()
+
+
+def states_by_picture(judge: Judge, outputs: Any, batch: Any) -> list[Any]:
+    """Return what fresh metrics collect of each picture; of a strange batch, of the whole."""
+    predictions = judge.decode(outputs, batch)
+    if isinstance(batch, Batch):
+        shares = [Batch(batch.images[i : i + 1], (t,)) for i, t in enumerate(batch.targets)]
+    elif isinstance(judge, _Mean):
+        shares = [batch] * len(predictions)
+    else:
+        return [state_of(judge, outputs, batch)]
+    found = []
+    for place, share in enumerate(shares):
+        metric = judge.metric()
+        metric.update(predictions[place : place + 1], share)
+        found.append(metric.state())
+    return found
+
+
+class _Mean:
+    """The mean of a number per picture, as a judge."""
+
+    primary = "mean"
+
+    def __init__(self, score: Score) -> None:
+        self.score = score
+
+    def forward(self, model: nn.Module, batch: Any) -> Any:
+        """Run the model on the first item of a batch."""
+        return model(batch[0] if isinstance(batch, (tuple, list)) else batch)
+
+    def decode(self, outputs: Any, batch: Any) -> Tensor:
+        """Return the numbers of the pictures."""
+        return torch.as_tensor(self.score(outputs, batch)).double().reshape(-1)
+
+    def metric(self) -> "_MeanMetric":
+        """Return a fresh metric."""
+        return _MeanMetric()
+
+
+class _MeanMetric:
+    def __init__(self) -> None:
+        self.total, self.count = 0.0, 0
+
+    def update(self, predictions: Tensor, batch: Any) -> None:
+        """Add the numbers of a batch."""
+        self.total += float(predictions.sum())
+        self.count += len(predictions)
+
+    def compute(self) -> dict[str, float]:
+        """Return the mean."""
+        return {"mean": self.total / max(self.count, 1)}
+
+    def state(self) -> tuple[float, int]:
+        """Return sum and count."""
+        return self.total, self.count
+
+    def merge(self, state: tuple[float, int]) -> None:
+        """Add another metric's."""
+        self.total += state[0]
+        self.count += state[1]
+
+
+def judge_of(metric: Judge | Score) -> Judge:
+    """Return `metric` itself, or the mean of what it says of each picture."""
+    if hasattr(metric, "decode"):
+        return metric  # type: ignore[return-value]
+    return _Mean(metric)

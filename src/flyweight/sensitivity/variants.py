@@ -1,0 +1,110 @@
+"""What a network and its cuts say of one batch, for little more than the network's own run."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from flyweight.errors import GraphError
+from flyweight.graph.dispatch import evaluating
+from flyweight.graph.model_graph import ModelGraph
+from flyweight.pruning import PruningPlan, prune
+from flyweight.sensitivity.cuts import BASELINE, Cut
+from flyweight.sensitivity.folding import Folded, fold
+from flyweight.sensitivity.judge import Judge
+from flyweight.sensitivity.suffix import Suffix, suffix_of
+from flyweight.sensitivity.tape import Tape, TapeError, record
+
+Take = Callable[[Cut, Any], None]
+
+
+class Variants:
+    """Runs a network and what cuts make of it, batch by batch.
+
+    Args:
+        graph: Of the model.
+        model: Is left as it is.
+        judge: Runs networks on batches.
+        plans: What every cut keeps.
+    """
+
+    def __init__(
+        self,
+        graph: ModelGraph,
+        model: nn.Module,
+        judge: Judge,
+        plans: Mapping[Cut, PruningPlan],
+    ) -> None:
+        self.graph, self.model, self.judge, self.plans = graph, model, judge, plans
+        self.first: Tape | None = None
+        self.folded: Folded | None = None
+        self.suffixes: dict[frozenset[str], Suffix] = {}
+        self.needed: frozenset[int] = frozenset()
+
+    def outputs(self, batch: Any, cuts: Collection[Cut], take: Take) -> None:
+        """Hand what the dense network (`BASELINE`) and every cut say of a batch to `take`.
+
+        Outputs hold until `take` returns.
+        """
+        with evaluating(self.model):
+            tape = self._tape(batch)
+            if tape is None:
+                take(BASELINE, self.judge.forward(self.model, batch))
+                parts, whole = dict[frozenset[str], list[Cut]](), list(cuts)
+            else:
+                take(BASELINE, tape.outputs_with({}))
+                parts, whole = self._sorted(cuts)
+            for groups, together in parts.items():
+                self._in_part(tape, groups, together, take)
+        for cut in whole:
+            small = prune(self.model, self.plans[cut], verify=False)
+            with evaluating(small):
+                take(cut, self.judge.forward(small, batch))
+
+    def _in_part(
+        self,
+        tape: Tape | None,
+        groups: frozenset[str],
+        cuts: Sequence[Cut],
+        take: Take,
+    ) -> None:
+        if tape is None or self.folded is None:
+            raise GraphError("a part of a run needs the run")
+        values = {**tape.values, **self.folded.values}
+        keeps = [self.plans[cut].keep for cut in cuts]
+        for place, changed in self.suffixes[groups].runs(values, keeps):
+            take(cuts[place], tape.outputs_with(changed))
+
+    def _sorted(self, cuts: Iterable[Cut]) -> tuple[dict[frozenset[str], list[Cut]], list[Cut]]:
+        """Return the cuts that a part of the run shows, by their groups, and the others."""
+        parts: dict[frozenset[str], list[Cut]] = {}
+        whole: list[Cut] = []
+        for cut in cuts:
+            one = self.plans[cut]
+            if one.exact:
+                parts.setdefault(frozenset(one.groups), []).append(cut)
+            else:
+                whole.append(cut)
+        return parts, whole
+
+    def _tape(self, batch: Any) -> Tape | None:
+        """Return the run on a batch with what its parts need; None where it has no fixed parts."""
+
+        def run() -> Any:
+            return self.judge.forward(self.model, batch)
+
+        try:
+            if self.first is None:
+                self._prepare(record(self.model, run))
+            tape = record(self.model, run, self.needed)
+        except TapeError:
+            return None
+        return tape if self.first is not None and tape.same_as(self.first) else None
+
+    def _prepare(self, tape: Tape) -> None:
+        self.first = Tape(tape.steps, tape.stored, {}, tape.outputs)
+        self.folded = fold(tape)
+        for groups in self._sorted(self.plans)[0]:
+            found = [self.graph.groups[name] for name in sorted(groups)]
+            self.suffixes[groups] = suffix_of(tape, self.folded, found)
+        self.needed = frozenset().union(*(part.needed for part in self.suffixes.values()))
