@@ -34,7 +34,12 @@ NAMES = {
 """What the tables of the README call the runs of these configs."""
 SETS = {
     "bccd": (),
-    "cards": ("data.root=det_cards", "num_classes=6"),
+    "cards": (
+        *("data.root=det_cards", "num_classes=6"),
+        # Each stage is evaluated once, at its end: nothing is chosen on the test pictures.
+        *("train.steps=600", "train.evaluate_every=600"),
+        *("finetune.steps=500", "finetune.evaluate_every=500"),
+    ),
     "deeppcb": (
         *("data.root=det_deeppcb", "num_classes=6", "input_size=416"),
         "augment.multi_scale=[352,384,416,448]",  # Defects are a dozen pixels wide.

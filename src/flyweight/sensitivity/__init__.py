@@ -4,12 +4,14 @@ from flyweight.sensitivity.budget import Budget
 from flyweight.sensitivity.curves import Point, Sensitivity, merge, read
 from flyweight.sensitivity.cuts import RATIOS
 from flyweight.sensitivity.judge import Judge
+from flyweight.sensitivity.race import Pace
 from flyweight.sensitivity.scan import ScanOptions, scan
 
 __all__ = [
     "RATIOS",
     "Budget",
     "Judge",
+    "Pace",
     "Point",
     "ScanOptions",
     "Sensitivity",

@@ -68,6 +68,10 @@ class _Mean:
         """Return the numbers of the pictures."""
         return torch.as_tensor(self.score(outputs, batch)).double().reshape(-1)
 
+    def loss(self, outputs: Any, batch: Any) -> Tensor:
+        """Return what falls as the numbers rise."""
+        return -torch.as_tensor(self.score(outputs, batch)).mean()
+
     def metric(self) -> "_MeanMetric":
         """Return a fresh metric."""
         return _MeanMetric()

@@ -6,14 +6,11 @@ own, fed with what it says of each batch; so the numbers are those of evaluating
 network by itself.
 """
 
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
-import torch
-from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch import nn
 
 from flyweight.engine.display import progress_over
 from flyweight.errors import DataError
@@ -22,16 +19,21 @@ from flyweight.graph.stored import held_tensors
 from flyweight.pruning.criteria import Criterion
 from flyweight.sensitivity.curves import Point, Sensitivity
 from flyweight.sensitivity.cuts import BASELINE, RATIOS, Cut, Cuts, digest_of
+from flyweight.sensitivity.digests import digest_of_batch, digest_of_tensors
+from flyweight.sensitivity.fast import FastScan
 from flyweight.sensitivity.journal import Journal, States
 from flyweight.sensitivity.judge import Judge, Score, judge_of, state_of
+from flyweight.sensitivity.race import Pace
 from flyweight.sensitivity.variants import Variants
 from flyweight.tasks.task import Metric
 
 
 class ScanOptions(TypedDict, total=False):
-    """What else `scan` takes: the fields of `Cuts` besides the ratios, and these two.
+    """What else `scan` takes: the fields of `Cuts` besides the ratios, and these.
 
     Attributes:
+        fast: Look at as few pictures and ratios as this asks for, and give intervals. None looks at
+            all.
         data: A digest of the data, where one is known; batches are compared in any case.
         progress: Draw a bar on stderr where that is a terminal.
     """
@@ -41,6 +43,7 @@ class ScanOptions(TypedDict, total=False):
     local: bool
     inexact: bool
     aliases: Mapping[str, str] | None
+    fast: Pace | None
     data: str
     progress: bool
 
@@ -73,35 +76,34 @@ def scan(
         PlanError: A cut cannot be meant.
         DataError: There are no batches, or the folder is of another scan; the difference is named.
     """
+    fast = options.pop("fast", None)
     data, progress = options.pop("data", ""), options.pop("progress", False)
     wanted = Cuts(ratios, **options)  # type: ignore[misc]
     judge = judge_of(metric)
     plans = wanted.plans(graph)
     made_from = {
         "graph": graph.fingerprint,
-        "weights": _digest(tensor for _, tensor, _ in held_tensors(model)),
+        "weights": digest_of_tensors(tensor for _, tensor, _ in held_tensors(model)),
         "data": data,
-        "settings": digest_of(plans),
+        "settings": digest_of(plans) + ("" if fast is None else "-by-picture"),
     }
     target = None if save_to is None else Path(save_to)
     journal = Journal(target, made_from)
     work = Variants(graph, model, judge, plans)
-    count = 0
-    total = len(batches) if isinstance(batches, Sized) else None
-    for place, batch in enumerate(progress_over(batches, "scan", total, show=progress)):
-        digest = _digest(_tensors(batch))
-        if not journal.held(place, digest):
-            journal.add(place, digest, _states(work, batch))
-        count = place + 1
-    if not count:
-        raise DataError("A scan must have pictures. Received no batch. Check the data.")
-    values = {cut: one[judge.primary] for cut, one in _merged(judge, journal.all(count)).items()}
-    curves: dict[str, tuple[Point, ...]] = {}
-    for layer, ratio in plans:
-        curves[layer] = (*curves.get(layer, ()), Point(ratio, values[layer, ratio]))
+
+    def watch(items: Iterable[Any], label: str) -> Iterable[Any]:
+        total = len(items) if isinstance(items, Sized) else None
+        return progress_over(items, label, total, show=progress)
+
+    if fast is None:
+        baseline, curves = _whole(work, journal, watch(batches, "scan"))
+    else:
+        hurried = FastScan.of(work, journal, fast)
+        hurried.run(batches, watch)
+        baseline, curves = hurried.baseline, hurried.curves()
     result = Sensitivity(
         metric=judge.primary,
-        baseline=values[BASELINE],
+        baseline=baseline,
         curves=curves,
         criterion=wanted.criterion,
         local=wanted.local,
@@ -112,6 +114,26 @@ def scan(
         result.save(target)
     journal.close()
     return result
+
+
+def _whole(
+    work: Variants, journal: Journal, batches: Iterable[Any]
+) -> tuple[float, dict[str, tuple[Point, ...]]]:
+    """Return the metric before any cut and the curves, over all pictures."""
+    count = 0
+    for place, batch in enumerate(batches):
+        digest = digest_of_batch(batch)
+        if not journal.held(place, digest):
+            journal.add(place, digest, _states(work, batch))
+        count = place + 1
+    if not count:
+        raise DataError("A scan must have pictures. Received no batch. Check the data.")
+    numbers = _merged(work.judge, journal.all(count))
+    values = {cut: one[work.judge.primary] for cut, one in numbers.items()}
+    curves: dict[str, tuple[Point, ...]] = {}
+    for layer, ratio in work.plans:
+        curves[layer] = (*curves.get(layer, ()), Point(ratio, values[layer, ratio]))
+    return values[BASELINE], curves
 
 
 def _states(work: Variants, batch: Any) -> States:
@@ -132,17 +154,3 @@ def _merged(judge: Judge, parts: Iterable[States]) -> dict[Cut, dict[str, float]
                 metrics[cut] = judge.metric()
             metrics[cut].merge(state)
     return {cut: metric.compute() for cut, metric in metrics.items()}
-
-
-def _tensors(batch: Any) -> Iterator[Tensor]:
-    images = getattr(batch, "images", batch)
-    yield from (leaf for leaf in tree_leaves(images) if isinstance(leaf, Tensor))
-
-
-def _digest(tensors: Iterable[Tensor]) -> str:
-    digest = hashlib.blake2b(digest_size=8)
-    for tensor in tensors:
-        plain = tensor.detach().cpu().contiguous()
-        digest.update(str((plain.dtype, tuple(plain.shape))).encode())
-        digest.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
