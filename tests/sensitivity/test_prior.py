@@ -3,7 +3,7 @@ from torch import nn
 
 import flyweight as fw
 from flyweight.sensitivity.cuts import Cuts
-from flyweight.sensitivity.judge import judge_of
+from flyweight.sensitivity.judge import Mean
 from flyweight.sensitivity.prior import prior_of
 
 
@@ -25,12 +25,12 @@ def test_a_layer_that_changes_nothing_is_worth_nothing():
     plans = Cuts((0.25, 0.5, 0.75)).plans(graph)
     before = [weight.clone() for weight in model.parameters()]
     with torch.inference_mode():
-        assert prior_of(graph, model, judge_of(mean), plans, batch) == {
+        assert prior_of(graph, model, Mean(mean), plans, batch) == {
             "0.weight": 0.0,
             "2.weight": 0.0,
         }
     nn.init.ones_(model[4].weight)
-    found = prior_of(graph, model, judge_of(mean), plans, batch)
+    found = prior_of(graph, model, Mean(mean), plans, batch)
     assert min(found.values()) > 0
     assert all(weight.grad is None for weight in model.parameters())
     assert torch.equal(before[0], model[0].weight)

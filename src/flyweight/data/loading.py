@@ -1,6 +1,6 @@
 """From a data set to batches."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NotRequired, Required, TypedDict, Unpack
@@ -153,8 +153,9 @@ def val_loader(
     num_workers: int = 0,
     rank: int = 0,
     world_size: int = 1,
+    order: Sequence[int] | None = None,
 ) -> DataLoader[Batch]:
-    """Return all pictures in their order, unvaried; of several devices each takes its share.
+    """Return all pictures in their order or another, unvaried; each device takes its share.
 
     No picture is seen twice, so shares may differ by one. Difficult objects and crowds stay, with
     their flags.
@@ -164,7 +165,8 @@ def val_loader(
         DataError: On iteration, a picture does not decode.
     """
     Stream(batch_size, steps=0, rank=rank, world_size=world_size)
-    indices = tuple(range(rank, len(pictures), world_size))
+    wanted = range(len(pictures)) if order is None else order
+    indices = tuple(wanted[rank::world_size])
     samples = _samples_of(pictures)[1](pictures, preprocessing, indices)
     return _loader(samples, num_workers, batch_size=batch_size, sampler=SequentialSampler(samples))
 

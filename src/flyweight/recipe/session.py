@@ -1,6 +1,6 @@
 """A config brought to life: its model, task, data and loaders."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -263,9 +263,13 @@ def _train_batches(
 
 
 def val_batches(
-    config: Config, pictures: PictureSet, rank: int = 0, world_size: int = 1
+    config: Config,
+    pictures: PictureSet,
+    rank: int = 0,
+    world_size: int = 1,
+    order: Sequence[int] | None = None,
 ) -> Iterable[Batch]:
-    """Return this process's share of the pictures to evaluate."""
+    """Return this process's share of the pictures to evaluate, in their order or another."""
     return val_loader(
         pictures,
         preprocessing=config.preprocessing,
@@ -273,6 +277,7 @@ def val_batches(
         num_workers=config.train.num_workers,
         rank=rank,
         world_size=world_size,
+        order=order,
     )
 
 

@@ -40,7 +40,7 @@ def states_by_picture(judge: Judge, outputs: Any, batch: Any) -> list[Any]:
     predictions = judge.decode(outputs, batch)
     if isinstance(batch, Batch):
         shares = [Batch(batch.images[i : i + 1], (t,)) for i, t in enumerate(batch.targets)]
-    elif isinstance(judge, _Mean):
+    elif isinstance(judge.metric(), MeanMetric):
         shares = [batch] * len(predictions)
     else:
         return [state_of(judge, outputs, batch)]
@@ -52,8 +52,12 @@ def states_by_picture(judge: Judge, outputs: Any, batch: Any) -> list[Any]:
     return found
 
 
-class _Mean:
-    """The mean of a number per picture, as a judge."""
+class Mean:
+    """The mean of a number per picture; a `Judge`.
+
+    Args:
+        score: Says the number.
+    """
 
     primary = "mean"
 
@@ -72,13 +76,20 @@ class _Mean:
         """Return what falls as the numbers rise."""
         return -torch.as_tensor(self.score(outputs, batch)).mean()
 
-    def metric(self) -> "_MeanMetric":
+    def metric(self) -> "MeanMetric":
         """Return a fresh metric."""
-        return _MeanMetric()
+        return MeanMetric(self.primary)
 
 
-class _MeanMetric:
-    def __init__(self) -> None:
+class MeanMetric:
+    """The mean of a number per picture; a `Metric`.
+
+    Args:
+        name: Of the number.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.total, self.count = 0.0, 0
 
     def update(self, predictions: Tensor, batch: Any) -> None:
@@ -88,7 +99,7 @@ class _MeanMetric:
 
     def compute(self) -> dict[str, float]:
         """Return the mean."""
-        return {"mean": self.total / max(self.count, 1)}
+        return {self.name: self.total / max(self.count, 1)}
 
     def state(self) -> tuple[float, int]:
         """Return sum and count."""
@@ -98,10 +109,3 @@ class _MeanMetric:
         """Add another metric's."""
         self.total += state[0]
         self.count += state[1]
-
-
-def judge_of(metric: Judge | Score) -> Judge:
-    """Return `metric` itself, or the mean of what it says of each picture."""
-    if hasattr(metric, "decode"):
-        return metric  # type: ignore[return-value]
-    return _Mean(metric)

@@ -17,12 +17,13 @@ from flyweight.errors import DataError
 from flyweight.graph.model_graph import ModelGraph
 from flyweight.graph.stored import held_tensors
 from flyweight.pruning.criteria import Criterion
+from flyweight.sensitivity.agreement import Agreement, Kind
 from flyweight.sensitivity.curves import Point, Sensitivity
 from flyweight.sensitivity.cuts import BASELINE, RATIOS, Cut, Cuts, digest_of
 from flyweight.sensitivity.digests import digest_of_batch, digest_of_tensors
 from flyweight.sensitivity.fast import FastScan
 from flyweight.sensitivity.journal import Journal, States
-from flyweight.sensitivity.judge import Judge, Score, judge_of, state_of
+from flyweight.sensitivity.judge import Judge, Mean, Score, state_of
 from flyweight.sensitivity.race import Pace
 from flyweight.sensitivity.variants import Variants
 from flyweight.tasks.task import Metric
@@ -52,7 +53,7 @@ def scan(
     graph: ModelGraph,
     model: nn.Module,
     batches: Iterable[Any],
-    metric: Judge | Score,
+    metric: Judge | Score | Kind,
     *,
     ratios: Sequence[float] = RATIOS,
     save_to: str | Path | None = None,
@@ -66,7 +67,8 @@ def scan(
         batches: Each is what `metric` understands. For a function, a tuple whose first item is the
             network's input.
         metric: A task; or a function of outputs and batch that returns a number per picture, whose
-            mean over all pictures is the metric.
+            mean over all pictures is the metric; or, without labels, `"kl"` or `"feature_error"`:
+            see `Agreement`, and know that it is weaker.
         ratios: Shares of each layer's channels to remove.
         save_to: File for the curves (JSON). Beside it lies, while the scan lasts, a folder with
             what every batch contributed: a scan that was cut off goes on from there.
@@ -79,7 +81,7 @@ def scan(
     fast = options.pop("fast", None)
     data, progress = options.pop("data", ""), options.pop("progress", False)
     wanted = Cuts(ratios, **options)  # type: ignore[misc]
-    judge = judge_of(metric)
+    judge = _judge_of(metric)
     plans = wanted.plans(graph)
     made_from = {
         "graph": graph.fingerprint,
@@ -154,3 +156,9 @@ def _merged(judge: Judge, parts: Iterable[States]) -> dict[Cut, dict[str, float]
                 metrics[cut] = judge.metric()
             metrics[cut].merge(state)
     return {cut: metric.compute() for cut, metric in metrics.items()}
+
+
+def _judge_of(metric: Judge | Score | Kind) -> Judge:
+    if isinstance(metric, str):
+        return Agreement(metric)
+    return metric if hasattr(metric, "decode") else Mean(metric)  # type: ignore[return-value]

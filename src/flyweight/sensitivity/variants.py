@@ -9,6 +9,7 @@ from flyweight.errors import GraphError
 from flyweight.graph.dispatch import evaluating
 from flyweight.graph.model_graph import ModelGraph
 from flyweight.pruning import PruningPlan, prune
+from flyweight.sensitivity.agreement import Agreement
 from flyweight.sensitivity.cuts import BASELINE, Cut
 from flyweight.sensitivity.folding import Folded, fold
 from flyweight.sensitivity.judge import Judge
@@ -49,10 +50,10 @@ class Variants:
         with evaluating(self.model):
             tape = self._tape(batch)
             if tape is None:
-                take(BASELINE, self.judge.forward(self.model, batch))
+                self._begin(self.judge.forward(self.model, batch), take)
                 parts, whole = dict[frozenset[str], list[Cut]](), list(cuts)
             else:
-                take(BASELINE, tape.outputs_with({}))
+                self._begin(tape.outputs_with({}), take)
                 parts, whole = self._sorted(cuts)
             for groups, together in parts.items():
                 self._in_part(tape, groups, together, take)
@@ -60,6 +61,11 @@ class Variants:
             small = prune(self.model, self.plans[cut], verify=False)
             with evaluating(small):
                 take(cut, self.judge.forward(small, batch))
+
+    def _begin(self, outputs: Any, take: Take) -> None:
+        if isinstance(self.judge, Agreement):
+            self.judge.begin(outputs)
+        take(BASELINE, outputs)
 
     def _in_part(
         self,
