@@ -13,11 +13,12 @@ from typing import Any, TypedDict, Unpack
 from torch import nn
 
 from flyweight.engine.display import progress_over
-from flyweight.errors import DataError
+from flyweight.errors import DataError, PlanError
 from flyweight.graph.model_graph import ModelGraph
 from flyweight.graph.stored import held_tensors
 from flyweight.pruning.criteria import Criterion
 from flyweight.sensitivity.agreement import Agreement, Kind
+from flyweight.sensitivity.cluster import Cluster
 from flyweight.sensitivity.curves import Point, Sensitivity
 from flyweight.sensitivity.cuts import BASELINE, RATIOS, Cut, Cuts, digest_of
 from flyweight.sensitivity.digests import digest_of_batch, digest_of_tensors
@@ -35,6 +36,7 @@ class ScanOptions(TypedDict, total=False):
     Attributes:
         fast: Look at as few pictures and ratios as this asks for, and give intervals. None looks at
             all.
+        ray: Address of a Ray cluster to spread the batches over; see `Cluster`. Not with `fast`.
         data: A digest of the data, where one is known; batches are compared in any case.
         progress: Draw a bar on stderr where that is a terminal.
     """
@@ -45,6 +47,7 @@ class ScanOptions(TypedDict, total=False):
     inexact: bool
     aliases: Mapping[str, str] | None
     fast: Pace | None
+    ray: str
     data: str
     progress: bool
 
@@ -76,9 +79,14 @@ def scan(
 
     Raises:
         PlanError: A cut cannot be meant.
+        ConfigError: The cluster cannot be reached.
         DataError: There are no batches, or the folder is of another scan; the difference is named.
     """
-    fast = options.pop("fast", None)
+    fast, ray = options.pop("fast", None), options.pop("ray", "")
+    if fast is not None and ray:
+        raise PlanError(
+            "A scan must be fast or spread over a cluster. Received both. Leave one of them out."
+        )
     data, progress = options.pop("data", ""), options.pop("progress", False)
     wanted = Cuts(ratios, **options)  # type: ignore[misc]
     judge = _judge_of(metric)
@@ -98,7 +106,7 @@ def scan(
         return progress_over(items, label, total, show=progress)
 
     if fast is None:
-        baseline, curves = _whole(work, journal, watch(batches, "scan"))
+        baseline, curves = _whole(work, journal, watch(batches, "scan"), ray)
     else:
         hurried = FastScan.of(work, journal, fast)
         hurried.run(batches, watch)
@@ -119,15 +127,18 @@ def scan(
 
 
 def _whole(
-    work: Variants, journal: Journal, batches: Iterable[Any]
+    work: Variants, journal: Journal, batches: Iterable[Any], ray: str
 ) -> tuple[float, dict[str, tuple[Point, ...]]]:
     """Return the metric before any cut and the curves, over all pictures."""
     count = 0
-    for place, batch in enumerate(batches):
-        digest = digest_of_batch(batch)
-        if not journal.held(place, digest):
-            journal.add(place, digest, _states(work, batch))
-        count = place + 1
+    if ray:
+        count = Cluster(ray).fill(journal, work, batches, _states)
+    else:
+        for place, batch in enumerate(batches):
+            digest = digest_of_batch(batch)
+            if not journal.held(place, digest):
+                journal.add(place, digest, _states(work, batch))
+            count = place + 1
     if not count:
         raise DataError("A scan must have pictures. Received no batch. Check the data.")
     numbers = _merged(work.judge, journal.all(count))
