@@ -5,6 +5,7 @@ collected of it. A task whose worker died is run again elsewhere by Ray. Nothing
 task, so that it does not matter where or how often it runs.
 """
 
+import socket
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ _TRIES = 5
 """How often a batch is tried when workers die."""
 _AHEAD = 2
 """Batches under way for each processor: one that is run, one that waits for it."""
+
+_PATIENCE_SECONDS = 5.0
 
 _at_work: dict[str, Variants] = {}
 """In a worker process: the network it has unpacked, by scan."""
@@ -76,17 +79,18 @@ class Cluster:
     def _connect(self, ray: "ModuleType") -> None:
         local = self.address == "local"
         try:
+            _require_open(self.address)
             ray.init(
                 address=None if local else self.address,
                 log_to_driver=False,
                 logging_level="error",
                 include_dashboard=False if local else None,
             )
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise ConfigError(
-                "A Ray cluster must be reachable. Received "
-                f"'{self.address}': {str(error).strip().splitlines()[0]} Start one with: ray start "
-                "--head, or give local."
+                f"A Ray cluster must be reachable. Received '{self.address}': "
+                f"{str(error).strip().splitlines()[0]}. Start one with: ray start --head, or give "
+                "local."
             ) from error
 
     def _fill(
@@ -119,6 +123,13 @@ class Cluster:
                 collect(most - 1)
         collect(0)
         return count
+
+
+def _require_open(address: str) -> None:
+    """Knock at the door: Ray would wait for minutes where nobody opens."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=_PATIENCE_SECONDS).close()
 
 
 def _states_of(

@@ -37,8 +37,8 @@ class Pace:
     """
 
     max_drop: float = 0.05
-    precision: float = 0.02
-    first: int = 16
+    precision: float = 0.03
+    first: int = 12
     growth: float = 1.5
     resamples: int = 60
     seed: int = 0
@@ -61,60 +61,70 @@ class Estimate:
 
 @dataclass
 class Race:
-    """Cuts that are looked at, picture by picture, until each is known well enough.
+    """Cuts that are looked at, batch by batch, until each is known well enough.
 
     Attributes:
         primary: The number of the metric that counts.
         metric: Makes a fresh metric.
         pace: How sure to be.
-        running: States of every picture, of the dense network and of the cuts that still run.
-        settled: What is known of the others.
+        running: What the dense network and the cuts that still run said: by the batch's place, the
+            states of its pictures.
+        known: What each cut does to the metric as far as was seen; of those that run on, too.
+        baseline: The metric of the dense network on what was seen.
     """
 
     primary: str
     metric: Callable[[], Metric]
     pace: Pace
-    running: dict[Cut, list[Any]]
-    settled: dict[Cut, Estimate] = field(default_factory=dict)
-    _next: float = 0.0
-
-    @classmethod
-    def of(
-        cls, primary: str, metric: Callable[[], Metric], pace: Pace, cuts: Iterable[Cut]
-    ) -> "Race":
-        """Return a race that begins."""
-        running: dict[Cut, list[Any]] = {cut: [] for cut in (BASELINE, *cuts)}
-        return cls(primary, metric, pace, running, _next=float(pace.first))
+    running: dict[Cut, dict[int, Sequence[Any]]] = field(default_factory=lambda: {BASELINE: {}})
+    known: dict[Cut, Estimate] = field(default_factory=dict)
+    baseline: float = 0.0
 
     @property
     def open(self) -> list[Cut]:
         """The cuts that still run."""
         return [cut for cut in self.running if cut != BASELINE]
 
-    def add(self, states: Mapping[Cut, Sequence[Any]]) -> None:
-        """Add pictures, and let cuts leave when it is time to look."""
-        for cut, found in self.running.items():
-            found += states[cut]
-        if len(self.running[BASELINE]) >= self._next:
-            self._next = len(self.running[BASELINE]) * self.pace.growth
-            self._look(last=False)
+    def join(self, cuts: Iterable[Cut]) -> None:
+        """Let more cuts run; they have to catch up."""
+        self.running |= {cut: {} for cut in cuts}
 
-    def finish(self) -> dict[Cut, Estimate]:
-        """Return what is known of all cuts; there are no more pictures."""
-        self._look(last=True)
-        return self.settled
+    def missing(self, place: int) -> list[Cut]:
+        """Return the cuts that have not said yet what they say of batch number `place`."""
+        return [cut for cut, seen in self.running.items() if place not in seen]
 
-    def _look(self, *, last: bool) -> None:
-        count = len(self.running[BASELINE])
-        draws = _draws(count, self.pace)
-        whole, resampled = self._values(self.running[BASELINE], draws)
+    def add(self, place: int, states: Mapping[Cut, Sequence[Any]]) -> None:
+        """Add a batch."""
+        for cut in self.missing(place):
+            self.running[cut][place] = states[cut]
+
+    def look(self, *, last: bool) -> None:
+        """Compute intervals, and let cuts leave that are known well enough.
+
+        Args:
+            last: There are no more pictures: all leave.
+        """
+        whole = self._pictures(BASELINE)
+        draws = _draws(len(whole), self.pace)
+        self.baseline, resampled = self._values(whole, draws)
         for cut in self.open:
-            value, values = self._values(self.running[cut], draws)
+            pictures = self._pictures(cut)
+            if cut in self.known and self.known[cut].pictures == len(pictures) and not last:
+                continue  # it was there at the last look, and others have caught up since
+            value, values = self._values(pictures, draws)
             error = _TWO_SIDED_95 * float(np.std(values - resampled, ddof=1))
-            found = Estimate(value - whole, error, count)
-            if last or self._is_known(found, whole):
-                self.settled[cut] = found
+            found = self.known[cut] = Estimate(value - self.baseline, error, len(pictures))
+            if last or self._is_known(found, self.baseline):
                 del self.running[cut]
+
+    def losses(self) -> dict[Cut, float]:
+        """Return what cuts cost as far as was seen, as shares of the baseline."""
+        whole = self.baseline
+        return {cut: -e.change / whole if whole > 0 else 0.0 for cut, e in self.known.items()}
+
+    def _pictures(self, cut: Cut) -> list[Any]:
+        seen = self.running[cut]
+        return [state for place in sorted(seen) for state in seen[place]]
 
     def _is_known(self, found: Estimate, whole: float) -> bool:
         if whole <= 0:

@@ -110,7 +110,7 @@ def scan(
     else:
         hurried = FastScan.of(work, journal, fast)
         hurried.run(batches, watch)
-        baseline, curves = hurried.baseline, hurried.curves()
+        baseline, curves = hurried.race.baseline, hurried.curves()
     result = Sensitivity(
         metric=judge.primary,
         baseline=baseline,
