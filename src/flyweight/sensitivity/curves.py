@@ -296,6 +296,18 @@ class Sensitivity:
         """Write the curves to `path`, whole or not at all."""
         write_text(path, self.to_json())
 
+    def draw(self, path: str | Path, *, max_drop: float = 0.05) -> None:
+        """Write a PNG of the curves; see `picture.draw`."""
+        from flyweight.sensitivity.picture import draw
+
+        draw(self, path, max_drop=max_drop)
+
+    def write_page(self, path: str | Path, *, graph: ModelGraph | None = None) -> None:
+        """Write the curves and the plan explorer as one HTML page; see `page.write_page`."""
+        from flyweight.sensitivity.page import write_page
+
+        write_page(self, path, graph or self.graph)
+
 
 def read(path: str | Path) -> Sensitivity:
     """Return the curves of a file of ours, or of an original's pickle.
