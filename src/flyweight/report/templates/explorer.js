@@ -414,6 +414,7 @@ function start() {
     const value = data.baseline * Math.max(1 - plan.loss, 0);
     at("metric").textContent = metric(value);
     at("metric").dataset.exact = value;
+    at("metric").dataset.loss = plan.loss;
     at("metric-change").textContent = plan.loss < 1 ? `${metric(data.baseline)} less ${percent(plan.loss)} of it` :
       `the losses add up to more than all ${metric(data.baseline)}`;
     at("metric-bar").setAttribute("width", percent(value / data.baseline, 2).replace(" ", ""));
