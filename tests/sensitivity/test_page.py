@@ -67,7 +67,7 @@ def test_what_the_page_shows_is_what_python_makes(name, tmp_path):
     curves = noisy_curves(graph, local=local)
     page = tmp_path / "sens.html"
     write_page(curves, page, graph, cutting=Cutting(round_to=2))
-    drops = (0.013, 0.05, 0.25, 0.6, 1.0)
+    drops = (0.035, 0.05, 0.25, 0.6, 1.0)
     seen = browser.visited(page, [f"mode=max_drop&value={drop}" for drop in drops], LOOK)
     for drop, found in zip(drops, seen, strict=True):
         made = curves.plan(max_drop=drop, round_to=2)
