@@ -209,10 +209,10 @@ class Choice {
   }
 }
 
-const SWEEPS = 40;
+const SWEEPS = 40, STARTS = 3;
 
 // Widths of little loss, added up, within a limit. Prices of cost are tried by bisection; what comes
-// of each is repaired, and the best improved group by group for so many rounds. Not proven least.
+// of each is repaired, and the best are improved group by group for so many rounds. Not proven least.
 function solve(data, place, limit, rounds) {
   const free = [], leaders = [], options = [];
   data.layers.forEach((layer, index) => {
@@ -224,10 +224,10 @@ function solve(data, place, limit, rounds) {
   const choice = new Choice(new Polynomial(data, place, free), options);
   choice.take(options.map((rows) => rows.length - 1));
   if (choice.cost > limit) return { floor: choice.cost, cuts: [] };
-  let least = null;
+  const found = new Map();
   const note = () => {
     choice.widen(limit);
-    if (!least || choice.loss < least.loss) least = { at: [...choice.at], loss: choice.loss };
+    found.set(choice.at.join(), { at: [...choice.at], loss: choice.loss });
   };
   note();
   let low = 0, high = 1e3 / Math.max(limit, 1);
@@ -240,8 +240,13 @@ function solve(data, place, limit, rounds) {
     if (choice.narrow(limit)) note();
     choice.take(at);
   }
+  let least = { loss: Infinity };
+  for (const start of [...found.values()].sort((a, b) => a.loss - b.loss).slice(0, rounds ? STARTS : 1)) {
+    choice.take(start.at);
+    for (let round = 0; round < rounds && choice.improve(limit); round++);
+    if (choice.loss < least.loss) least = { at: [...choice.at], loss: choice.loss };
+  }
   choice.take(least.at);
-  for (let round = 0; round < rounds && choice.improve(limit); round++);
   const cuts = [];
   choice.at.forEach((k, i) => {
     const [keep, loss] = options[i][k], size = data.groups[free[i]].size;
@@ -310,7 +315,7 @@ function quoted(text) {
 
 // ==== The page ====
 
-const ROUNDS = 4, SETTLED_MS = 80;
+const ROUNDS = 2, SETTLED_MS = 80;
 
 function start() {
   const at = (name) => document.getElementById(`explorer-${name}`);
