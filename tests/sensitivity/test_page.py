@@ -156,6 +156,47 @@ def test_ends_of_the_scale_are_no_mistakes(tmp_path):
     assert seen["mode=macs"]["plan"]
 
 
+HANDLED = """(() => {
+  const at = (name) => document.getElementById(`explorer-${name}`);
+  const told = () => [at("command").textContent, at("slider").getAttribute("aria-valuetext")];
+  const fire = (element, kind) => element.dispatchEvent(new Event(kind, { bubbles: true }));
+  const seen = [told()];
+  at("slider").value = Number(at("slider").value) + 1;
+  fire(at("slider"), "input");
+  seen.push(told());
+  at("number").value = "12.34";
+  fire(at("number"), "input");
+  seen.push(told());
+  at("number").value = "";
+  fire(at("number"), "input");
+  seen.push(told());
+  for (const mode of ["params", "max_drop"]) {
+    const radio = document.querySelector(`input[value=${mode}]`);
+    radio.checked = true;
+    fire(radio, "change");
+    seen.push(told());
+  }
+  return seen;
+})()"""
+
+
+@pytest.mark.browser
+def test_hands_move_it_as_the_address_does(tmp_path):
+    page = tmp_path / "sens.html"
+    noisy_curves(network(["chain", "residual"])).write_page(page)
+    seen = browser.visited(page, ["mode=max_drop&value=0.05"], HANDLED)[0]
+    line = "plan = curves.plan({})".format
+    typed = [line("max_drop=0.1234"), "max drop 12.3 %"]
+    assert seen == [
+        [line("max_drop=0.05"), "max drop 5.00 %"],
+        [line("max_drop=0.052"), "max drop 5.20 %"],
+        typed,
+        typed,  # nothing typed is no number
+        [line("budget=fw.Budget(params=0.5)"), "Parameters 50.0 % of dense"],
+        typed,  # what it was is remembered
+    ]
+
+
 @pytest.mark.browser
 def test_the_page_runs_under_its_own_policy_and_speaks_of_the_command_line(tmp_path):
     graph = network(["chain"])
