@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from tests.browser import CHROMIUM
 
 settings.register_profile("flyweight", deadline=None, derandomize=True)
 settings.load_profile("flyweight")
@@ -15,17 +16,20 @@ _DATA = Path(
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect, with a notice, what needs real pictures where there are none."""
-    if _DATA.is_dir():
-        return
-    wanting = [item for item in items if item.get_closest_marker("data")]
-    if wanting:
-        items[:] = [item for item in items if not item.get_closest_marker("data")]
-        config.hook.pytest_deselected(items=wanting)
-        config.stash[_NOTICE] = (
-            f"{len(wanting)} tests need real data sets and were deselected: "
-            f"'{_DATA}' is no folder. Set FLYWEIGHT_DATA to run them."
-        )
+    """Deselect, with a notice, what needs real pictures or a browser where there are none."""
+    absent = {}
+    if not _DATA.is_dir():
+        absent["data"] = f"real data sets: '{_DATA}' is no folder. Set FLYWEIGHT_DATA"
+    if CHROMIUM is None:
+        absent["browser"] = "Chromium: none is in PATH. Install one, or set CHROMIUM"
+    notices = []
+    for mark, need in absent.items():
+        wanting = [item for item in items if item.get_closest_marker(mark)]
+        if wanting:
+            items[:] = [item for item in items if not item.get_closest_marker(mark)]
+            config.hook.pytest_deselected(items=wanting)
+            notices.append(f"{len(wanting)} tests were deselected, which need {need} to run them.")
+    config.stash[_NOTICE] = "\n".join(notices)
 
 
 _NOTICE = pytest.StashKey[str]()

@@ -1,7 +1,11 @@
 import pickle
+import re
+import shlex
 
 import pytest
 import torch
+from PIL import Image
+from tests import browser
 
 import flyweight as fw
 from flyweight.cli.sensitivity import loss_table
@@ -77,6 +81,55 @@ def test_files_are_merged(flyweight, tmp_path):
     found = flyweight("sensitivity", "--merge", "one.json", "--merge", "two.json", "-s", "all.json", "--json").json  # fmt: skip  # noqa: E501
     assert list(found["losses"]) == [*NAMES, "c"]
     assert found["losses"]["c"] == {"0.1": 0.5}
+
+
+def test_curves_are_drawn_beside_the_file_and_the_page_asks_for_the_network(flyweight, tmp_path):
+    curves().save(tmp_path / "one.json")
+    merged = ("sensitivity", "--merge", "one.json", "--json", "-s")
+    answer = flyweight(*merged, "all.json")
+    assert answer.json["picture"] == "all.png"
+    assert "page" not in answer.json
+    assert "'all.html' needs the network: add -c CONFIG" in answer.err
+    with Image.open(tmp_path / "all.png") as picture:
+        assert picture.format == "PNG"
+    assert not (tmp_path / "all.html").exists()
+    other = flyweight(*merged, "b.data", "--no-plot", "--plot", "pictures/mine.png")
+    assert other.json["picture"] == "pictures/mine.png"
+    assert other.err == ""
+    assert flyweight(*merged, "c.json", "--no-plot").json.keys() == {
+        *("metric", "baseline", "losses", "file")
+    }
+    flyweight(*merged, "curves.data")
+    assert (tmp_path / "curves.data.png").is_file()
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_the_command_on_the_page_cuts_what_the_page_shows(flyweight, checkpoint, tmp_path):
+    curves().save(tmp_path / "one.json")
+    options = [x for text in TINY for x in ("-o", text)]
+    network = ("-c", "demo_digits", *options, "-w", checkpoint)
+    made = flyweight("sensitivity", "--merge", "one.json", "-s", "s.json", "--json", *network)
+    assert made.json["page"] == "s.html"
+    for state, option in (("max_drop&value=0.04", "--max-drop 0.04"), ("macs&value=0.97", "--budget macs=0.97")):  # fmt: skip  # noqa: E501
+        document = browser.shown(tmp_path / "s.html", f"mode={state}")
+        command = browser.text_of(document, "explorer-command")
+        priced = re.search(r'id="explorer-macs"[^>]* data-exact="(\d+)"', document)[1]
+        assert command.endswith(f" --sensitivities s.json {option}")
+        lines = [command]
+        exactly = browser.text_of(document, "explorer-ratios")
+        assert bool(exactly) == state.startswith("macs")
+        lines += [exactly] * bool(exactly)
+        shown = fw.PruningPlan.from_json(browser.text_of(document, "explorer-plan"))
+        for line in lines:
+            found = flyweight(*shlex.split(line)[1:], "--dry-run", "--json").json
+            widths = {name: after for name, (_, after) in groups_of(found).items()}
+            assert widths == {name: len(group.keep) for name, group in shown.groups.items()}
+            assert int(priced) == found["after"]["macs"]
+
+
+def groups_of(found):
+    return {name: tuple(sides.values()) for name, sides in found["groups"].items()}
 
 
 def test_the_table():

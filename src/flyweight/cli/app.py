@@ -181,22 +181,42 @@ def sensitivity(
         list[Path] | None,
         typer.Option("--merge", help="Files to put into one, instead of scanning.", metavar="FILE"),
     ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            "--plot", help="For the picture; else beside the curves, as .png.", metavar="FILE"
+        ),
+    ] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option(
+            "--page",
+            help="For the plan explorer; else beside the curves, as .html.",
+            metavar="FILE",
+        ),
+    ] = None,
+    no_plot: Annotated[
+        bool, typer.Option("--no-plot", help="Neither picture nor page, unless named.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Measure what channels are worth, in one pass over data.
 
-    Make plans of the curves with: prune --sensitivities FILE --max-drop 0.05.
+    The curves are drawn, and a page beside them turns limits into plans. Make plans of them with:
+    prune --sensitivities FILE --max-drop 0.05.
     """
     from flyweight.cli import sensitivity as command
     from flyweight.errors import ConfigError
 
+    words = (config, tuple(opt or ()), weights, pruned_params, pruned_ratios, criterion)
+    request = command.Request(*words)
+    files = command.Files.beside(file, plot, page, plain=no_plot)
     if merge:
-        command.merge(merge, file, as_json=json)
+        command.merge(merge, request, files, as_json=json)
         return
     if not config:
         raise ConfigError("A scan must have a config. Received none. Add: -c CONFIG")
-    words = (config, tuple(opt or ()), weights, pruned_params, pruned_ratios, criterion)
-    command.scan(command.Request(*words), file, as_json=json)
+    command.scan(request, files, as_json=json)
 
 
 @app.command()
@@ -397,7 +417,10 @@ def report(
     folder: Annotated[Path, typer.Argument(help="A run folder with a report.json.")],
     json: Json = False,
 ) -> None:
-    """Write and print a run's report again."""
+    """Write and print a run's report again.
+
+    A file sens*.json in the folder, of the dense network's scan, is shown in it.
+    """
     from flyweight.cli import deploy
 
     deploy.report(folder, as_json=json)

@@ -204,12 +204,17 @@ def _shapes(texts: Sequence[str]) -> Mapping[str, tuple[int, ...]]:
 
 
 def report(folder: Path, *, as_json: bool) -> None:
-    """Render a run folder's report again."""
-    from flyweight.report.collect import read_report, render_folder
+    """Render a run folder's report again, with its scan where it has one."""
+    from flyweight.report.collect import read_report
     from flyweight.report.markdown import comparison_table
+    from flyweight.report.render import render_all
 
-    paths = render_folder(folder)
     found = read_report(folder)
+    if any(folder.glob("sens*.json")):
+        from flyweight.recipe.exploring import with_explorer
+
+        found = with_explorer(found, folder, say=say)
+    paths = render_all(found, folder)
     if as_json:
         show(found.to_json())
         return

@@ -102,6 +102,37 @@ def _requests(
     return list(asked.values()), notes
 
 
+def leaving_orders(
+    graph: ModelGraph,
+    layer: str,
+    criterion: str | Criterion = "l1_norm",
+    *,
+    local: bool = False,
+    inexact: bool = False,
+    aliases: Mapping[str, str] | None = None,
+) -> dict[str, tuple[int, ...]]:
+    """Return the order in which `plan` lets channels leave, for each group of a layer.
+
+    Args:
+        graph: From `trace`.
+        layer: By any name that `plan` understands.
+        criterion: As for `plan`.
+        local: As for `plan`.
+        inexact: As for `plan`.
+        aliases: As for `plan`.
+
+    Raises:
+        PlanError: The layer or the criterion cannot be meant, or a group is frozen.
+    """
+    scorer = find_criterion(criterion)
+    requests, _ = _requests(graph, {layer: 0.5}, aliases or {}, inexact=inexact, local=local)
+    orders: dict[str, tuple[int, ...]] = {}
+    for request in requests:
+        scored = _alone(request.group, request.named, graph) if local else request.group
+        orders[request.group.name] = _rising(scores_of(scorer, scored, graph))
+    return orders
+
+
 def layers_in(graph: ModelGraph) -> dict[str, list[ChannelGroup]]:
     """Return, for every weight that makes channels, the groups that they belong to."""
     layers: dict[str, list[ChannelGroup]] = {}
@@ -219,4 +250,8 @@ def _nearest_after(layer: str, scales: tuple[Member, ...], graph: ModelGraph) ->
 
 def _highest(scores: Scores, count: int) -> tuple[int, ...]:
     """Return the indices of the `count` highest scores; of equals, the first ones leave."""
-    return tuple(sorted(np.argsort(scores, kind="stable")[len(scores) - count :].tolist()))
+    return tuple(sorted(_rising(scores)[len(scores) - count :]))
+
+
+def _rising(scores: Scores) -> tuple[int, ...]:
+    return tuple(np.argsort(scores, kind="stable").tolist())

@@ -19,6 +19,7 @@ from flyweight.pruning import PruningPlan
 from flyweight.recipe.config import Config
 from flyweight.recipe.cut import Cut, build_model, prune_model, trace_model
 from flyweight.recipe.early import HUBS, ends_of, weights_path
+from flyweight.recipe.exploring import with_explorer
 from flyweight.recipe.networks import kind_of
 from flyweight.recipe.session import (
     Data,
@@ -111,7 +112,7 @@ def run(name: str, config: Config, folder: Path, *, say: Say) -> Finished:
             Stage("pruned", pruned, files[1], measured[files[1]]),
         ),
     )
-    report = tell(story)
+    report = with_explorer(tell(story), folder, graph=story.graph, say=say)
     page = render_all(report, folder)[-1]
     return Finished(report, page)
 

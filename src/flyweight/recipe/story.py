@@ -2,6 +2,7 @@
 
 import csv
 import datetime
+import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ def tell(story: Story) -> Report:
         title=f"{story.name}: dense and pruned",
         subject=story.name,
         created=datetime.datetime.now(datetime.UTC),
-        command=" ".join(["flyweight", *sys.argv[1:]]),
+        command=shlex.join(["flyweight", *sys.argv[1:]]),
         environment={
             "processor": first.cpu,
             "flyweight": __version__,

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from flyweight.errors import FileError
-from flyweight.report.render import JSON_NAME, render_all
+from flyweight.report.render import JSON_NAME
 from flyweight.report.rows import Report
 
 
@@ -24,12 +24,3 @@ def read_report(folder: str | os.PathLike[str]) -> Report:
             "Name the folder of a finished run, such as --output-dir of `flyweight demo`."
         ) from error
     return Report.from_json(text, source=str(path))
-
-
-def render_folder(folder: str | os.PathLike[str]) -> tuple[Path, Path, Path]:
-    """Render the report of a run folder again and return the paths of JSON, Markdown and HTML.
-
-    Raises:
-        FileError: report.json or a picture it names cannot be read, or nothing can be written.
-    """
-    return render_all(read_report(folder), folder)

@@ -4,9 +4,12 @@ The page is the list `SECTIONS`: a section is a template and the function that g
 template shows, or nothing if the report has none of it.
 """
 
+import base64
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from markupsafe import Markup
 from flyweight.errors import counted
 from flyweight.report.charts import line_chart
 from flyweight.report.compare import compare
+from flyweight.report.explorer_sections import explorer_values, sensitivity_values
 from flyweight.report.headline import headline
 from flyweight.report.layers import Block, blocks_of
 from flyweight.report.markdown import methods
@@ -72,13 +76,38 @@ def to_html(report: Report, folder: Path) -> str:
         if values is not None:
             body = templates.get_template(f"sections/{section.name}.html").render(values)
             shown.append({"name": section.name, "title": section.title, "body": Markup(body)})
+    script = _script() if report.explorer is not None else None
     page = templates.get_template("page.html")
-    return page.render(report=report, headline=headline(report), sections=shown)
+    return page.render(report=report, headline=headline(report), sections=shown, script=script)
+
+
+@dataclass(frozen=True)
+class _Script:
+    """The one script that the page may run, and its digest by which browsers know it."""
+
+    text: Markup
+    digest: str
+
+
+def _script() -> _Script:
+    # Read as it is: what it says in braces is not for the template engine.
+    text = (
+        resources.files("flyweight.report").joinpath("templates", "explorer.js").read_text("utf-8")
+    )
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return _Script(Markup(text), digest)
 
 
 def _glance(report: Report, _: Path) -> Mapping[str, Any] | None:
+    if _is_a_scan(report):
+        return None
     cards = [_card(report, key) for key in report.keys]
     return {"cards": cards} if cards else None
+
+
+def _is_a_scan(report: Report) -> bool:
+    """Whether there is one network alone, whose numbers the explorer begins with."""
+    return len(report.rows) == 1 and report.explorer is not None
 
 
 def _card(report: Report, key: str) -> dict[str, Any]:
@@ -123,7 +152,7 @@ def _percent(value: float, longest: float) -> str:
 
 
 def _numbers(report: Report, _: Path) -> Mapping[str, Any] | None:
-    if not report.keys:
+    if not report.keys or _is_a_scan(report):
         return None
     lines = [_line(report.quantities(key)) for key in report.keys]
     return {"stages": report.stages, "lines": lines}
@@ -194,6 +223,14 @@ def _block(block: Block) -> dict[str, Any]:
     }
 
 
+def _explorer(report: Report, _: Path) -> Mapping[str, Any] | None:
+    return explorer_values(report.explorer) if report.explorer is not None else None
+
+
+def _sensitivity(report: Report, _: Path) -> Mapping[str, Any] | None:
+    return sensitivity_values(report.explorer) if report.explorer is not None else None
+
+
 def _curves(report: Report, _: Path) -> Mapping[str, Any] | None:
     charts: dict[tuple[str, str], list[Curve]] = {}
     for curve in report.curves:
@@ -245,6 +282,8 @@ SECTIONS: tuple[Section, ...] = (
     Section("numbers", "Before and after", _numbers),
     Section("pictures", "Pictures", _pictures),
     Section("widths", "Channels per layer", _widths),
+    Section("explorer", "Plan explorer", _explorer),
+    Section("sensitivity", "Sensitivity", _sensitivity),
     Section("curves", "Training", _curves),
     Section("provenance", "How it was measured", _provenance),
 )

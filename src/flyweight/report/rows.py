@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from flyweight.errors import FileError
+from flyweight.report.explorer import Explorer
 
 FORMAT = 1
 
@@ -151,6 +152,7 @@ class Report(_Value):
         curves: Lines of the charts.
         pictures: Pictures with predictions.
         notes: Further sentences on method, each shown as one paragraph.
+        explorer: Curves of a scan, and what the page needs to make plans of them.
     """
 
     title: Text
@@ -163,6 +165,7 @@ class Report(_Value):
     curves: tuple[Curve, ...] = ()
     pictures: tuple[Picture, ...] = ()
     notes: tuple[str, ...] = ()
+    explorer: Explorer | None = None
 
     @model_validator(mode="after")
     def _names_mean_one_thing(self) -> Self:
@@ -190,7 +193,13 @@ class Report(_Value):
 
     def to_json(self) -> str:
         """Return the report as text; equal reports give equal text."""
-        return json.dumps({"format": FORMAT, **self.model_dump(mode="json")}, indent=2) + "\n"
+        values = {"format": FORMAT, **self.model_dump(mode="json", exclude={"explorer"})}
+        text = json.dumps(values, indent=2)
+        if self.explorer is not None:
+            # On one line: it is for the page's script, and long.
+            dense = json.dumps(self.explorer.model_dump(mode="json"), separators=(",", ":"))
+            text = f'{text[:-2]},\n  "explorer": {dense}\n}}'
+        return text + "\n"
 
     @classmethod
     def from_json(cls, text: str, source: str = "report.json") -> "Report":

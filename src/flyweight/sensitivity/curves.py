@@ -169,7 +169,7 @@ class Sensitivity:
         return plan(
             known,
             chosen,
-            self._criterion(),
+            self.known_criterion(),
             round_to=round_to,
             local=self.local,
             inexact=True,
@@ -188,13 +188,9 @@ class Sensitivity:
         Raises:
             PlanError: The budget cannot be met.
         """
-        layers: dict[str, str] = {}
-        for layer in self.curves:
-            touched = plan(graph, {layer: 0.5}, "first", inexact=True, aliases=aliases).groups
-            if len(touched) == 1:  # of one that is several groups, the widths are not one number
-                layers.setdefault(next(iter(touched)), layer)
+        layers = self.leading_layers(graph, aliases)
         options = {
-            group: self._options(layer, graph.groups[group].size, round_to)
+            group: self.options(layer, graph.groups[group].size, round_to)
             for group, layer in layers.items()
         }
         found = solve(graph, options, budget)
@@ -205,7 +201,22 @@ class Sensitivity:
             if option.keep < sizes[group]
         }
 
-    def _options(self, layer: str, channels: int, round_to: int) -> list[Option]:
+    def leading_layers(
+        self, graph: ModelGraph, aliases: Mapping[str, str] | None = None
+    ) -> dict[str, str]:
+        """Return, for every group that a budget can narrow, the layer whose curve speaks for it.
+
+        Raises:
+            PlanError: The scan was of other layers.
+        """
+        layers: dict[str, str] = {}
+        for layer in self.curves:
+            touched = plan(graph, {layer: 0.5}, "first", inexact=True, aliases=aliases).groups
+            if len(touched) == 1:  # of one that is several groups, the widths are not one number
+                layers.setdefault(next(iter(touched)), layer)
+        return layers
+
+    def options(self, layer: str, channels: int, round_to: int = 1) -> list[Option]:
         """Return the widths of a layer and what each costs, between the points too."""
         losses = {0.0: 0.0, **self.losses(layer)}
         ratios = sorted(losses)
@@ -217,7 +228,12 @@ class Sensitivity:
             by_width.setdefault(keep, float(loss))
         return [Option(keep, loss) for keep, loss in by_width.items()]
 
-    def _criterion(self) -> str | Criterion:
+    def known_criterion(self) -> str | Criterion:
+        """Return how channels are chosen.
+
+        Raises:
+            PlanError: The scan's criterion has to be measured again.
+        """
         if isinstance(self.criterion, str) and self.criterion not in CRITERIA:
             raise PlanError(
                 "A plan must choose channels as the scan did. Received a scan by "
@@ -279,6 +295,18 @@ class Sensitivity:
     def save(self, path: Path) -> None:
         """Write the curves to `path`, whole or not at all."""
         write_text(path, self.to_json())
+
+    def draw(self, path: str | Path, *, max_drop: float = 0.05) -> None:
+        """Write a PNG of the curves; see `picture.draw`."""
+        from flyweight.sensitivity.picture import draw
+
+        draw(self, path, max_drop=max_drop)
+
+    def write_page(self, path: str | Path, *, graph: ModelGraph | None = None) -> None:
+        """Write the curves and the plan explorer as one HTML page; see `page.write_page`."""
+        from flyweight.sensitivity.page import write_page
+
+        write_page(self, path, graph or self.graph)
 
 
 def read(path: str | Path) -> Sensitivity:

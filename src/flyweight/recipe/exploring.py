@@ -1,0 +1,110 @@
+"""The plan explorer of a config's network: what to type, and a run folder's own scan."""
+
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from flyweight.engine.run import BEST
+from flyweight.errors import FlyweightError
+from flyweight.graph import ModelGraph
+from flyweight.recipe.config import Config, load_config
+from flyweight.recipe.cut import trace_model
+from flyweight.recipe.session import open_checkpoint
+from flyweight.recipe.stage import Say
+from flyweight.report.rows import Report
+from flyweight.sensitivity import Sensitivity, read
+from flyweight.sensitivity.explore import Cutting, explorer
+from flyweight.zoo.old_names import old_names
+
+SCANS = "sens*.json"
+"""A run folder's file of curves; the first one, where there are several."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """How the config was named on the command line.
+
+    Attributes:
+        config: A built-in name or a file.
+        overrides: `key=value`.
+    """
+
+    config: str
+    overrides: tuple[str, ...] = ()
+
+
+def cutting_of(
+    told: Told, config: Config, curves: Sensitivity, files: tuple[Path, Path], graph: ModelGraph
+) -> Cutting:
+    """Return how `flyweight prune` cuts by these curves, and its command line.
+
+    Args:
+        told: How the config was named.
+        config: It.
+        curves: Of the scan.
+        files: Of the weights, and of the curves.
+        graph: Of the network.
+    """
+    weights, scan = files
+    others = [text for text in told.overrides if not text.startswith("weights=")]
+    pairs = [*others, f"weights={weights}"]
+    words = ["flyweight", "prune", "-c", told.config, *(w for text in pairs for w in ("-o", text))]
+    if isinstance(curves.criterion, str) and curves.criterion != config.prune.criterion:
+        words += ["--prune-criterion", curves.criterion]
+    return Cutting(
+        round_to=config.prune.round_to,
+        inexact=False,
+        aliases=old_names(graph.tensors),
+        command=shlex.join([*words, "--sensitivities", str(scan)]),
+        ratios_command=shlex.join(words),
+    )
+
+
+def with_explorer(
+    report: Report, folder: Path, *, graph: ModelGraph | None = None, say: Say
+) -> Report:
+    """Return the report with the plan explorer of the folder's scan, where it has one.
+
+    Args:
+        report: Of the run in `folder`.
+        folder: Holds `sens*.json` and the dense network's checkpoint.
+        graph: Of the dense network; else its checkpoint is traced.
+        say: Told where a scan cannot be shown, and why.
+    """
+    scan = next(iter(sorted(folder.glob(SCANS))), None)
+    if scan is None:
+        return report
+    weights = folder / "dense" / BEST
+    try:
+        curves = read(scan)
+        if graph is None:
+            loaded = open_checkpoint(weights)
+            graph = trace_model(loaded.model.eval(), loaded.preprocessing)
+        told = _told_by(report.command)
+        cutting = Cutting(inexact=False, aliases=old_names(graph.tensors))
+        if told is not None:
+            config = load_config(told.config, told.overrides)[1]
+            cutting = cutting_of(told, config, curves, (weights, scan), graph)
+        shown = explorer(curves, graph, cutting)
+    except FlyweightError as error:
+        say(f"note: '{scan}' is not shown: {error}")
+        return report
+    return report.model_copy(update={"explorer": shown})
+
+
+def _told_by(command: str) -> Told | None:
+    """Return how a chain's command line named its config; None if it was none of ours."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return None
+    if words[:2] != ["flyweight", "demo"]:
+        return None
+    config = "demo_digits"
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word in ("-c", "--config"):
+            config = following
+        elif word.startswith("--config="):
+            config = word.partition("=")[2]
+    return Told(config, tuple(word for word in words if re.match(r"[\w.]+=", word)))

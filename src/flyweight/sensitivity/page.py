@@ -1,0 +1,93 @@
+"""One HTML page of a scan alone: the plan explorer and the curves."""
+
+import datetime
+from dataclasses import dataclass
+from pathlib import Path
+
+from flyweight.errors import PlanError
+from flyweight.files import write_text
+from flyweight.graph.model_graph import ModelGraph
+from flyweight.report import quantities
+from flyweight.report.rows import Quantity, Report, Row
+from flyweight.sensitivity.curves import Sensitivity
+from flyweight.sensitivity.explore import Cutting, explorer
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What the page says of where the curves come from.
+
+    Attributes:
+        name: Of the network.
+        command: What to type to get the page again.
+    """
+
+    name: str = "network"
+    command: str = "curves.write_page(path)"
+
+
+def write_page(
+    curves: Sensitivity,
+    path: str | Path,
+    graph: ModelGraph | None = None,
+    *,
+    cutting: Cutting | None = None,
+    subject: Subject | None = None,
+) -> None:
+    """Write a page that shows the curves and makes plans of them, without any network.
+
+    Args:
+        curves: What was measured.
+        path: Of the file.
+        graph: Of the network to cut, with its weights; by default the one that was scanned.
+        cutting: How plans are made.
+        subject: What the page is about.
+
+    Raises:
+        PlanError: No graph is known, or none of its layers was scanned.
+        DataError: The metric before any cut is 0.
+        FileError: The file cannot be written.
+    """
+    known = graph or curves.graph
+    if known is None:
+        raise PlanError(
+            "A page must have a graph. Received curves read from a file. Give graph=trace(...)."
+        )
+    # Here, not above: the template engine loads only when a page is made.
+    from flyweight.report.html import to_html
+
+    about = subject or Subject()
+    report = Report(
+        title=f"Sensitivity of {about.name}",
+        subject=about.name,
+        created=datetime.datetime.now(datetime.UTC),
+        command=about.command,
+        environment={},
+        rows=(Row(stage="dense", quantities=_quantities(curves, known)),),
+        explorer=explorer(curves, known, cutting),
+    )
+    write_text(path, to_html(report, Path(path).parent))
+
+
+def _quantities(curves: Sensitivity, graph: ModelGraph) -> dict[str, Quantity]:
+    cost = graph.cost()
+    of_data = "over the data of the scan"
+    value = curves.baseline
+    metric = (
+        quantities.metric(curves.metric, value, method=of_data)
+        if value <= 1
+        else Quantity(
+            label=curves.metric, value=value, unit="score", method=of_data, better="higher"
+        )
+    )
+    return {
+        "metric": metric,
+        "macs": quantities.macs(cost.macs, method="the traced input; 1 MAC = 1 multiply-add"),
+        "parameters": quantities.parameters(cost.params, method="learnable values"),
+        "size": Quantity(
+            label="Size",
+            value=cost.size_bytes,
+            unit="bytes",
+            method="parameters and buffers at their own precision",
+        ),
+    }
