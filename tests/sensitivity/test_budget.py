@@ -8,7 +8,8 @@ from torch import nn
 from flyweight.errors import PlanError
 from flyweight.graph import trace
 from flyweight.sensitivity import Budget, Point, Sensitivity
-from flyweight.sensitivity.budget import Option, solve
+from flyweight.sensitivity.budget import solve
+from flyweight.sensitivity.knapsack import Option
 
 
 def network():
