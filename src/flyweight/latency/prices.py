@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import lcm
 from typing import Any, Self
 
 import numpy as np
@@ -91,6 +92,10 @@ class LatencyPrices:
         if whole is None:
             return prices
         return cls(graph, prices.layers, table.step, whole / prices.sum_ms(prices.full()))
+
+    def multiple_of(self, round_to: int) -> int:
+        """Return the multiple of channels that is fast and one of `round_to`."""
+        return lcm(round_to, self.step)
 
     def full(self) -> dict[str, int]:
         """Return the widths of the dense network."""

@@ -58,9 +58,10 @@ class LayerTable:
         return [point for point in layer.points(self.step) if point not in known]
 
     def with_times(self, geometry: Geometry, times: Mapping[Widths, float]) -> "LayerTable":
-        """Return the table with more times of one geometry."""
+        """Return the table with more times of one geometry, in nanoseconds' precision."""
         name = describe(geometry)
-        return replace(self, layers={**self.layers, name: {**self.layers.get(name, {}), **times}})
+        rounded = {widths: round(ms, 6) for widths, ms in times.items()}
+        return replace(self, layers={**self.layers, name: {**self.layers.get(name, {}), **rounded}})
 
     def with_whole(self, graph: ModelGraph, latency_ms: float) -> "LayerTable":
         """Return the table with the latency of a dense network."""
@@ -80,7 +81,7 @@ class LayerTable:
         lines = [f' "{key}": {json.dumps(value)}' for key, value in values.items()]
         rows = [
             f"  {json.dumps(name)}: "
-            + json.dumps([[*widths, round(ms, 6)] for widths, ms in sorted(times.items())])
+            + json.dumps([[*widths, ms] for widths, ms in sorted(times.items())])
             for name, times in self.layers.items()
         ]
         lines.append(' "layers_ms": {\n' + ",\n".join(rows) + "\n }")

@@ -2,15 +2,20 @@
 
 from flyweight.sensitivity.budget import Budget
 from flyweight.sensitivity.curves import Point, Sensitivity, merge, read
+from flyweight.sensitivity.latency_rounds import Fitted, Round, Timing, fit_latency
 from flyweight.sensitivity.scan import RATIOS, Judge, ScanOptions, scan
 
 __all__ = [
     "RATIOS",
     "Budget",
+    "Fitted",
     "Judge",
     "Point",
+    "Round",
     "ScanOptions",
     "Sensitivity",
+    "Timing",
+    "fit_latency",
     "merge",
     "read",
     "scan",

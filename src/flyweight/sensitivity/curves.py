@@ -200,7 +200,7 @@ class Sensitivity:
         Raises:
             PlanError: The budget cannot be met, or there are no prices for it.
         """
-        multiple = round_to if latency is None else math.lcm(round_to, latency.step)
+        multiple = round_to if latency is None else latency.multiple_of(round_to)
         layers, options = self.options(graph, multiple, aliases)
         found = solve(graph, options, budget, latency)
         return ratios_of(graph, layers, {group: option.keep for group, option in found.items()})

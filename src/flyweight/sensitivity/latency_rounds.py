@@ -2,13 +2,17 @@
 
 A table of layers orders plans well and is off by what a runtime fuses and by all that is not in it.
 So the sum that the solver may spend is moved until the network that comes out, measured, lies
-within 3 % below the budget: a search for a root (regula falsi, the Illinois way) between the
-narrowest network and the dense one. Measuring is handed in.
+within 3 % below the budget: a search for a root between the narrowest network and the dense one,
+along a monotone curve through all that was measured (Fritsch and Butland, A method for constructing
+local monotone piecewise cubic interpolants, 1984). Measuring is handed in.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
+from typing import Any
+
+import numpy as np
 
 from flyweight.errors import PlanError
 from flyweight.latency import LatencyPrices
@@ -171,9 +175,10 @@ class _Search:
         tell: Told every round.
         rounds: What was measured.
         program: For the solver.
-        low: (sum of layers, share of the budget) of the last network within it.
+        low: Sum of the layers of the last network within the budget.
         high: The same of the last one above it.
         spare: What the solver may spend at least for another plan than that of `low`.
+        dense: The dense network's latency as a share of the budget.
     """
 
     options: Mapping[str, Sequence[Option]]
@@ -183,9 +188,10 @@ class _Search:
     tell: Callable[[Round], None]
     rounds: list[Round] = field(default_factory=list)
     program: Program = field(init=False)
-    low: tuple[float, float] = (0.0, 0.0)
-    high: tuple[float, float] = (0.0, 0.0)
+    low: float = 0.0
+    high: float = 0.0
     spare: float = 0.0
+    dense: float = 0.0
 
     def __post_init__(self) -> None:
         self.program = latency_program(self.options, self.prices)
@@ -196,18 +202,20 @@ class _Search:
             group: min(rows, key=lambda option: option.keep) for group, rows in self.options.items()
         }
         floor = self._measured(narrowest, None)
-        dense = self.prices.sum_ms({})
-        self.low, self.spare = (floor.sum_ms, floor.spent), floor.sum_ms
-        self.high = (dense, floor.timing.dense_ms / floor.limit_ms)
+        self.dense = floor.timing.dense_ms / floor.limit_ms
+        self.low = self.spare = floor.sum_ms
+        self.high = self.prices.sum_ms({})
         return floor
 
     def solve(self) -> dict[str, Option] | None:
         """Return a plan that was not measured yet; None if none is left in the bracket."""
         finest = _FINEST * self.prices.sum_ms({})
-        share = self._interpolated()
-        while self.high[0] - self.spare > finest:
-            wanted = self.low[0] + share * (self.high[0] - self.low[0])
-            wanted = min(max(wanted, self.spare + finest / 2), self.high[0] - finest / 2)
+        if self.high - self.spare <= finest:
+            return None
+        sums, shares = self._curve()
+        wanted = float(np.interp(_AIM, shares, sums))
+        while self.high - self.spare > finest:
+            wanted = min(max(wanted, self.spare + finest / 2), self.high - finest / 2)
             chosen = solved(self.program, wanted)
             known = self._known(chosen)
             if known is None:
@@ -215,30 +223,33 @@ class _Search:
             if known.spent <= 1:
                 self.spare = wanted
             else:
-                self.high = (min(known.sum_ms, wanted), known.spent)
-            middle = (self.spare + self.high[0]) / 2
-            share = (middle - self.low[0]) / (self.high[0] - self.low[0])
+                self.high = min(known.sum_ms, wanted)
+            wanted = (self.spare + self.high) / 2
         return None
 
     def measure_next(self, chosen: Mapping[str, Option]) -> None:
         """Measure a plan and narrow the bracket."""
         sum_ms = self.prices.sum_ms(_kept(chosen))
-        rise = (self.high[1] - self.low[1]) / (self.high[0] - self.low[0])
-        predicted = self.low[1] + rise * (sum_ms - self.low[0])
-        found = self._measured(chosen, predicted)
+        sums, shares = self._curve()
+        found = self._measured(chosen, float(np.interp(sum_ms, sums, shares)))
         if found.spent <= 1:
-            self.low, self.spare = (sum_ms, found.spent), max(self.spare, sum_ms)
+            self.low, self.spare = sum_ms, max(self.spare, sum_ms)
         else:
-            self.high = (sum_ms, found.spent)
+            self.high = sum_ms
 
-    def _interpolated(self) -> float:
-        """Return where between the ends the budget is aimed at, as a share of the bracket."""
-        low, high = self.low[1] - _AIM, self.high[1] - _AIM
-        sides = [found.spent <= 1 for found in self.rounds[-2:]]
-        if len(self.rounds) > 2 and len(set(sides)) == 1:
-            # The same end moved twice: the other one is too heavy (Illinois rule).
-            low, high = (low, high / 2) if sides[0] else (low / 2, high)
-        return 0.5 if high <= low else min(max(-low / (high - low), 0.0), 1.0)
+    def _curve(self) -> tuple[Any, Any]:
+        """Return sums of layers in the bracket and the share of the budget predicted for each.
+
+        A monotone cubic goes through all that was measured, the dense network included.
+        """
+        from scipy.interpolate import PchipInterpolator
+
+        points = {found.sum_ms: found.spent for found in self.rounds}
+        points.setdefault(self.prices.sum_ms({}), self.dense)
+        sums = np.array(sorted(points))
+        shares = np.maximum.accumulate([points[each] for each in sums])
+        between = np.linspace(self.low, self.high, 1001)
+        return between, PchipInterpolator(sums, shares)(between)
 
     def _measured(self, chosen: Mapping[str, Option], predicted: float | None) -> Round:
         kept = _kept(chosen)
