@@ -37,7 +37,7 @@ def test_what_is_missing_is_told():
 
 
 def test_files_that_are_none(tmp_path):
-    with pytest.raises(FileError, match="must be readable.*flyweight bench --layers"):
+    with pytest.raises(FileError, match=r"must be readable.*flyweight bench --layers"):
         read_table(tmp_path / "none.json")
     for text in ("{}", "[", '{"format": 2}', table().to_json().replace("0.5]", '"x"]')):
         (tmp_path / "bad.json").write_text(text)

@@ -9,7 +9,7 @@ from torch import nn
 from flyweight.errors import PlanError
 from flyweight.graph import trace
 from flyweight.latency import LatencyPrices, measure_layers
-from flyweight.sensitivity import Budget, Timing, fit_latency
+from flyweight.sensitivity import Budget, Round, Timing, fit_latency
 from flyweight.sensitivity.knapsack import Option
 
 
@@ -89,7 +89,7 @@ def test_a_budget_below_the_floor_is_infeasible(prices):
     letter = str(caught.value)
     assert "Received 3.000 ms, which is infeasible: the floor is " in letter
     assert "because with every scanned layer as narrow as its largest ratio" in letter
-    floor = machine(prices, noise=0.0)({name: 32 for name in scanned}).latency_ms
+    floor = machine(prices, noise=0.0)(dict.fromkeys(scanned, 32)).latency_ms
     assert f"the floor is {floor:.3f} ms" in letter
     assert "(at its narrowest)" in letter
 
@@ -141,6 +141,16 @@ def test_rounds_are_bounded(prices):
     found = fit_latency(options_of(prices), prices, budget, measure, rounds=4)
     assert len(measured) <= 4
     assert found.chosen is None or found.chosen.spent <= 1
+
+
+def test_a_round_in_words():
+    timing = Timing(9.0, (8.9, 9.2), 20.0, "NOISY MACHINE: busy")
+    found = Round({}, 0.0, 1.0, 9.5, 10.0, timing)
+    assert not found.met
+    assert str(found) == (
+        "predicted 9.500 ms, measured 9.000 ms (8.900 to 9.200), 90.0 % of the budget of 10.000 ms; "
+        "dense 20.000 ms; NOISY MACHINE: busy"
+    )
 
 
 def test_other_budgets_are_not_measured(prices):

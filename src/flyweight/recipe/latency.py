@@ -82,7 +82,8 @@ class NetworkTimer:
         path = Path(self._folder.name) / "pruned.onnx"
         to_onnx(small, path, example=self.example)
         dense, found = measure([self._dense(), path], threads=(self.threads,), config=self.config)
-        return Timing(found.median_ms, found.interval_ms, dense.median_ms)
+        note = next((note for row in (found, dense) if row.is_noisy for note in row.notes), "")
+        return Timing(found.median_ms, found.interval_ms, dense.median_ms, note)
 
     def _dense(self) -> Path:
         path = Path(self._folder.name) / "dense.onnx"

@@ -33,11 +33,13 @@ class Timing:
         latency_ms: Median of one inference.
         interval_ms: Its 95 % interval.
         dense_ms: Median of the dense network in the same measurement.
+        note: What the reader must know, such as a noisy machine.
     """
 
     latency_ms: float
     interval_ms: tuple[float, float]
     dense_ms: float
+    note: str = ""
 
 
 Measure = Callable[[Mapping[str, int]], Timing]
@@ -81,6 +83,7 @@ class Round:
             f"{known}measured {self.timing.latency_ms:.3f} ms ({low:.3f} to {high:.3f}), "
             f"{100 * self.spent:.1f} % of the budget of {self.limit_ms:.3f} ms; "
             f"dense {self.timing.dense_ms:.3f} ms"
+            + (f"; {self.timing.note}" if self.timing.note else "")
         )
 
 
