@@ -1,5 +1,8 @@
+from dataclasses import replace
+
 import pytest
 import torch
+from tests.bench.conftest import invent
 from tests.latency.machine import blocked
 from torch import nn
 
@@ -7,7 +10,13 @@ from flyweight.data.preprocess import Preprocessing
 from flyweight.errors import PlanError
 from flyweight.latency import LatencyPrices, measure_layers
 from flyweight.recipe.cut import plan_cut, trace_model
-from flyweight.recipe.latency import LatencyCut, NetworkTimer, fitted_cut, measured_table
+from flyweight.recipe.latency import (
+    LatencyCut,
+    NetworkTimer,
+    fitted_cut,
+    measured_table,
+    timing_of,
+)
 from flyweight.sensitivity import Point, Sensitivity, Timing
 
 SQUARE = Preprocessing(height=16, width=16)
@@ -89,6 +98,21 @@ def test_nothing_to_cut(wanted):
     cut = make("latency_ms=11")
     with pytest.raises(PlanError, match=r"the dense network takes 10\.000 ms"):
         fitted_cut(cut, Stub(graph, cut.prices(graph)), say=lambda _: None)
+
+
+def test_on_a_noisy_machine_processor_time_counts():
+    quiet, small = invent("dense", 20.0), invent("pruned", 9.0, seed=1)
+    found = timing_of(quiet, small)
+    assert (found.latency_ms, found.dense_ms, found.note) == (small.median_ms, quiet.median_ms, "")
+    blocks = tuple(7.0 + 0.01 * k for k in range(-10, 11))
+    busy = replace(small, notes=("NOISY MACHINE: busy",), cpu_ms=7.0, blocks_cpu_ms=blocks)
+    found = timing_of(replace(quiet, cpu_ms=15.0), busy)
+    assert (found.latency_ms, found.dense_ms) == (7.0, 15.0)
+    low, high = found.interval_ms
+    assert 6.9 <= low < 7 < high <= 7.1
+    assert "processor time" in found.note
+    two = timing_of(replace(quiet, threads=2), replace(busy, threads=2))
+    assert (two.latency_ms, two.note) == (small.median_ms, "NOISY MACHINE")
 
 
 @pytest.mark.slow

@@ -148,8 +148,8 @@ def test_a_round_in_words():
     found = Round({}, 0.0, 1.0, 9.5, 10.0, timing)
     assert not found.met
     assert str(found) == (
-        "predicted 9.500 ms, measured 9.000 ms (8.900 to 9.200), 90.0 % of the budget of 10.000 ms; "
-        "dense 20.000 ms; NOISY MACHINE: busy"
+        "predicted 9.500 ms, measured 9.000 ms (8.900 to 9.200), "
+        "90.0 % of the budget of 10.000 ms; dense 20.000 ms; NOISY MACHINE: busy"
     )
 
 
