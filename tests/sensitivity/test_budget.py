@@ -3,12 +3,15 @@ import itertools
 import pytest
 import torch
 from tests import strategies
+from tests.latency.machine import blocked
 from torch import nn
 
 from flyweight.errors import PlanError
 from flyweight.graph import trace
+from flyweight.latency import LatencyPrices, measure_layers
 from flyweight.sensitivity import Budget, Point, Sensitivity
-from flyweight.sensitivity.budget import Option, solve
+from flyweight.sensitivity.budget import solve
+from flyweight.sensitivity.knapsack import Option
 
 
 def network():
@@ -85,6 +88,81 @@ def test_curves_and_a_budget_make_a_plan():
 def test_budgets_that_cannot_be_meant(wrong):
     with pytest.raises(PlanError, match="must limit one thing"):
         Budget(**wrong)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("unit", [1.0, 20.0], ids=["share", "ms"])
+@pytest.mark.parametrize(
+    "build",
+    [network, lambda: strategies.build(["residual", "depthwise"], 4)],
+    ids=["chain", "coupled"],
+)
+def test_the_least_loss_within_a_latency_is_found(tmp_path, build, unit, seed):
+    model = build()
+    dtype = next(model.parameters()).dtype
+    graph = trace(model.eval(), (torch.rand(1, 3, 8, 8, dtype=dtype),))
+    table = measure_layers(graph, tmp_path / "t.json", timer=blocked(1))
+    prices = LatencyPrices.of(graph, table.with_whole(graph, 20.0))
+    options = options_of(graph, seed)
+
+    def latency(chosen):
+        return prices.predict_ms({name: option.keep for name, option in chosen.items()})
+
+    floor = latency({name: rows[-1] for name, rows in options.items()})
+    limit = (floor + 20.0) / 2
+    best = min(
+        sum(option.loss for option in chosen)
+        for chosen in itertools.product(*options.values())
+        if latency(dict(zip(options, chosen, strict=True))) <= limit
+    )
+    quantity = "latency_share" if unit == 1 else "latency_ms"
+    found = solve(graph, options, Budget(**{quantity: limit * unit / 20}), prices)
+    assert latency(found) <= limit + 1e-6
+    assert sum(option.loss for option in found.values()) == pytest.approx(best, abs=1e-6)
+    assert best > 0
+
+
+def test_channels_that_meet_in_a_concatenation_have_a_price(tmp_path):
+    model = strategies.build(["concat", "concat"], 4)
+    dtype = next(model.parameters()).dtype
+    graph = trace(model.eval(), (torch.rand(1, 3, 8, 8, dtype=dtype),))
+    table = measure_layers(graph, tmp_path / "t.json", timer=blocked(1))
+    prices = LatencyPrices.of(graph, table)
+    options = options_of(graph, 0)
+    layers = [{g for g, _ in (*p.layer.inputs.shares, *p.layer.outputs.shares)} for p in prices.layers]  # fmt: skip  # noqa: E501
+    assert max(map(len, layers)) > 2
+    found = solve(graph, options, Budget(latency_share=0.8), prices)
+    # Times that grow with the product of widths lie on the plane, so the price is exact.
+    spent = prices.predict_ms({name: option.keep for name, option in found.items()})
+    assert spent <= 0.8 * prices.predict_ms({}) * (1 + 1e-3)
+
+
+def test_a_latency_budget_asks_for_its_table(tmp_path):
+    graph = trace(network().eval(), (torch.rand(1, 3, 8, 8),))
+    options = options_of(graph, 0)
+    with pytest.raises(PlanError, match=r"Received none\. Make one with: flyweight bench --layers"):
+        solve(graph, options, Budget(latency_ms=5))
+    table = measure_layers(graph, tmp_path / "t.json", timer=blocked(1))
+    prices = LatencyPrices.of(graph, table.with_whole(graph, 20.0))
+    with pytest.raises(PlanError, match=r"the floor is [\d.]+ of 20\.000 ms as the table predicts"):
+        solve(graph, options, Budget(latency_ms=0.5), prices)
+
+
+def test_losses_are_read_at_the_channels_that_leave():
+    model = nn.Sequential(nn.Conv2d(3, 48, 3), nn.ReLU(), nn.Conv2d(48, 2, 1))
+    graph = trace(model.eval(), (torch.rand(1, 3, 8, 8),))
+    curves = {"0.weight": tuple(Point(r / 10, 1 - r / 10) for r in range(1, 10))}
+    _, options = Sensitivity("m", 1.0, curves, graph=graph).options(graph, 16)
+    found = {option.keep: option.loss for option in options["0.weight"]}
+    assert found == {48: 0, 32: pytest.approx(1 / 3, abs=0.02), 16: pytest.approx(2 / 3, abs=0.02)}
+
+
+def test_a_share_of_a_latency_is_below_one():
+    with pytest.raises(PlanError, match=r"latency_share must be below 1.*Received 1\.5"):
+        Budget(latency_share=1.5)
+    assert Budget.parse("latency_ms=0.4") == Budget(latency_ms=0.4)
+    assert Budget(latency_ms=0.4).measured
+    assert not Budget(macs=0.4).measured
 
 
 def test_budgets_as_text():

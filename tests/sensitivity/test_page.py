@@ -118,7 +118,7 @@ def loss_of(curves, graph, ratios):
     total = 0.0
     for layer, ratio in ratios.items():
         size = graph.groups[layer].size
-        losses = {option.keep: option.loss for option in curves.options(layer, size)}
+        losses = {option.keep: option.loss for option in curves.widths(layer, size)}
         total += losses[size - round(size * ratio)]
     return total
 

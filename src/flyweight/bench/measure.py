@@ -57,6 +57,7 @@ class Measurement:
         environment: The machine and the software.
         session: Measurements of one call of `measure` share it.
         blocks_ms: Wall times by block.
+        blocks_cpu_ms: Processor time of one inference, by block.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Measurement:
     environment: Environment
     session: str
     blocks_ms: tuple[tuple[float, ...], ...] = field(repr=False)
+    blocks_cpu_ms: tuple[float, ...] = field(default=(), repr=False)
 
     @property
     def is_noisy(self) -> bool:
@@ -299,6 +301,7 @@ def _summarise(
         environment=environment,
         session=session,
         blocks_ms=tuple(row.wall_ms),
+        blocks_cpu_ms=tuple(row.cpu_ms),
     )
 
 

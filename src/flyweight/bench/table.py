@@ -24,7 +24,7 @@ def comparisons(measurements: Sequence[Measurement]) -> tuple[Comparison, ...]:
 def to_record(measurement: Measurement) -> dict[str, Any]:
     """Return a measurement as JSON values, without the single times."""
     record = asdict(measurement)
-    del record["blocks_ms"]
+    del record["blocks_ms"], record["blocks_cpu_ms"]
     record["interval_ms"] = list(measurement.interval_ms)
     record["notes"] = list(measurement.notes)
     record["input_shapes"] = {name: list(shape) for name, shape in measurement.input_shapes.items()}

@@ -5,7 +5,8 @@ until the input ends. It imports nothing but NumPy and the runtime, so that its 
 model's.
 
 Requests: `start` (pin, import), `load`, `prepare` (make inputs, warm up), `block` (time some runs),
-`memory`. Every answer is `{"ok": ...}` or `{"error": one line, "kind": exception class}`.
+`operators` (time every operator of a file), `memory`. Every answer is `{"ok": ...}` or `{"error":
+one line, "kind": exception class}`.
 """
 
 import gc
@@ -13,6 +14,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -51,6 +53,7 @@ class _Child:
             "load": self._load,
             "prepare": self._prepare,
             "block": self._block,
+            "operators": self._operators_of,
             "memory": self._memory,
         }
 
@@ -108,8 +111,38 @@ class _Child:
         gc.enable()
         return {"wall_ms": [ns / 1e6 for ns in times], "cpu_ms": cpu / 1e6 / runs}
 
+    def _operators_of(
+        self, path: str, threads: int, seconds: float, runs: int, seed: int
+    ) -> dict[str, list[float]]:
+        """Return the times of every operator of a file with static inputs, in ms, run by run."""
+        import numpy
+
+        generator = numpy.random.default_rng(seed)
+        with tempfile.TemporaryDirectory() as folder:
+            session = open_session(path, threads=threads, profile=str(Path(folder) / "times"))
+            feed = {
+                item.name: generator.standard_normal(item.shape).astype(NUMPY_TYPES[item.type])
+                for item in session.get_inputs()
+            }
+            first = [session.get_outputs()[0].name]  # others are computed too, but not copied
+            session.run(first, feed)
+            began, done = time.perf_counter(), 0
+            while done < runs or time.perf_counter() - began < seconds:
+                session.run(first, feed)
+                done += 1
+            events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+        times: dict[str, list[float]] = {}
+        for event in events:
+            name = str(event.get("name", ""))
+            if event.get("cat") == "Node" and name.endswith(_TIMED):
+                times.setdefault(name.removesuffix(_TIMED), []).append(event["dur"] / 1e3)
+        return {name: found[1:] for name, found in times.items()}  # the first run warms up
+
     def _memory(self) -> dict[str, int | None]:
         return {"peak": _memory_bytes("VmHWM"), "baseline": self._baseline_bytes}
+
+
+_TIMED = "_kernel_time"
 
 
 def _private_stdout() -> TextIO:

@@ -244,7 +244,16 @@ def prune(
     ] = 0.05,
     budget: Annotated[
         str,
-        typer.Option("--budget", help="Instead: macs=, params= or size_bytes= of the network."),
+        typer.Option(
+            "--budget",
+            help="Instead: macs=, params=, size_bytes=, latency_ms= or latency_share=.",
+        ),
+    ] = "",
+    latency_table: Annotated[
+        str,
+        typer.Option(
+            "--latency-table", help="Of bench --layers, for a latency budget.", metavar="FILE"
+        ),
     ] = "",
     criterion: Criterion = "",
     print_params: Annotated[
@@ -285,7 +294,7 @@ def prune(
     if print_params:
         inspect.print_params(config, opt or [])
         return
-    ratios = Ratios(pruned_params, pruned_ratios, sensitivities, max_drop, budget)
+    ratios = Ratios(pruned_params, pruned_ratios, sensitivities, max_drop, budget, latency_table)
     request = command.Request(config, tuple(opt or ()), ratios, criterion)
     if dry_run:
         command.dry_run(request, flops_convention, as_json=json)
@@ -322,8 +331,10 @@ def export(
 
 @app.command()
 def bench(
-    files: Annotated[list[Path], typer.Argument(help="ONNX files.")],
-    threads: Annotated[str, typer.Option("--threads", help="Thread counts.")] = "1,2",
+    files: Annotated[list[Path] | None, typer.Argument(help="ONNX files.")] = None,
+    threads: Annotated[
+        str, typer.Option("--threads", help="Thread counts; 1,2 for files, 1 for layers.")
+    ] = "",
     seconds: Annotated[
         float, typer.Option("--seconds", help="Time for each file at each thread count.")
     ] = 5.0,
@@ -332,15 +343,34 @@ def bench(
         list[str] | None,
         typer.Option("--shape", help="For inputs without static sizes: images=1x3x320x320."),
     ] = None,
+    layers: Annotated[
+        bool,
+        typer.Option("--layers", help="Time the layers of -c CONFIG instead, at many widths."),
+    ] = False,
+    config: Annotated[
+        str, typer.Option("-c", "--config", help="The network of --layers.", metavar="CONFIG")
+    ] = "",
+    opt: Overrides = None,
+    save: Annotated[
+        Path, typer.Option("--save", help="For the table of --layers.", metavar="FILE")
+    ] = Path("layers.json"),
     json: Json = False,
 ) -> None:
     """Measure latency, memory and size.
 
-    Each file runs in a process of its own; the processes take turns.
+    Each file runs in a process of its own; the processes take turns. With --layers: the table that
+    latency budgets need.
     """
     from flyweight.cli import deploy
 
-    deploy.bench(files, threads, deploy.Protocol(seconds, runs, tuple(shape or ())), as_json=json)
+    if not layers:
+        protocol = deploy.Protocol(seconds, runs, tuple(shape or ()))
+        deploy.bench(files or [], threads or "1,2", protocol, as_json=json)
+        return
+    from flyweight.cli import layers as command
+
+    count = deploy.one_count(threads or "1")
+    command.layers(command.Request(config, tuple(opt or ()), count, seconds), save, as_json=json)
 
 
 @app.command()

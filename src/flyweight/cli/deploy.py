@@ -190,6 +190,21 @@ def _counts(text: str) -> list[int]:
     return [int(part) for part in parts]
 
 
+def one_count(text: str) -> int:
+    """Return the thread count of a table of layers.
+
+    Raises:
+        ConfigError: It is no number, or there are several.
+    """
+    counts = _counts(text)
+    if len(counts) > 1:
+        raise ConfigError(
+            "A table of layers must be of one thread count. Received "
+            f"--threads {text}. Make one table for each."
+        )
+    return counts[0]
+
+
 def _shapes(texts: Sequence[str]) -> Mapping[str, tuple[int, ...]]:
     shapes = {}
     for text in texts:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from flyweight.cli.console import columns, metrics_table, say, show, show_json
 from flyweight.cli.ratios import Ratios
-from flyweight.errors import ConfigError, nearest
+from flyweight.errors import ConfigError, counted, nearest
 from flyweight.recipe.config import Config, load_config
 from flyweight.recipe.early import require_paths, weights_path
 
@@ -64,7 +64,7 @@ def dry_run(request: Request, convention: str, *, as_json: bool) -> None:
             f"--flops-convention must be real or paddle. Received '{convention}'. "
             f"{nearest(convention, ('real', 'paddle'))}"
         )
-    counted = cast("Convention", convention)
+    counting = cast("Convention", convention)
     _, config = request.read()
 
     from flyweight.recipe.cut import plan_cut, trace_model, weightless
@@ -72,8 +72,15 @@ def dry_run(request: Request, convention: str, *, as_json: bool) -> None:
     cut = request.cut(config)
     graph = trace_model(weightless(config), config.preprocessing)
     made = plan_cut(graph, cut)
-    before, after = graph.cost(counted), made.cost(graph, counted)
+    before, after = graph.cost(counting), made.cost(graph, counting)
     _say_notes(made)
+    prices = cut.prices(graph)
+    if prices is not None:
+        kept = {name: len(group.keep) for name, group in made.groups.items()}
+        say(
+            f"latency {prices.predict_ms(kept):.3f} of {prices.predict_ms({}):.3f} ms, as the "
+            "table predicts it; without --dry-run it is measured"
+        )
     if as_json:
         widths = {
             name: {"before": group.channels, "after": len(group.keep)}
@@ -121,10 +128,10 @@ def prune(request: Request, options: Options) -> None:
 
     cut = request.cut(config)
     folder = Path(config.save_dir) / name
-    dense = build_model(config)
     data = open_data(config, save_dir=folder)
-    dense = _starting_point(dense, config, folder)
+    dense = _starting_point(build_model(config), config, folder)
     graph = trace_model(dense, config.preprocessing)
+    cut = _measured(cut, dense, config)
     made = plan_cut(graph, cut, stages.measured_criterion(dense, config, data, cut))
     before, after = graph.cost(), made.cost(graph)
     _say_notes(made)
@@ -148,6 +155,17 @@ def prune(request: Request, options: Options) -> None:
         show_json({**record, "checkpoint": saved, "plan": folder / "plan.json"})
     else:
         show(f"{metrics_table(metrics)}\nsaved {saved}" if metrics else f"saved {saved}")
+
+
+def _measured(cut: "Cut", dense: "nn.Module", config: Config) -> "Cut":
+    """Return the cut, found by measuring networks where it is within a latency budget."""
+    from flyweight.recipe.latency import LatencyCut, NetworkTimer, fitted_cut
+
+    if not isinstance(cut, LatencyCut):
+        return cut
+    threads, seconds = cut.threads, config.bench.seconds
+    with NetworkTimer(dense, config.preprocessing, threads=threads, seconds=seconds) as timer:
+        return fitted_cut(cut, timer, say=say)[0]
 
 
 def _repaired(
@@ -207,3 +225,18 @@ def _keep(path: Path, kept: Path) -> None:
 def _say_notes(made: "PruningPlan") -> None:
     for note in made.notes:
         say(f"note: {note}")
+    odd = odd_widths(made)
+    if 4 * odd > len(made.groups):
+        say(
+            f"hint: {odd} of {counted(len(made.groups), 'pruned layer')} keep a number of channels "
+            f"that is no multiple of {_BLOCK}, which runtimes compute slowly; "
+            "-o prune.round_to=16 keeps multiples"
+        )
+
+
+_BLOCK = 8
+
+
+def odd_widths(made: "PruningPlan") -> int:
+    """Return how many pruned groups keep a number of channels that fills no blocks."""
+    return sum(len(group.keep) % _BLOCK > 0 for group in made.groups.values())

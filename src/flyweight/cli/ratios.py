@@ -19,6 +19,7 @@ class Ratios:
     sensitivities: str = ""
     max_drop: float = 0.05
     budget: str = ""
+    latency_table: str = ""
 
     @property
     def given(self) -> bool:
@@ -35,7 +36,7 @@ class Ratios:
         from flyweight.recipe.cut import Cut
 
         chosen = criterion or default.criterion
-        if self.sensitivities or self.budget:
+        if self.sensitivities or self.budget or self.latency_table:
             return self._from_curves(default, chosen)
         if not self.given:
             return Cut(default.params, default.ratios, chosen, default.round_to)
@@ -56,8 +57,18 @@ class Ratios:
                 "A budget must come with a scan. Received --budget without --sensitivities. "
                 "Make one with: flyweight sensitivity"
             )
+        if self.latency_table and not self.budget.startswith("latency"):
+            raise PlanError(
+                "--latency-table must come with a latency budget. Received --budget "
+                f"'{self.budget}'. Add: --budget latency_ms=MILLISECONDS"
+            )
         if self.budget:
             given = {"scan": self.sensitivities, "budget": self.budget}
+            if self.latency_table:
+                from flyweight.recipe.latency import LatencyCut
+
+                given["latency_table"] = self.latency_table
+                return LatencyCut((), (), criterion, default.round_to, from_scan=True, **given)
             return Cut((), (), criterion, default.round_to, from_scan=True, **given)
         found = read(self.sensitivities).ratios(self.max_drop)
         names, ratios = tuple(found), tuple(found.values())

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from flyweight.graph.cost import AxisSize, CostModel, OpCost, TensorCost
+from flyweight.graph.cost import AxisSize, CostModel, Layer, OpCost, TensorCost
 from flyweight.graph.groups import ChannelGroup, Member, Role, span_of
 from flyweight.graph.identity import Ids
 from flyweight.graph.inputs import InputSpec
 from flyweight.graph.model_graph import ModelGraph
 from flyweight.graph.sizes import AxisSizes, Labels
-from flyweight.graph.step import CountedAxis, Ledger
+from flyweight.graph.step import CountedAxis, CountedLayer, Ledger
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,8 +230,20 @@ def _cost_model(
     def axis_size(axis: CountedAxis) -> AxisSize:
         return sizes.of(axis.ids, axis.size)
 
+    def layer_of(found: CountedLayer | None) -> Layer | None:
+        if found is None:
+            return None
+        return Layer(found.geometry, axis_size(found.inputs), axis_size(found.outputs))
+
     ops = tuple(
-        OpCost(op.where, op.op, op.positions, tuple(map(axis_size, op.axes)), op.paddle)
+        OpCost(
+            op.where,
+            op.op,
+            op.positions,
+            tuple(map(axis_size, op.axes)),
+            op.paddle,
+            layer_of(op.layer),
+        )
         for op in ledger.counted
     )
     ids_of = {(slot.tensor, slot.axis): slot.ids for slot in slots}

@@ -46,6 +46,48 @@ class AxisSize:
 
 
 @dataclass(frozen=True)
+class Geometry:
+    """What the latency of a layer depends on besides its widths; sizes as (rows, columns).
+
+    Attributes:
+        kind: `convolution`, `transposed` (convolution) or `linear`.
+        pictures: Pictures of a convolution, or rows that a linear layer is applied to.
+        size: Of the input; empty for a linear layer, as are the following.
+        kernel: Of the weight.
+        stride: Of the window.
+        padding: On both sides.
+        dilation: Of the kernel.
+        output_padding: Of a transposed convolution.
+        groups: Of the convolution; 0 where each input channel is one (depthwise).
+    """
+
+    kind: Literal["convolution", "transposed", "linear"]
+    pictures: int
+    size: tuple[int, ...] = ()
+    kernel: tuple[int, ...] = ()
+    stride: tuple[int, ...] = ()
+    padding: tuple[int, ...] = ()
+    dilation: tuple[int, ...] = ()
+    output_padding: tuple[int, ...] = ()
+    groups: int = 1
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution or a linear layer as something to be timed.
+
+    Attributes:
+        geometry: Everything but widths.
+        inputs: Channels read.
+        outputs: Channels made.
+    """
+
+    geometry: Geometry
+    inputs: AxisSize
+    outputs: AxisSize
+
+
+@dataclass(frozen=True)
 class OpCost:
     """The multiply-adds of one operation: a factor times the sizes of some axes.
 
@@ -56,6 +98,7 @@ class OpCost:
         axes: Axes whose product with `positions` gives the MACs.
         static: The axes that the originals counted when they did not know the picture's size.
         paddle: Whether the originals counted this operation at all.
+        layer: What it is as a layer to be timed; None for products of another form.
     """
 
     name: str
@@ -63,6 +106,7 @@ class OpCost:
     positions: int
     axes: tuple[AxisSize, ...]
     paddle: bool
+    layer: Layer | None = None
 
     def macs(self, kept: Mapping[str, int], convention: Convention) -> int:
         """Return the multiply-adds under a plan."""

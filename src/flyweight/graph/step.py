@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from flyweight.graph.cost import Geometry
 from flyweight.graph.identity import Field, Flow, Identities, Ids
 
 Shape = tuple[int, ...]
@@ -19,6 +20,15 @@ class CountedAxis:
 
 
 @dataclass(frozen=True, eq=False)
+class CountedLayer:
+    """A layer that can be timed by itself, before groups are known."""
+
+    geometry: Geometry
+    inputs: CountedAxis
+    outputs: CountedAxis
+
+
+@dataclass(frozen=True, eq=False)
 class CountedOp:
     """The multiply-adds of one operation before groups are known."""
 
@@ -27,6 +37,7 @@ class CountedOp:
     positions: int
     axes: tuple[CountedAxis, ...]
     paddle: bool
+    layer: CountedLayer | None = None
 
 
 @dataclass
@@ -134,9 +145,16 @@ class Step:
         self.ledger.orders.append(by.fields[0].ids)
         return found
 
-    def count(self, positions: int, axes: tuple[CountedAxis, ...], *, paddle: bool = False) -> None:
+    def count(
+        self,
+        positions: int,
+        axes: tuple[CountedAxis, ...],
+        *,
+        paddle: bool = False,
+        layer: CountedLayer | None = None,
+    ) -> None:
         """Record multiply-adds: `positions` times the sizes of `axes`."""
-        self.ledger.counted.append(CountedOp(self.where, self.op, positions, axes, paddle))
+        self.ledger.counted.append(CountedOp(self.where, self.op, positions, axes, paddle, layer))
 
 
 def drop_constant_axes(found: Field) -> Field | None:

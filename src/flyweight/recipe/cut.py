@@ -11,6 +11,7 @@ from flyweight.checkpoint import Checkpoint, rebuild
 from flyweight.data.preprocess import Preprocessing
 from flyweight.errors import PlanError, counted, nearest
 from flyweight.graph import ModelGraph, trace
+from flyweight.latency import LatencyPrices
 from flyweight.pruning import CRITERIA, Criterion, PruningPlan, plan, prune
 from flyweight.recipe.config import Config
 from flyweight.recipe.networks import create_network
@@ -69,6 +70,10 @@ class Cut:
             raise PlanError(
                 f"A parameter must be named once. Received '{twice}' twice. Remove one."
             )
+
+    def prices(self, graph: ModelGraph) -> LatencyPrices | None:
+        """Return what the network's layers take; None where no table was given."""
+        return None
 
 
 def build_model(config: Config) -> nn.Module:
@@ -130,7 +135,8 @@ def _wanted(graph: ModelGraph, cut: Cut, aliases: Mapping[str, str]) -> Mapping[
         from flyweight.sensitivity import Budget, read
 
         wanted = Budget.parse(cut.budget)
-        return read(cut.scan).ratios_within(graph, wanted, cut.round_to, aliases)
+        prices = cut.prices(graph)
+        return read(cut.scan).ratios_within(graph, wanted, cut.round_to, aliases, prices)
     ratios = dict(zip(cut.params, cut.ratios, strict=True))
     if set(ratios) == {ALL}:
         return ratios[ALL]

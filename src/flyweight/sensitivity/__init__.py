@@ -4,17 +4,22 @@ from flyweight.sensitivity.budget import Budget
 from flyweight.sensitivity.curves import Point, Sensitivity, merge, read
 from flyweight.sensitivity.cuts import RATIOS
 from flyweight.sensitivity.judge import Judge
+from flyweight.sensitivity.latency_rounds import Fitted, Round, Timing, fit_latency
 from flyweight.sensitivity.race import Pace
 from flyweight.sensitivity.scan import ScanOptions, scan
 
 __all__ = [
     "RATIOS",
     "Budget",
+    "Fitted",
     "Judge",
     "Pace",
     "Point",
+    "Round",
     "ScanOptions",
     "Sensitivity",
+    "Timing",
+    "fit_latency",
     "merge",
     "read",
     "scan",

@@ -2,25 +2,20 @@
 
 Every group takes one of its widths; losses of groups add up (what a scan predicts), and costs are
 those of the whole network: a layer costs its inputs times its outputs, so two groups are priced
-together. The products are linearised exactly (one share for every pair of choices, whose sums are
-the choices), and the mixed-integer program is solved to the optimum by HiGHS (scipy's `milp`).
+together. Latency is looked up in a table of layers by the widths of inputs and outputs alike.
 """
 
-import itertools
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
-
-import numpy as np
 
 from flyweight.errors import PlanError, nearest
 from flyweight.graph.cost import AxisSize, Cost
 from flyweight.graph.model_graph import ModelGraph
+from flyweight.latency import LatencyPrices
+from flyweight.sensitivity.knapsack import Monomial, Option, Program, expanded, solved
 
-Monomial = tuple[str, ...]
-"""Groups whose widths are multiplied, in order of their names."""
-_TOLERANCE = 1e-9
+LATENCIES = ("latency_ms", "latency_share")
 
 
 @dataclass(frozen=True)
@@ -31,11 +26,16 @@ class Budget:
         macs: Multiply-adds: a number, or below 1 a share of the dense network's.
         params: Learnable values, likewise.
         size_bytes: Bytes of parameters and buffers, likewise.
+        latency_ms: Milliseconds of one inference on the runtime; never a share, because networks
+            take less than one, too.
+        latency_share: The same as a share of the dense network's, below 1.
     """
 
     macs: float | None = None
     params: float | None = None
     size_bytes: float | None = None
+    latency_ms: float | None = None
+    latency_share: float | None = None
 
     def __post_init__(self) -> None:
         given = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -47,14 +47,28 @@ class Budget:
                 "A budget must limit one thing, by a number above 0. "
                 f"Received {told}. Give for example macs=0.5 to keep half, or params=2_000_000."
             )
+        if self.latency_share is not None and self.latency_share >= 1:
+            raise PlanError(
+                "latency_share must be below 1, a share of the dense network's latency. Received "
+                f"{self.latency_share:g}. Give milliseconds as latency_ms."
+            )
 
     @property
     def quantity(self) -> str:
         """The name of what is limited."""
         return next(f.name for f in fields(self) if getattr(self, f.name) is not None)
 
+    @property
+    def measured(self) -> bool:
+        """Whether it limits what only a runtime can tell."""
+        return self.quantity in LATENCIES
+
     def limit(self, dense: Cost) -> float:
-        """Return the limit as a number, given the cost of the dense network."""
+        """Return the limit as a number, given the cost of the dense network.
+
+        Raises:
+            AttributeError: It limits latency, which is no part of that cost.
+        """
         value = float(getattr(self, self.quantity))
         return value * getattr(dense, self.quantity) if value < 1 else value
 
@@ -79,32 +93,26 @@ class Budget:
         return cls(**{name: number})
 
 
-@dataclass(frozen=True)
-class Option:
-    """A width that a group can take.
-
-    Attributes:
-        keep: Channels that stay.
-        loss: What it is predicted to cost, in any unit.
-    """
-
-    keep: int
-    loss: float
-
-
 def solve(
-    graph: ModelGraph, options: Mapping[str, Sequence[Option]], budget: Budget
+    graph: ModelGraph,
+    options: Mapping[str, Sequence[Option]],
+    budget: Budget,
+    latency: LatencyPrices | None = None,
 ) -> dict[str, Option]:
     """Return one option for each group: the least loss in all that the budget allows.
 
-    Groups without options keep their width.
+    Groups without options keep their width. A latency budget is met as the table predicts it,
+    which is not measured: see `fit_latency`.
 
     Raises:
-        PlanError: The budget cannot be met even by the narrowest options; the floor is told.
+        PlanError: The budget cannot be met even by the narrowest options; the floor is told. Or it
+            limits latency, and no table is given.
     """
+    least = {name: min(o.keep for o in rows) for name, rows in options.items()}
+    if budget.measured:
+        return _solved_latency(options, least, budget, required(latency))
     full = {name: group.size for name, group in graph.groups.items()}
-    least = {**full, **{name: min(o.keep for o in rows) for name, rows in options.items()}}
-    dense, floor = graph.cost(), graph.costs.price(least)
+    dense, floor = graph.cost(), graph.costs.price({**full, **least})
     limit, quantity = budget.limit(dense), budget.quantity
     if getattr(floor, quantity) > limit:
         raise PlanError(
@@ -113,8 +121,75 @@ def solve(
             "scanned layer as narrow as its largest ratio. Give more, or scan more layers or "
             "larger ratios."
         )
-    terms = _terms(graph, quantity, frozenset(options))
-    return _solved(options, terms, limit)
+    program = Program(options)
+    for monomial, value in _terms(graph, quantity, frozenset(options)).items():
+        program.add(monomial, value)
+    return solved(program, limit)
+
+
+def required(latency: LatencyPrices | None) -> LatencyPrices:
+    """Return the prices.
+
+    Raises:
+        PlanError: There are none.
+    """
+    if latency is None:
+        raise PlanError(
+            "A latency budget must come with a table of layers measured on the runtime. Received "
+            "none. Make one with: flyweight bench --layers -c CONFIG --save layers.json, and give "
+            "it as --latency-table layers.json"
+        )
+    return latency
+
+
+def _solved_latency(
+    options: Mapping[str, Sequence[Option]],
+    least: Mapping[str, int],
+    budget: Budget,
+    latency: LatencyPrices,
+) -> dict[str, Option]:
+    dense, floor = latency.predict_ms({}), latency.predict_ms(least)
+    limit = budget.latency_ms or dense * (budget.latency_share or 1)
+    if floor > limit:
+        raise PlanError(
+            f"A budget must be one that the curves allow. Received {limit:.3f} ms; the floor is "
+            f"{floor:.3f} of {dense:.3f} ms as the table predicts it, with every scanned layer as "
+            "narrow as its largest ratio. Give more, or scan more layers or larger ratios."
+        )
+    return solved(latency_program(options, latency), limit / latency.scale)
+
+
+def latency_program(options: Mapping[str, Sequence[Option]], latency: LatencyPrices) -> Program:
+    """Return the program whose costs are the layers' times, in ms as the table has them.
+
+    A layer between two groups costs what the table says for every pair of their options. One that
+    more than two groups meet in (after a concatenation) costs what the plane nearest to its times
+    says.
+    """
+    program, full = Program(options), latency.full()
+    free = frozenset(options)
+    for price in latency.layers:
+        axes = (price.layer.inputs, price.layer.outputs)
+        groups = list(dict.fromkeys(g for axis in axes for g, _ in axis.shares if g in free))
+        if not groups:
+            program.fixed += price.under(full)
+        elif len(groups) == 1:
+            (one,) = groups
+            program.add_each(one, [price.under({**full, one: o.keep}) for o in options[one]])
+        elif len(groups) == 2:
+            one, other = groups
+            costs = [
+                [price.under({**full, one: a.keep, other: b.keep}) for b in options[other]]
+                for a in options[one]
+            ]
+            program.add_pairs(one, other, costs)
+        else:
+            reads, makes = axes
+            factors = zip(price.plane, ((), (reads,), (makes,), axes), strict=True)
+            for factor, product in factors:
+                for monomial, value in expanded(product, full, free).items():
+                    program.add(monomial, factor * value)
+    return program
 
 
 def _terms(graph: ModelGraph, quantity: str, free: frozenset[str]) -> dict[Monomial, float]:
@@ -122,7 +197,7 @@ def _terms(graph: ModelGraph, quantity: str, free: frozenset[str]) -> dict[Monom
     full = {name: group.size for name, group in graph.groups.items()}
     found: dict[Monomial, float] = defaultdict(float)
     for factor, axes in _products(graph, quantity):
-        for monomial, value in _expanded(axes, full, free).items():
+        for monomial, value in expanded(axes, full, free).items():
             found[monomial] += factor * value
     return dict(found)
 
@@ -135,137 +210,3 @@ def _products(graph: ModelGraph, quantity: str) -> Iterator[tuple[float, tuple[A
     for tensor in graph.costs.tensors:
         if quantity == "size_bytes" or tensor.learnable:
             yield float(tensor.itemsize if quantity == "size_bytes" else 1), tensor.axes
-
-
-def _expanded(
-    axes: Sequence[AxisSize], full: Mapping[str, int], free: frozenset[str]
-) -> dict[Monomial, float]:
-    """Multiply sizes out; a third width in a product counts as if it stayed whole."""
-    product: dict[Monomial, float] = {(): 1.0}
-    for axis in axes:
-        fixed = axis.fixed + sum(n * full[g] for g, n in axis.shares if g not in free)
-        parts = Counter({g: n for g, n in axis.shares if g in free})
-        following: dict[Monomial, float] = defaultdict(float)
-        for monomial, value in product.items():
-            following[monomial] += value * fixed
-            for group, each in parts.items():
-                whole = len(monomial) == 2
-                longer = monomial if whole else tuple(sorted((*monomial, group)))
-                following[longer] += value * each * (full[group] if whole else 1)
-        product = {monomial: value for monomial, value in following.items() if value}
-    return product
-
-
-def _solved(
-    options: Mapping[str, Sequence[Option]], terms: Mapping[Monomial, float], limit: float
-) -> dict[str, Option]:
-    from scipy.optimize import Bounds, LinearConstraint, milp
-    from scipy.sparse import csr_array
-
-    program = _Program(options)
-    for monomial, value in terms.items():
-        program.add(monomial, value)
-    rows, columns, values, low, high = program.constraints()
-    shape = (len(low), program.count)
-    matrix = csr_array((values, (rows, columns)), shape=shape)
-    room = (limit - program.fixed) / max(program.scale, 1.0)
-    cost = csr_array(program.costs[None, :] / max(program.scale, 1.0))
-    found = milp(
-        program.losses,
-        integrality=program.whole,
-        bounds=Bounds(0, 1),
-        constraints=[LinearConstraint(matrix, low, high), LinearConstraint(cost, -np.inf, room)],
-        options={"mip_rel_gap": 1e-6, "time_limit": 60.0},
-    )
-    if found.x is None:
-        raise PlanError(
-            f"A budget must be one that can be solved for. Received {limit:,.0f}; the solver says: "
-            f"{found.message}. Give a little more."
-        )
-    chosen = {
-        group: int(np.argmax(found.x[place : place + len(rows)]))
-        for (group, rows), place in zip(options.items(), program.starts.values(), strict=True)
-    }
-    return {group: options[group][index] for group, index in chosen.items()}
-
-
-class _Program:
-    """Columns: every option of every group, then every pair of options of groups that meet."""
-
-    def __init__(self, options: Mapping[str, Sequence[Option]]) -> None:
-        self.options = options
-        self.starts: dict[str, int] = {}
-        self.pairs: dict[tuple[str, str], int] = {}
-        self.count, self.fixed = 0, 0.0
-        for group, rows in options.items():
-            self.starts[group] = self.count
-            self.count += len(rows)
-        self._choices = self.count
-        self._values: dict[int, Any] = defaultdict(float)
-
-    def add(self, monomial: Monomial, value: float) -> None:
-        """Add a term of the cost."""
-        if not monomial:
-            self.fixed += value
-        elif len(monomial) == 1 or monomial[0] == monomial[1]:
-            power = len(monomial)
-            for place, option in enumerate(self.options[monomial[0]]):
-                self._values[self.starts[monomial[0]] + place] += value * option.keep**power
-        else:
-            one, other = monomial
-            start = self._pair(one, other)
-            sizes = itertools.product(self.options[one], self.options[other])
-            for place, (left, right) in enumerate(sizes):
-                self._values[start + place] += value * left.keep * right.keep
-
-    def _pair(self, one: str, other: str) -> int:
-        if (one, other) not in self.pairs:
-            self.pairs[one, other] = self.count
-            self.count += len(self.options[one]) * len(self.options[other])
-        return self.pairs[one, other]
-
-    @property
-    def costs(self) -> Any:
-        """The cost of every column."""
-        found = np.zeros(self.count)
-        found[list(self._values)] = list(self._values.values())
-        return found
-
-    @property
-    def scale(self) -> float:
-        """A cost to divide all costs by: solvers like numbers near one."""
-        return float(self.costs.max(initial=1.0))
-
-    @property
-    def losses(self) -> Any:
-        """The loss of every column."""
-        found = np.zeros(self.count)
-        for group, rows in self.options.items():
-            start = self.starts[group]
-            found[start : start + len(rows)] = [option.loss for option in rows]
-        return found
-
-    @property
-    def whole(self) -> Any:
-        """1 for the columns that must be whole: options. Pairs follow from them."""
-        return (np.arange(self.count) < self._choices).astype(int)
-
-    def constraints(self) -> tuple[list[int], list[int], list[float], list[float], list[float]]:
-        """Return rows, columns and values of the equations, and their sides."""
-        entries: list[tuple[int, int, float]] = []
-        sides: list[float] = []
-        for group, rows in self.options.items():
-            entries += [(len(sides), self.starts[group] + k, 1.0) for k in range(len(rows))]
-            sides.append(1.0)
-        for (one, other), start in self.pairs.items():
-            across, down = len(self.options[other]), len(self.options[one])
-            for i in range(down):
-                entries += [(len(sides), start + i * across + j, 1.0) for j in range(across)]
-                entries.append((len(sides), self.starts[one] + i, -1.0))
-                sides.append(0.0)
-            for j in range(across):
-                entries += [(len(sides), start + i * across + j, 1.0) for i in range(down)]
-                entries.append((len(sides), self.starts[other] + j, -1.0))
-                sides.append(0.0)
-        rows_, columns, values = (list(part) for part in zip(*entries, strict=True))
-        return rows_, columns, values, sides, sides

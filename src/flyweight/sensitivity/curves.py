@@ -12,10 +12,12 @@ import numpy as np
 from flyweight.errors import DataError, PlanError
 from flyweight.files import write_text
 from flyweight.graph.model_graph import ModelGraph
+from flyweight.latency import LatencyPrices
 from flyweight.pruning.criteria import CRITERIA, Criterion
 from flyweight.pruning.make_plan import kept_count, plan
 from flyweight.pruning.plans import PruningPlan
-from flyweight.sensitivity.budget import Budget, Option, solve
+from flyweight.sensitivity.budget import Budget, solve
+from flyweight.sensitivity.knapsack import Option
 from flyweight.sensitivity.old_files import read_losses
 
 FORMAT = 1
@@ -182,24 +184,37 @@ class Sensitivity:
         budget: Budget,
         round_to: int = 1,
         aliases: Mapping[str, str] | None = None,
+        latency: LatencyPrices | None = None,
     ) -> dict[str, float]:
         """Return the ratios of least loss, added up, within a budget; see `plan`.
 
+        Args:
+            graph: Of the network to cut.
+            budget: What it may cost.
+            round_to: Multiple that the channels that stay are rounded to; under a latency budget
+                that of the table is kept, too.
+            aliases: Other names of parameters.
+            latency: Prices of layers, for a latency budget; the answer is as good as their
+                prediction.
+
         Raises:
-            PlanError: The budget cannot be met.
+            PlanError: The budget cannot be met, or there are no prices for it.
         """
+        multiple = round_to if latency is None else latency.multiple_of(round_to)
+        layers, options = self.options(graph, multiple, aliases)
+        found = solve(graph, options, budget, latency)
+        return ratios_of(graph, layers, {group: option.keep for group, option in found.items()})
+
+    def options(
+        self, graph: ModelGraph, round_to: int = 1, aliases: Mapping[str, str] | None = None
+    ) -> tuple[dict[str, str], dict[str, list[Option]]]:
+        """Return the layer of each scanned group, and the widths that it can take."""
         layers = self.leading_layers(graph, aliases)
         options = {
-            group: self.options(layer, graph.groups[group].size, round_to)
+            group: self.widths(layer, graph.groups[group].size, round_to)
             for group, layer in layers.items()
         }
-        found = solve(graph, options, budget)
-        sizes = {group: graph.groups[group].size for group in found}
-        return {
-            layers[group]: 1 - option.keep / sizes[group]
-            for group, option in found.items()
-            if option.keep < sizes[group]
-        }
+        return layers, options
 
     def leading_layers(
         self, graph: ModelGraph, aliases: Mapping[str, str] | None = None
@@ -216,17 +231,21 @@ class Sensitivity:
                 layers.setdefault(next(iter(touched)), layer)
         return layers
 
-    def options(self, layer: str, channels: int, round_to: int = 1) -> list[Option]:
+    def widths(self, layer: str, channels: int, round_to: int = 1) -> list[Option]:
         """Return the widths of a layer and what each costs, between the points too."""
         losses = {0.0: 0.0, **self.losses(layer)}
         ratios = sorted(losses)
         values = [max(losses[r] for r in ratios[: place + 1]) for place in range(len(ratios))]
+        # What a scan cut at each ratio: whole channels. Losses of other widths lie between.
+        gone = [channels - kept_count(channels, ratio, 1) if ratio else 0 for ratio in ratios]
         tried = np.unique(np.concatenate([ratios, (np.array(ratios[1:]) + ratios[:-1]) / 2]))
-        by_width: dict[int, float] = {}
-        for ratio, loss in zip(tried.tolist(), np.interp(tried, ratios, values), strict=True):
-            keep = channels if ratio == 0 else kept_count(channels, ratio, round_to)
-            by_width.setdefault(keep, float(loss))
-        return [Option(keep, loss) for keep, loss in by_width.items()]
+        widths = {
+            channels if ratio == 0 else kept_count(channels, ratio, round_to)
+            for ratio in tried.tolist()
+        }
+        ordered = sorted(widths, reverse=True)
+        found = np.interp([channels - keep for keep in ordered], gone, values)
+        return [Option(keep, float(loss)) for keep, loss in zip(ordered, found, strict=True)]
 
     def known_criterion(self) -> str | Criterion:
         """Return how channels are chosen.
@@ -307,6 +326,24 @@ class Sensitivity:
         from flyweight.sensitivity.page import write_page
 
         write_page(self, path, graph or self.graph)
+
+
+def ratios_of(
+    graph: ModelGraph, layers: Mapping[str, str], kept: Mapping[str, int]
+) -> dict[str, float]:
+    """Return the ratios that leave so many channels of groups, by layer; whole ones are left out.
+
+    Args:
+        graph: Of the network to cut.
+        layers: Group to the layer it was scanned as.
+        kept: Group to the channels that stay.
+    """
+    sizes = {group: graph.groups[group].size for group in kept}
+    return {
+        layers[group]: 1 - keep / sizes[group]
+        for group, keep in kept.items()
+        if keep < sizes[group]
+    }
 
 
 def read(path: str | Path) -> Sensitivity:

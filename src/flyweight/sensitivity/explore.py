@@ -127,7 +127,7 @@ def _options(
 ) -> tuple[tuple[int, float], ...]:
     if group is None:
         return ()
-    options = curves.options(layer, graph.groups[group].size, round_to)
+    options = curves.widths(layer, graph.groups[group].size, round_to)
     return tuple((option.keep, option.loss) for option in options)
 
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from flyweight.graph.cost import Geometry
 from flyweight.graph.identity import Field, Flow, Ids
 from flyweight.graph.rules.elementwise import join_broadcast
-from flyweight.graph.step import CountedAxis, Step
+from flyweight.graph.step import CountedAxis, CountedLayer, Step
 
 
 def convolution(step: Step) -> Flow:
@@ -109,8 +110,40 @@ def _applied(
     positions = math.prod(at[2:]) * (1 if batch else at[0])
     pictures = [CountedAxis(at[0], found.ids) for found in batch]
     kernel = CountedAxis(math.prod(weight.shape[2:]))
-    step.count(positions, (*pictures, *_counted(weight, 0, 1), kernel), paddle=paddle)
+    axes = (*pictures, *_counted(weight, 0, 1), kernel)
+    step.count(positions, axes, paddle=paddle, layer=_layer(step, weight, made))
     return step.result(*batch, *_field(1, made))
+
+
+def _layer(step: Step, weight: Flow, made: Ids | None) -> CountedLayer | None:
+    """Return a plain convolution of pictures as a layer that can be timed by itself."""
+    if step.op not in ("conv2d", "conv_transpose2d"):
+        return None
+    source, result = step.flow("input"), step.shapes[0]
+    kernel, dilation = weight.shape[2:], _pair(step.arguments["dilation"])
+    padding = step.arguments["padding"]
+    if isinstance(padding, str):
+        spans = [each * (size - 1) for each, size in zip(dilation, kernel, strict=True)]
+        padding = [span // 2 if padding == "same" else 0 for span in spans]
+    groups = int(step.arguments.get("groups", 1))
+    geometry = Geometry(
+        kind="convolution" if step.op == "conv2d" else "transposed",
+        pictures=source.shape[0],
+        size=source.shape[2:],
+        kernel=kernel,
+        stride=_pair(step.arguments["stride"]),
+        padding=_pair(padding),
+        dilation=dilation,
+        output_padding=_pair(step.arguments.get("output_padding", 0)),
+        groups=0 if groups == source.shape[1] > 1 else groups,
+    )
+    inputs = CountedAxis(source.shape[1], step.single(source, 1))
+    return CountedLayer(geometry, inputs, CountedAxis(result[1], made))
+
+
+def _pair(value: int | Sequence[int]) -> tuple[int, ...]:
+    values = (value,) if isinstance(value, int) else tuple(value)
+    return values * 2 if len(values) == 1 else values
 
 
 def transposed_convolution(step: Step) -> Flow:
@@ -151,7 +184,13 @@ def linear(step: Step) -> Flow:
     _produce(step, makes)
     _join_bias(step, makes)
     rest = tuple(found for found in source.fields if last not in found.axes)
-    step.count(1, (*_counted(source, *range(last)), *_counted(weight, 0, 1)), paddle=True)
+    axes = (*_counted(source, *range(last)), *_counted(weight, 0, 1))
+    layer = CountedLayer(
+        Geometry("linear", math.prod(source.shape[:-1])),
+        CountedAxis(source.shape[-1], reads),
+        CountedAxis(weight.shape[0], makes),
+    )
+    step.count(1, axes, paddle=True, layer=layer)
     return step.result(*rest, *_field(last, makes))
 
 

@@ -1,0 +1,84 @@
+"""`bench --layers`: what each layer takes at each width, for latency budgets."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flyweight.cli.console import bar, columns, say, show, show_json
+from flyweight.errors import ConfigError
+from flyweight.recipe.config import load_config
+from flyweight.recipe.early import weights_path
+
+if TYPE_CHECKING:
+    from flyweight.graph import ModelGraph
+    from flyweight.latency import LayerTable
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks to measure.
+
+    Attributes:
+        config: Names the network.
+        overrides: What `-o` tells.
+        threads: Threads of one inference.
+        seconds: Time for the whole network.
+    """
+
+    config: str
+    overrides: tuple[str, ...]
+    threads: int
+    seconds: float
+
+
+def layers(request: Request, save_to: Path, *, as_json: bool) -> None:
+    """Measure the layers of the config's network, or go on with a table."""
+    if not request.config:
+        raise ConfigError("--layers must be told a network. Received no config. Add: -c CONFIG")
+    _, config = load_config(request.config, request.overrides)
+    if config.weights:
+        weights_path(config.weights)
+
+    from flyweight.recipe.cut import build_model
+    from flyweight.recipe.latency import NetworkTimer, measured_table
+    from flyweight.recipe.session import load_model
+
+    model = load_model(Path(config.weights), config)[0] if config.weights else build_model(config)
+    say("measuring layers; a run that is cut off goes on with the same --save")
+    timer = NetworkTimer(
+        model.eval(), config.preprocessing, threads=request.threads, seconds=request.seconds
+    )
+    with timer, bar("layers") as progress:
+        table = measured_table(timer, save_to, progress)
+        _tell(table, timer.graph, save_to, as_json=as_json)
+
+
+def _tell(table: "LayerTable", graph: "ModelGraph", saved: Path, *, as_json: bool) -> None:
+    from flyweight.latency import LatencyPrices
+
+    prices = LatencyPrices.of(graph, table)
+    whole, in_layers = prices.predict_ms({}), prices.sum_ms({})
+    full = prices.full()
+    slowest = sorted(prices.layers, key=lambda price: price.under(full), reverse=True)
+    times = [(price.layer, price.under(full)) for price in slowest]
+    count = sum(len(points) for points in table.layers.values())
+    if as_json:
+        show_json(
+            {
+                "step": table.step,
+                "excess": {} if table.found is None else dict(table.found.excess),
+                "dense_ms": whole,
+                "layers_ms": {layer.name: time for layer, time in times},
+                "measured": count,
+                "not_timed": dict(graph.costs.uncounted),
+                "made_on": dict(table.made_on),
+                "file": saved,
+            }
+        )
+        return
+    rows = [("slowest layers", "in", "out", "ms")]
+    for layer, time in times[:8]:
+        reads, makes = layer.full
+        rows.append((layer.name, str(reads), str(makes), f"{time:.3f}"))
+    show(f"{columns(rows)}\n\n{table.found}")
+    show(f"layers {in_layers:.3f} ms, whole network {whole:.3f} ms; {count} times in {saved}")

@@ -1,0 +1,178 @@
+"""A multiple-choice knapsack with products, solved to the optimum by HiGHS (scipy's `milp`).
+
+Every group takes one of its options; losses add up. A cost that depends on the options of two
+groups is linearised exactly: one share for every pair of options, whose sums are the choices.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from flyweight.errors import PlanError
+from flyweight.graph.cost import AxisSize
+
+Monomial = tuple[str, ...]
+"""Groups whose widths are multiplied, in order of their names."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """A width that a group can take.
+
+    Attributes:
+        keep: Channels that stay.
+        loss: What it is predicted to cost, in any unit.
+    """
+
+    keep: int
+    loss: float
+
+
+def expanded(
+    axes: Sequence[AxisSize], full: Mapping[str, int], free: frozenset[str]
+) -> dict[Monomial, float]:
+    """Multiply sizes out; a third width in a product counts as if it stayed whole."""
+    product: dict[Monomial, float] = {(): 1.0}
+    for axis in axes:
+        fixed = axis.fixed + sum(n * full[g] for g, n in axis.shares if g not in free)
+        parts = Counter({g: n for g, n in axis.shares if g in free})
+        following: dict[Monomial, float] = defaultdict(float)
+        for monomial, value in product.items():
+            following[monomial] += value * fixed
+            for group, each in parts.items():
+                whole = len(monomial) == 2
+                longer = monomial if whole else tuple(sorted((*monomial, group)))
+                following[longer] += value * each * (full[group] if whole else 1)
+        product = {monomial: value for monomial, value in following.items() if value}
+    return product
+
+
+def solved(program: "Program", limit: float) -> dict[str, Option]:
+    """Return one option for each group: the least loss in all that costs at most `limit`.
+
+    Raises:
+        PlanError: Nothing does, as far as the solver can tell.
+    """
+    from scipy.optimize import Bounds, LinearConstraint, milp
+    from scipy.sparse import csr_array
+
+    options = program.options
+    rows, columns, values, low, high = program.constraints()
+    shape = (len(low), program.count)
+    matrix = csr_array((values, (rows, columns)), shape=shape)
+    room = (limit - program.fixed) / max(program.scale, 1.0)
+    cost = csr_array(program.costs[None, :] / max(program.scale, 1.0))
+    found = milp(
+        program.losses,
+        integrality=program.whole,
+        bounds=Bounds(0, 1),
+        constraints=[LinearConstraint(matrix, low, high), LinearConstraint(cost, -np.inf, room)],
+        options={"mip_rel_gap": 1e-6, "time_limit": 60.0},
+    )
+    if found.x is None:
+        raise PlanError(
+            f"A budget must be one that can be solved for. Received {limit:,.6g}; the solver says: "
+            f"{found.message}. Give a little more."
+        )
+    chosen = {
+        group: int(np.argmax(found.x[place : place + len(rows)]))
+        for (group, rows), place in zip(options.items(), program.starts.values(), strict=True)
+    }
+    return {group: options[group][index] for group, index in chosen.items()}
+
+
+class Program:
+    """Columns: every option of every group, then every pair of options of groups that meet."""
+
+    def __init__(self, options: Mapping[str, Sequence[Option]]) -> None:
+        self.options = options
+        self.starts: dict[str, int] = {}
+        self.pairs: dict[tuple[str, str], int] = {}
+        self.count, self.fixed = 0, 0.0
+        for group, rows in options.items():
+            self.starts[group] = self.count
+            self.count += len(rows)
+        self._choices = self.count
+        self._values: dict[int, Any] = defaultdict(float)
+
+    def add(self, monomial: Monomial, value: float) -> None:
+        """Add a term of the cost."""
+        if not monomial:
+            self.fixed += value
+        elif len(monomial) == 1 or monomial[0] == monomial[1]:
+            power = len(monomial)
+            for place, option in enumerate(self.options[monomial[0]]):
+                self._values[self.starts[monomial[0]] + place] += value * option.keep**power
+        else:
+            one, other = monomial
+            left = np.array([option.keep for option in self.options[one]], dtype=np.float64)
+            right = np.array([option.keep for option in self.options[other]], dtype=np.float64)
+            self.add_pairs(one, other, value * left[:, None] * right)
+
+    def add_each(self, group: str, costs: Sequence[float]) -> None:
+        """Add a cost for each option of a group."""
+        for place, value in enumerate(costs):
+            self._values[self.starts[group] + place] += value
+
+    def add_pairs(self, one: str, other: str, costs: Any) -> None:
+        """Add a cost for each pair of options of two groups, `(options, options of the other)`."""
+        if (other, one) in self.pairs:
+            one, other, costs = other, one, np.transpose(costs)
+        start = self._pair(one, other)
+        for place, value in enumerate(np.ravel(costs).tolist()):
+            self._values[start + place] += value
+
+    def _pair(self, one: str, other: str) -> int:
+        if (one, other) not in self.pairs:
+            self.pairs[one, other] = self.count
+            self.count += len(self.options[one]) * len(self.options[other])
+        return self.pairs[one, other]
+
+    @property
+    def costs(self) -> Any:
+        """The cost of every column."""
+        found = np.zeros(self.count)
+        found[list(self._values)] = list(self._values.values())
+        return found
+
+    @property
+    def scale(self) -> float:
+        """A cost to divide all costs by: solvers like numbers near one."""
+        return float(self.costs.max(initial=1.0))
+
+    @property
+    def losses(self) -> Any:
+        """The loss of every column."""
+        found = np.zeros(self.count)
+        for group, rows in self.options.items():
+            start = self.starts[group]
+            found[start : start + len(rows)] = [option.loss for option in rows]
+        return found
+
+    @property
+    def whole(self) -> Any:
+        """1 for the columns that must be whole: options. Pairs follow from them."""
+        return (np.arange(self.count) < self._choices).astype(int)
+
+    def constraints(self) -> tuple[list[int], list[int], list[float], list[float], list[float]]:
+        """Return rows, columns and values of the equations, and their sides."""
+        entries: list[tuple[int, int, float]] = []
+        sides: list[float] = []
+        for group, rows in self.options.items():
+            entries += [(len(sides), self.starts[group] + k, 1.0) for k in range(len(rows))]
+            sides.append(1.0)
+        for (one, other), start in self.pairs.items():
+            across, down = len(self.options[other]), len(self.options[one])
+            for i in range(down):
+                entries += [(len(sides), start + i * across + j, 1.0) for j in range(across)]
+                entries.append((len(sides), self.starts[one] + i, -1.0))
+                sides.append(0.0)
+            for j in range(across):
+                entries += [(len(sides), start + i * across + j, 1.0) for i in range(down)]
+                entries.append((len(sides), self.starts[other] + j, -1.0))
+                sides.append(0.0)
+        rows_, columns, values = (list(part) for part in zip(*entries, strict=True))
+        return rows_, columns, values, sides, sides

@@ -1,0 +1,89 @@
+import pytest
+from tests.latency.machine import blocked
+
+from flyweight.sensitivity import Point, Sensitivity, Timing
+
+SMALL = ("width=0.1", "input_size=64", "data.val_count=3", "data.size=64")
+NAMES = ("yolo_block.0.0.0.conv.weights", "yolo_block.2.tip.conv.weights")
+CONFIG = ("-c", "demo_digits", *(word for text in SMALL for word in ("-o", text)))
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Replace the runtime by a machine with blocks of 8 channels."""
+    home = "flyweight.recipe.latency.NetworkTimer"
+    monkeypatch.setattr("flyweight.latency.measuring.OnnxTimer", lambda threads: blocked(8))
+    monkeypatch.setattr(f"{home}.dense_ms", lambda self: 50.0)
+
+    def pruned(self, ratios):
+        latency = 50 * (1 - 0.3 * sum(ratios.values()) / len(NAMES))
+        return Timing(latency, (latency, latency), 50.0)
+
+    monkeypatch.setattr(f"{home}.pruned", pruned)
+
+
+@pytest.fixture
+def curves(tmp_path):
+    points = {name: tuple(Point(r / 10, 0.8 - 0.01 * r) for r in range(1, 10)) for name in NAMES}
+    Sensitivity("map_50", 0.8, points, local=True).save(tmp_path / "s.json")
+    return ("--sensitivities", "s.json")
+
+
+def test_a_table_and_a_budget(flyweight, machine, curves, tmp_path):
+    answer = flyweight("bench", "--layers", *CONFIG, "--save", "t.json")
+    assert answer.status == 0, answer.err
+    assert "fast channel step 8 (" in answer.out
+    assert "whole network 50.000 ms" in answer.out
+    found = flyweight("bench", "--layers", *CONFIG, "--save", "t.json", "--json").json
+    assert (found["step"], found["dense_ms"]) == (8, pytest.approx(50))
+    assert (found["made_on"]["threads"], found["file"]) == ("1", "t.json")
+    assert list(found["layers_ms"].values()) == sorted(found["layers_ms"].values(), reverse=True)
+    prune = ("prune", *CONFIG, *curves, "--latency-table", "t.json")
+    dry = flyweight(*prune, "--budget", "latency_share=0.97", "--dry-run", "--json")
+    assert dry.status == 0, dry.err
+    assert "of 50.000 ms, as the table predicts it" in dry.err
+    assert dry.json["groups"]
+    missing = flyweight(*prune[:-1], "none.json", "--budget", "latency_ms=9", "--dry-run")
+    assert "A latency table must be readable" in missing.mistake
+    other = ("prune", "-c", "demo_digits", *CONFIG[2:4], "-o", "input_size=96", *prune[-4:])
+    assert "must know every layer" in flyweight(*other, "--budget", "latency_ms=9", "--dry-run").mistake  # fmt: skip  # noqa: E501
+
+
+def test_prune_measures_in_rounds(flyweight, machine, curves, tmp_path):
+    assert flyweight("bench", "--layers", *CONFIG, "--save", "t.json").status == 0
+    prune = ("prune", *CONFIG, *curves, "--latency-table", "t.json", "--no-finetune")
+    answer = flyweight(*prune, "--budget", "latency_ms=45")
+    assert answer.status == 0, answer.err
+    assert "round 1: measured " in answer.err
+    assert "within the budget, " in answer.err
+    assert list(tmp_path.rglob("pruned.safetensors"))
+    floor = flyweight(*prune, "--budget", "latency_ms=2")
+    assert floor.status == 2
+    assert "2.000 ms, which is infeasible: the floor is " in floor.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("bench", "--layers"), "--layers must be told a network"),
+        (("bench", "--layers", *CONFIG, "--threads", "1,2"), "must be of one thread count"),
+        (
+            ("prune", *CONFIG, "--dry-run", "--latency-table", "t"),
+            "must come with a latency budget",
+        ),
+        (
+            (
+                "prune",
+                *CONFIG,
+                "--dry-run",
+                "--sensitivities",
+                "s.json",
+                "--budget",
+                "latency_ms=3",
+            ),
+            "must come with a table of layers measured on the runtime",
+        ),
+    ],
+)
+def test_mistakes(flyweight, curves, arguments, said):
+    assert said in flyweight(*arguments).mistake
