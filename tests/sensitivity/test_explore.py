@@ -74,7 +74,7 @@ def test_options_are_those_of_the_exact_solver_and_one_layer_speaks_for_a_group(
     graph = trace(Twins().eval(), (torch.rand(1, 3, 4, 4),))
     curves = curves_of(graph, ["one.weight", "two.weight"])
     found = explorer(curves, graph, Cutting(round_to=2)).layers
-    assert found[0].options == ((8, 0.0), (6, 0.03125), (4, 0.046875), (2, 0.09375))
+    assert found[0].options == ((8, 0.0), (6, 0.03125), (4, 0.0625), (2, 0.09375))
     assert found[1].options == ()
 
 

@@ -1,0 +1,64 @@
+import pytest
+import torch
+from tests import strategies
+
+import flyweight as fw
+from flyweight.pruning import prune
+from flyweight.sensitivity.cuts import BASELINE, Cuts
+from flyweight.sensitivity.judge import Mean
+from flyweight.sensitivity.variants import Variants
+
+
+def near(outputs, batch):
+    return outputs.flatten(1).mean(1)
+
+
+def made():
+    torch.manual_seed(0)
+    model = strategies.build(["chain", "residual", "concat", "depthwise"])
+    batch = (torch.randn(2, 3, 4, 4, dtype=torch.float64),)
+    graph = fw.trace(model, batch)
+    return model, batch, graph, Cuts((0.25, 0.5)).plans(graph)
+
+
+def outputs_of(variants, batch, cuts):
+    found = {}
+
+    def take(cut, outputs):
+        found[cut] = outputs.clone()
+
+    variants.outputs(batch, cuts, take)
+    return found
+
+
+def test_outputs_are_those_of_every_pruned_network():
+    model, batch, graph, plans = made()
+    variants = Variants(graph, model, Mean(near), plans)
+    for _ in range(2):  # the second batch goes by what the first one showed
+        found = outputs_of(variants, batch, tuple(plans))
+        assert next(iter(found)) == BASELINE
+        assert set(found) == {BASELINE, *plans}
+        with torch.no_grad():
+            torch.testing.assert_close(found[BASELINE], model(*batch), rtol=1e-9, atol=1e-12)
+            for cut, one in plans.items():
+                expected = prune(model, one)(*batch)
+                torch.testing.assert_close(found[cut], expected, rtol=1e-9, atol=1e-12)
+
+
+def test_only_the_cuts_that_are_asked_for_run():
+    model, batch, graph, plans = made()
+    variants = Variants(graph, model, Mean(near), plans)
+    wanted = list(plans)[3:4]
+    assert set(outputs_of(variants, batch, wanted)) == {BASELINE, *wanted}
+    assert set(outputs_of(variants, batch, [])) == {BASELINE}
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_model_stays_as_it_was(training):
+    model, batch, graph, plans = made()
+    model.train(training)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    outputs_of(Variants(graph, model, Mean(near), plans), batch, tuple(plans))
+    assert model.training is training
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name])
