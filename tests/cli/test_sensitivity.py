@@ -149,3 +149,38 @@ def test_the_table():
 )
 def test_mistakes(flyweight, checkpoint, arguments, said):
     assert said in flyweight("sensitivity", "-w", checkpoint, *arguments).mistake
+
+
+def test_pictures_without_labels_are_enough(flyweight, checkpoint, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(3):
+        Image.effect_noise((64, 64), 90).convert("RGB").save(folder / f"{number}.png")
+    answer = scan(flyweight, checkpoint, "--pictures", folder, "--json", "--no-plot")
+    assert answer.status == 0, answer.err
+    assert "weaker than a metric" in answer.err
+    found = answer.json
+    assert (found["metric"], found["baseline"]) == ("agreement", 1.0)
+    losses = found["losses"][NAMES[0]]
+    assert 0 < losses["0.25"] < losses["0.5"] < 1
+
+
+def test_the_fast_mode_gives_intervals(flyweight, checkpoint, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(4):
+        Image.effect_noise((64, 64), 90).convert("RGB").save(folder / f"{number}.png")
+    answer = scan(flyweight, checkpoint, "--pictures", folder, "--mode", "fast", "--no-plot")
+    assert answer.status == 0, answer.err
+    found = Sensitivity.from_json((tmp_path / "sensitivities.json").read_text())
+    points = [point for curve in found.curves.values() for point in curve]
+    assert points
+    assert all(p.interval[0] <= p.value <= p.interval[1] for p in points)
+
+
+def test_how_to_scan_must_be_meant(flyweight, checkpoint):
+    wrong = scan(flyweight, checkpoint, "--mode", "fats")
+    assert "Received 'fats' in --mode" in wrong.mistake
+    assert "fast" in wrong.mistake
+    assert "between 0 and 1" in scan(flyweight, checkpoint, "--mode", "fast", "--max-drop", "5").mistake  # fmt: skip  # noqa: E501
+    assert "fast or spread" in scan(flyweight, checkpoint, "--mode", "fast", "--ray", "x:1").mistake

@@ -24,6 +24,14 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("-o", "--opt", help="Overrides of the config: key=value.", metavar="KEY=VALUE"),
 ]
+MaxDrop = Annotated[
+    float,
+    typer.Option(
+        "--max-drop",
+        "--eval_metric_loss",
+        help="What each layer may cost, as a share of the metric.",
+    ),
+]
 PrunedParams = Annotated[
     str,
     typer.Option(
@@ -177,6 +185,17 @@ def sensitivity(
         ),
     ] = "0.1 0.2 0.3 0.4 0.5 0.6 0.7 0.8 0.9",
     criterion: Criterion = "",
+    mode: Annotated[
+        str, typer.Option("--mode", help="exact, or fast: few pictures, with intervals.")
+    ] = "exact",
+    max_drop: MaxDrop = 0.05,
+    pictures: Annotated[
+        Path | None,
+        typer.Option("--pictures", help="A folder without labels to scan on; weaker."),
+    ] = None,
+    ray: Annotated[
+        str, typer.Option("--ray", help="A Ray cluster to scan on.", metavar="ADDRESS")
+    ] = "",
     merge: Annotated[
         list[Path] | None,
         typer.Option("--merge", help="Files to put into one, instead of scanning.", metavar="FILE"),
@@ -209,7 +228,7 @@ def sensitivity(
     from flyweight.errors import ConfigError
 
     words = (config, tuple(opt or ()), weights, pruned_params, pruned_ratios, criterion)
-    request = command.Request(*words)
+    request = command.Request(*words, command.How(mode, max_drop, pictures, ray))
     files = command.Files.beside(file, plot, page, plain=no_plot)
     if merge:
         command.merge(merge, request, files, as_json=json)
@@ -234,14 +253,7 @@ def prune(
             metavar="FILE",
         ),
     ] = "",
-    max_drop: Annotated[
-        float,
-        typer.Option(
-            "--max-drop",
-            "--eval_metric_loss",
-            help="What each layer may cost, as a share of the metric.",
-        ),
-    ] = 0.05,
+    max_drop: MaxDrop = 0.05,
     budget: Annotated[
         str,
         typer.Option(

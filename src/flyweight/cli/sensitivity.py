@@ -1,5 +1,6 @@
 """`sensitivity`: what each layer's channels are worth to the metric; plans are made from it."""
 
+import random
 import shlex
 import sys
 from collections.abc import Sequence
@@ -8,13 +9,54 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flyweight.cli.console import columns, say, show, show_json
-from flyweight.errors import PlanError
+from flyweight.cli.predict import pictures_of
+from flyweight.errors import PlanError, nearest
 from flyweight.recipe.config import Config, load_config
 from flyweight.recipe.early import checkpoint_path, require_paths
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from flyweight.graph import ModelGraph
     from flyweight.sensitivity import Sensitivity
+
+
+MODES = ("exact", "fast")
+
+
+@dataclass(frozen=True)
+class How:
+    """How the command line wants to scan.
+
+    Attributes:
+        mode: One of `MODES`.
+        max_drop: What a layer may cost; fast mode looks no further at what is clear of it.
+        pictures: A folder without labels to scan on instead of the validation split.
+        ray: Address of a Ray cluster.
+    """
+
+    mode: str = "exact"
+    max_drop: float = 0.05
+    pictures: Path | None = None
+    ray: str = ""
+
+    def require_sound(self) -> None:
+        """Raise PlanError where this cannot be meant."""
+        if self.mode not in MODES:
+            raise PlanError(
+                f"A scan's mode must be one of {', '.join(MODES)}. Received '{self.mode}' in "
+                f"--mode. {nearest(self.mode, MODES)}"
+            )
+        if self.mode == "fast" and self.ray:
+            raise PlanError(
+                "A scan must be fast or spread over a cluster. Received --mode fast and --ray. "
+                "Leave one of them out."
+            )
+        if self.mode == "fast" and not 0 < self.max_drop < 1:
+            raise PlanError(
+                f"--max-drop must be a share between 0 and 1. Received {self.max_drop:g}. "
+                "0.05 allows each layer to cost five per cent of the metric."
+            )
 
 
 @dataclass(frozen=True)
@@ -27,6 +69,7 @@ class Request:
     params: str
     ratios: str
     criterion: str
+    how: How = How()
 
     def read(self) -> tuple[str, Config]:
         """Return the config's name and the config.
@@ -85,42 +128,72 @@ def scan(request: Request, files: Files, *, as_json: bool) -> None:
     """Scan the config's checkpoint over the validation split, or go on with a scan."""
     label, config = request.read()
     path = checkpoint_path(label, config, request.weights)
-    require_paths(config)
+    how = request.how
+    how.require_sound()
+    if how.pictures is None:
+        require_paths(config)
     ratios = _ratios(request.ratios)
 
     from flyweight.pruning import split_list
     from flyweight.recipe.cut import trace_model
-    from flyweight.recipe.session import (
-        load_model,
-        open_val,
-        require_same_labels,
-        task_of,
-        val_batches,
-    )
-    from flyweight.recipe.stage import data_digest
+    from flyweight.sensitivity import Pace
     from flyweight.sensitivity import scan as scan_layers
     from flyweight.zoo.old_names import old_names
 
-    model, found = load_model(path, config)
-    pictures = open_val(config, save_dir=Path(config.save_dir) / label)
-    require_same_labels(found, pictures.labels, path)
+    model, judged = _judged(label, config, path, how)
     say(f"weights: {path}")
     graph = trace_model(model.eval(), config.preprocessing)
     curves = scan_layers(
         graph,
         model,
-        val_batches(config, pictures),
-        task_of(model, pictures.labels, config),
+        judged.batches,
+        judged.metric,
         ratios=ratios,
         save_to=files.curves,
         layers=_layers(split_list(request.params) or config.prune.params),
         criterion=request.criterion or config.prune.criterion,
         local=True,
         aliases=old_names(graph.tensors),
-        data=data_digest(pictures),
+        data=judged.digest,
+        fast=Pace(max_drop=how.max_drop) if how.mode == "fast" else None,
+        ray=how.ray,
         progress=True,
     )
     _tell(curves, files, request, _Network(label, config, path, graph), as_json=as_json)
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """Pictures, and what is measured on them."""
+
+    batches: Any
+    metric: Any
+    digest: str
+
+
+def _judged(label: str, config: Config, path: Path, how: How) -> tuple["nn.Module", _Judged]:
+    from flyweight.recipe.session import load_model
+
+    model, found = load_model(path, config)
+    if how.pictures is not None:
+        from flyweight.recipe.unlabelled import PictureBatches
+
+        paths = pictures_of([how.pictures])
+        random.Random(0).shuffle(paths)
+        kind = "feature_error" if found.task == "detect" else "kl"
+        say(f"note: no labels: agreement ({kind}) is weaker than a metric")
+        batches = PictureBatches(paths, config.preprocessing, config.eval_batch_size)
+        return model, _Judged(batches, kind, "")
+    from flyweight.data.strata import stratified_order
+    from flyweight.recipe.session import open_val, require_same_labels, task_of, val_batches
+    from flyweight.recipe.stage import data_digest
+
+    pictures = open_val(config, save_dir=Path(config.save_dir) / label)
+    require_same_labels(found, pictures.labels, path)
+    order = stratified_order(pictures) if how.mode == "fast" else None
+    task = task_of(model, pictures.labels, config)
+    judged = _Judged(val_batches(config, pictures, order=order), task, data_digest(pictures))
+    return model, judged
 
 
 def _layers(given: Sequence[str]) -> Sequence[str] | None:
