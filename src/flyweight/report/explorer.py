@@ -1,13 +1,13 @@
 """What the plan explorer needs to re-solve in the page: curves, prices and orders, as plain values.
 
-The page's script (`templates/explorer.js`) knows no network. It prices widths with `products`,
-chooses widths from `layers`, and writes the plan's JSON from `groups` and `numbers`.
+The page's script (`templates/solving.js` and `explorer.js`) knows no network. It prices widths with
+`products`, chooses them from `layers`, and writes the plan's JSON from `groups` and `numbers`.
 """
 
 import base64
+import struct
 from collections.abc import Sequence
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 Size = tuple[int, tuple[tuple[int, int], ...]]
@@ -132,6 +132,6 @@ def packed(order: Sequence[int]) -> str:
         >>> packed([1, 0])
         'AgEAAAA='
     """
-    kind = "<u2" if max(order, default=0) < 2**16 else "<u4"
-    numbers = np.asarray(order, dtype=kind)
-    return base64.b64encode(bytes([numbers.itemsize]) + numbers.tobytes()).decode()
+    kind, each = ("H", 2) if max(order, default=0) < 2**16 else ("I", 4)
+    numbers = struct.pack(f"<B{len(order)}{kind}", each, *order)
+    return base64.b64encode(numbers).decode()

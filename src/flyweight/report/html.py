@@ -40,6 +40,7 @@ from flyweight.report.wording import (
 )
 
 _Gather = Callable[[Report, Path], Mapping[str, Any] | None]
+_SCRIPTS = ("solving.js", "explorer.js")
 _LINE_COLOURS = 8
 _SHORT_NAME, _NAME_COLUMNS = 8, 26
 
@@ -90,10 +91,9 @@ class _Script:
 
 
 def _script() -> _Script:
-    # Read as it is: what it says in braces is not for the template engine.
-    text = (
-        resources.files("flyweight.report").joinpath("templates", "explorer.js").read_text("utf-8")
-    )
+    # Read as they are: what they say in braces is not for the template engine.
+    folder = resources.files("flyweight.report") / "templates"
+    text = "".join((folder / name).read_text("utf-8") for name in _SCRIPTS)
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
     return _Script(Markup(text), digest)
 
