@@ -83,3 +83,13 @@ def test_mistakes(flyweight, arguments, said):
     small = ("-o", "width=0.1", "input_size=64")
     command = ("prune", "-c", "demo_digits", "--dry-run", "--json")
     assert said in flyweight(*command, *small, *arguments).mistake
+
+
+def test_the_curves_that_come_along_are_named_with_their_data(flyweight):
+    command = ("prune", "-c", "yolov3_mobilenet_v1_voc", "--sensitivities", "DEFAULT", "--dry-run")
+    answer = flyweight(*command, "--max-drop", "0.05", "--json")
+    assert answer.status == 0, answer.err
+    assert "DEFAULT: measured on BCCD blood cells" in answer.err
+    assert answer.json["after"]["macs"] < 0.9 * answer.json["before"]["macs"]
+    other = flyweight("prune", "-c", "resnet50", "--sensitivities", "DEFAULT", "--dry-run")
+    assert "of which there are none" in other.mistake

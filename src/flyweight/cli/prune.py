@@ -1,7 +1,7 @@
 """`prune`: price, cut, fine-tune."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -41,9 +41,20 @@ class Request:
         """Return what to cut.
 
         Raises:
-            PlanError: A ratio is no number, or the lists are not equally long.
+            PlanError: A ratio is no number, the lists are not equally long, or there are no curves
+                of the network.
         """
-        return self.ratios.cut(config.prune, self.criterion)
+        ratios = self.ratios
+        if ratios.sensitivities == "DEFAULT":
+            from flyweight.sensitivity import builtin_curves, read
+
+            path = builtin_curves(config.model)
+            say(
+                f"note: DEFAULT: measured on {read(path).measured_on}. On your data other layers "
+                "may matter; `flyweight sensitivity` tells"
+            )
+            ratios = replace(ratios, sensitivities=str(path))
+        return ratios.cut(config.prune, self.criterion)
 
 
 @dataclass(frozen=True)

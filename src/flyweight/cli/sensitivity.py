@@ -155,6 +155,7 @@ def scan(request: Request, files: Files, *, as_json: bool) -> None:
         local=True,
         aliases=old_names(graph.tensors),
         data=judged.digest,
+        measured_on=judged.name,
         fast=Pace(max_drop=how.max_drop) if how.mode == "fast" else None,
         ray=how.ray,
         progress=True,
@@ -169,6 +170,7 @@ class _Judged:
     batches: Any
     metric: Any
     digest: str
+    name: str
 
 
 def _judged(label: str, config: Config, path: Path, how: How) -> tuple["nn.Module", _Judged]:
@@ -182,8 +184,8 @@ def _judged(label: str, config: Config, path: Path, how: How) -> tuple["nn.Modul
         random.Random(0).shuffle(paths)
         kind = "feature_error" if found.task == "detect" else "kl"
         say(f"note: no labels: agreement ({kind}) is weaker than a metric")
-        batches = PictureBatches(paths, config.preprocessing, config.eval_batch_size)
-        return model, _Judged(batches, kind, "")
+        files = PictureBatches(paths, config.preprocessing, config.eval_batch_size)
+        return model, _Judged(files, kind, "", f"{how.pictures}, {len(paths)} pictures")
     from flyweight.data.strata import stratified_order
     from flyweight.recipe.session import open_val, require_same_labels, task_of, val_batches
     from flyweight.recipe.stage import data_digest
@@ -192,8 +194,9 @@ def _judged(label: str, config: Config, path: Path, how: How) -> tuple["nn.Modul
     require_same_labels(found, pictures.labels, path)
     order = stratified_order(pictures) if how.mode == "fast" else None
     task = task_of(model, pictures.labels, config)
-    judged = _Judged(val_batches(config, pictures, order=order), task, data_digest(pictures))
-    return model, judged
+    batches = val_batches(config, pictures, order=order)
+    name = f"{pictures.name}, {len(pictures)} pictures"
+    return model, _Judged(batches, task, data_digest(pictures), name)
 
 
 def _layers(given: Sequence[str]) -> Sequence[str] | None:

@@ -1,6 +1,7 @@
 """What each layer's channels are worth: scans, their curves, and the plans that follow."""
 
 from flyweight.sensitivity.budget import Budget
+from flyweight.sensitivity.builtin_curves import builtin_curves, builtin_names
 from flyweight.sensitivity.curves import Point, Sensitivity, merge, read
 from flyweight.sensitivity.cuts import RATIOS
 from flyweight.sensitivity.judge import Judge
@@ -19,6 +20,8 @@ __all__ = [
     "ScanOptions",
     "Sensitivity",
     "Timing",
+    "builtin_curves",
+    "builtin_names",
     "fit_latency",
     "merge",
     "read",

@@ -67,6 +67,7 @@ class Sensitivity:
         curves: Layer to points of rising ratio. Layers have the names that they were asked for by.
         criterion: How channels were chosen.
         local: Whether each layer alone chose them, as the originals' did.
+        measured_on: The data, in words.
         made_from: What the numbers depend on, as digests: `graph`, `weights`, `data`, `settings`.
         graph: To make plans for; it is not saved.
     """
@@ -76,6 +77,7 @@ class Sensitivity:
     curves: Mapping[str, tuple[Point, ...]]
     criterion: str | Criterion = "l1_norm"
     local: bool = False
+    measured_on: str = ""
     made_from: Mapping[str, str] = field(default_factory=dict)
     graph: ModelGraph | None = field(default=None, compare=False, repr=False)
 
@@ -272,6 +274,7 @@ class Sensitivity:
             "baseline": self.baseline,
             "criterion": name,
             "local": self.local,
+            "measured_on": self.measured_on,
             "made_from": dict(self.made_from),
         }
         lines = [f' "{key}": {json.dumps(value)}' for key, value in values.items()]
@@ -303,6 +306,7 @@ class Sensitivity:
                 curves=curves,
                 criterion=str(data["criterion"]),
                 local=bool(data["local"]),
+                measured_on=str(data.get("measured_on", "")),
                 made_from={str(k): str(v) for k, v in data["made_from"].items()},
             )
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:

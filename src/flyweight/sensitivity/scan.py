@@ -38,6 +38,7 @@ class ScanOptions(TypedDict, total=False):
             all.
         ray: Address of a Ray cluster to spread the batches over; see `Cluster`. Not with `fast`.
         data: A digest of the data, where one is known; batches are compared in any case.
+        measured_on: The data, in words, for whoever reads the curves.
         progress: Draw a bar on stderr where that is a terminal.
     """
 
@@ -49,6 +50,7 @@ class ScanOptions(TypedDict, total=False):
     fast: Pace | None
     ray: str
     data: str
+    measured_on: str
     progress: bool
 
 
@@ -87,6 +89,7 @@ def scan(
         raise PlanError(
             "A scan must be fast or spread over a cluster. Received both. Leave one of them out."
         )
+    measured_on = options.pop("measured_on", "")
     data, progress = options.pop("data", ""), options.pop("progress", False)
     wanted = Cuts(ratios, **options)  # type: ignore[misc]
     judge = _judge_of(metric)
@@ -117,6 +120,7 @@ def scan(
         curves=curves,
         criterion=wanted.criterion,
         local=wanted.local,
+        measured_on=measured_on,
         made_from=made_from,
         graph=graph,
     )
