@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # What editors and type checkers see; `_HOMES` says the same 
     from flyweight.pruning.repair import repair as repair
     from flyweight.pruning.repair import repair_ as repair_
     from flyweight.sensitivity import Budget as Budget
+    from flyweight.sensitivity import Pace as Pace
     from flyweight.sensitivity import Sensitivity as Sensitivity
     from flyweight.sensitivity import scan as scan
     from flyweight.zoo import create as create
@@ -43,6 +44,7 @@ _HOMES = {
     "FlyweightError": "flyweight.errors",
     "ModelGraph": "flyweight.graph",
     "ModelCard": "flyweight.exporting.package",
+    "Pace": "flyweight.sensitivity",
     "PruningPlan": "flyweight.pruning",
     "RepairReport": "flyweight.pruning.repair",
     "RepairSettings": "flyweight.pruning.repair",
