@@ -1,4 +1,4 @@
-"""Fill the tables of the README from the measured rows, or check that they are those rows.
+"""Fill the tables of the pages from the measured rows, or check that they are those rows.
 
     python benchmarks/tables.py           # write
     python benchmarks/tables.py --check   # compare; status 1 if they differ
@@ -24,7 +24,19 @@ from flyweight.report.rows import Quantity, Report, Row
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
-README = HERE.parent / "README.md"
+PAGES = {
+    HERE.parent / "README.md": "benchmarks/results",
+    HERE.parent / "docs" / "measured.md": "../benchmarks/results",
+}
+"""Pages with tables, and where the results lie seen from them."""
+PLAIN = {
+    "faces_levels": ("stage", "look", "easy", "medium", "hard"),
+    "sensitivity": (
+        *("case", "mode", "pictures", "scan_seconds", "plain_seconds", "ratio"),
+        *("ratio_low", "ratio_high", "spearman", "same_ratios"),
+    ),
+}
+"""Tables that show columns of a file as they are."""
 COLUMNS = (
     "benchmark",
     "stage",
@@ -122,33 +134,54 @@ def _quantities(row: dict[str, str]) -> dict[str, Quantity]:
     return found
 
 
-def filled(text: str, results: Path = RESULTS) -> str:
-    """Return a page with every table written anew from `results`."""
+def filled(text: str, results: Path = RESULTS, seen_from: str = "benchmarks/results") -> str:
+    """Return a page with every table written anew from `results`.
+
+    Args:
+        text: Of the page.
+        results: Folder of the rows.
+        seen_from: Where that lies for the page's links.
+    """
 
     def table(match: re.Match[str]) -> str:
         head, name, end = match.groups()
-        path, source = results / f"{name}.csv", f"benchmarks/results/{name}.csv"
+        path, source = results / f"{name}.csv", f"{seen_from}/{name}.csv"
         if name == "graph_coverage":
             rows = read_rows(path, coverage_table.COLUMNS)
             return head + coverage_table.markdown(rows, source) + end
+        if name in PLAIN:
+            return head + plain(path, PLAIN[name], source) + end
         return head + markdown(read_rows(path), source) + end
 
     return _MARKERS.sub(table, text)
 
 
+def plain(path: Path, columns: tuple[str, ...], source: str) -> str:
+    """Return columns of a file as a table, or nothing where there is no file."""
+    if not path.is_file():
+        return ""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    lines = [columns, ("---",) * len(columns), *([row[c] for c in columns] for row in rows)]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"{table}\n\n[rows]({source})\n"
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Write or check the README's tables; return the exit status."""
-    parser = argparse.ArgumentParser(description="Fill the README's tables from benchmarks/results")
+    """Write or check the tables of the pages; return the exit status."""
+    parser = argparse.ArgumentParser(description="Fill tables from benchmarks/results")
     parser.add_argument("--check", action="store_true", help="compare only")
     options = parser.parse_args(arguments)
-    before = README.read_text(encoding="utf-8")
-    after = filled(before)
-    if options.check:
-        if before != after:
-            print("README.md differs from benchmarks/results. Run: python benchmarks/tables.py")
-        return int(before != after)
-    write_text(README, after)
-    return 0
+    status = 0
+    for page, seen_from in PAGES.items():
+        before = page.read_text(encoding="utf-8")
+        after = filled(before, seen_from=seen_from)
+        if not options.check:
+            write_text(page, after)
+        elif before != after:
+            print(f"{page.name} differs from benchmarks/results. Run: python benchmarks/tables.py")
+            status = 1
+    return status
 
 
 if __name__ == "__main__":
