@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 from tests import strategies
+from tests.latency.machine import blocked
 from torch import nn
 
 from flyweight.errors import DataError, PlanError
 from flyweight.graph import trace
+from flyweight.latency import LatencyPrices, measure_layers
 from flyweight.report.explorer_sections import price
 from flyweight.sensitivity import Point, Sensitivity
 from flyweight.sensitivity.explore import QUANTITIES, Cutting, explorer
@@ -76,6 +78,27 @@ def test_options_are_those_of_the_exact_solver_and_one_layer_speaks_for_a_group(
     found = explorer(curves, graph, Cutting(round_to=2)).layers
     assert found[0].options == ((8, 0.0), (6, 0.03125), (4, 0.0625), (2, 0.09375))
     assert found[1].options == ()
+
+
+def test_latency_is_a_smooth_price_that_rises_with_every_width(tmp_path):
+    model = nn.Sequential(nn.Conv2d(3, 64, 3), nn.Conv2d(64, 48, 1), nn.Conv2d(48, 2, 1)).eval()
+    graph = trace(model, (torch.rand(1, 3, 16, 16),))
+    prices = LatencyPrices.of(graph, measure_layers(graph, tmp_path / "t.json", timer=blocked(16)))
+    curves = curves_of(graph, ["0.weight", "1.weight"])
+    shown = explorer(curves, graph, Cutting(round_to=3, latency=prices, latency_option="-t"))
+    assert shown.quantities[-1].key == "latency_share"
+    assert shown.round_to == 48
+    full = [group.size for group in shown.groups]
+    assert price(shown, 3, full) == pytest.approx(prices.predict_ms({}))
+    assert price(shown, 0, full) == graph.cost().macs
+    for place in range(2):
+        times = [
+            price(shown, 3, [*full[:place], width, *full[place + 1 :]]) for width in (16, 32, 48)
+        ]
+        assert times[0] < times[1] < times[2]
+    half = dict.fromkeys(graph.prunable(), 32)
+    predicted = price(shown, 3, [half.get(group.name, group.size) for group in shown.groups])
+    assert predicted == pytest.approx(prices.predict_ms(half), rel=0.25)
 
 
 def test_layers_that_cannot_be_cut_are_named_or_refused():

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import torch
 from tests import browser, strategies
+from tests.latency.machine import blocked
 from torch import nn
 
 import flyweight as fw
 from flyweight.errors import PlanError
 from flyweight.graph import trace
+from flyweight.latency import LatencyPrices, measure_layers
 from flyweight.pruning import PruningPlan, plan
 from flyweight.sensitivity import Budget, Point, Sensitivity
 from flyweight.sensitivity.explore import Cutting
@@ -112,6 +114,27 @@ def test_budgets_are_kept_and_nearly_as_good_as_the_exact_solver_s(name, tmp_pat
     assert min(gaps) > -1e-6
     assert max(gaps) < 1e-3
     assert np.median(gaps) < 1e-6
+
+
+@pytest.mark.browser
+def test_latency_is_limited_where_a_table_is_given(tmp_path):
+    model = nn.Sequential(nn.Conv2d(3, 64, 3), nn.Conv2d(64, 48, 1), nn.Conv2d(48, 2, 1)).eval()
+    graph = trace(model, (torch.rand(1, 3, 16, 16),))
+    prices = LatencyPrices.of(graph, measure_layers(graph, tmp_path / "t.json", timer=blocked(16)))
+    page = tmp_path / "sens.html"
+    cutting = Cutting(command="flyweight prune", latency=prices, latency_option="--latency-table t")
+    write_page(noisy_curves(graph), page, graph, cutting=cutting)
+    look = LOOK.replace('"size_bytes"]', '"size_bytes", "latency_share"]')
+    wide, narrow = browser.visited(
+        page, [f"mode=latency_share&value={share}" for share in (1, 0.7)], look
+    )
+    assert wide["costs"][3] <= prices.predict_ms({}) * 1.0001
+    assert 0 < narrow["costs"][3] <= 0.7 * prices.predict_ms({}) * 1.0001
+    made = PruningPlan.from_json(narrow["plan"])
+    assert {len(group.keep) % 16 for group in made.groups.values()} == {0}
+    option = "--budget latency_share=0.7 --latency-table t"
+    assert narrow["command"] == f"flyweight prune {option}"
+    assert "smoothed" in page.read_text()
 
 
 def loss_of(curves, graph, ratios):

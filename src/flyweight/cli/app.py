@@ -1,5 +1,6 @@
 """Every command with its options. Bodies load on use, so that `--help` answers at once."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -214,6 +215,10 @@ def sensitivity(
             metavar="FILE",
         ),
     ] = None,
+    latency_table: Annotated[
+        Path | None,
+        typer.Option("--latency-table", help="Of bench --layers: limits latency on the page, too."),
+    ] = None,
     no_plot: Annotated[
         bool, typer.Option("--no-plot", help="Neither picture nor page, unless named.")
     ] = False,
@@ -230,6 +235,7 @@ def sensitivity(
     words = (config, tuple(opt or ()), weights, pruned_params, pruned_ratios, criterion)
     request = command.Request(*words, command.How(mode, max_drop, pictures, ray))
     files = command.Files.beside(file, plot, page, plain=no_plot)
+    files = replace(files, latency_table=latency_table)
     if merge:
         command.merge(merge, request, files, as_json=json)
         return

@@ -88,11 +88,13 @@ class Files:
         curves: The curves, as JSON.
         picture: The curves drawn, as PNG; None for none.
         page: The curves and the plan explorer, as HTML; None for none.
+        latency_table: Not written: of the layers' times, for the page.
     """
 
     curves: Path
     picture: Path | None
     page: Path | None
+    latency_table: Path | None = None
 
     @classmethod
     def beside(
@@ -281,7 +283,8 @@ def _write_page(curves: "Sensitivity", files: Files, request: Request, network: 
 
     told = Told(request.config, request.overrides)
     places = (network.weights, files.curves)
-    cutting = cutting_of(told, network.config, curves, places, network.graph)
+    table = files.latency_table
+    cutting = cutting_of(told, network.config, curves, places, network.graph, table)
     words = shlex.join(["flyweight", *sys.argv[1:]])
     subject = Subject(network.label, words)
     write_page(curves, files.page or "", network.graph, cutting=cutting, subject=subject)

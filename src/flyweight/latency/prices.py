@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from math import lcm
+from math import lcm, prod
 from typing import Any, Self
 
 import numpy as np
 
 from flyweight.errors import MeasureError
+from flyweight.graph.cost import AxisSize
 from flyweight.graph.model_graph import ModelGraph
 from flyweight.latency.layers import TimedLayer, describe, timed_layers
 from flyweight.latency.table import LayerTable, network_key
@@ -42,14 +43,25 @@ class LayerPrice:
     @cached_property
     def plane(self) -> tuple[float, float, float, float]:
         """The a + b in + c out + d in out that is nearest to all times, as (a, b, c, d)."""
+        terms, scale = self._terms()
+        a, b, c, d = np.linalg.lstsq(terms / scale, self.times.ravel(), rcond=None)[0] / scale
+        return float(a), float(b), float(c), float(d)
+
+    @cached_property
+    def rising(self) -> tuple[float, float, float, float]:
+        """The same with a, b, c and d at least 0."""
+        from scipy.optimize import nnls
+
+        terms, scale = self._terms()
+        a, b, c, d = nnls(terms / scale, self.times.ravel())[0] / scale
+        return float(a), float(b), float(c), float(d)
+
+    def _terms(self) -> tuple[Any, Any]:
         one, other = (axis.ravel() for axis in np.meshgrid(self.reads, self.makes, indexing="ij"))
         terms = np.stack([np.ones(len(one)), one, other, one * other], axis=1)
         several = len(self.reads) > 1, len(self.makes) > 1
         terms *= [True, several[0], several[1], all(several)]  # a width that is one has no slope
-        scale = np.maximum(terms.max(axis=0), 1.0)
-        found = np.linalg.lstsq(terms / scale, self.times.ravel(), rcond=None)[0] / scale
-        a, b, c, d = (float(value) for value in found)
-        return a, b, c, d
+        return terms, np.maximum(terms.max(axis=0), 1.0)
 
 
 @dataclass(frozen=True)
@@ -109,6 +121,22 @@ class LatencyPrices:
     def predict_ms(self, kept: Mapping[str, int]) -> float:
         """Return the predicted latency of the whole network."""
         return self.scale * self.sum_ms(kept)
+
+    def rising(self) -> list[tuple[float, tuple[AxisSize, ...]]]:
+        """Return a smooth latency that never falls as widths grow: factors, in ms, of products.
+
+        Every layer is a + b in + c out + d in out, none of them below 0, nearest to its times; all
+        together are scaled to predict the dense network as `predict_ms` does.
+        """
+        found: list[tuple[float, tuple[AxisSize, ...]]] = []
+        for price in self.layers:
+            reads, makes = price.layer.inputs, price.layer.outputs
+            axes = ((), (reads,), (makes,), (reads, makes))
+            found += zip(price.rising, axes, strict=True)
+        full = self.full()
+        whole = sum(f * prod(axis.under(full) for axis in axes) for f, axes in found)
+        scale = self.predict_ms({}) / whole if whole > 0 else 0.0
+        return [(factor * scale, axes) for factor, axes in found if factor > 0]
 
 
 def _price(layer: TimedLayer, table: LayerTable) -> LayerPrice:

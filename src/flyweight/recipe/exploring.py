@@ -4,10 +4,12 @@ import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from flyweight.engine.run import BEST
 from flyweight.errors import FlyweightError
 from flyweight.graph import ModelGraph
+from flyweight.latency import LatencyPrices, read_table
 from flyweight.recipe.config import Config, load_config
 from flyweight.recipe.cut import trace_model
 from flyweight.recipe.session import open_checkpoint
@@ -35,7 +37,12 @@ class Told:
 
 
 def cutting_of(
-    told: Told, config: Config, curves: Sensitivity, files: tuple[Path, Path], graph: ModelGraph
+    told: Told,
+    config: Config,
+    curves: Sensitivity,
+    files: tuple[Path, Path],
+    graph: ModelGraph,
+    latency_table: Path | None = None,
 ) -> Cutting:
     """Return how `flyweight prune` cuts by these curves, and its command line.
 
@@ -45,19 +52,28 @@ def cutting_of(
         curves: Of the scan.
         files: Of the weights, and of the curves.
         graph: Of the network.
+        latency_table: Of its layers, to limit latency by.
     """
+    prices = None if latency_table is None else LatencyPrices.of(graph, read_table(latency_table))
     weights, scan = files
     others = [text for text in told.overrides if not text.startswith("weights=")]
     pairs = [*others, f"weights={weights}"]
     words = ["flyweight", "prune", "-c", told.config, *(w for text in pairs for w in ("-o", text))]
     if isinstance(curves.criterion, str) and curves.criterion != config.prune.criterion:
         words += ["--prune-criterion", curves.criterion]
+    timed: dict[str, Any] = {}
+    if prices is not None:
+        # Every plan of the page has widths that the runtime is fast with; so shall the commands'.
+        words += ["-o", f"prune.round_to={prices.multiple_of(config.prune.round_to)}"]
+        option = shlex.join(["--latency-table", str(latency_table)])
+        timed = {"latency": prices, "latency_option": option}
     return Cutting(
         round_to=config.prune.round_to,
         inexact=False,
         aliases=old_names(graph.tensors),
         command=shlex.join([*words, "--sensitivities", str(scan)]),
         ratios_command=shlex.join(words),
+        **timed,
     )
 
 

@@ -75,11 +75,15 @@ class Priced(_Value):
         key: As `Budget` calls it.
         label: For people.
         unit: A key of `units.UNITS`.
+        option: What a command line needs besides the limit.
+        predicted: How the page comes by it where it is not exact.
     """
 
     key: str
     label: str
     unit: str
+    option: str = ""
+    predicted: str = ""
 
 
 class Explorer(_Value):
@@ -110,7 +114,7 @@ class Explorer(_Value):
     layers: tuple[Layer, ...] = Field(min_length=1)
     axes: tuple[Size, ...]
     quantities: tuple[Priced, ...] = Field(min_length=1)
-    products: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
+    products: tuple[tuple[tuple[int | float, ...], tuple[int, ...]], ...]
     numbers: tuple[tuple[str, Size], ...] = ()
     command: str = ""
     ratios_command: str = ""

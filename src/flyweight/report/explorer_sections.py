@@ -31,6 +31,7 @@ def explorer_values(shown: Explorer) -> Mapping[str, Any]:
             for layer in shown.layers
         ],
         "command": shown.command,
+        "predicted": [f"{q.label}: {q.predicted}." for q in shown.quantities if q.predicted],
         "notes": shown.notes,
         "data": Markup(
             _script_safe(json.dumps(shown.model_dump(mode="json"), separators=(",", ":")))
@@ -66,10 +67,10 @@ def short_name(layer: str) -> str:
     return next((layer[: -len(end)] for end in _ENDINGS if layer.endswith(end)), layer)
 
 
-def price(shown: Explorer, place: int, widths: list[int]) -> int:
+def price(shown: Explorer, place: int, widths: list[int]) -> float:
     """Return what a network of these widths costs, as the page's script reckons it."""
     sizes = [fixed + sum(each * widths[g] for g, each in shares) for fixed, shares in shown.axes]
-    total = 0
+    total = 0.0
     for factors, axes in shown.products:
         product = factors[place]
         for axis in axes:

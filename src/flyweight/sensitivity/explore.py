@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from flyweight.errors import PlanError, counted
 from flyweight.graph.cost import AxisSize
 from flyweight.graph.model_graph import ModelGraph
+from flyweight.latency import LatencyPrices
 from flyweight.pruning.make_plan import leaving_orders
 from flyweight.pruning.plans import PruningPlan
 from flyweight.pruning.scoring import criterion_name
@@ -19,7 +20,7 @@ QUANTITIES = (
     Priced(key="size_bytes", label="Size", unit="bytes"),
 )
 _Orders = Mapping[str, Mapping[str, tuple[int, ...]]]
-_Factors = tuple[int, ...]
+_Factors = tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,15 @@ class Cutting:
     """How plans are made of the curves, and what to type for that outside of the page.
 
     Attributes:
-        round_to: Multiple that the channels that stay are rounded to.
+        round_to: Multiple that the channels that stay are rounded to; with a latency table that of
+            the runtime is kept, too.
         inexact: Whether layers whose channels an operation mixes are shown.
         aliases: Other names of parameters.
         command: The command line that cuts by these curves, up to the limit; where it is empty, the
             page tells the lines of Python.
         ratios_command: The same by names and ratios, up to these.
+        latency: Prices of layers, to limit latency by.
+        latency_option: What the command line needs for them.
     """
 
     round_to: int = 1
@@ -40,6 +44,24 @@ class Cutting:
     aliases: Mapping[str, str] | None = None
     command: str = ""
     ratios_command: str = ""
+    latency: LatencyPrices | None = None
+    latency_option: str = ""
+
+    @property
+    def multiple(self) -> int:
+        """The multiple that widths are rounded to."""
+        return self.round_to if self.latency is None else self.latency.multiple_of(self.round_to)
+
+    def quantities(self) -> tuple[Priced, ...]:
+        """Return what can be limited."""
+        if self.latency is None:
+            return QUANTITIES
+        words = "the table's times of layers, smoothed; the command measures"
+        option = self.latency_option
+        timed = Priced(
+            key="latency_share", label="Latency", unit="ms", option=option, predicted=words
+        )
+        return (*QUANTITIES, timed)
 
 
 def explorer(curves: Sensitivity, graph: ModelGraph, cutting: Cutting | None = None) -> Explorer:
@@ -63,25 +85,25 @@ def explorer(curves: Sensitivity, graph: ModelGraph, cutting: Cutting | None = N
     leading = {layer: group for group, layer in known.leading_layers(graph, how.aliases).items()}
     places = {name: place for place, name in enumerate(graph.groups)}
     prices = _Prices(places)
-    products = prices.products(graph)
+    products = prices.products(graph, how.latency)
     numbers = tuple((path, prices.size(one)) for path, one in graph.numbers.items())
     return Explorer(
         metric=curves.metric,
         baseline=curves.baseline,
         plan=_plan_text(graph, criterion),
-        round_to=how.round_to,
+        round_to=how.multiple,
         groups=_groups(graph, {group for found in orders.values() for group in found}),
         layers=tuple(
             Layer(
                 name=layer,
                 spots=_spots(known, layer),
                 orders=tuple((places[group], packed(order)) for group, order in found.items()),
-                options=_options(known, layer, graph, leading.get(layer), how.round_to),
+                options=_options(known, layer, graph, leading.get(layer), how.multiple),
             )
             for layer, found in orders.items()
         ),
         axes=tuple(prices.axes),
-        quantities=QUANTITIES,
+        quantities=how.quantities(),
         products=products,
         numbers=numbers,
         command=how.command,
@@ -163,20 +185,30 @@ class _Prices:
         """Return a size with the places of groups for their names."""
         return axis.fixed, tuple((self.places[group], each) for group, each in axis.shares)
 
-    def products(self, graph: ModelGraph) -> tuple[tuple[_Factors, tuple[int, ...]], ...]:
-        """Return (factors of MACs, parameters and bytes, places of axes) of every product."""
-        found: dict[tuple[int, ...], list[int]] = {}
+    def products(
+        self, graph: ModelGraph, latency: LatencyPrices | None
+    ) -> tuple[tuple[_Factors, tuple[int, ...]], ...]:
+        """Return (factors of MACs, parameters, bytes and ms, places of axes) of every product."""
+        found: dict[tuple[int, ...], list[float]] = {}
         for op in graph.costs.ops:
             self._entry(found, op.axes)[0] += op.positions
         for tensor in graph.costs.tensors:
             entry = self._entry(found, tensor.axes)
             entry[1] += int(tensor.learnable)
             entry[2] += tensor.itemsize
-        return tuple((tuple(factors), axes) for axes, factors in found.items())
+        if latency is None:
+            return tuple((tuple(factors), axes) for axes, factors in found.items())
+        rising = latency.rising()
+        for factor, axes in rising:
+            entry = self._entry(found, axes)
+            entry += [0.0] * (len(QUANTITIES) + 1 - len(entry))
+            entry[-1] += factor
+        each = len(QUANTITIES) + 1
+        return tuple((tuple([*factors, 0.0][:each]), places) for places, factors in found.items())
 
     def _entry(
-        self, found: dict[tuple[int, ...], list[int]], axes: tuple[AxisSize, ...]
-    ) -> list[int]:
+        self, found: dict[tuple[int, ...], list[float]], axes: tuple[AxisSize, ...]
+    ) -> list[float]:
         # In order, so that a layer's operation and its weight are one product.
         sizes = sorted(self.size(axis) for axis in axes)
         key = tuple(self.axes.setdefault(size, len(self.axes)) for size in sizes)

@@ -154,7 +154,8 @@ function start() {
     const none = !plan.kept.size, value = short(state.value);
     const [option, python] = isDrop() ? [`--max-drop ${value}`, `max_drop=${value}`] :
       [`--budget ${state.mode}=${value}`, `budget=fw.Budget(${state.mode}=${value})`];
-    const text = data.command ? `${data.command} ${option}` : `plan = curves.plan(${python})`;
+    const more = isDrop() ? "" : data.quantities[placeOf(state.mode)].option;
+    const text = data.command ? `${data.command} ${option}${more && ` ${more}`}` : `plan = curves.plan(${python})`;
     at("command").textContent = none ? "" : text;
     at("ratios").textContent = none || isDrop() || !data.ratios_command ? "" : ratiosText(found.cuts);
     at("plan").textContent = none ? "" : planText(data, plan);
