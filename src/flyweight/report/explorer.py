@@ -76,7 +76,7 @@ class Priced(_Value):
         label: For people.
         unit: A key of `units.UNITS`.
         option: What a command line needs besides the limit.
-        predicted: How the page comes by it where it is not exact.
+        predicted: Words for how the page comes by it where it is not exact.
     """
 
     key: str

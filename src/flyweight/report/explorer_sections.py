@@ -31,7 +31,7 @@ def explorer_values(shown: Explorer) -> Mapping[str, Any]:
             for layer in shown.layers
         ],
         "command": shown.command,
-        "predicted": [f"{q.label}: {q.predicted}." for q in shown.quantities if q.predicted],
+        "predicted": [q.predicted for q in shown.quantities if q.predicted],
         "notes": shown.notes,
         "data": Markup(
             _script_safe(json.dumps(shown.model_dump(mode="json"), separators=(",", ":")))

@@ -56,7 +56,7 @@ class Cutting:
         """Return what can be limited."""
         if self.latency is None:
             return QUANTITIES
-        words = "the table's times of layers, smoothed; the command measures"
+        words = "latency is the table's times of layers, smoothed, and the command measures it"
         option = self.latency_option
         timed = Priced(
             key="latency_share", label="Latency", unit="ms", option=option, predicted=words
