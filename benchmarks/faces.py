@@ -4,12 +4,14 @@
 
 The chain is that of `detection.py`, whose options this script has; its rows go to
 `results/faces.csv`. Then both networks look at the test pictures at the network's input size, at
-the pictures' own size, and at several sizes with a vote; these rows go to
-`results/faces_levels.csv`, in place of earlier ones of the same name, stage and look.
+the pictures' own size, and at several sizes with a vote (minutes for each network); `--looks` names some of them.
+These rows go to `results/faces_levels.csv`, in place of earlier ones of the same name, stage and
+look.
 """
 
+import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import detection
@@ -30,7 +32,9 @@ COLUMNS = ("benchmark", "stage", "look", *LEVELS, "pictures")
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark and write its rows; return the exit status."""
-    given = sys.argv[1:] if arguments is None else arguments
+    own = argparse.ArgumentParser(add_help=False)
+    own.add_argument("--looks", nargs="+", choices=LOOKS, default=LOOKS)
+    looks, given = own.parse_known_args(arguments)
     told = ["-c", str(CONFIG), "--name", NAME, *given]
     status = detection.main(told)
     if status:
@@ -38,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = detection.parser().parse_args(told)
     try:
         _, config = load_config(options.config, detection.overrides(options))
-        rows = list(level_rows(options.name, config, options.out))
+        rows = list(level_rows(options.name, config, options.out, looks.looks))
         target = options.results / f"{options.name}_levels.csv"
         new = {(row["benchmark"], row["stage"], row["look"]) for row in rows}
         kept = [
@@ -54,12 +58,14 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def level_rows(name: str, config: Config, folder: Path) -> Iterator[dict[str, object]]:
+def level_rows(
+    name: str, config: Config, folder: Path, looks: Sequence[str]
+) -> Iterator[dict[str, object]]:
     """Yield what each checkpoint of a finished chain finds, by the way it looks."""
     pictures = open_val(config)
     for stage in ("dense", "pruned"):
         model, _ = load_model(folder / stage / BEST)
-        for look in LOOKS:
+        for look in looks:
             settings = config.detect.model_copy(update={"test": look})
             seen = config.model_copy(update={"detect": settings})
             found = evaluate_model(model, seen, pictures)
