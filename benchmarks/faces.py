@@ -4,9 +4,9 @@
 
 The chain is that of `detection.py`, whose options this script has; its rows go to
 `results/faces.csv`. Then both networks look at the test pictures at the network's input size, at
-the pictures' own size, and at several sizes with a vote (minutes for each network); `--looks` names some of them.
-These rows go to `results/faces_levels.csv`, in place of earlier ones of the same name, stage and
-look.
+the pictures' own size, and at several sizes with a vote (minutes for each network); `--looks` names
+some of them. These rows go to `results/faces_levels.csv`, in place of earlier ones of the same
+name, stage and look.
 """
 
 import argparse
