@@ -20,7 +20,7 @@ def test_the_mean_is_that_of_all_pictures_whatever_the_batches():
     for share in (values[:2], values[2:]):
         metric.merge(state_of(Mean(mean), share, (share,)))
     assert metric.compute() == {"mean": 3.0}
-    assert Mean(mean).loss(values, (values,)) == -3.0
+    assert Mean(mean).loss_at_rest(torch.nn.Identity(), (values,)) == -3.0
 
 
 def test_numbers_are_told_picture_by_picture():

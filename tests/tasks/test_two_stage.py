@@ -71,6 +71,18 @@ def test_training_hands_over_the_objects_and_evaluation_does_not():
     assert found.masks.shape == (2, 100, 14, 14)
 
 
+def test_the_loss_at_rest_leaves_the_network_as_it_is():
+    model, task = build("faster_rcnn_r50")
+    model.eval()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    loss = task.loss_at_rest(model, scenes())["loss"]
+    loss.backward()
+    assert model.backbone.stem.conv1.conv.weight.grad.abs().sum() > 0
+    assert not any(module.training for module in model.modules())
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
 def test_boxes_and_masks_are_placed_on_the_picture():
     model, task = build("mask_rcnn_r50")
     batch = scenes(scale=(3.0, 2.0))

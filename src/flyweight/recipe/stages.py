@@ -100,7 +100,7 @@ def measured_criterion(model: nn.Module, config: Config, data: Data, cut: Cut) -
     task = task_of(model, data.labels, config)
     train = config.train.model_copy(update={"steps": _TAYLOR_BATCHES, "num_workers": 0})
     batches = loaders_for(config, train, data).train(0, 0, 1)
-    return taylor(model, batches, lambda twin, batch: task.loss(task.forward(twin, batch), batch))
+    return taylor(model, batches, task.loss_at_rest)
 
 
 def repair_model(

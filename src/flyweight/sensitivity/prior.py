@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from flyweight.graph.model_graph import ModelGraph
 from flyweight.graph.stored import stored_tensors
@@ -25,7 +25,7 @@ def prior_of(
     """Return, by layer, the first-order Taylor score of what its middle cut removes.
 
     It orders layers, no more: one batch and first order say little about large cuts. None where
-    the judge has no loss, or the network shows none to gradients.
+    the judge has no loss.
 
     Args:
         graph: Of the model.
@@ -34,15 +34,12 @@ def prior_of(
         plans: What every cut keeps.
         batch: To take the loss of.
     """
-    if not hasattr(judge, "loss"):
+    loss = getattr(judge, "loss_at_rest", None)
+    if loss is None:
         return None
-
-    def loss(twin: nn.Module, seen: Any) -> Tensor | Mapping[str, Tensor]:
-        found: Tensor | Mapping[str, Tensor] = judge.loss(judge.forward(twin, seen), seen)
-        return found
-
-    # Gradients need tensors that were not made in inference mode.
-    with torch.inference_mode(False):
+    # Detectors that draw samples for their loss draw the same ones every time.
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
         criterion = taylor(model, [batch], loss)
     tensors = stored_tensors(model)
     found = {}

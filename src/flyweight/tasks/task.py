@@ -58,6 +58,13 @@ class Task(Protocol):
         """Return the scalar to minimise under "loss" and its terms under their names."""
         ...
 
+    def loss_at_rest(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Return `loss` of a model in evaluation mode, for those who look at its gradients.
+
+        The model's normalisations keep their statistics.
+        """
+        return self.loss(self.forward(model, batch), batch)
+
     def decode(self, outputs: Any, batch: Batch) -> Any:
         """Turn raw outputs into predictions, one per picture."""
 

@@ -42,6 +42,17 @@ class TwoStageDetection(BoxDetection[TwoStageGeometry]):
         self._require_classes(outputs.stages[0].logits)
         return two_stage_loss(outputs, self.geometry)
 
+    def loss_at_rest(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Return `loss` and its terms of a model in evaluation mode.
+
+        Only the detector itself is told to train, which makes it take samples; not its layers.
+        """
+        model.training = True
+        try:
+            return super().loss_at_rest(model, batch)
+        finally:
+            model.training = False
+
     def decode(self, outputs: Outputs, batch: Batch) -> list[BoxPrediction]:
         """Return each picture's surviving boxes, and masks, in pixels of the picture on disk.
 
