@@ -275,7 +275,7 @@ def test_check_compares_and_leaves_the_page(
 ) -> None:
     page = tmp_path / "README.md"
     page.write_text("<!-- table: tiny -->\nold\n<!-- end -->\n")
-    monkeypatch.setattr(tables, "README", page)
+    monkeypatch.setattr(tables, "PAGES", {page: "benchmarks/results"})
     assert tables.main(["--check"]) == 1
     assert "old" in page.read_text()
     assert tables.main([]) == 0

@@ -4,7 +4,8 @@ from flyweight.graph.identity import Field, Flow
 
 
 def convolve(bench, x, weight, groups=1, op="conv2d", shape=(1, 8, 4, 4), **more):
-    return bench.run(op, shape, input=x, weight=weight, groups=groups, **more)
+    places = {"stride": 1, "padding": 0, "dilation": 1}
+    return bench.run(op, shape, input=x, weight=weight, groups=groups, **places, **more)
 
 
 def reads(bench):
