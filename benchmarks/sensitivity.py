@@ -205,8 +205,18 @@ def measured(case: Case) -> dict[str, object]:
     low, high = ratio_interval(seconds["plain"], seconds["scan"])
     ours, plain = (sum(sum(parts) for parts in seconds[way]) for way in ("scan", "plain"))
     return {
+        **shared(case, "exact", ours, plain),
+        "ratio_low": f"{low:.2f}",
+        "ratio_high": f"{high:.2f}",
+        "largest_difference": f"{max(gaps):.2g}",
+    }
+
+
+def shared(case: Case, mode: str, ours: float, plain: float) -> dict[str, object]:
+    """Return what rows of both modes have: the case, and CPU seconds of the scan and without."""
+    return {
         "case": case.name,
-        "mode": "exact",
+        "mode": mode,
         "layers": len(case.layers),
         "ratios": len(RATIOS),
         "pictures": len(case.batches) * case.batch_size,
@@ -214,9 +224,6 @@ def measured(case: Case) -> dict[str, object]:
         "scan_seconds": f"{ours:.1f}",
         "plain_seconds": f"{plain:.1f}",
         "ratio": f"{plain / ours:.2f}",
-        "ratio_low": f"{low:.2f}",
-        "ratio_high": f"{high:.2f}",
-        "largest_difference": f"{max(gaps):.2g}",
     }
 
 
@@ -248,15 +255,7 @@ def measured_fast(case: Case, exact: Sensitivity, plain_batches: int) -> dict[st
     times = len(case.batches) / plain_batches
     plain = times * sum(map(sum, blocks))
     return {
-        "case": case.name,
-        "mode": "fast",
-        "layers": len(case.layers),
-        "ratios": len(RATIOS),
-        "pictures": len(case.batches) * case.batch_size,
-        "batch_size": case.batch_size,
-        "scan_seconds": f"{ours:.1f}",
-        "plain_seconds": f"{plain:.1f}",
-        "ratio": f"{plain / ours:.2f}",
+        **shared(case, "fast", ours, plain),
         "cuts": sum(map(len, fast.curves.values())),
         **agreement(exact, fast),
     }

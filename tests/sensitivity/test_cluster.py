@@ -5,22 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 from tests import strategies
-from torch import nn
 
 import flyweight as fw
 from flyweight.errors import ConfigError, PlanError
 from flyweight.sensitivity import Pace, scan
 
 ray = pytest.importorskip("ray", reason="an extra: pip install flyweight[ray]")
-
-
-class Flat(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.body = strategies.build(["chain", "residual", "depthwise"])
-
-    def forward(self, x):
-        return self.body(x).flatten(1).mean(1, keepdim=True)
 
 
 class Near:
@@ -42,7 +32,7 @@ class Near:
 
 
 def made(count=6):
-    model = Flat().double().eval()
+    model = strategies.OneNumber().double().eval()
     torch.manual_seed(1)
     pairs = [torch.randn(2, n, dtype=torch.float64) for n in [48, 1] * count]
     pictures = [pair.reshape(2, 3, 4, 4) for pair in pairs[::2]]

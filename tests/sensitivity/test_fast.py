@@ -1,24 +1,12 @@
 import pytest
 import torch
 from tests import strategies
-from torch import nn
 
 import flyweight as fw
 from flyweight.errors import DataError
 from flyweight.sensitivity import RATIOS, Pace, scan
 
 THOROUGH = Pace(max_drop=0.05, precision=0.0, first=10**6)
-
-
-class Sharp(nn.Module):
-    """Says one number for each picture."""
-
-    def __init__(self):
-        super().__init__()
-        self.body = strategies.build(["chain", "residual", "depthwise"])
-
-    def forward(self, x):
-        return self.body(x).flatten(1).mean(1, keepdim=True)
 
 
 def near(outputs, batch):
@@ -29,7 +17,7 @@ def near(outputs, batch):
 def made(count, seed=0):
     """Return a network and batches of two whose truth is what the network says, nearly."""
     torch.manual_seed(seed)
-    model = Sharp().double().eval()
+    model = strategies.OneNumber().double().eval()
     pictures = torch.randn(2 * count, 3, 4, 4, dtype=torch.float64)
     with torch.no_grad():
         truth = model(pictures) + 0.1 * torch.randn(2 * count, 1, dtype=torch.float64)

@@ -25,10 +25,6 @@ def near(outputs, batch):
     return -(outputs - batch[1]).square().mean(1)
 
 
-def classifier():
-    return strategies.build(["chain", "residual", "depthwise"])
-
-
 def batches(count=3):
     torch.manual_seed(1)
     sizes = [2] * (count - 1) + [1]
@@ -38,22 +34,13 @@ def batches(count=3):
     ]
 
 
-class Flat(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.body = classifier()
-
-    def forward(self, x):
-        return self.body(x).flatten(1).mean(1, keepdim=True)
-
-
 def by_itself(model, data):
     with torch.no_grad():
         return float(torch.cat([near(model(batch[0]), batch) for batch in data]).mean())
 
 
 def test_numbers_are_those_of_evaluating_every_pruned_network_by_itself():
-    model, data = Flat().double().eval(), batches()
+    model, data = strategies.OneNumber().double().eval(), batches()
     graph = fw.trace(model, (data[0][0],))
     found = scan(graph, model, data, near, ratios=RATIOS)
     assert found.baseline == pytest.approx(by_itself(model, data), rel=1e-12)
@@ -92,7 +79,7 @@ class Moody(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.body = Flat()
+        self.body = strategies.OneNumber()
         self.calls = 0
 
     def forward(self, x):
@@ -121,7 +108,7 @@ def interrupted(data, after):
 
 
 def test_a_scan_that_was_cut_off_goes_on(tmp_path, monkeypatch):
-    model, data = Flat().double().eval(), batches(4)
+    model, data = strategies.OneNumber().double().eval(), batches(4)
     graph = fw.trace(model, (data[0][0],))
     whole = scan(graph, model, data, near, ratios=RATIOS)
     path = tmp_path / "sens.json"
@@ -171,7 +158,7 @@ def test_a_detector_by_its_task():
 
 
 def test_nothing_to_do_is_a_mistake():
-    model, data = Flat().double().eval(), batches()
+    model, data = strategies.OneNumber().double().eval(), batches()
     graph = fw.trace(model, (data[0][0],))
     with pytest.raises(DataError, match="Received no batch"):
         scan(graph, model, [], near, ratios=RATIOS)

@@ -380,10 +380,16 @@ def bench(
     latency budgets need.
     """
     from flyweight.cli import deploy
+    from flyweight.errors import ConfigError
 
     if not layers:
+        if not files:
+            raise ConfigError(
+                "There must be something to measure. Received no files. Name ONNX files, or time a "
+                "network's layers with: --layers -c CONFIG"
+            )
         protocol = deploy.Protocol(seconds, runs, tuple(shape or ()))
-        deploy.bench(files or [], threads or "1,2", protocol, as_json=json)
+        deploy.bench(files, threads or "1,2", protocol, as_json=json)
         return
     from flyweight.cli import layers as command
 

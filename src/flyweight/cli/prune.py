@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from flyweight.recipe.session import Data
 
 
+_BUILT_IN = "DEFAULT"
+"""In place of a file of curves: those that come with flyweight. The originals' word."""
+
+
 @dataclass(frozen=True)
 class Request:
     """What the command line asks to cut."""
@@ -45,7 +49,7 @@ class Request:
                 of the network.
         """
         ratios = self.ratios
-        if ratios.sensitivities == "DEFAULT":
+        if ratios.sensitivities == _BUILT_IN:
             from flyweight.sensitivity import builtin_curves, read
 
             path = builtin_curves(config.model)

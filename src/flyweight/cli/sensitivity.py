@@ -135,6 +135,10 @@ def scan(request: Request, files: Files, *, as_json: bool) -> None:
     if how.pictures is None:
         require_paths(config)
     ratios = _ratios(request.ratios)
+    if files.latency_table is not None:
+        from flyweight.latency import read_table
+
+        read_table(files.latency_table)  # a scan takes long: what cannot be drawn is told before it
 
     from flyweight.pruning import split_list
     from flyweight.recipe.cut import trace_model

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from flyweight.errors import PlanError, nearest
 
-DEFAULT = "DEFAULT"
 _FOLDER = Path(__file__).parent / "builtin"
 
 
