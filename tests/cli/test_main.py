@@ -78,7 +78,7 @@ def test_every_command_has_help_that_is_whole(flyweight, command):
         (["eval", "-c", "demo_digits", "-o"], "'-o' requires an argument"),
         (["eval", "-c", "demo_digits", "extra"], "unexpected extra argument"),
         (["predict", "--draw-threshold", "high", "a.png"], "'--draw-threshold'"),
-        (["bench"], "At least one file must be given"),
+        (["bench"], "There must be something to measure. Received no files."),
     ],
 )
 def test_mistakes_of_usage(flyweight, arguments, said):
