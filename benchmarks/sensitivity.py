@@ -4,18 +4,22 @@
     python benchmarks/sensitivity.py --case resnet50 --data DATA
     python benchmarks/sensitivity.py --case yolo --data DATA --checkpoint DENSE.safetensors \
         --pictures 72 --batch-size 4 --fast-against EXACT.json
+    python benchmarks/sensitivity.py --case mobilenet_v2 --data DATA --weights WEIGHTS \
+        --pictures 500 --curves EXACT.json
 
 Both ways see the same batches, one after the other, batch by batch; seconds are CPU seconds, so
 that other work on the machine counts for neither. The plain way decodes every batch anew for every
 cut, as an evaluation from its start does; cutting the network is not counted. One row per case and
 mode goes to `results/sensitivity.csv`.
 
-Fast mode is compared with the curves of a finished exact scan over the same pictures. What the
-plain way would take over all pictures is worked out from the pictures of `--plain-pictures`.
+Fast mode is compared with the curves of a finished exact scan over the same pictures, which
+`--curves` makes. What the plain way would take over all pictures is worked out from the pictures of
+`--plain-pictures`.
 """
 
 import argparse
 import datetime
+import random
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -110,11 +114,15 @@ def yolo(options: argparse.Namespace) -> Case:
 def classifier(name: str, options: argparse.Namespace) -> Case:
     """All groups of a torchvision classifier on pictures of ImageNet."""
     import torchvision
+    from safetensors.torch import load_file
 
     torch.manual_seed(0)
     model = torchvision.models.get_model(name, weights=None).eval()
+    if options.weights:
+        model.load_state_dict(load_file(options.weights))
     root = options.data / "cls_imagenet_sample1000"
     lines = [line.split() for line in (root / "val_list.txt").read_text().splitlines()]
+    random.Random(0).shuffle(lines)  # One picture per class: the first ones are fish.
     preprocessing = Preprocessing(height=224, width=224, fit="crop")
     graph = trace_model(model, preprocessing)
 
@@ -127,7 +135,7 @@ def classifier(name: str, options: argparse.Namespace) -> Case:
         name=f"{name}, all groups, ImageNet at 224",
         graph=graph,
         model=model,
-        judge=Sure(),
+        judge=Hits() if options.weights else Sure(),
         layers=list(graph.prunable()),
         batches=[
             lambda place=place: decode(place)
@@ -156,6 +164,14 @@ class Sure:
         return Mean()
 
 
+class Hits(Sure):
+    """Top-1: whether the labelled class is the likeliest."""
+
+    def decode(self, outputs: Any, batch: Any) -> Any:
+        """Return 1 or 0 for each picture."""
+        return (outputs.argmax(1) == batch[1]).double()
+
+
 class Mean:
     """The mean of a number per picture."""
 
@@ -177,6 +193,20 @@ class Mean:
     def merge(self, state: list[float]) -> None:
         """Add another's."""
         self.found += state
+
+
+def save_curves(case: Case, path: Path) -> None:
+    """Scan exactly, which can be cut off and called again, and save the curves."""
+    scan(
+        case.graph,
+        case.model,
+        Again(case.batches),
+        case.judge,
+        layers=case.layers,
+        local=case.local,
+        save_to=path,
+        progress=True,
+    )
 
 
 def measured(case: Case) -> dict[str, object]:
@@ -303,14 +333,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--case", choices=("yolo", "resnet50", "mobilenet_v2"), required=True)
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--checkpoint", type=Path, help="of the detector")
+    parser.add_argument("--weights", type=Path, help="of the classifier; without, random ones")
     parser.add_argument("--pictures", type=int, default=16)
     parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--curves", type=Path, help="scan exactly, save the curves and end")
     parser.add_argument("--fast-against", type=Path, help="curves of an exact scan")
     parser.add_argument("--plain-pictures", type=int, default=8)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     case = yolo(options) if options.case == "yolo" else classifier(options.case, options)
+    if options.curves:
+        save_curves(case, options.curves)
+        return 0
     if options.fast_against:
         exact = read(options.fast_against)
         numbers = measured_fast(case, exact, options.plain_pictures // options.batch_size)
