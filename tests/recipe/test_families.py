@@ -1,4 +1,4 @@
-"""Every family of detectors: trained briefly, evaluated, pruned, saved, exported, loaded."""
+"""Every family of detectors: trained briefly, evaluated, pruned, saved, exported, measured."""
 
 import json
 
@@ -8,6 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
+from flyweight.bench.config import BenchConfig
+from flyweight.bench.measure import measure
 from flyweight.data.loading import open_set
 from flyweight.data.pictures import picture_of, prepare
 from flyweight.exporting.runtime import OnnxModel
@@ -35,6 +37,7 @@ TINY = (
     *("train.steps=3", "train.batch_size=4", "train.warmup_steps=1", "train.num_workers=0"),
     *("train.evaluate_every=3", "eval_batch_size=3", "detect.suppression.score_threshold=0.001"),
 )
+BRIEF = BenchConfig(runs=8, seconds=0.2, blocks=8, warmup=1)
 TWO_STAGES = "{proposals: 16, samples: 16, freeze_norm: false}"
 FAMILIES = {
     "yolov3_mobilenet_v3": ("width=0.1",),
@@ -91,6 +94,9 @@ def test_from_training_to_the_exported_file(name, tmp_path):
     assert found["boxes"].shape == (1, loaded.task.suppression.keep, 4)
     assert 0 < found["counts"][0] <= batch_boxes[1].numel()
     assert found["scores"][0, 0] == pytest.approx(batch_boxes[1].max().item(), rel=1e-3)
+
+    measured = measure([exported.path], threads=(1,), config=BRIEF)[0]
+    assert 0 < measured.interval_ms[0] <= measured.median_ms <= measured.interval_ms[1]
 
 
 def outlined_set(root):

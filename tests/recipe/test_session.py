@@ -229,6 +229,13 @@ def test_data_of_another_task():
             opening(config)
 
 
+def test_boxes_are_not_cut_off():
+    config = config_of("fit=crop")
+    for opening in (open_data, open_val):
+        with pytest.raises(ConfigError, match=r"To detect, .* fit 'crop', which cuts the sides off"):
+            opening(config)
+
+
 def test_the_task_of_a_network_of_ones_own():
     model = fw.create(torch.nn.Linear, in_features=2, out_features=3)
     assert task_for(model, ("a",), TaskConfig(), "classify").name == "classify"

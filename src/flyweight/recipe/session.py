@@ -110,6 +110,11 @@ def _require_kind(config: Config) -> None:
             f"The data must be of the model's task. Received data.format '{given}' for "
             f"'{config.model}', which is to {kind}. Formats to {kind}: {', '.join(FORMATS[kind])}."
         )
+    if config.fit == "crop" and kind != "classify":
+        raise ConfigError(
+            f"To {kind}, a network must see the whole picture. Received fit 'crop', which cuts the "
+            "sides off. Give fit=stretch or fit=pad."
+        )
 
 
 def _require_classes(pictures: PictureSet, config: Config) -> None:
