@@ -15,6 +15,7 @@ SOURCE, TESTS = ROOT / "src" / "flyweight", ROOT / "tests"
 UNTESTED_BY_NAME = {
     "__main__.py": "two lines; the tests of the command line run it",
     "cli/app.py": "declares options; test_end_to_end.py and test_mistakes.py run every command",
+    "cli/options.py": "declares options, as app.py does",
     "engine/run.py": "run by test_fit.py",
     "data/box_samples.py": "what the loaders yield; run by test_loading.py",
     "zoo/spec.py": "the type of a row; test_specs.py looks at all of them",

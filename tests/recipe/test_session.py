@@ -232,7 +232,9 @@ def test_data_of_another_task():
 def test_boxes_are_not_cut_off():
     config = config_of("fit=crop")
     for opening in (open_data, open_val):
-        with pytest.raises(ConfigError, match=r"To detect, .* fit 'crop', which cuts the sides off"):
+        with pytest.raises(
+            ConfigError, match=r"To detect, .* fit 'crop', which cuts the sides off"
+        ):
             opening(config)
 
 
