@@ -37,8 +37,8 @@ SETS = {
     "cards": (
         *("data.root=det_cards", "num_classes=6"),
         # Each stage is evaluated once, at its end: nothing is chosen on the test pictures.
-        *("train.steps=1500", "train.evaluate_every=1500"),
-        *("finetune.steps=800", "finetune.evaluate_every=800"),
+        *("train.steps=600", "train.evaluate_every=600"),
+        *("finetune.steps=500", "finetune.evaluate_every=500"),
     ),
     "deeppcb": (
         *("data.root=det_deeppcb", "num_classes=6", "input_size=416"),
