@@ -26,7 +26,7 @@ from tables import read_rows, save_rows
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from flyweight.bench.environment import commit, cpu_model, usable_cores
+from flyweight.bench.environment import commit, hardware
 from flyweight.files import write_text
 from flyweight.graph import ModelGraph, trace
 from flyweight.pruning import Criterion, PruningPlan, plan, plan_globally, prune, taylor
@@ -179,7 +179,7 @@ def measure(seeds: int) -> Iterator[dict[str, object]]:
     """Train, cut and test once per seed; yield the rows."""
     facts = {
         "benchmark": "criteria",
-        "hardware": f"{cpu_model()}, {len(usable_cores())} cores",
+        "hardware": hardware(),
         "runtime": f"torch {torch.__version__}",
         "commit": commit(HERE.parent) or "",
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tables import RESULTS, read_rows, save_rows
 
-from flyweight.bench.environment import commit, cpu_model, usable_cores
+from flyweight.bench.environment import commit, hardware
 from flyweight.engine.state import load_state, state_path
 from flyweight.errors import FlyweightError
 from flyweight.recipe.config import Config, load_config
@@ -107,7 +107,7 @@ def rows_of(
     packages = {key: report.environment[key] for key in ("onnxruntime", "torch")}
     facts = {
         "pictures": len(open_val(config)),
-        "hardware": f"{cpu_model()}, {len(usable_cores())} cores",
+        "hardware": hardware(),
         "runtime": ", ".join(f"{key} {version}" for key, version in packages.items()),
         "commit": commit(HERE.parent) or "",
         "date": report.created.isoformat(timespec="seconds"),

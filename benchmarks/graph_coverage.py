@@ -27,7 +27,7 @@ from coverage_models import SUITES, Case, cases_of
 from coverage_table import COLUMNS, line_of, summary
 from tables import read_rows, save_rows
 
-from flyweight.bench.environment import commit, cpu_model, usable_cores
+from flyweight.bench.environment import commit, hardware
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "graph_coverage.csv"
@@ -156,7 +156,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     facts = {
         "commit": commit(HERE.parent) or "",
-        "hardware": f"{cpu_model()}, {len(usable_cores())} cores",
+        "hardware": hardware(),
     }
     exports = ("torch", "onnx") if options.onnx else () if options.no_export else ("torch",)
     settings = Settings(options.limit_seconds, options.memory_gb * 2**30, exports, facts)

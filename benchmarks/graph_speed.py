@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from flyweight.bench.bootstrap import ratio_interval
-from flyweight.bench.environment import commit, cpu_model, usable_cores
+from flyweight.bench.environment import commit, hardware
 
 HERE = Path(__file__).resolve().parent
 NETWORKS = ("resnet50", "mobilenet_v3_large", "regnet_y_400mf", "densenet121", "densenet201")
@@ -147,7 +147,7 @@ def main() -> int:
     from tables import save_rows
 
     facts = {
-        "hardware": f"{cpu_model()}, {len(usable_cores())} cores",
+        "hardware": hardware(),
         "runtime": f"torch {torch.__version__}, torch-pruning {version('torch-pruning')}",
         "commit": commit(HERE.parent) or "",
     }

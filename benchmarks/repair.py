@@ -23,7 +23,7 @@ from tables import read_rows, save_rows
 from torch import Tensor, nn
 
 import flyweight as fw
-from flyweight.bench.environment import commit, cpu_model, usable_cores
+from flyweight.bench.environment import commit, hardware
 from flyweight.files import write_text
 from flyweight.pruning import PruningPlan
 from flyweight.pruning.repair import RepairReport, RepairSettings, RepairStep, repair
@@ -230,7 +230,7 @@ def _facts(case: Case) -> dict[str, object]:
         "metric_name": case.metric_name,
         "pictures": sum(len(batch) for batch in case.pictures[:-1]),
         "tested_on": case.tested_on,
-        "hardware": f"{cpu_model()}, {len(usable_cores())} cores, {torch.get_num_threads()} used",
+        "hardware": f"{hardware()}, {torch.get_num_threads()} used",
         "runtime": f"torch {torch.__version__}",
         "commit": commit(HERE.parent) or "",
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

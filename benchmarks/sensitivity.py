@@ -34,7 +34,7 @@ from torch import nn
 
 import flyweight as fw
 from flyweight.bench.bootstrap import ratio_interval
-from flyweight.bench.environment import commit, cpu_model, usable_cores
+from flyweight.bench.environment import commit, hardware
 from flyweight.data.loading import collate
 from flyweight.data.pictures import prepare, read_picture
 from flyweight.data.preprocess import Preprocessing
@@ -353,7 +353,7 @@ def main(arguments: list[str] | None = None) -> int:
         numbers = measured(case)
     row = {
         **numbers,
-        "hardware": f"{cpu_model()}, {len(usable_cores())} cores, {options.threads} used",
+        "hardware": f"{hardware()}, {options.threads} used",
         "runtime": f"torch {torch.__version__}, flyweight {fw.__version__}",
         "commit": commit(HERE.parent) or "",
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

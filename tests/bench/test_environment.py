@@ -71,3 +71,10 @@ def test_the_environment_names_the_machine_and_the_software():
     assert (here.load_before, here.load_after) == (0.5, 1.0)
     assert here.runtimes == {"onnxruntime": "1.0"}
     assert here.date.endswith("+00:00")
+
+
+def test_the_hardware_in_words(monkeypatch):
+    monkeypatch.setattr(environment, "cpu_model", lambda: "Some CPU")
+    for cores, words in (((0,), "Some CPU, 1 core"), ((1, 0), "Some CPU, 2 cores")):
+        monkeypatch.setattr(environment, "usable_cores", lambda cores=cores: cores)
+        assert environment.hardware() == words

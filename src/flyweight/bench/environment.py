@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from flyweight.errors import counted
+
 _CPU = Path("/sys/devices/system/cpu")
 
 
@@ -64,6 +66,11 @@ def load_average() -> float | None:
         return round(os.getloadavg()[0], 2)
     except (AttributeError, OSError):
         return None
+
+
+def hardware() -> str:
+    """Return the processor and how many of its cores this process may run on, in words."""
+    return f"{cpu_model()}, {counted(len(usable_cores()), 'core')}"
 
 
 def usable_cores() -> tuple[int, ...]:

@@ -322,7 +322,8 @@ def _notes(
         (spread > _WIDE_INTERVAL, f"{_NOISY}: the median is uncertain by {spread:.0%}"),
         (
             load > _BUSY_LOAD * environment.cores,
-            f"{_NOISY}: load average {load:g} before measuring on {environment.cores} cores",
+            f"{_NOISY}: load average {load:g} before measuring on "
+            f"{counted(environment.cores, 'core')}",
         ),
         (waiting, f"{_NOISY}: the process was often kept waiting for its core"),
         (runs < config.runs, f"only {runs} of {config.runs} runs fitted into {config.seconds:g} s"),

@@ -109,7 +109,7 @@ def _environment_line(row: Measurement) -> str:
     here = row.environment
     runtimes = ", ".join(f"{name} {version}" for name, version in sorted(here.runtimes.items()))
     facts = [
-        f"{here.cpu}, {here.cores} cores",
+        f"{here.cpu}, {counted(here.cores, 'core')}",
         f"governor {here.governor}" if here.governor else "",
         f"load {here.load_before} before, {here.load_after} after",
         runtimes,
