@@ -5,7 +5,7 @@ import flyweight as fw
 from flyweight.errors import PlanError
 from flyweight.sensitivity import builtin_curves, builtin_names, read
 
-SIZES = {"yolov3_mobilenet_v1": 320}
+SIZES = {"blazeface": 416, "yolov3_mobilenet_v1": 320}
 
 
 @pytest.mark.parametrize("name", builtin_names())

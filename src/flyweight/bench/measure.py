@@ -313,17 +313,14 @@ def _notes(
     waiting = row.threads == 1 and median > _KEPT_WAITING * float(np.median(row.cpu_ms))
     load = environment.load_before or 0.0
     runs = sum(len(block) for block in row.wall_ms)
+    cores = counted(environment.cores, "core")
     conditions = [
-        (
-            row.threads > environment.cores,
-            f"{counted(row.threads, 'thread')} on {counted(environment.cores, 'core')}",
-        ),
+        (row.threads > environment.cores, f"{counted(row.threads, 'thread')} on {cores}"),
         (config.pin and not row.pinned, "not pinned to cores: the system does not allow it"),
         (spread > _WIDE_INTERVAL, f"{_NOISY}: the median is uncertain by {spread:.0%}"),
         (
             load > _BUSY_LOAD * environment.cores,
-            f"{_NOISY}: load average {load:g} before measuring on "
-            f"{counted(environment.cores, 'core')}",
+            f"{_NOISY}: load average {load:g} before measuring on {cores}",
         ),
         (waiting, f"{_NOISY}: the process was often kept waiting for its core"),
         (runs < config.runs, f"only {runs} of {config.runs} runs fitted into {config.seconds:g} s"),
