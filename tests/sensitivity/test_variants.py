@@ -1,6 +1,9 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from tests import strategies
+from torch import nn
 
 import flyweight as fw
 from flyweight.pruning import prune
@@ -43,6 +46,38 @@ def test_outputs_are_those_of_every_pruned_network():
             for cut, one in plans.items():
                 expected = prune(model, one)(*batch)
                 torch.testing.assert_close(found[cut], expected, rtol=1e-9, atol=1e-12)
+
+
+class Several(nn.Module):
+    """Returns what it also goes on with, before and after an operation that could write over it."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = (nn.Conv2d(3 if n == 0 else 6, 6, 1) for n in range(3))
+
+    def forward(self, x):
+        y = self.b(torch.relu(self.a(x)))
+        z = self.c(torch.relu(y))
+        return y, z, torch.relu(z + y), y + 1
+
+
+def test_outputs_that_the_network_goes_on_with_are_those_of_the_cut():
+    model = strategies.randomised(Several())
+    batch = torch.randn(2, 3, 4, 4, dtype=torch.float64)
+    graph = fw.trace(model, (batch,))
+    plans = Cuts((0.25, 0.5)).plans(graph)
+    assert plans
+    judge = SimpleNamespace(forward=lambda model, batch: model(batch))
+    found = {}
+
+    def take(cut, outputs):
+        found[cut] = [output.clone() for output in outputs]
+
+    Variants(graph, model, judge, plans).outputs(batch, tuple(plans), take)
+    for cut, one in plans.items():
+        with torch.no_grad():
+            for mine, theirs in zip(found[cut], prune(model, one)(batch), strict=True):
+                torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-12)
 
 
 def test_only_the_cuts_that_are_asked_for_run():

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from flyweight.graph.groups import ChannelGroup, Member
 from flyweight.sensitivity.folding import Folded
-from flyweight.sensitivity.tape import Ref, Step, Tape, needed_by, rerun
+from flyweight.sensitivity.layout import select
+from flyweight.sensitivity.tape import Ref, Step, Tape, needed_by, numbers_in, rerun
 
 Keep = Mapping[str, Collection[int]]
 """Group name to the channels that stay."""
@@ -51,6 +52,7 @@ class Suffix:
         steps: All that has to run after `sums`, in order.
         reads: Weights that read the channels, by number.
         needed: Numbers of the tensors that must be kept of a run.
+        outputs: Numbers of the tensors that the run returned.
     """
 
     sums: tuple[Step, ...]
@@ -58,6 +60,7 @@ class Suffix:
     steps: tuple[Step, ...]
     reads: Mapping[int, tuple[_Read, ...]]
     needed: frozenset[int]
+    outputs: frozenset[int]
 
     def runs(
         self, values: Mapping[int, Tensor], keeps: Sequence[Keep]
@@ -88,7 +91,7 @@ class Suffix:
             steps: list[Step] = []
             for step in self.steps:
                 steps += self._narrowed(step, values, keep, changed)
-            yield index, {**totals, **rerun(steps, values, changed)}
+            yield index, {**totals, **rerun(steps, values, changed, self.outputs)}
 
     def _sum(self, step: Step, values: Mapping[int, Tensor], keep: Keep) -> Tensor:
         """Return a layer's result from the channels that stay."""
@@ -151,9 +154,9 @@ def _layer(
     source, weight = values[step.args[0].number], values[step.args[1].number]
     index = torch.from_numpy(places).to(source.device)
     bias, *rest = step.args[2:] or (None,)
-    inputs = source.index_select(_CHANNEL_AXIS[step.func], index)
+    inputs = select(source, _CHANNEL_AXIS[step.func], index)
     given = values[bias.number] if biased and isinstance(bias, Ref) else None
-    result: Tensor = step.func(inputs, weight.index_select(1, index), given, *rest)
+    result: Tensor = step.func(inputs, select(weight, 1, index), given, *rest)
     return result
 
 
@@ -202,6 +205,7 @@ def suffix_of(tape: Tape, folded: Folded, groups: Sequence[ChannelGroup]) -> Suf
         tuple(steps),
         {number: tuple(found) for number, found in reads.items()},
         frozenset(needed),
+        frozenset(numbers_in(tape.outputs)),
     )
 
 

@@ -129,18 +129,23 @@ def record(model: nn.Module, run: Callable[[], Any], keep: Collection[int] = ())
 
 
 def rerun(
-    steps: Iterable[Step], values: Mapping[int, Tensor], changed: Mapping[int, Tensor]
+    steps: Iterable[Step],
+    values: Mapping[int, Tensor],
+    changed: Mapping[int, Tensor],
+    outputs: Collection[int] = (),
 ) -> dict[int, Tensor]:
-    """Run `steps` again and return what they make, as far as no later step takes it.
+    """Run `steps` again and return what they make: `outputs`, and what no later step takes.
 
     Args:
         steps: From `Tape.after`.
         values: What was kept of the run.
         changed: Tensors that take the place of kept ones.
+        outputs: Numbers of tensors that are wanted even where a later step takes them, too.
     """
     steps = tuple(steps)
     now: dict[int, Tensor] = dict(changed)
     last = {number: place for place, step in enumerate(steps) for number in step.reads}
+    last |= dict.fromkeys(outputs, len(steps))
     owned: set[int] = set()  # made here, and seen through no other tensor
 
     def value(ref: Ref) -> Tensor:
@@ -151,7 +156,9 @@ def rerun(
         args, kwargs = tree_map_only(Ref, value, (step.args, step.kwargs))
         first = step.args[0] if step.args else None
         spent = isinstance(first, Ref) and first.number in owned and last[first.number] == place
-        func = _IN_PLACE.get(step.func, step.func) if spent else step.func
+        spent = spent and (step.func is not _SUM or _alike(args[0], args[1]))
+        func = _ANY_LAYOUT.get(step.func, step.func)
+        func = _IN_PLACE.get(func, func) if spent else func
         result = func(*args, **kwargs)
         del args, kwargs
         for number in step.reads:
@@ -168,6 +175,7 @@ def rerun(
 
 
 _ATEN = torch.ops.aten
+_SUM = _ATEN.add.Tensor
 _IN_PLACE: Mapping[OpOverload, OpOverload] = {
     _ATEN.relu.default: _ATEN.relu_.default,
     _ATEN.leaky_relu.default: _ATEN.leaky_relu_.default,
@@ -175,8 +183,16 @@ _IN_PLACE: Mapping[OpOverload, OpOverload] = {
     _ATEN.silu.default: _ATEN.silu_.default,
     _ATEN.hardswish.default: _ATEN.hardswish_.default,
     _ATEN.sigmoid.default: _ATEN.sigmoid_.default,
+    _SUM: _ATEN.add_.Tensor,  # of two that are alike
 }
 """Operations that may write over an argument that nothing else needs: as large, of one type."""
+
+
+_ANY_LAYOUT: Mapping[OpOverload, OpOverload] = {
+    _ATEN.view.default: _ATEN.reshape.default,
+    _ATEN._unsafe_view.default: _ATEN.reshape.default,
+}
+"""Operations that refuse some layouts in memory, and those that do the same with any."""
 
 
 class _Recorder(Dispatch):
@@ -259,6 +275,16 @@ def _twin(func: OpOverload) -> OpOverload:
         raise TapeError(f"{name}.{overload} has no twin that does not write")
     twin: OpOverload = getattr(packet, overload)
     return twin
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether the sum of both is as large as the first, and of its type."""
+    return (
+        isinstance(other, Tensor)
+        and one is not other
+        and one.shape == other.shape
+        and one.dtype == other.dtype
+    )
 
 
 def _leaves(tree: Any) -> list[Ref]:

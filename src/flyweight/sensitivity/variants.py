@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from flyweight.errors import GraphError
 from flyweight.graph.dispatch import evaluating
@@ -13,6 +13,7 @@ from flyweight.sensitivity.agreement import Agreement
 from flyweight.sensitivity.cuts import BASELINE, Cut
 from flyweight.sensitivity.folding import Folded, fold
 from flyweight.sensitivity.judge import Judge
+from flyweight.sensitivity.layout import laid_out, maps_in
 from flyweight.sensitivity.suffix import Suffix, suffix_of
 from flyweight.sensitivity.tape import Tape, TapeError, record
 
@@ -39,6 +40,7 @@ class Variants:
         self.graph, self.model, self.judge, self.plans = graph, model, judge, plans
         self.first: Tape | None = None
         self.folded: Folded | None = None
+        self.maps: frozenset[int] = frozenset()
         self.suffixes: dict[frozenset[str], Suffix] = {}
         self.needed: frozenset[int] = frozenset()
 
@@ -55,8 +57,9 @@ class Variants:
             else:
                 self._begin(tape.outputs_with({}), take)
                 parts, whole = self._sorted(cuts)
+            values = self._values(tape) if parts else {}
             for groups, together in parts.items():
-                self._in_part(tape, groups, together, take)
+                self._in_part(tape, values, groups, together, take)
         for cut in whole:
             small = prune(self.model, self.plans[cut], verify=False)
             with evaluating(small):
@@ -67,16 +70,22 @@ class Variants:
             self.judge.begin(outputs)
         take(BASELINE, outputs)
 
+    def _values(self, tape: Tape | None) -> Mapping[int, Tensor]:
+        """Return what parts of a run begin with."""
+        if tape is None or self.folded is None:
+            return {}
+        return laid_out({**tape.values, **self.folded.values}, self.maps)
+
     def _in_part(
         self,
         tape: Tape | None,
+        values: Mapping[int, Tensor],
         groups: frozenset[str],
         cuts: Sequence[Cut],
         take: Take,
     ) -> None:
-        if tape is None or self.folded is None:
+        if tape is None:
             raise GraphError("a part of a run needs the run")
-        values = {**tape.values, **self.folded.values}
         keeps = [self.plans[cut].keep for cut in cuts]
         for place, changed in self.suffixes[groups].runs(values, keeps):
             take(cuts[place], tape.outputs_with(changed))
@@ -110,6 +119,7 @@ class Variants:
     def _prepare(self, tape: Tape) -> None:
         self.first = Tape(tape.steps, tape.stored, {}, tape.outputs)
         self.folded = fold(tape)
+        self.maps = maps_in(self.folded.steps)
         for groups in self._sorted(self.plans)[0]:
             found = [self.graph.groups[name] for name in sorted(groups)]
             self.suffixes[groups] = suffix_of(tape, self.folded, found)
