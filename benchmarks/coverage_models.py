@@ -38,7 +38,7 @@ class Case:
         suite: Name of its suite.
         name: Its name within the suite.
         build: Makes it, with random weights.
-        shape: Shape of its picture tensor; a detector takes a list of one picture.
+        shape: Shape of its image tensor; a detector takes a list of one image.
         heads: Pattern of the layers whose outputs are the network's outputs. Only Torch-Pruning
             has to be told; without a pattern they are the layers with as many outputs as `classes`.
         classes: Number of classes.
@@ -53,8 +53,8 @@ class Case:
 
     def example(self) -> tuple[Any, ...]:
         """Return arguments for `forward`, float32, values from a normal distribution."""
-        picture = torch.randn(self.shape)
-        return (picture,) if len(self.shape) == 4 else ([picture],)
+        image = torch.randn(self.shape)
+        return (image,) if len(self.shape) == 4 else ([image],)
 
     def output_layers(self, model: nn.Module) -> list[nn.Module]:
         """Return the layers that make the outputs of `model`."""
@@ -160,7 +160,7 @@ def _timm() -> Iterator[Case]:
 
 
 def build_timm(name: str, side: int) -> nn.Module:
-    """Build a timm network for pictures of `side` x `side`, where it has to know."""
+    """Build a timm network for images of `side` x `side`, where it has to know."""
     try:
         model: nn.Module = timm.create_model(name, pretrained=False, img_size=side)
     except TypeError:

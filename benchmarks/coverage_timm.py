@@ -4,7 +4,7 @@
 
 The rule: of every family of every module the variant with the fewest parameters, and every network
 that an earlier study of Torch-Pruning names, so that its results can be compared. A family is the
-letters that names begin with (`resnet`, `vit`). A network gets the smallest picture that it takes.
+letters that names begin with (`resnet`, `vit`). A network gets the smallest image that it takes.
 """
 
 import re
@@ -93,7 +93,7 @@ def smallest(names: list[str]) -> str:
 
 
 def smallest_side(name: str) -> int:
-    """Return the smallest picture that a network takes, its own size if none of `SIDES`."""
+    """Return the smallest image that a network takes, its own size if none of `SIDES`."""
     own = timm.get_pretrained_cfg(name, allow_unregistered=False)
     sides = [*SIDES, own.input_size[-1] if own else 224]
     for side in sides:
@@ -116,7 +116,7 @@ def main() -> int:
     for name in NAMED.split():
         if timm.is_model(name):
             chosen[name] = next(m for m in list_modules() if is_model_in_modules(name, [m]))
-    lines = [f"# module, network, side of its picture; by coverage_timm.py, timm {version('timm')}"]
+    lines = [f"# module, network, side of its image; by coverage_timm.py, timm {version('timm')}"]
     for name, module in sorted(chosen.items(), key=lambda item: (item[1], item[0])):
         lines.append(f"{module} {name} {smallest_side(name)}")
         print(lines[-1], flush=True)

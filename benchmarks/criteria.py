@@ -7,7 +7,7 @@
 Small networks are trained on scikit-learn's handwritten digits, one per seed. Every criterion cuts
 the same networks: once the same share of every group, and once by ranking all groups until as many
 multiply-adds are left. Accuracy is measured right after the cut, and again when the statistics of
-the normalisations have been taken anew from training pictures.
+the normalisations have been taken anew from training images.
 """
 
 import argparse
@@ -26,11 +26,12 @@ from tables import read_rows, save_rows
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from flyweight.bench.environment import commit, hardware
 from flyweight.files import write_text
 from flyweight.graph import ModelGraph, trace
-from flyweight.pruning import Criterion, PruningPlan, plan, plan_globally, prune, taylor
-from flyweight.pruning.repair_norm import reestimate_norms
+from flyweight.measuring.environment import commit, hardware
+from flyweight.planning.ranking import plan_globally
+from flyweight.pruning import Criterion, PruningPlan, plan, prune, taylor
+from flyweight.pruning.repair.norms import reestimate_norms
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "criteria.csv"
@@ -95,7 +96,7 @@ class Network(nn.Module):
         self.head = nn.Linear(64, 10)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the scores of ten digits for pictures `(n, 1, 8, 8)`."""
+        """Return the scores of ten digits for images `(n, 1, 8, 8)`."""
         return self.head(self.features(x).mean((2, 3)))
 
 
@@ -110,8 +111,8 @@ def digits(seed: int) -> tuple[Pair, Pair]:
     """Return three quarters of the digits for training and the others for testing."""
     from sklearn.datasets import load_digits
 
-    pictures, labels = load_digits(return_X_y=True)
-    images = torch.from_numpy(pictures).float().reshape(-1, 1, 8, 8) / 16
+    images, labels = load_digits(return_X_y=True)
+    images = torch.from_numpy(images).float().reshape(-1, 1, 8, 8) / 16
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     cut = len(order) * 3 // 4
     classes = torch.from_numpy(labels).long()
@@ -145,7 +146,7 @@ def trained(data: Pair, seed: int) -> nn.Module:
 
 
 def accuracy(model: nn.Module, data: Pair) -> float:
-    """Return the share of pictures whose digit is found."""
+    """Return the share of images whose digit is found."""
     with torch.no_grad():
         return float((model.eval()(data[0]).argmax(1) == data[1]).float().mean())
 
@@ -280,7 +281,7 @@ def _facts(rows: list[dict[str, str]]) -> str:
         f"Accuracy in % (dense: {spread(list(seeds.values()))})",
         f"mean ± standard deviation of {len(seeds)} networks",
         f"ratios {' and '.join(sorted(left))} leave {shares} of the multiply-adds",
-        f"{first['pictures']} pictures",
+        f"{first['pictures']} images",
         first["hardware"],
         first["runtime"],
         f"commit {first['commit'][:12] or 'unknown'}",

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from tables import RESULTS, read_rows, save_rows
 
-from flyweight.bench.environment import commit, hardware
+from flyweight.config.settings import Config, load_config
 from flyweight.engine.state import load_state, state_path
 from flyweight.errors import FlyweightError
-from flyweight.recipe.config import Config, load_config
-from flyweight.recipe.run import run
-from flyweight.recipe.session import open_val
+from flyweight.measuring.environment import commit, hardware
+from flyweight.pipeline.chain import run
+from flyweight.pipeline.inputs import open_val
 from flyweight.report.rows import Report, Row
 
 HERE = Path(__file__).resolve().parent
@@ -36,7 +36,7 @@ SETS = {
     "bccd": (),
     "cards": (
         *("data.root=det_cards", "num_classes=6"),
-        # Each stage is evaluated once, at its end: nothing is chosen on the test pictures.
+        # Each stage is evaluated once, at its end: nothing is chosen on the test images.
         *("train.steps=600", "train.evaluate_every=600"),
         *("finetune.steps=500", "finetune.evaluate_every=500"),
     ),

@@ -3,8 +3,8 @@
     python benchmarks/faces.py --data DATA --out OUT
 
 The chain is that of `detection.py`, whose options this script has; its rows go to
-`results/faces.csv`. Then both networks look at the test pictures at the network's input size, at
-the pictures' own size, and at several sizes with a vote (minutes for each network); `--looks` names
+`results/faces.csv`. Then both networks look at the test images at the network's input size, at
+the images' own size, and at several sizes with a vote (minutes for each network); `--looks` names
 some of them. These rows go to `results/faces_levels.csv`, in place of earlier ones of the same
 name, stage and look.
 """
@@ -17,12 +17,12 @@ from pathlib import Path
 import detection
 from tables import read_rows, save_rows
 
-from flyweight.data.wider_truth import LEVELS
+from flyweight.config.settings import Config, load_config
+from flyweight.data.layouts.wider_truth import LEVELS
 from flyweight.engine.run import BEST
 from flyweight.errors import FlyweightError
-from flyweight.recipe.config import Config, load_config
-from flyweight.recipe.session import load_model, open_val
-from flyweight.recipe.stages import evaluate_model
+from flyweight.pipeline.inputs import load_model, open_val
+from flyweight.pipeline.stage_work import evaluate_model
 
 NAME = "faces"
 CONFIG = Path(__file__).resolve().parent / "blazeface_faces.yaml"
@@ -62,16 +62,16 @@ def level_rows(
     name: str, config: Config, folder: Path, looks: Sequence[str]
 ) -> Iterator[dict[str, object]]:
     """Yield what each checkpoint of a finished chain finds, by the way it looks."""
-    pictures = open_val(config)
+    images = open_val(config)
     for stage in ("dense", "pruned"):
         model, _ = load_model(folder / stage / BEST)
         for look in looks:
             settings = config.detect.model_copy(update={"test": look})
             seen = config.model_copy(update={"detect": settings})
-            found = evaluate_model(model, seen, pictures)
+            found = evaluate_model(model, seen, images)
             levels = {level: f"{found[f'wider_{level}']:.6f}" for level in LEVELS}
             row = {"benchmark": name, "stage": stage, "look": look}
-            yield {**row, **levels, "pictures": len(pictures)}
+            yield {**row, **levels, "pictures": len(images)}
 
 
 if __name__ == "__main__":

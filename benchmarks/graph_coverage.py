@@ -27,7 +27,7 @@ from coverage_models import SUITES, Case, cases_of
 from coverage_table import COLUMNS, line_of, summary
 from tables import read_rows, save_rows
 
-from flyweight.bench.environment import commit, hardware
+from flyweight.measuring.environment import commit, hardware
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "graph_coverage.csv"

@@ -20,8 +20,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from flyweight.bench.bootstrap import ratio_interval
-from flyweight.bench.environment import commit, hardware
+from flyweight.measuring.bootstrap import ratio_interval
+from flyweight.measuring.environment import commit, hardware
 
 HERE = Path(__file__).resolve().parent
 NETWORKS = ("resnet50", "mobilenet_v3_large", "regnet_y_400mf", "densenet121", "densenet201")

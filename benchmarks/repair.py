@@ -23,14 +23,14 @@ from tables import read_rows, save_rows
 from torch import Tensor, nn
 
 import flyweight as fw
-from flyweight.bench.environment import commit, hardware
+from flyweight.config.settings import load_config
 from flyweight.files import write_text
+from flyweight.measuring.environment import commit, hardware
+from flyweight.pipeline.inputs import open_checkpoint, open_data, val_batches
+from flyweight.pipeline.network_plans import Cut, plan_cut, trace_model
+from flyweight.pipeline.stage_work import evaluate_model
 from flyweight.pruning import PruningPlan
-from flyweight.pruning.repair import RepairReport, RepairSettings, RepairStep, repair
-from flyweight.recipe.config import load_config
-from flyweight.recipe.cut import Cut, plan_cut, trace_model
-from flyweight.recipe.session import open_checkpoint, open_data, val_batches
-from flyweight.recipe.stages import evaluate_model
+from flyweight.pruning.repair.repair import RepairReport, RepairSettings, RepairStep, repair
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "repair.csv"
@@ -65,13 +65,13 @@ _MARKERS = re.compile(r"(<!-- table: repair -->\n).*?(<!-- end -->)", re.DOTALL)
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A dense network, its plan, and the pictures to repair it with and to judge it on."""
+    """A dense network, its plan, and the images to repair it with and to judge it on."""
 
     name: str
     ratio: str
     dense: nn.Module
     plan: PruningPlan
-    pictures: tuple[Tensor, ...]
+    images: tuple[Tensor, ...]
     metric_name: str
     metric: Callable[[nn.Module], float]
     tested_on: int
@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ratio", type=float, action="append", help="of every group")
     parser.add_argument("--criterion", default="bn_scale", help="of the classification run")
     parser.add_argument("--pictures", type=int, default=500, help="to repair with, at most")
-    parser.add_argument("--tested-on", type=int, default=500, help="pictures of ImageNet, at most")
+    parser.add_argument("--tested-on", type=int, default=500, help="images of ImageNet, at most")
     parser.add_argument("--only", choices=tuple(RUNS), action="append", help="not every run")
     parser.add_argument("--table", action="store_true", help="fill the table of docs/repair.md")
     return parser
@@ -128,7 +128,7 @@ def detection(options: argparse.Namespace) -> Iterator[Case]:
         ratio="0.5 to 0.8 of the head",
         dense=loaded.model,
         plan=plan,
-        pictures=tuple(torch.cat(batches)[: options.pictures].split(16)),
+        images=tuple(torch.cat(batches)[: options.images].split(16)),
         metric_name="mAP, VOC area",
         metric=metric,
         tested_on=len(data.val),
@@ -146,9 +146,9 @@ def classification(options: argparse.Namespace) -> Iterator[Case]:
     dense.eval()
     root = options.data / "cls_imagenet_sample1000"
     lines = [line.split() for line in (root / "val_list.txt").read_text().splitlines()]
-    pictures = _pictures(root, [path for path, _ in lines[0::2]][: options.pictures])
+    images = _images(root, [path for path, _ in lines[0::2]][: options.images])
     tested = lines[1::2][: options.tested_on]
-    unseen = _pictures(root, [path for path, _ in tested])
+    unseen = _images(root, [path for path, _ in tested])
     labels = torch.tensor([int(label) for _, label in tested])
 
     @torch.inference_mode()
@@ -164,26 +164,26 @@ def classification(options: argparse.Namespace) -> Iterator[Case]:
             ratio=f"{ratio:g} of every group",
             dense=dense,
             plan=fw.plan(graph, ratio, options.criterion),
-            pictures=tuple(pictures.split(32)),
+            images=tuple(images.split(32)),
             metric_name="top-1",
             metric=metric,
             tested_on=len(labels),
-            note=f"{options.criterion}; training pictures of ImageNet, other classes than repaired",
+            note=f"{options.criterion}; training images of ImageNet, other classes than repaired",
         )
 
 
-def _pictures(root: Path, paths: list[str]) -> Tensor:
-    """Return pictures as the weights want them: short side 256, centre 224, in -1..1."""
+def _images(root: Path, paths: list[str]) -> Tensor:
+    """Return images as the weights want them: short side 256, centre 224, in -1..1."""
     found = []
     for path in paths:
         with Image.open(root / path) as file:
-            picture = file.convert("RGB")
-        scale = 256 / min(picture.size)
-        width, height = (round(side * scale) for side in picture.size)
-        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+            image = file.convert("RGB")
+        scale = 256 / min(image.size)
+        width, height = (round(side * scale) for side in image.size)
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
         left, top = (width - 224) // 2, (height - 224) // 2
-        picture = picture.crop((left, top, left + 224, top + 224))
-        found.append(torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 127.5 - 1)
+        image = image.crop((left, top, left + 224, top + 224))
+        found.append(torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 127.5 - 1)
     return torch.stack(found)
 
 
@@ -197,7 +197,7 @@ def measured(case: Case, only: list[str] | None) -> Iterator[list[dict[str, obje
             case.dense,
             small,
             case.plan,
-            case.pictures,
+            case.images,
             RUNS[name],
             metric=case.metric,
             progress=say,
@@ -228,7 +228,7 @@ def _facts(case: Case) -> dict[str, object]:
         "benchmark": case.name,
         "ratio": case.ratio,
         "metric_name": case.metric_name,
-        "pictures": sum(len(batch) for batch in case.pictures[:-1]),
+        "pictures": sum(len(batch) for batch in case.images[:-1]),
         "tested_on": case.tested_on,
         "hardware": f"{hardware()}, {torch.get_num_threads()} used",
         "runtime": f"torch {torch.__version__}",
@@ -278,7 +278,7 @@ def markdown(rows: list[dict[str, str]]) -> str:
                 f"| {row['step']} | {metric} | {back} | {row['output_error']} | {row['seconds']} |"
             )
         facts = [
-            f"{first['pictures']} pictures without labels",
+            f"{first['pictures']} images without labels",
             f"{first['tested_on']} others to judge on",
             first["note"],
             first["hardware"],

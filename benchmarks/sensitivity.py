@@ -12,8 +12,8 @@ that other work on the machine counts for neither. The plain way decodes every b
 cut, as an evaluation from its start does; cutting the network is not counted. One row per case and
 mode goes to `results/sensitivity.csv`.
 
-Fast mode is compared with the curves of a finished exact scan over the same pictures, which
-`--curves` makes. What the plain way would take over all pictures is worked out from the pictures of
+Fast mode is compared with the curves of a finished exact scan over the same images, which
+`--curves` makes. What the plain way would take over all images is worked out from the images of
 `--plain-pictures`.
 """
 
@@ -33,19 +33,19 @@ from tables import RESULTS, read_rows, save_rows
 from torch import nn
 
 import flyweight as fw
-from flyweight.bench.bootstrap import ratio_interval
-from flyweight.bench.environment import commit, hardware
+from flyweight.config.preprocessing import Preprocessing
+from flyweight.config.settings import load_config
+from flyweight.data.images import prepare, read_image
 from flyweight.data.loading import collate
-from flyweight.data.pictures import prepare, read_picture
-from flyweight.data.preprocess import Preprocessing
-from flyweight.data.strata import stratified_order
+from flyweight.data.samples.strata import stratified_order
 from flyweight.graph import ModelGraph
 from flyweight.graph.dispatch import evaluating
+from flyweight.measuring.bootstrap import ratio_interval
+from flyweight.measuring.environment import commit, hardware
+from flyweight.pipeline.inputs import open_checkpoint, open_val, val_batches
+from flyweight.pipeline.network_plans import trace_model
 from flyweight.pruning import plan, prune
-from flyweight.recipe.config import load_config
-from flyweight.recipe.cut import trace_model
-from flyweight.recipe.session import open_checkpoint, open_val, val_batches
-from flyweight.sensitivity import RATIOS, Judge, Pace, Sensitivity, read, scan
+from flyweight.sensitivity import RATIOS, Evaluator, FastScanSettings, Sensitivity, read, scan
 from flyweight.tasks.task import Metric
 
 HERE = Path(__file__).resolve().parent
@@ -69,14 +69,14 @@ class Case:
         judge: Turns outputs into a metric.
         layers: Names of the layers to cut.
         batches: Each call decodes the batch anew.
-        batch_size: Pictures in each.
+        batch_size: Images in each.
         local: Whether each layer alone chooses its channels.
     """
 
     name: str
     graph: ModelGraph
     model: nn.Module
-    judge: Judge
+    evaluator: Evaluator
     layers: Sequence[str]
     batches: Sequence[Callable[[], Any]]
     batch_size: int
@@ -88,12 +88,12 @@ def yolo(options: argparse.Namespace) -> Case:
     path = str(HERE / "yolov3_mobilenet_v1_bccd.yaml")
     root = load_config(path)[1].data.root
     _, config = load_config(path, ["train.num_workers=0", f"data.root={options.data / root}"])
-    pictures = open_val(config)
-    order = stratified_order(pictures) if options.fast_against else None
-    samples = val_batches(config, pictures, order=order).dataset  # type: ignore[attr-defined]
+    images = open_val(config)
+    order = stratified_order(images) if options.fast_against else None
+    samples = val_batches(config, images, order=order).dataset  # type: ignore[attr-defined]
     loaded = open_checkpoint(options.checkpoint)
     graph = trace_model(loaded.model, loaded.preprocessing)
-    wanted = options.pictures // options.batch_size
+    wanted = options.images // options.batch_size
 
     def decode(place: int) -> Any:
         share = range(place * options.batch_size, (place + 1) * options.batch_size)
@@ -103,7 +103,7 @@ def yolo(options: argparse.Namespace) -> Case:
         name="yolov3_mobilenet_v1 head, BCCD at 320",
         graph=graph,
         model=loaded.model.eval(),
-        judge=loaded.task,
+        evaluator=loaded.task,
         layers=config.prune.params,
         batches=[lambda place=place: decode(place) for place in range(wanted)],
         batch_size=options.batch_size,
@@ -112,7 +112,7 @@ def yolo(options: argparse.Namespace) -> Case:
 
 
 def classifier(name: str, options: argparse.Namespace) -> Case:
-    """All groups of a torchvision classifier on pictures of ImageNet."""
+    """All groups of a torchvision classifier on images of ImageNet."""
     import torchvision
     from safetensors.torch import load_file
 
@@ -122,24 +122,24 @@ def classifier(name: str, options: argparse.Namespace) -> Case:
         model.load_state_dict(load_file(options.weights))
     root = options.data / "cls_imagenet_sample1000"
     lines = [line.split() for line in (root / "val_list.txt").read_text().splitlines()]
-    random.Random(0).shuffle(lines)  # One picture per class: the first ones are fish.
+    random.Random(0).shuffle(lines)  # One image per class: the first ones are fish.
     preprocessing = Preprocessing(height=224, width=224, fit="crop")
     graph = trace_model(model, preprocessing)
 
     def decode(place: int) -> Any:
         share = lines[place * options.batch_size : (place + 1) * options.batch_size]
-        pictures = [prepare(read_picture(root / path), preprocessing) for path, _ in share]
-        return torch.stack(pictures), torch.tensor([int(label) for _, label in share])
+        images = [prepare(read_image(root / path), preprocessing) for path, _ in share]
+        return torch.stack(images), torch.tensor([int(label) for _, label in share])
 
     return Case(
         name=f"{name}, all groups, ImageNet at 224",
         graph=graph,
         model=model,
-        judge=Hits() if options.weights else Sure(),
+        evaluator=Hits() if options.weights else Sure(),
         layers=list(graph.prunable()),
         batches=[
             lambda place=place: decode(place)
-            for place in range(options.pictures // options.batch_size)
+            for place in range(options.images // options.batch_size)
         ],
         batch_size=options.batch_size,
         local=False,
@@ -168,12 +168,12 @@ class Hits(Sure):
     """Top-1: whether the labelled class is the likeliest."""
 
     def decode(self, outputs: Any, batch: Any) -> Any:
-        """Return 1 or 0 for each picture."""
+        """Return 1 or 0 for each image."""
         return (outputs.argmax(1) == batch[1]).double()
 
 
 class Mean:
-    """The mean of a number per picture."""
+    """The mean of a number per image."""
 
     def __init__(self) -> None:
         self.found: list[float] = []
@@ -201,7 +201,7 @@ def save_curves(case: Case, path: Path) -> None:
         case.graph,
         case.model,
         Again(case.batches),
-        case.judge,
+        case.evaluator,
         layers=case.layers,
         local=case.local,
         save_to=path,
@@ -212,7 +212,7 @@ def save_curves(case: Case, path: Path) -> None:
 def measured(case: Case) -> dict[str, object]:
     """Return the row of a case."""
     seconds: dict[str, list[list[float]]] = {"scan": [], "plain": []}
-    metrics = {(layer, ratio): case.judge.metric() for layer in case.layers for ratio in RATIOS}
+    metrics = {(layer, ratio): case.evaluator.metric() for layer in case.layers for ratio in RATIOS}
 
     def batches() -> Iterator[Any]:
         for batch in case.batches:
@@ -224,9 +224,9 @@ def measured(case: Case) -> dict[str, object]:
             _say(f"{case.name}: scan {seconds['scan'][-1]}, plain {seconds['plain'][-1]}")
 
     curves = scan(
-        case.graph, case.model, batches(), case.judge, layers=case.layers, local=case.local
+        case.graph, case.model, batches(), case.evaluator, layers=case.layers, local=case.local
     )
-    found = {key: metric.compute()[case.judge.primary] for key, metric in metrics.items()}
+    found = {key: metric.compute()[case.evaluator.primary] for key, metric in metrics.items()}
     gaps = [
         abs(point.value - found[layer, point.ratio])
         for layer, points in curves.curves.items()
@@ -274,13 +274,13 @@ def measured_fast(case: Case, exact: Sensitivity, plain_batches: int) -> dict[st
         case.graph,
         case.model,
         Again(case.batches),
-        case.judge,
+        case.evaluator,
         layers=case.layers,
         local=case.local,
-        fast=Pace(max_drop=MAX_DROP),
+        fast=FastScanSettings(max_drop=MAX_DROP),
     )
     ours = time.process_time() - begin
-    metrics = {(layer, ratio): case.judge.metric() for layer in case.layers for ratio in RATIOS}
+    metrics = {(layer, ratio): case.evaluator.metric() for layer in case.layers for ratio in RATIOS}
     blocks = [[by_itself(case, batch, metrics)] for batch in case.batches[:plain_batches]]
     times = len(case.batches) / plain_batches
     plain = times * sum(map(sum, blocks))
@@ -317,8 +317,8 @@ def by_itself(case: Case, batch: Callable[[], Any], metrics: Mapping[Any, Metric
         begin = time.process_time()
         with evaluating(small):
             found = batch()
-            outputs = case.judge.forward(small, found)
-            metric.update(case.judge.decode(outputs, found), found)
+            outputs = case.evaluator.forward(small, found)
+            metric.update(case.evaluator.decode(outputs, found), found)
         spent += time.process_time() - begin
     return spent
 
@@ -348,7 +348,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if options.fast_against:
         exact = read(options.fast_against)
-        numbers = measured_fast(case, exact, options.plain_pictures // options.batch_size)
+        numbers = measured_fast(case, exact, options.plain_images // options.batch_size)
     else:
         numbers = measured(case)
     row = {

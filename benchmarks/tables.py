@@ -102,7 +102,7 @@ def markdown(rows: list[dict[str, str]], source: str) -> str:
     )
     notes = dict.fromkeys(row["note"] for row in rows if row["note"])
     facts = [
-        f"{first['pictures']} pictures",
+        f"{first['pictures']} images",
         first["hardware"],
         first["runtime"],
         f"commit {first['commit'][:12] or 'unknown'}",

@@ -16,7 +16,7 @@ _DATA = Path(
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect, with a notice, what needs real pictures or a browser where there are none."""
+    """Deselect, with a notice, what needs real images or a browser where there are none."""
     absent = {}
     if not _DATA.is_dir():
         absent["data"] = f"real data sets: '{_DATA}' is no folder. Set FLYWEIGHT_DATA"

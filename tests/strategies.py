@@ -1,6 +1,6 @@
 """Random small networks and plans: every way that channels are coupled in plain CNNs.
 
-Every block takes and returns pictures `(n, channels, 4, 4)`, so blocks can follow each other in
+Every block takes and returns images `(n, channels, 4, 4)`, so blocks can follow each other in
 any order. Widths are small and unequal, so that a wrong coupling shows in a shape or a value.
 """
 
@@ -172,7 +172,7 @@ class Scaled(nn.Module):
 
 
 class Network(nn.Module):
-    """Blocks, then a linear layer on the flattened or the averaged picture."""
+    """Blocks, then a linear layer on the flattened or the averaged image."""
 
     def __init__(self, blocks: list[nn.Module], channels: int, *, flatten: bool) -> None:
         super().__init__()
@@ -234,7 +234,7 @@ def build(kinds: list[str], width: int = 4, *, flatten: bool = False, seed: int 
 
 
 class OneNumber(nn.Module):
-    """A network that says one number of each picture."""
+    """A network that says one number of each image."""
 
     def __init__(self) -> None:
         super().__init__()

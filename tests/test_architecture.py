@@ -17,7 +17,7 @@ UNTESTED_BY_NAME = {
     "cli/app.py": "declares options; test_end_to_end.py and test_mistakes.py run every command",
     "cli/options.py": "declares options, as app.py does",
     "engine/run.py": "run by test_fit.py",
-    "data/box_samples.py": "what the loaders yield; run by test_loading.py",
+    "data/samples/box_samples.py": "what the loaders yield; run by test_loading.py",
     "zoo/spec.py": "the type of a row; test_specs.py looks at all of them",
     "tasks/task.py": "protocols; test_detect.py holds an implementation to them",
 }
@@ -25,12 +25,13 @@ UNTESTED_BY_NAME = {
 TESTS_OF_MORE_THAN_ONE_MODULE = {
     "test_architecture.py": "the whole tree",
     "test_docs.py": "the documents",
+    "test_version_0_1_0.py": "files that version 0.1.0 wrote",
     "cli/test_end_to_end.py": "every command, one after the other",
     "cli/test_families.py": "classifiers, segmenters and own networks through every command",
     "cli/test_mistakes.py": "every error that a user can cause",
-    "configs/test_configs.py": "the YAML files",
+    "config/test_presets.py": "the YAML files",
     "exporting/test_detector.py": "a whole detector through the room",
-    "recipe/test_families.py": "every family of detectors through the whole chain",
+    "pipeline/test_families.py": "every family of detectors through the whole chain",
     "pruning/test_exactness.py": "graph and pruning together, on random and real networks",
     "benchmarks/test_graph_coverage.py": "the files of the coverage benchmark",
 }
@@ -118,7 +119,8 @@ def _model_classes():
     import torchvision
     from torch import nn
 
-    from flyweight.zoo import blocks, mobilenet_v1, yolo
+    from flyweight.zoo.backbones import blocks, mobilenet_v1
+    from flyweight.zoo.detectors import yolo
 
     spaces = [torchvision.models, blocks, mobilenet_v1, yolo]
     found = [value for space in spaces for value in vars(space).values()]

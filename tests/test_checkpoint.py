@@ -21,16 +21,16 @@ ONE, TWO = "yolo_block.0.0.0.conv.weight", "yolo_block.1.2.conv.weight"
 
 
 @pytest.fixture(scope="module")
-def picture():
+def image():
     return torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture(scope="module")
-def dense(picture):
+def dense(image):
     torch.manual_seed(0)
     model = fw.create(NAME, **ARGUMENTS).train()
     with torch.no_grad():
-        model(picture.repeat(2, 1, 1, 1))  # Running statistics that are not those of a fresh model.
+        model(image.repeat(2, 1, 1, 1))  # Running statistics that are not those of a fresh model.
     return model.eval()
 
 
@@ -59,23 +59,23 @@ def rewritten(saved, path, change):
     return path
 
 
-def outputs(model, picture):
+def outputs(model, image):
     with torch.inference_mode():
-        return model(picture)
+        return model(image)
 
 
-def test_round_trip(dense, saved, picture):
+def test_round_trip(dense, saved, image):
     loaded = fw.load(saved)
     assert not loaded.training
-    for want, have in zip(outputs(dense, picture), outputs(loaded, picture), strict=True):
+    for want, have in zip(outputs(dense, image), outputs(loaded, image), strict=True):
         assert torch.equal(want, have)
     assert all(parameter.requires_grad for parameter in loaded.parameters())
 
 
 def test_what_it_says_survives(saved):
     found = read(saved)
-    assert found.lineage.architecture == NAME
-    assert found.lineage.arguments == ARGUMENTS
+    assert found.origin.architecture == NAME
+    assert found.origin.arguments == ARGUMENTS
     assert (found.task, found.labels) == ("detect", ("red", "white", "größe"))
     assert found.preprocessing == {"height": 64, "width": 64}
     assert found.metrics["map_50"] == 0.25
@@ -84,20 +84,20 @@ def test_what_it_says_survives(saved):
     assert found.plans == ()
 
 
-def test_two_prunes_one_after_the_other(dense, picture, tmp_path):
+def test_two_prunes_one_after_the_other(dense, image, tmp_path):
     model = dense
     for layers in ({ONE: 0.5, TWO: 0.3}, {ONE: 0.25}):
-        model = fw.prune(model, fw.plan(fw.trace(model, (picture,)), layers))
+        model = fw.prune(model, fw.plan(fw.trace(model, (image,)), layers))
     path = tmp_path / "twice.safetensors"
     fw.save(model, path)
     loaded = fw.load(path)
     assert loaded.get_parameter(ONE).shape[0] == 18  # 48, then 24, then 18
-    for want, have in zip(outputs(model, picture), outputs(loaded, picture), strict=True):
+    for want, have in zip(outputs(model, image), outputs(loaded, image), strict=True):
         assert torch.equal(want, have)
     first, second = read(path).plans
     assert [plan.groups[ONE].channels for plan in (first, second)] == [48, 24]
     # What was loaded can be cut and saved again: its lineage came with it.
-    again = fw.prune(loaded, fw.plan(fw.trace(loaded, (picture,)), {TWO: 0.5}))
+    again = fw.prune(loaded, fw.plan(fw.trace(loaded, (image,)), {TWO: 0.5}))
     fw.save(again, path)
     assert len(read(path).plans) == 3
 
@@ -180,8 +180,8 @@ def test_damaged_or_foreign(saved, tmp_path, change, said):
     assert "\n" not in str(caught.value)
 
 
-def test_a_plan_of_another_network(saved, tmp_path, dense, picture):
-    plan = json.loads(fw.plan(fw.trace(dense, (picture,)), {ONE: 0.5}).to_json())
+def test_a_plan_of_another_network(saved, tmp_path, dense, image):
+    plan = json.loads(fw.plan(fw.trace(dense, (image,)), {ONE: 0.5}).to_json())
     plan["groups"][ONE]["touches"][0][0] = "no.such.weight"
     path = rewritten(saved, tmp_path / "a.safetensors", lambda h: h.update(plans=[plan]))
     with pytest.raises(CheckpointError, match=r"plans must fit.*no.such.weight"):
@@ -205,10 +205,10 @@ def test_other_tensors_change_nothing(dense, saved, tmp_path, kind):
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_weights_into_a_model_that_has_some(dense, saved, picture):
+def test_weights_into_a_model_that_has_some(dense, saved, image):
     model = fw.create(NAME, **ARGUMENTS).eval()
     load_weights(model, saved)
-    assert torch.equal(outputs(model, picture)[0], outputs(dense, picture)[0])
+    assert torch.equal(outputs(model, image)[0], outputs(dense, image)[0])
 
 
 def test_a_model_of_unknown_origin(tmp_path):
@@ -247,14 +247,14 @@ def small_net(num_classes=3, width=8):
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(width, num_classes))
 
 
-def test_a_network_of_ones_own_is_opened_with_what_builds_it(tmp_path, picture):
+def test_a_network_of_ones_own_is_opened_with_what_builds_it(tmp_path, image):
     path = tmp_path / "own.safetensors"
     model = fw.create(small_net, num_classes=4).eval()
-    plan = fw.plan(fw.trace(model, (picture,)), 0.5)
+    plan = fw.plan(fw.trace(model, (image,)), 0.5)
     small = fw.prune(model, plan)
     fw.save(small, path, task="classify")
-    assert read(path).lineage.arguments == {"num_classes": 4}
-    assert torch.equal(fw.load(path, build=small_net)(picture), small.eval()(picture))
+    assert read(path).origin.arguments == {"num_classes": 4}
+    assert torch.equal(fw.load(path, build=small_net)(image), small.eval()(image))
     with pytest.raises(CheckpointError, match=r"test_checkpoint:small_net'.*build=FUNCTION"):
         fw.load(path)
     with pytest.raises(CheckpointError, match="must fit its architecture"):

@@ -266,7 +266,7 @@ def test_a_table_is_made_of_rows_and_of_nothing_else(tables: ModuleType, tmp_pat
     assert "faster" in latency
     assert "5.0 points" in text
     assert "2 threads" not in text
-    assert "72 pictures" in text
+    assert "72 images" in text
     assert "noisy machine" in text
 
 

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from flyweight.errors import CheckpointError, ConfigError, PlanError, nearest
 from flyweight.files import replacing
-from flyweight.lineage import Lineage, lineage_of, note_lineage
+from flyweight.origin import Origin, note_origin, origin_of
 from flyweight.pruning import PruningPlan, prune_
 from flyweight.zoo import SPECS, create, is_library_name, is_own_name
-from flyweight.zoo.own import Builder, build_own
+from flyweight.zoo.sources.own import Builder, build_own
 
 FORMAT = 1
 _KEY = "flyweight"
@@ -36,12 +36,12 @@ class Checkpoint:
         lineage: Architecture, its arguments, and the plans applied since.
         task: What the model is for, for example "detect".
         labels: Class names in order of their indices.
-        preprocessing: How a picture becomes the network's input; JSON values.
+        preprocessing: How an image becomes the network's input; JSON values.
         metrics: Measured numbers by name.
         notes: Anything else worth keeping: data set, command, flyweight's version; JSON values.
     """
 
-    lineage: Lineage
+    origin: Origin
     task: str = ""
     labels: tuple[str, ...] = ()
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
@@ -51,7 +51,7 @@ class Checkpoint:
     @property
     def plans(self) -> tuple[PruningPlan, ...]:
         """The plans that were applied, in order."""
-        return tuple(PruningPlan.from_json(text) for text in self.lineage.plans)
+        return tuple(PruningPlan.from_json(text) for text in self.origin.plans)
 
 
 def save(
@@ -87,17 +87,17 @@ def save(
             one of JSON's.
         FileError: The file cannot be written.
     """
-    lineage = lineage_of(model)
-    if lineage is None:
+    origin = origin_of(model)
+    if origin is None:
         raise CheckpointError(
             f"A checkpoint must say how to build its model. Received a {type(model).__name__} that "
             f"fw.create did not make, to save as '{path}'. Build it with fw.create(FUNCTION, ...)."
         )
     header = {
         "format": FORMAT,
-        "architecture": lineage.architecture,
-        "arguments": lineage.arguments,
-        "plans": [json.loads(plan) for plan in lineage.plans],
+        "architecture": origin.architecture,
+        "arguments": origin.arguments,
+        "plans": [json.loads(plan) for plan in origin.plans],
         "task": task,
         "labels": list(labels),
         "preprocessing": dict(preprocessing or {}),
@@ -165,7 +165,7 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
             )
         plans = tuple(PruningPlan.from_json(json.dumps(plan)).to_json() for plan in header["plans"])
         return Checkpoint(
-            lineage=Lineage(str(header["architecture"]), dict(header["arguments"]), plans),
+            origin=Origin(str(header["architecture"]), dict(header["arguments"]), plans),
             task=str(header["task"]),
             labels=tuple(str(label) for label in header["labels"]),
             preprocessing=dict(header["preprocessing"]),
@@ -193,25 +193,25 @@ def rebuild(checkpoint: Checkpoint, build: Builder | None = None) -> nn.Module:
         CheckpointError: The architecture is unknown, or is your own and `build` is missing, or does
             not fit the plans.
     """
-    lineage = checkpoint.lineage
+    origin = checkpoint.origin
     try:
-        model = _unpruned(lineage, build)
+        model = _unpruned(origin, build)
         for plan in checkpoint.plans:
             prune_(model, plan)
     except (TypeError, ValueError, IndexError, RuntimeError, ConfigError, PlanError) as error:
         raise CheckpointError(
-            f"A checkpoint's plans must fit its architecture '{lineage.architecture}'. "
+            f"A checkpoint's plans must fit its architecture '{origin.architecture}'. "
             f"Received: {error} Save the model again."
         ) from error
-    note_lineage(model, lineage)
+    note_origin(model, origin)
     return model
 
 
-def _unpruned(lineage: Lineage, build: Builder | None) -> nn.Module:
-    name = lineage.architecture
+def _unpruned(origin: Origin, build: Builder | None) -> nn.Module:
+    name = origin.architecture
     if is_own_name(name):
         if build is not None:
-            return build_own(build, name, lineage.arguments)
+            return build_own(build, name, origin.arguments)
         raise CheckpointError(
             "A checkpoint of your own network must be opened with what builds it: nothing that a "
             f"file names is imported. Received one of '{name}'. Give -c CONFIG with "
@@ -219,7 +219,7 @@ def _unpruned(lineage: Lineage, build: Builder | None) -> nn.Module:
         )
     if is_library_name(name):
         try:
-            return create(name, **lineage.arguments)
+            return create(name, **origin.arguments)
         except ConfigError as error:
             raise CheckpointError(
                 f"A checkpoint's network must be one that can be built here. Received: {error}"
@@ -230,7 +230,7 @@ def _unpruned(lineage: Lineage, build: Builder | None) -> nn.Module:
             f"{nearest(name, SPECS)} Read it with the version that wrote it."
         )
     with torch.device("meta"):
-        return create(name, **lineage.arguments)
+        return create(name, **origin.arguments)
 
 
 def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:

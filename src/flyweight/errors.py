@@ -2,7 +2,7 @@
 
 FlyweightError
 ├── ConfigError       a config, an option or a name that cannot be meant
-├── DataError         a picture, an annotation file or a split
+├── DataError         an image, an annotation file or a split
 ├── GraphError        a model that cannot be traced
 ├── PlanError         a plan, a ratio or a parameter name that does not fit its graph
 ├── CheckpointError   a file of weights that is damaged or belongs to another model
@@ -28,7 +28,7 @@ class ConfigError(FlyweightError):
 
 
 class DataError(FlyweightError):
-    """A picture, an annotation file or a split that cannot be used."""
+    """An image, an annotation file or a split that cannot be used."""
 
 
 class GraphError(FlyweightError):

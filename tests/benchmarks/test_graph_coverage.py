@@ -185,12 +185,12 @@ def test_nothing_hides_behind_a_constant(models: ModuleType) -> None:
     model.register_parameter("scale", nn.Parameter(torch.zeros(8, 1, 1)))
     nn.init.zeros_(model[0].weight)
     model.eval()
-    picture = torch.randn(4, 3, 8, 8) + 3
-    models.randomise(model, (picture,))
+    image = torch.randn(4, 3, 8, 8) + 3
+    models.randomise(model, (image,))
     for name, value in model.named_parameters():
         assert float(value.detach().std()) > 0.01, name
     with torch.no_grad():
-        made = model[1](model[0](picture))
+        made = model[1](model[0](image))
         spread = (made - model[1].bias[:, None, None]) / model[1].weight[:, None, None]
     assert 0.5 < float(spread.std()) < 2
     assert 0.05 < float(spread.mean((0, 2, 3)).abs().max()) < 2

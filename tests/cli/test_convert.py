@@ -2,8 +2,8 @@ import pytest
 from PIL import Image
 
 from flyweight.cli.convert import LAYOUTS, split_name
-from flyweight.data.coco import read_coco
-from flyweight.data.convert import WRITERS
+from flyweight.data.layouts.coco import read_coco
+from flyweight.data.layouts.convert import WRITERS
 
 FACES = """0--Parade/a.png
 2
@@ -54,7 +54,7 @@ def test_a_split_and_names_can_be_given(flyweight, faces, tmp_path):
         "--leave-out",
     )
     assert answer.status == 0
-    assert answer.out.splitlines()[:2] == ["split  pictures  boxes", "val           2      2"]
+    assert answer.out.splitlines()[:2] == ["split  images  boxes", "val           2      2"]
     heads = read_coco(tmp_path / "out", "annotations/instances_val.json")
     assert heads.labels == ("head",)
     assert heads.records[1].difficult.tolist() == [True]

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 
 from flyweight.cli.deploy import Source
-from flyweight.recipe.config import load_config
-from flyweight.recipe.cut import build_model
-from flyweight.recipe.session import Saver
+from flyweight.config.settings import load_config
+from flyweight.pipeline.inputs import Saver
+from flyweight.pipeline.network_plans import build_model
 from flyweight.report import quantities
 from flyweight.report.render import render_all
 from flyweight.report.rows import Report, Row
@@ -31,11 +31,11 @@ def exported(monkeypatch):
     """Do not export; return what would have been."""
     calls = []
 
-    def export(loaded, path, *, end, name, pictures):
-        calls.append(SimpleNamespace(loaded=loaded, path=path, pictures=pictures))
+    def export(loaded, path, *, end, name, images):
+        calls.append(SimpleNamespace(loaded=loaded, path=path, images=images))
         return SimpleNamespace(path=path, size_bytes=2**20, sidecar="s", max_error={"a": 2e-6})
 
-    monkeypatch.setattr("flyweight.recipe.stages.export_model", export)
+    monkeypatch.setattr("flyweight.pipeline.stage_work.export_model", export)
     return calls
 
 
@@ -43,27 +43,27 @@ def test_an_export_is_compared_on_pictures_of_the_config(flyweight, saved, expor
     answer = flyweight("export", *TOLD, "-w", saved)
     assert answer.err.splitlines() == [
         f"exporting {saved}",
-        "comparing on 2 pictures of digits/val and on random inputs",
+        "comparing on 2 images of digits/val and on random inputs",
     ]
     assert answer.out.splitlines() == [
         "saved output/demo_digits/model.onnx (1.00 MiB), description s",
         "largest relative error against PyTorch 2.0e-06",
     ]
-    assert [picture.shape for picture in exported[0].pictures] == [(3, 64, 64)] * 2
+    assert [image.shape for image in exported[0].images] == [(3, 64, 64)] * 2
 
 
 def test_an_export_without_a_config_is_compared_on_random_inputs(flyweight, saved, exported):
     answer = flyweight("export", "-w", saved)
     assert "comparing on random inputs; -c CONFIG compares" in answer.err
-    assert exported[0].pictures == ()
+    assert exported[0].images == ()
     assert exported[0].path == Path("output/digits/model.onnx")
 
 
 def test_an_export_where_the_data_are_not(flyweight, saved, exported):
     answer = flyweight("export", *TOLD, "data.format=voc", "data.root=none", "-w", saved)
     assert answer.status == 0
-    assert "comparing on random inputs, without pictures: A VOC set must be a fol" in answer.err
-    assert exported[0].pictures == ()
+    assert "comparing on random inputs, without images: A VOC set must be a fol" in answer.err
+    assert exported[0].images == ()
 
 
 def test_an_export_of_the_settings_told(flyweight, saved, exported):
@@ -71,7 +71,7 @@ def test_an_export_of_the_settings_told(flyweight, saved, exported):
     flyweight("export", *told, "-w", saved)
     loaded = exported[0].loaded
     assert (loaded.preprocessing.height, loaded.task.config.suppression.keep) == (32, 7)
-    assert exported[0].pictures[0].shape == (3, 32, 32)
+    assert exported[0].images[0].shape == (3, 32, 32)
 
 
 def test_where_a_model_is_found(saved, monkeypatch):

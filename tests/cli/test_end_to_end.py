@@ -8,7 +8,7 @@ from PIL import Image
 
 import flyweight as fw
 from flyweight.checkpoint import read
-from flyweight.data.digits import make_digits
+from flyweight.data.layouts.digits import make_digits
 from flyweight.errors import MeasureError
 
 pytestmark = [
@@ -52,12 +52,12 @@ def test_the_old_commands(flyweight, tmp_path):
     assert dense.err == ""
 
     pruned = flyweight(
-        *("prune", *config, "-o", *TINY, f"weights={bare}", "prune.repair_pictures=8"),
+        *("prune", *config, "-o", *TINY, f"weights={bare}", "prune.repair_images=8"),
         *(*RATIOS, "--eval", "--repair", "--json"),
     )
     assert pruned.json["before"]["macs"] > pruned.json["after"]["macs"]
     assert "before fine-tuning" in pruned.err
-    assert "repair: on 8 training pictures, without labels" in pruned.err
+    assert "repair: on 8 training images, without labels" in pruned.err
     assert [row["step"] for row in pruned.json["repair"]] == ["cut", "constants", "least squares"]
     assert "before_pruning.safetensors' keeps this one" in pruned.err
     kept, small = read(FOLDER / "before_pruning.safetensors"), read(f"{bare}.safetensors")
@@ -150,7 +150,7 @@ def test_a_resumed_training_ends_as_an_uninterrupted_one(flyweight, monkeypatch)
 def test_the_chain(flyweight, monkeypatch):
     demo = ("demo", "-o", *TINY, "finetune.steps=4", "--output-dir", "run")
 
-    import flyweight.recipe.run as chain
+    import flyweight.pipeline.chain as chain
 
     def dies(*_, **__):
         raise MeasureError("the power went out")

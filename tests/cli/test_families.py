@@ -8,7 +8,7 @@ from PIL import Image
 
 import flyweight as fw
 from flyweight.checkpoint import read
-from flyweight.data.digit_sets import make_digit_maps
+from flyweight.data.layouts.digit_sets import make_digit_maps
 
 CLASSES = """
 num_classes: 10
@@ -48,13 +48,13 @@ def build(num_classes, width):
 
 
 @pytest.fixture
-def pictures(flyweight, monkeypatch):
+def images(flyweight, monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
     Path("ownpack.py").write_text(OWN)
     made = make_digit_maps("val", 2, size=90)
     Path("pictures").mkdir()
     for index in range(2):
-        Image.fromarray(made.picture(index)[:70]).save(f"pictures/{index}.png")
+        Image.fromarray(made.image(index)[:70]).save(f"pictures/{index}.png")
     yield Path("pictures")
     sys.modules.pop("ownpack", None)
 
@@ -67,7 +67,7 @@ def config_of(family):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
-def test_train_prune_export_predict(flyweight, pictures, family):
+def test_train_prune_export_predict(flyweight, images, family):
     config = config_of(family)
     bare = f"output/{family}/best_model"
     trained = flyweight("train", *config, "--json")
@@ -86,8 +86,8 @@ def test_train_prune_export_predict(flyweight, pictures, family):
     assert exported.status == 0, exported.err
     assert Path(exported.json["sidecar"]).is_file()
     own = config if family == "own" else ()
-    ours = flyweight("predict", pictures, *own, "-w", bare, "--json", "--output-dir", "ours")
-    theirs = flyweight("predict", pictures, "-w", exported.json["path"], "--json")
+    ours = flyweight("predict", images, *own, "-w", bare, "--json", "--output-dir", "ours")
+    theirs = flyweight("predict", images, "-w", exported.json["path"], "--json")
     for path, rows in ours.json.items():
         assert rows
         assert rows[0]["label"] in read(f"{bare}.safetensors").labels
@@ -98,11 +98,11 @@ def test_train_prune_export_predict(flyweight, pictures, family):
         assert (Path("ours") / Path(path).name).is_file()
 
 
-def test_a_network_of_ones_own_needs_its_config(flyweight, pictures):
+def test_a_network_of_ones_own_needs_its_config(flyweight, images):
     config = config_of("own")
     bare = "output/own/best_model.safetensors"
     assert flyweight("train", *config).status == 0
-    refused = flyweight("predict", pictures, "-w", bare)
+    refused = flyweight("predict", images, "-w", bare)
     assert "nothing that a file names is imported" in refused.mistake
     assert "Give -c CONFIG with 'model: ownpack:build'" in refused.mistake
     assert "build=FUNCTION" in flyweight("export", "-w", bare).mistake
@@ -132,11 +132,11 @@ def test_a_network_of_ones_own_needs_its_config(flyweight, pictures):
         ("timm", "data={format: imagefolder, root: nowhere}", "must be a folder"),
     ],
 )
-def test_mistakes(flyweight, pictures, family, told, said):
+def test_mistakes(flyweight, images, family, told, said):
     assert said in flyweight("train", *config_of(family), "-o", told).mistake
 
 
-def test_a_classifier_has_no_detections(flyweight, pictures):
+def test_a_classifier_has_no_detections(flyweight, images):
     config = config_of("own")
     assert flyweight("train", *config).status == 0
     refused = flyweight("export", *config, "--end", "detections")
@@ -144,7 +144,7 @@ def test_a_classifier_has_no_detections(flyweight, pictures):
     assert refused.status == 2
 
 
-def test_a_segmenter_of_ones_own_that_returns_something_else(flyweight, pictures):
+def test_a_segmenter_of_ones_own_that_returns_something_else(flyweight, images):
     Path("flat.yaml").write_text(
         "model: ownpack:build\ntask: segment\nmodel_args: {width: 8}" + MAPS + BOTH
     )

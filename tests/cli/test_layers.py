@@ -1,5 +1,5 @@
 import pytest
-from tests.latency.machine import blocked
+from tests.measuring.machine import blocked
 
 from flyweight.sensitivity import Point, Sensitivity, Timing
 
@@ -11,8 +11,8 @@ CONFIG = ("-c", "demo_digits", *(word for text in SMALL for word in ("-o", text)
 @pytest.fixture
 def machine(monkeypatch):
     """Replace the runtime by a machine with blocks of 8 channels."""
-    home = "flyweight.recipe.latency.NetworkTimer"
-    monkeypatch.setattr("flyweight.latency.measuring.OnnxTimer", lambda threads: blocked(8))
+    home = "flyweight.pipeline.latency_cuts.NetworkTimer"
+    monkeypatch.setattr("flyweight.measuring.table_builder.OnnxTimer", lambda threads: blocked(8))
     monkeypatch.setattr(f"{home}.dense_ms", lambda self: 50.0)
 
     def pruned(self, ratios):

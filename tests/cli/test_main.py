@@ -125,14 +125,14 @@ def test_a_letter_from_a_process_that_prepares_pictures(flyweight, monkeypatch):
 
     wrapped = (
         "Caught DataError in DataLoader worker process 0.\nOriginal Traceback (most recent call "
-        'last):\n  File "a.py", line 1\nflyweight.errors.DataError: A picture must decode.\n'
+        'last):\n  File "a.py", line 1\nflyweight.errors.DataError: An image must decode.\n'
     )
 
     def fail(**_):
         raise DataError(wrapped)
 
     monkeypatch.setattr("flyweight.cli.inspect.models", fail)
-    assert flyweight("models").mistake == "error: A picture must decode."
+    assert flyweight("models").mistake == "error: An image must decode."
 
 
 def test_the_reader_goes_away():

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 import flyweight as fw
-from flyweight.data.config import DataConfig
+from flyweight.config.data import DataConfig
+from flyweight.config.settings import load_config
+from flyweight.data.layouts.voc_write import write_voc
 from flyweight.data.loading import open_set
-from flyweight.data.voc_write import write_voc
-from flyweight.recipe.config import load_config
-from flyweight.recipe.cut import build_model
-from flyweight.recipe.session import Saver
+from flyweight.pipeline.inputs import Saver
+from flyweight.pipeline.network_plans import build_model
 
 LABELS = tuple("0123456789")
 SMALL = ("width=0.1", "input_size=64", "data.size=64", "data.train_count=4", "data.val_count=2")
@@ -102,8 +102,8 @@ def spoil_middle(root):
             ["export", "-w", "good", "-p", "a", "--pruned_ratios", ".5,.6"],
             "1 parameter and 2 ratios",
         ),
-        (["predict", "-w", "good"], "must be given pictures. Received none"),
-        (["predict", "-w", "good", "none.png"], "A picture must exist. Received 'none.png'"),
+        (["predict", "-w", "good"], "must be given images. Received none"),
+        (["predict", "-w", "good", "none.png"], "An image must exist. Received 'none.png'"),
         (["predict", "-w", "good", "set/Annotations"], "Received 'set/Annotations' without any"),
         (["predict", "-w", "good", "good.safetensors"], "must decode to the last pixel"),
         (["predict", "-w", "none", "set/JPEGImages"], "must exist. Received 'none'"),
@@ -131,7 +131,7 @@ def test_an_empty_split(flyweight, here):
     (here / "set/ImageSets/Main/val.txt").write_text("")
     for command in ("train", "eval"):
         line = flyweight(command, *CONFIG, *VOC, "weights=good").mistake
-        assert "A split must have pictures. Received 'set/val' with none" in line
+        assert "A split must have images. Received 'set/val' with none" in line
 
 
 def test_a_picture_that_is_cut_off(flyweight, here):
@@ -170,7 +170,7 @@ def test_what_is_drawn_does_not_replace_the_picture(flyweight, here):
     picture = next((here / "set/JPEGImages").glob("*.png"))
     content = picture.read_bytes()
     line = flyweight("predict", "-w", "good", picture, "--output-dir", picture.parent).mistake
-    assert "must not replace a picture" in line
+    assert "must not replace an image" in line
     assert picture.read_bytes() == content
 
 
@@ -209,7 +209,7 @@ def test_a_really_full_disk_while_saving_the_checkpoint(here):
 
 def test_a_model_that_does_not_end_in_detections(flyweight, here):
     from flyweight.exporting.onnx import to_onnx
-    from flyweight.exporting.package import ModelCard
+    from flyweight.runtimes.model_card import ModelCard
 
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1))
     to_onnx(model, "raw.onnx", example=(torch.zeros(1, 3, 8, 8),), card=ModelCard(name="a"))

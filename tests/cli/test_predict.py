@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from flyweight.cli.predict import pictures_of, targets_of
+from flyweight.cli.predict import images_of, targets_of
 from flyweight.data.batch import BoxPrediction
 from flyweight.errors import ConfigError, DataError
-from flyweight.recipe.predict import Predictor
-from flyweight.tasks.boxes import listed_boxes
+from flyweight.pipeline.prediction import Predictor
+from flyweight.tasks.decoding.boxes import listed_boxes
 
 
 @pytest.fixture
@@ -24,9 +24,9 @@ def here(tmp_path, monkeypatch):
 
 def test_pictures_of_files_and_folders(here):
     folder, single = Path("shots"), Path("shots/b.png")
-    assert pictures_of([single, folder]) == [single, folder / "a.JPG"]
-    # A file is taken at its word; whether it is a picture shows when it is read.
-    assert pictures_of([folder / "notes.txt"]) == [folder / "notes.txt"]
+    assert images_of([single, folder]) == [single, folder / "a.JPG"]
+    # A file is taken at its word; whether it is an image shows when it is read.
+    assert images_of([folder / "notes.txt"]) == [folder / "notes.txt"]
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_pictures_of_files_and_folders(here):
 )
 def test_no_pictures(here, given, said):
     with pytest.raises(DataError, match=f"Received {said}"):
-        pictures_of([Path(name) for name in given])
+        images_of([Path(name) for name in given])
 
 
 def test_pictures_of_one_name_are_drawn_apart(here):
@@ -44,7 +44,7 @@ def test_pictures_of_one_name_are_drawn_apart(here):
         Path("out/b_2.png"),
         Path("out/a.png"),
     ]
-    with pytest.raises(ConfigError, match="must not replace a picture"):
+    with pytest.raises(ConfigError, match="must not replace an image"):
         targets_of(given, Path("shots"))
 
 
@@ -63,8 +63,8 @@ def test_what_is_found_is_counted_and_listed(flyweight, here, monkeypatch):
         partial(listed_boxes, labels=("cat",)),
         lambda *_, **__: None,
     )
-    monkeypatch.setattr("flyweight.recipe.predict.from_onnx", lambda path: predictor)
-    monkeypatch.setattr("flyweight.data.pictures.read_picture", lambda path: None)
+    monkeypatch.setattr("flyweight.pipeline.prediction.from_onnx", lambda path: predictor)
+    monkeypatch.setattr("flyweight.data.images.read_image", lambda path: None)
     answer = flyweight("predict", "-w", "w.onnx", "shots", "--output-dir", "out")
     assert answer.err == "weights: w.onnx\n"
     assert answer.out.splitlines() == [

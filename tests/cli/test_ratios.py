@@ -1,8 +1,8 @@
 import pytest
 
 from flyweight.cli.ratios import Ratios
+from flyweight.config.settings import PruneConfig
 from flyweight.errors import PlanError
-from flyweight.recipe.config import PruneConfig
 
 DEFAULT = PruneConfig(params=("a",), ratios=(0.5,), criterion="l2_norm", round_to=8)
 

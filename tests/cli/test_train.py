@@ -3,9 +3,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from flyweight.recipe.config import load_config
-from flyweight.recipe.cut import build_model
-from flyweight.recipe.session import Saver
+from flyweight.config.settings import load_config
+from flyweight.pipeline.inputs import Saver
+from flyweight.pipeline.network_plans import build_model
 
 SMALL = ("width=0.1", "input_size=64", "data.size=64", "data.train_count=2", "data.val_count=2")
 FAST = ("train.num_workers=0", "train.precision=32")
@@ -29,7 +29,7 @@ def evaluated(monkeypatch):
         calls.append((model, config, box_set, save_to))
         return {"map_50": 0.5, "ap_50/7": float("nan")}
 
-    monkeypatch.setattr("flyweight.recipe.stages.evaluate_model", evaluate)
+    monkeypatch.setattr("flyweight.pipeline.stage_work.evaluate_model", evaluate)
     return calls
 
 
@@ -71,7 +71,7 @@ def test_train_says_what_it_starts_from_and_what_it_saved(flyweight, monkeypatch
             resumed=resume,
         )
 
-    monkeypatch.setattr("flyweight.recipe.stages.train_model", train)
+    monkeypatch.setattr("flyweight.pipeline.stage_work.train_model", train)
     told = (*TOLD, "train.steps=3", "train.warmup_steps=0")
     answer = flyweight("train", *told)
     assert answer.err == "weights: fresh\n"

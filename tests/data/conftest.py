@@ -8,7 +8,7 @@ from flyweight.data.records import BoxRecord, BoxSet, as_boxes
 
 @pytest.fixture
 def tiny_set():
-    """Return a builder of a detection set of made pictures, a box in the first, two in the next."""
+    """Return a builder of a detection set of made images, a box in the first, two in the next."""
 
     def build(labels=("cat", "dog"), *, difficult=(), crowd=(), boxes=None, paths=None):
         rows = boxes or [[[1, 2, 11, 12]], [[3, 4, 30, 20], [5, 6, 20, 14]]]
@@ -27,9 +27,9 @@ def tiny_set():
             for index, mine in enumerate(rows)
         )
 
-        def picture(index):
+        def image(index):
             return np.full((24, 32, 3), 40 + index, dtype=np.uint8)
 
-        return BoxSet("tiny/train", labels, records, picture if paths is None else None)
+        return BoxSet("tiny/train", labels, records, image if paths is None else None)
 
     return build

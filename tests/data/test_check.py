@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from flyweight.config.data import DataConfig
 from flyweight.data.check import check, check_apart, require_sound
-from flyweight.data.config import DataConfig
 from flyweight.data.loading import open_set
 from flyweight.data.records import BoxRecord, BoxSet, Problem, as_boxes
 from flyweight.errors import DataError
@@ -35,7 +35,7 @@ def _set(*records, name="x/train", labels=("cat", "dog"), **rest):
 
 
 @pytest.fixture
-def picture(tmp_path):
+def image(tmp_path):
     path = tmp_path / "x.jpg"
     Image.fromarray(NOISE).save(path)
     return path
@@ -45,8 +45,8 @@ def _messages(*records, decode=False):
     return [str(problem) for problem in check(_set(*records), decode=decode)]
 
 
-def test_a_sound_set_has_no_problems(picture):
-    assert check(_set(_record(picture, (0, 0, 64, 48), (1, 1, 2, 2))), decode=True) == ()
+def test_a_sound_set_has_no_problems(image):
+    assert check(_set(_record(image, (0, 0, 64, 48), (1, 1, 2, 2))), decode=True) == ()
 
 
 @pytest.mark.parametrize(
@@ -62,22 +62,22 @@ def test_a_sound_set_has_no_problems(picture):
         ),
         ((5, 1, 5, 4), "a box must have width and height above 0. Received 'cat' at 5, 1, 5, 4."),
         ((5, 4, 9, 3), "a box must have width and height above 0. Received 'cat' at 5, 4, 9, 3."),
-        ((5, 4, 66, 9), "a box must lie in its picture of 64x48. Received 'cat' at 5, 4, 66, 9."),
-        ((-2, 4, 6, 9), "a box must lie in its picture of 64x48. Received 'cat' at -2, 4, 6, 9."),
+        ((5, 4, 66, 9), "a box must lie in its image of 64x48. Received 'cat' at 5, 4, 66, 9."),
+        ((-2, 4, 6, 9), "a box must lie in its image of 64x48. Received 'cat' at -2, 4, 6, 9."),
     ],
 )
-def test_bad_boxes(picture, box, message):
-    (found,) = _messages(_record(picture, (0, 0, 9, 9), box))
+def test_bad_boxes(image, box, message):
+    (found,) = _messages(_record(image, (0, 0, 9, 9), box))
     assert found.startswith(f"a.xml:11: object 2: {message}")
 
 
-def test_a_box_may_stand_out_by_one_pixel(picture):
-    assert _messages(_record(picture, (-1, 0, 65, 49))) == []
+def test_a_box_may_stand_out_by_one_pixel(image):
+    assert _messages(_record(image, (-1, 0, 65, 49))) == []
 
 
-def test_a_box_of_one_class_may_be_given_once(picture):
+def test_a_box_of_one_class_may_be_given_once(image):
     boxes = [(1, 1, 5, 5)] * 3
-    assert _messages(_record(picture, *boxes, labels=[0, 1, 0])) == [
+    assert _messages(_record(image, *boxes, labels=[0, 1, 0])) == [
         (
             "a.xml:12: object 3: a box must be given once. Received 'cat' at 1, 1, 5, 5. "
             "Remove the copy."
@@ -85,15 +85,15 @@ def test_a_box_of_one_class_may_be_given_once(picture):
     ]
 
 
-def test_an_unknown_size_is_taken_from_the_picture(picture):
-    (found,) = _messages(_record(picture, (1, 1, 70, 5), size=(0, 0)))
-    assert "a box must lie in its picture of 64x48" in found
+def test_an_unknown_size_is_taken_from_the_picture(image):
+    (found,) = _messages(_record(image, (1, 1, 70, 5), size=(0, 0)))
+    assert "a box must lie in its image of 64x48" in found
 
 
-def test_a_wrong_size(picture):
-    assert _messages(_record(picture, size=(48, 60))) == [
+def test_a_wrong_size(image):
+    assert _messages(_record(image, size=(48, 60))) == [
         (
-            "a.xml: the size must be that of the picture. Received width 60, height 48 for "
+            "a.xml: the size must be that of the image. Received width 60, height 48 for "
             "'x.jpg' of width 64, height 48. Correct the size and the boxes."
         )
     ]
@@ -109,17 +109,17 @@ def test_a_sideways_size_is_explained(tmp_path):
     assert _messages(_record(path, size=(64, 48)), decode=True) == []
 
 
-def test_missing_and_undecodable_pictures(tmp_path, picture):
+def test_missing_and_undecodable_pictures(tmp_path, image):
     missing, empty, text = (tmp_path / name for name in ("no.jpg", "empty.jpg", "text.jpg"))
     empty.touch()
     text.write_text("hello")
     found = _messages(_record(missing), _record(empty), _record(text))
     assert found[0] == (
-        f"{missing}: a picture that 'a.xml' describes must exist. Received no such file. "
+        f"{missing}: an image that 'a.xml' describes must exist. Received no such file. "
         "Restore it or take it out of the list."
     )
     for path, message in zip((empty, text), found[1:], strict=True):
-        assert message.startswith(f"{path}: a picture must decode to the last pixel. Received: ")
+        assert message.startswith(f"{path}: an image must decode to the last pixel. Received: ")
         assert "\n" not in message
 
 
@@ -130,7 +130,7 @@ def test_truncated_pictures_are_found_even_without_decoding(tmp_path, kind, deco
     Image.fromarray(NOISE).save(path)
     path.write_bytes(path.read_bytes()[: -len(path.read_bytes()) // 3])
     (found,) = _messages(_record(path), decode=decode)
-    assert found.startswith(f"{path}: a picture must decode to the last pixel.")
+    assert found.startswith(f"{path}: an image must decode to the last pixel.")
 
 
 def test_damage_in_the_middle_takes_decoding_to_find(tmp_path):
@@ -143,51 +143,51 @@ def test_damage_in_the_middle_takes_decoding_to_find(tmp_path):
     assert len(_messages(_record(path), decode=True)) == 1
 
 
-def test_a_jpeg_with_much_behind_its_end_is_sound(picture):
-    with picture.open("ab") as file:
+def test_a_jpeg_with_much_behind_its_end_is_sound(image):
+    with image.open("ab") as file:
         file.write(bytes(10_000))
-    assert _messages(_record(picture)) == []
+    assert _messages(_record(image)) == []
 
 
-def test_an_unreadable_picture(picture, monkeypatch):
+def test_an_unreadable_picture(image, monkeypatch):
     def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
 
     # Root may read everything, so the refusal is made here rather than by the file's mode.
     monkeypatch.setattr(Image, "open", refuse)
-    (found,) = _messages(_record(picture))
+    (found,) = _messages(_record(image))
     assert "Permission denied" in found
 
 
-def test_an_empty_split_and_a_repeated_picture(picture):
+def test_an_empty_split_and_a_repeated_picture(image):
     assert [str(problem) for problem in check(_set())] == [
         (
-            "train.txt: a split must have at least one usable picture. Received none. Check the "
+            "train.txt: a split must have at least one usable image. Received none. Check the "
             "list and the problems named with it."
         )
     ]
-    assert _messages(_record(picture), _record(picture)) == [
+    assert _messages(_record(image), _record(image)) == [
         (
-            f"{picture}: a picture must be listed once. Received it again. Remove the copy from "
+            f"{image}: an image must be listed once. Received it again. Remove the copy from "
             "'train.txt'."
         )
     ]
 
 
-def test_what_the_reader_noted_comes_first(picture):
+def test_what_the_reader_noted_comes_first(image):
     noted = Problem(Path("b.xml"), 3, "noted.")
-    assert check(_set(_record(picture), problems=(noted,))) == (noted,)
+    assert check(_set(_record(image), problems=(noted,))) == (noted,)
 
 
-def test_splits_must_not_share_pictures(tmp_path, picture):
-    train, val = _set(_record(picture)), _set(_record(picture), name="x/val")
+def test_splits_must_not_share_pictures(tmp_path, image):
+    train, val = _set(_record(image)), _set(_record(image), name="x/val")
     assert [str(problem) for problem in check_apart(train, val)] == [
         (
-            f"{picture}: a picture must not be in both training and validation. Received it in "
-            f"training as '{picture}'. Take it out of one list."
+            f"{image}: an image must not be in both training and validation. Received it in "
+            f"training as '{image}'. Take it out of one list."
         )
     ]
-    copy = Path(shutil.copy(picture, tmp_path / "copy.jpg"))
+    copy = Path(shutil.copy(image, tmp_path / "copy.jpg"))
     other = _set(_record(copy))
     assert check_apart(train, other) == ()
     (problem,) = check_apart(train, other, contents=True)
@@ -197,18 +197,18 @@ def test_splits_must_not_share_pictures(tmp_path, picture):
     assert check_apart(missing, _set(_record(tmp_path / "third.jpg")), contents=True) == ()
 
 
-def test_splits_must_have_the_same_classes(picture):
-    (problem,) = check_apart(_set(_record(picture)), _set(labels=("dog", "cat")))
+def test_splits_must_have_the_same_classes(image):
+    (problem,) = check_apart(_set(_record(image)), _set(labels=("dog", "cat")))
     assert "Received 2 (cat, dog) and 2 (dog, cat)." in str(problem)
 
 
-def test_require_sound_counts_names_and_lists(tmp_path, picture):
-    bad = _set(_record(picture, (5, 1, 5, 4), (1, 1, 99, 9)), _record(tmp_path / "no.jpg"))
+def test_require_sound_counts_names_and_lists(tmp_path, image):
+    bad = _set(_record(image, (5, 1, 5, 4), (1, 1, 99, 9)), _record(tmp_path / "no.jpg"))
     listing = tmp_path / "problems.txt"
     with pytest.raises(DataError) as error:
         require_sound(bad, list_to=listing)
     assert str(error.value) == (
-        "Every picture and box must be usable. Received 3 problems in 2 files, first: "
+        "Every image and box must be usable. Received 3 problems in 2 files, first: "
         "a.xml:10: object 1: a box must have width and height above 0. Received 'cat' at "
         f"5, 1, 5, 4. Correct or remove it. All are listed in '{listing}'."
     )
@@ -217,14 +217,14 @@ def test_require_sound_counts_names_and_lists(tmp_path, picture):
         require_sound(bad)
 
 
-def test_require_sound_passes_sound_splits(tmp_path, picture):
+def test_require_sound_passes_sound_splits(tmp_path, image):
     copy = tmp_path / "other.png"
     Image.fromarray(NOISE[::-1]).save(copy)
     listing = tmp_path / "problems.txt"
-    require_sound(_set(_record(picture)), _set(_record(copy)), decode=True, list_to=listing)
+    require_sound(_set(_record(image)), _set(_record(copy)), decode=True, list_to=listing)
     assert not listing.exists()
     with pytest.raises(DataError, match="must not be in both training and validation"):
-        require_sound(_set(_record(picture)), _set(_record(picture)))
+        require_sound(_set(_record(image)), _set(_record(image)))
 
 
 @pytest.mark.data

@@ -6,14 +6,14 @@ from PIL import Image
 
 from flyweight.data.check import check, require_sound
 from flyweight.data.check_maps import map_problems
-from flyweight.data.digit_sets import make_digit_maps
+from flyweight.data.layouts.digit_sets import make_digit_maps
 from flyweight.data.records import MapRecord, MapSet
 from flyweight.errors import DataError
 
 
 @pytest.fixture
 def made(tmp_path):
-    """Return a maker of sets of one picture of 8 x 6 with the given labels."""
+    """Return a maker of sets of one image of 8 x 6 with the given labels."""
 
     def make(values, *, shape=(6, 8), table=None):
         Image.new("RGB", (8, 6)).save(tmp_path / "a.jpg")
@@ -49,19 +49,19 @@ def test_each_problem_is_named(made, given, said):
 
 
 def test_a_picture_that_is_bad_is_not_compared(made):
-    pictures = made(1, shape=(3, 3))
-    assert list(map_problems(pictures, [None])) == [()]
-    Path(pictures.records[0].path).write_bytes(b"no picture")
-    (problem,) = check(pictures)
+    images = made(1, shape=(3, 3))
+    assert list(map_problems(images, [None])) == [()]
+    Path(images.records[0].path).write_bytes(b"no image")
+    (problem,) = check(images)
     assert problem.path.name == "a.jpg"
 
 
 def test_labels_that_are_gone_or_broken(made):
-    pictures = made(1)
-    path = pictures.records[0].map_path
+    images = made(1)
+    path = images.records[0].map_path
     path.write_bytes(path.read_bytes()[:30])
-    (problem,) = check(pictures)
+    (problem,) = check(images)
     assert "must decode" in problem.message
     path.unlink()
-    with pytest.raises(DataError, match=r"Every picture and label picture.*names must exist"):
-        require_sound(pictures)
+    with pytest.raises(DataError, match=r"Every image and label image.*names must exist"):
+        require_sound(images)

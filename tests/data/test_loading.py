@@ -8,13 +8,13 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from flyweight.config.data import AugmentConfig, DataConfig
+from flyweight.config.preprocessing import Preprocessing
 from flyweight.data.batch import Batch
-from flyweight.data.config import AugmentConfig, DataConfig
-from flyweight.data.digits import make_digits
-from flyweight.data.loading import open_set, prepare, read_picture, train_loader, val_loader
-from flyweight.data.preprocess import Preprocessing
+from flyweight.data.layouts.digits import make_digits
+from flyweight.data.layouts.voc_write import write_voc
+from flyweight.data.loading import open_set, prepare, read_image, train_loader, val_loader
 from flyweight.data.records import BoxSet, as_boxes
-from flyweight.data.voc_write import write_voc
 from flyweight.errors import ConfigError, DataError
 
 SMALL = Preprocessing(height=64, width=64)
@@ -186,8 +186,8 @@ def test_validation_boxes_are_in_pixels_of_the_input():
     for target, record in zip(batch.targets, DIGITS.records, strict=True):
         np.testing.assert_allclose(target.boxes, record.boxes * [2, 0.5, 2, 0.5])
         assert target.original_size == (64, 64)
-    picture = torch.from_numpy(DIGITS.picture(3)).permute(2, 0, 1)
-    assert torch.equal(batch.images[3], prepare(picture, preprocessing))
+    image = torch.from_numpy(DIGITS.image(3)).permute(2, 0, 1)
+    assert torch.equal(batch.images[3], prepare(image, preprocessing))
 
 
 @pytest.mark.slow
@@ -213,7 +213,7 @@ def test_what_workers_get_can_be_pickled():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": 14}, "must not take more pictures than the training set has, 13"),
+        ({"batch_size": 14}, "must not take more images than the training set has, 13"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"rank": 1}, "rank must be below world_size"),
     ],
@@ -226,7 +226,7 @@ def test_refuses_impossible_streams(options, message):
 def test_refuses_oblong_multi_scale_and_empty_sets():
     with pytest.raises(ConfigError, match=r"square preprocessing\. Received 64x32"):
         _train(preprocessing=Preprocessing(height=64, width=32))
-    with pytest.raises(DataError, match=r"must have pictures\. Received 'digits/train' with none"):
+    with pytest.raises(DataError, match=r"must have images\. Received 'digits/train' with none"):
         _train(make_digits("train", 0))
     with pytest.raises(ConfigError, match="batch_size must be at least 1"):
         val_loader(DIGITS, preprocessing=SMALL, batch_size=0)
@@ -262,7 +262,7 @@ def test_open_set_reads_every_format(tmp_path):
 
 def test_use_difficult_makes_objects_ordinary(tmp_path):
     box_set = _marked(difficult=[0, 1])
-    write_voc(BoxSet("x/val", box_set.labels, box_set.records, DIGITS.picture), tmp_path)
+    write_voc(BoxSet("x/val", box_set.labels, box_set.records, DIGITS.image), tmp_path)
     config = DataConfig(format="voc", root=str(tmp_path))
     assert open_set(config, "val").records[0].difficult.sum() == 2
     use = config.model_copy(update={"use_difficult": True})
@@ -276,7 +276,7 @@ def test_pictures_of_other_sizes_are_handled(tmp_path):
     (batch,) = val_loader(replace(DIGITS, records=(record,)), preprocessing=SMALL, batch_size=1)
     assert batch.targets[0].original_size == (20, 40)
     assert batch.targets[0].path == path
-    assert torch.equal(batch.images[0], prepare(read_picture(path), SMALL))
+    assert torch.equal(batch.images[0], prepare(read_image(path), SMALL))
 
 
 @pytest.mark.data
@@ -301,7 +301,7 @@ def test_real_batches_keep_boxes_in_the_picture(data_root):
 
 
 def outlined(count=2):
-    """A set of one tall picture whose right half is one object."""
+    """A set of one tall image whose right half is one object."""
     pixels = np.zeros((40, 20, 3), dtype=np.uint8)
     pixels[:, 10:] = 255
     polygon = np.float32([10, 0, 20, 0, 20, 40, 10, 40])

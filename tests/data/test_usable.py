@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from flyweight.data.check import check
-from flyweight.data.coco import read_coco
-from flyweight.data.coco_write import write_coco
+from flyweight.data.layouts.coco import read_coco
+from flyweight.data.layouts.coco_write import write_coco
 from flyweight.data.records import Problem
 from flyweight.data.usable import leave_out_bad, left_out
 from flyweight.errors import DataError
@@ -15,17 +15,17 @@ GOOD = [1.0, 2, 11, 12]
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def images(tmp_path):
     paths = [tmp_path / f"{name}.png" for name in "abc"]
     for value, path in enumerate(paths):
         Image.new("RGB", (32, 24), (value, 0, 0)).save(path)
     return paths
 
 
-def test_bad_boxes_go_alone_and_bad_pictures_whole(tmp_path, tiny_set, pictures):
+def test_bad_boxes_go_alone_and_bad_pictures_whole(tmp_path, tiny_set, images):
     boxes = [[GOOD, [5, 6, 5, 14], GOOD], [GOOD], [[3, 4, 300, 20]]]
-    pictures[1].write_bytes(b"no picture")
-    bad = tiny_set(boxes=boxes, paths=pictures)
+    images[1].write_bytes(b"no image")
+    bad = tiny_set(boxes=boxes, paths=images)
     good, _ = leave_out_bad(bad, list_to=tmp_path / "problems.txt")
     assert [record.path.stem for record in good.records] == ["a", "c"]
     # Of two equal boxes the first stays.
@@ -39,8 +39,8 @@ def test_bad_boxes_go_alone_and_bad_pictures_whole(tmp_path, tiny_set, pictures)
     assert left_out(good).startswith("left out of tiny/train: 4 problems, first: ")
 
 
-def test_a_sound_set_stays_itself(tmp_path, tiny_set, pictures):
-    sound = tiny_set(boxes=[[GOOD]] * 3, paths=pictures)
+def test_a_sound_set_stays_itself(tmp_path, tiny_set, images):
+    sound = tiny_set(boxes=[[GOOD]] * 3, paths=images)
     good, none = leave_out_bad(sound, list_to=tmp_path / "problems.txt")
     assert none is None
     assert good.records == sound.records
@@ -48,23 +48,23 @@ def test_a_sound_set_stays_itself(tmp_path, tiny_set, pictures):
     assert not (tmp_path / "problems.txt").exists()
 
 
-def test_a_picture_in_both_splits_stays_in_training(tiny_set, pictures):
-    train = tiny_set(boxes=[[GOOD]] * 2, paths=pictures[:2])
-    val = tiny_set(boxes=[[GOOD]] * 2, paths=pictures[1:])
+def test_a_picture_in_both_splits_stays_in_training(tiny_set, images):
+    train = tiny_set(boxes=[[GOOD]] * 2, paths=images[:2])
+    val = tiny_set(boxes=[[GOOD]] * 2, paths=images[1:])
     kept, kept_val = leave_out_bad(train, val)
     assert len(kept) == 2
     assert [record.path.stem for record in kept_val.records] == ["c"]
 
 
-def test_a_picture_listed_twice_stays_once(tiny_set, pictures):
-    twice = tiny_set(boxes=[[GOOD]] * 2, paths=[pictures[0]] * 2)
+def test_a_picture_listed_twice_stays_once(tiny_set, images):
+    twice = tiny_set(boxes=[[GOOD]] * 2, paths=[images[0]] * 2)
     good, _ = leave_out_bad(twice)
     assert len(good) == 1
 
 
 def test_one_bad_picture_of_a_coco_file_does_not_take_the_others(tmp_path, tiny_set):
     path = write_coco(tiny_set(), tmp_path)
-    # The size that the file gives for the second picture is wrong.
+    # The size that the file gives for the second image is wrong.
     before, after = path.read_text().split('"id": 2, "file_name"')
     path.write_text(before + '"id": 2, "file_name"' + after.replace('"width": 32', '"width": 99'))
     good, _ = leave_out_bad(read_coco(tmp_path, "annotations/instances_train.json"))
@@ -74,17 +74,17 @@ def test_one_bad_picture_of_a_coco_file_does_not_take_the_others(tmp_path, tiny_
 def test_what_readers_left_out_is_told_and_does_not_stop(tiny_set):
     found = tiny_set()
     told = Problem(Path("x.xml"), 3, "unknown class")
-    noted = type(found)(found.name, found.labels, found.records, found.picture, (told,))
+    noted = type(found)(found.name, found.labels, found.records, found.image, (told,))
     good, _ = leave_out_bad(noted)
     assert good.problems == (told,)
 
 
-def test_what_cannot_be_mended_is_refused(tiny_set, pictures):
+def test_what_cannot_be_mended_is_refused(tiny_set, images):
     with pytest.raises(DataError, match="must have the same classes"):
         leave_out_bad(tiny_set(), tiny_set(labels=("cat", "cow")))
-    gone = tiny_set(boxes=[[GOOD]], paths=[pictures[0].with_name("gone.png")])
+    gone = tiny_set(boxes=[[GOOD]], paths=[images[0].with_name("gone.png")])
     with pytest.raises(DataError, match=r"must exist.* List them all"):
         leave_out_bad(gone)
     none = type(gone)("x", ("cat",), ())
-    with pytest.raises(DataError, match="at least one usable picture"):
+    with pytest.raises(DataError, match="at least one usable image"):
         leave_out_bad(none)

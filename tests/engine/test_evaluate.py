@@ -7,13 +7,13 @@ from flyweight.engine.evaluate import evaluate, merge_states, predict_batches
 
 def test_numbers_are_those_of_one_big_batch(toy):
     model = toy.toy_model()
-    batch = toy.toy_batch(*range(1000, 1000 + toy.PICTURES))
+    batch = toy.toy_batch(*range(1000, 1000 + toy.IMAGES))
     model.eval()
     with torch.no_grad():
         errors = (model(batch.images) - batch.images.mean(1, keepdim=True)).square()
     found = evaluate(model, toy.ToyTask(), toy.val_batches(0, 1))
     assert found["quality"] == pytest.approx(-float(errors.mean()), rel=1e-5)
-    assert found["pictures"] == toy.PICTURES
+    assert found["pictures"] == toy.IMAGES
 
 
 def test_shares_merge_to_the_same_numbers(toy):

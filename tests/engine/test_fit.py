@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file
 
 import flyweight as fw
-from flyweight.data.config import AugmentConfig, DataConfig
+from flyweight.config.data import AugmentConfig, DataConfig
+from flyweight.config.preprocessing import Preprocessing
+from flyweight.config.training import TrainConfig
 from flyweight.data.loading import open_set, train_loader, val_loader
-from flyweight.data.preprocess import Preprocessing
-from flyweight.engine.config import TrainConfig
 from flyweight.engine.fit import fit
 from flyweight.engine.run import Loaders
 from flyweight.errors import CheckpointError, ConfigError, FlyweightError
@@ -102,7 +102,7 @@ def test_a_run_learns_and_leaves_what_it_promises(toy, tmp_path, capfd, monkeypa
     folder = tmp_path / "run"
     model, result = go(toy, folder, {**SETTINGS, "steps": 40})
     assert result.steps == 40
-    assert result.last_metrics["pictures"] == toy.PICTURES
+    assert result.last_metrics["pictures"] == toy.IMAGES
     first = float(rows(folder / "logs/metrics.csv")[0]["quality"])
     assert result.best_metrics["quality"] > first
     assert result.best_path == folder / "best_model.safetensors"
@@ -337,7 +337,7 @@ def test_two_processes_agree_with_one(toy, tmp_path):
     assert done.stdout == ""
     assert all(line.startswith("step ") for line in done.stderr.splitlines()), done.stderr
     together = state_of(tmp_path / "two")["standing"]
-    assert together["last"]["pictures"] == toy.PICTURES
+    assert together["last"]["pictures"] == toy.IMAGES
     assert together["last"] == pytest.approx(alone.last_metrics, rel=1e-5)
     final = load_file(tmp_path / "two/model_final.safetensors")
     for name, value in model.state_dict().items():
@@ -359,13 +359,13 @@ def test_the_real_detector_on_digits_resumes_to_the_same_bits(tmp_path):
     augment = AugmentConfig(multi_scale=(64, 96))
     preprocessing = Preprocessing(height=96, width=96)
     data = DataConfig(format="digits", size=96, train_count=12, val_count=4)
-    pictures, unseen = open_set(data, "train"), open_set(data, "val")
+    images, unseen = open_set(data, "train"), open_set(data, "val")
     options = {"preprocessing": preprocessing, "batch_size": 2}
     config = TrainConfig(steps=7, evaluate_every=5, checkpoint_every=1, ema_decay=0.9, log_every=1)
 
     def train(start, rank, world, *, workers=0, end=config.steps):
         batches = train_loader(
-            pictures, augment=augment, steps=end, start_step=start, num_workers=workers, **options
+            images, augment=augment, steps=end, start_step=start, num_workers=workers, **options
         )
         yield from batches
         if end < config.steps:

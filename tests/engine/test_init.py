@@ -4,7 +4,7 @@ import sys
 
 def test_importing_the_room_does_not_import_lightning():
     code = (
-        "import sys, flyweight.engine.fit, flyweight.engine.evaluate, flyweight.engine.config;"
+        "import sys, flyweight.engine.fit, flyweight.engine.evaluate, flyweight.config.training;"
         "heavy = {'lightning', 'rich', 'tensorboard', 'torchvision'} & set(sys.modules);"
         "sys.exit(', '.join(heavy) or None)"
     )
@@ -13,5 +13,5 @@ def test_importing_the_room_does_not_import_lightning():
 
 
 def test_the_config_alone_does_not_import_torch():
-    code = "import sys, flyweight.engine.config; sys.exit('torch' in sys.modules)"
+    code = "import sys, flyweight.config.training; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from flyweight.engine.config import TrainConfig
+from flyweight.config.training import TrainConfig
 from flyweight.engine.optimizer import make_optimizer, parameter_groups, set_rate
 from flyweight.errors import ConfigError
 

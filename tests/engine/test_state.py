@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from flyweight.engine.config import HARMLESS, TrainConfig
+from flyweight.config.training import HARMLESS, TrainConfig
 from flyweight.engine.state import (
     Standing,
     load_state,

@@ -15,13 +15,13 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from flyweight.config.training import TrainConfig
 from flyweight.data.batch import Batch, BoxTarget
-from flyweight.engine.config import TrainConfig
 from flyweight.engine.fit import fit
 from flyweight.engine.run import Loaders
 from flyweight.tasks.task import Task
 
-PICTURES = 10
+IMAGES = 10
 
 
 def toy_model(*, norm=True, dropout=0.2):
@@ -33,7 +33,7 @@ def toy_model(*, norm=True, dropout=0.2):
 
 
 def toy_batch(*indices):
-    pictures = [
+    images = [
         torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(index)) for index in indices
     ]
     targets = tuple(
@@ -50,11 +50,11 @@ def toy_batch(*indices):
         )
         for index in indices
     )
-    return Batch(torch.stack(pictures), targets)
+    return Batch(torch.stack(images), targets)
 
 
 class ToyMetric:
-    """Mean squared error over all pictures, whatever their order, and their number."""
+    """Mean squared error over all images, whatever their order, and their number."""
 
     def __init__(self):
         self.errors = {}
@@ -77,7 +77,7 @@ class ToyMetric:
 
 
 class ToyTask(Task):
-    """Each channel of the output shall be the mean channel of the picture."""
+    """Each channel of the output shall be the mean channel of the image."""
 
     name = "toy"
     labels = ("even", "odd")
@@ -115,7 +115,7 @@ def train_batches(start, rank, world, *, steps, size=4, wait=0.0):
 
 
 def val_batches(rank, world, *, size=3):
-    share = list(range(1000 + rank, 1000 + PICTURES, world))
+    share = list(range(1000 + rank, 1000 + IMAGES, world))
     return [toy_batch(*share[at : at + size]) for at in range(0, len(share), size)]
 
 

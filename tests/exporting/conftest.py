@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from flyweight.data.preprocess import Preprocessing
-from flyweight.exporting.package import ModelCard
+from flyweight.config.preprocessing import Preprocessing
+from flyweight.runtimes.model_card import ModelCard
 
 
 class SmallNet(nn.Module):

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
+from flyweight.config.tasks import Suppression
 from flyweight.exporting.nms import Detections
 from flyweight.exporting.onnx import OnnxConfig, to_onnx
 from flyweight.exporting.parity import detection_errors
-from flyweight.exporting.runtime import OnnxModel
-from flyweight.tasks.boxes import suppress
-from flyweight.tasks.config import Suppression
-from flyweight.tasks.yolo_decode import YoloDecoder
+from flyweight.runtimes.onnx_model import OnnxModel
+from flyweight.tasks.decoding.boxes import suppress
+from flyweight.tasks.decoding.yolo import YoloDecoder
 from flyweight.zoo.specs import SPECS, create
 
 NAME = "yolov3_mobilenet_v1"

@@ -33,7 +33,7 @@ def overlap(one, two, offset):
 
 
 def brute_force(boxes, scores, *, score_threshold, iou_threshold, top_k, keep, offset):
-    """Return (score, label, box) of the originals' multiclass suppression, one picture."""
+    """Return (score, label, box) of the originals' multiclass suppression, one image."""
     found = []
     for label in range(scores.shape[1]):
         order = [i for i in np.argsort(-scores[:, label]) if scores[i, label] > score_threshold]

@@ -10,7 +10,7 @@ from torch import nn
 
 from flyweight.errors import ExportError
 from flyweight.exporting.onnx import OPSET, OnnxConfig, to_onnx
-from flyweight.exporting.package import read_metadata
+from flyweight.runtimes.model_card import read_metadata
 
 EXAMPLE = (torch.linspace(-1, 1, 3 * 16 * 16).reshape(1, 3, 16, 16),)
 

@@ -99,7 +99,7 @@ def test_macs_agree_with_fvcore(name, side):
 
 
 # Section 4 of the cost accounting: GMACs at 320, 416, 608; values with statistics; learnable
-# values; MACs at an unknown picture size.
+# values; MACs at an unknown image size.
 ORIGINALS = {
     80: ((6.1386, 10.3743, 22.1604), 24_609_981, 24_571_197, 24_531_648),
     20: ((6.0096, 10.1562, 21.6947), 24_286_881, 24_248_097, 24_209_088),

@@ -16,9 +16,9 @@ class _Names(Dispatch):
 
 
 def test_operations_are_seen_whole_and_by_the_names_of_their_arguments():
-    layer, picture = nn.Conv2d(3, 4, 1), torch.rand(1, 3, 2, 2)
+    layer, image = nn.Conv2d(3, 4, 1), torch.rand(1, 3, 2, 2)
     with evaluating(layer), _Names() as mode:
-        layer(picture).relu_()
+        layer(image).relu_()
     convolution, relu = mode.seen
     assert convolution[0] == "conv2d"
     assert convolution[1]["weight"] is layer.weight

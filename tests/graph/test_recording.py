@@ -8,7 +8,7 @@ from torch import nn
 from flyweight.errors import GraphError
 from flyweight.graph.recording import Value, record
 
-PICTURE = torch.rand(1, 3, 8, 8)
+IMAGE = torch.rand(1, 3, 8, 8)
 FOLLOWED = frozenset(["conv2d", "relu", "linear", "cat", "add", "gt", "mul", "batch_norm"])
 
 
@@ -19,12 +19,12 @@ def names(model, *args, followed=FOLLOWED):
 def test_composite_operations_stay_whole():
     # Inference mode arranges this; without it, `linear` would arrive as `t` and `addmm`.
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 2))
-    assert names(model, PICTURE, followed=FOLLOWED | {"flatten"}) == ["conv2d", "flatten", "linear"]
+    assert names(model, IMAGE, followed=FOLLOWED | {"flatten"}) == ["conv2d", "flatten", "linear"]
 
 
 def test_what_is_not_followed_is_taken_apart_where_pytorch_can():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 2))
-    found = names(model, PICTURE, followed=frozenset())
+    found = names(model, IMAGE, followed=frozenset())
     assert found[0] == "convolution"
     assert "linear" not in found
     assert "addmm" in found
@@ -32,7 +32,7 @@ def test_what_is_not_followed_is_taken_apart_where_pytorch_can():
 
 def test_where_and_arguments():
     model = nn.Sequential(nn.Identity(), nn.Sequential(nn.Conv2d(3, 4, 3, padding=1)))
-    recording = record(model, (PICTURE,), FOLLOWED)
+    recording = record(model, (IMAGE,), FOLLOWED)
     (call,) = recording.calls
     assert (call.op, call.where, call.single) == ("conv2d", "1.0", True)
     assert call.results[0].shape == (1, 4, 8, 8)
@@ -44,9 +44,7 @@ def test_where_and_arguments():
 
 
 def test_in_place_results_are_new_values():
-    recording = record(
-        nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(inplace=True)), (PICTURE,), FOLLOWED
-    )
+    recording = record(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(inplace=True)), (IMAGE,), FOLLOWED)
     made, changed = (call.results[0] for call in recording.calls)
     assert [call.op for call in recording.calls] == ["conv2d", "relu"]
     assert recording.calls[1].arguments["self"] == made
@@ -57,7 +55,7 @@ def test_in_place_results_are_new_values():
 def test_a_shared_tensor_has_one_number_and_its_first_name():
     model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1))
     model[1].weight = model[0].weight
-    recording = record(model, (PICTURE,), FOLLOWED)
+    recording = record(model, (IMAGE,), FOLLOWED)
     weights = [call.arguments["weight"] for call in recording.calls]
     assert weights[0] == weights[1]
     assert recording.stored[weights[0].number] == "0.weight"
@@ -81,10 +79,10 @@ class Remembering(nn.Module):
         return self.last if x.shape[0] == 1 else self.last[x.sum(1) > 0]
 
 
-@pytest.mark.parametrize("pictures", [1, 2])
-def test_nothing_that_forward_writes_stays(pictures):
+@pytest.mark.parametrize("images", [1, 2])
+def test_nothing_that_forward_writes_stays(images):
     model = Remembering()
-    record(model, (torch.ones(pictures, 4),), FOLLOWED)
+    record(model, (torch.ones(images, 4),), FOLLOWED)
     assert model.last is None
     assert float(model.count) == 0
     assert torch.equal(model.scale, torch.ones(4))
@@ -93,7 +91,7 @@ def test_nothing_that_forward_writes_stays(pictures):
 def test_a_model_that_cannot_be_copied_is_run_all_the_same():
     model = nn.Sequential(nn.Conv2d(3, 4, 1))
     model.source = (number for number in range(3))
-    assert names(model, PICTURE) == ["conv2d"]
+    assert names(model, IMAGE) == ["conv2d"]
 
 
 class Choosing(nn.Module):
@@ -102,8 +100,8 @@ class Choosing(nn.Module):
 
 
 def test_values_are_used_where_shapes_do_not_do():
-    pictures = torch.stack([torch.ones(3, 2, 2), -torch.ones(3, 2, 2), torch.ones(3, 2, 2)])
-    recording = record(Choosing(), (pictures,), FOLLOWED)
+    images = torch.stack([torch.ones(3, 2, 2), -torch.ones(3, 2, 2), torch.ones(3, 2, 2)])
+    recording = record(Choosing(), (images,), FOLLOWED)
     assert recording.outputs[0].shape == (2, 3, 2, 2)
 
 
@@ -118,7 +116,7 @@ def test_constants_meet_the_meta_device():
             place = torch.arange(x.shape[-1])
             return x + place * int(place.max())
 
-    recording = record(Counting(), (PICTURE,), FOLLOWED)
+    recording = record(Counting(), (IMAGE,), FOLLOWED)
     assert recording.outputs[0].shape == (1, 3, 8, 8)
 
 
@@ -139,7 +137,7 @@ def test_a_model_that_returns_nothing():
             return None
 
     with pytest.raises(GraphError, match="Received NoneType from Silent"):
-        record(Silent(), (PICTURE,), FOLLOWED)
+        record(Silent(), (IMAGE,), FOLLOWED)
 
 
 def test_the_compiler_is_not_imported():

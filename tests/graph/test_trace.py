@@ -10,7 +10,7 @@ from flyweight.errors import GraphError
 from flyweight.graph import trace
 from flyweight.zoo import create
 
-PICTURE = (torch.rand(1, 3, 8, 8),)
+IMAGE = (torch.rand(1, 3, 8, 8),)
 
 
 @torch.library.custom_op("flyweight_tests::running_total", mutates_args=())
@@ -46,7 +46,7 @@ class Call(nn.Module):
 
 
 def traced(function, inputs=6):
-    return trace(Between(Call(function), inputs), PICTURE)
+    return trace(Between(Call(function), inputs), IMAGE)
 
 
 def reason(function, inputs=6):
@@ -54,7 +54,7 @@ def reason(function, inputs=6):
 
 
 def test_a_plain_pair_of_layers():
-    graph = trace(Between(nn.ReLU()), PICTURE)
+    graph = trace(Between(nn.ReLU()), IMAGE)
     group = graph.groups["first.weight"]
     assert (group.size, group.prunable) == (6, True)
     touched = [(member.tensor, member.axis, member.role) for member in group.members]
@@ -66,7 +66,7 @@ def test_a_plain_pair_of_layers():
 
 
 def test_outputs_are_frozen():
-    graph = trace(Between(nn.ReLU()), PICTURE)
+    graph = trace(Between(nn.ReLU()), IMAGE)
     assert graph.groups["last.weight"].reason == "is an output of the model"
 
 
@@ -76,13 +76,11 @@ def test_an_inner_tensor_that_is_returned_too_is_frozen():
             feature = self.first(x)
             return {"feature": feature, "scores": [self.last(feature.relu())]}
 
-    assert (
-        trace(Feature(None), PICTURE).groups["first.weight"].reason == "is an output of the model"
-    )
+    assert trace(Feature(None), IMAGE).groups["first.weight"].reason == "is an output of the model"
 
 
 def test_the_channels_of_the_input_belong_to_no_group():
-    graph = trace(Between(nn.ReLU()), PICTURE)
+    graph = trace(Between(nn.ReLU()), IMAGE)
     members = [m for group in graph.groups.values() for m in group.members]
     assert ("first.weight", 1) not in {(member.tensor, member.axis) for member in members}
 
@@ -108,7 +106,7 @@ def test_a_known_operation_in_an_unknown_form_freezes():
         def forward(self, x):
             return self.last(self.first(x)[0])
 
-    found = trace(Unbatched(), PICTURE).groups["first.weight"].reason
+    found = trace(Unbatched(), IMAGE).groups["first.weight"].reason
     assert found == ("passes an operation in a form that its rule does not cover: conv2d at 'last'")
 
 
@@ -191,7 +189,7 @@ def test_a_concat_with_a_fixed_part_freezes_only_that_part():
         def forward(self, x):
             return self.last(torch.cat([x, self.first(x)], 1))
 
-    graph = trace(Coordinates(None, inputs=9), PICTURE)
+    graph = trace(Coordinates(None, inputs=9), IMAGE)
     group = graph.groups["first.weight"]
     assert group.prunable
     (reader,) = [member for member in group.members if member.role == "consumes"]
@@ -211,7 +209,7 @@ def test_padded_channels_of_a_shortcut_freeze_their_partners():
             x = self.first(x)
             return self.last(self.body(x) + nn.functional.pad(x, (0, 0, 0, 0, 2, 2)))
 
-    graph = trace(OptionA(), PICTURE)
+    graph = trace(OptionA(), IMAGE)
     stuck = {name: g for name, g in graph.groups.items() if g.reason and "pad" in g.reason}
     (group,) = stuck.values()
     assert group.reason == "is a part of fixed size: constant_pad_nd at ''" or (
@@ -236,7 +234,7 @@ def test_tied_layers_are_cut_as_one():
         def forward(self, x):
             return self.last(self.two(self.one(self.first(x)).relu()))
 
-    graph = trace(Tied(), PICTURE)
+    graph = trace(Tied(), IMAGE)
     group = graph.groups["first.weight"]
     touched = [(member.tensor, member.axis) for member in group.members]
     assert set(touched) >= {("one.weight", 0), ("one.weight", 1), ("one.bias", 0), ("two.bias", 0)}
@@ -261,7 +259,7 @@ def test_per_channel_constants_go_along(kind):
         def forward(self, x):
             return self.last(self.first(x) * self.scale)
 
-    graph = trace(Scaled(), PICTURE)
+    graph = trace(Scaled(), IMAGE)
     group = graph.groups["first.weight"]
     assert ("scale", 0, "follows") in [(m.tensor, m.axis, m.role) for m in group.members]
     assert group.prunable
@@ -279,7 +277,7 @@ def test_convolution_along_channels_freezes_them():
         def forward(self, x):
             return self.kernel(x.mean((2, 3)).unsqueeze(1)).mean(2)[..., None, None]
 
-    graph = trace(Between(Slide(), inputs=4), PICTURE)
+    graph = trace(Between(Slide(), inputs=4), IMAGE)
     assert graph.groups["first.weight"].reason == (
         "lies along rows or columns that are convolved: conv1d at 'middle.kernel'"
     )
@@ -314,9 +312,9 @@ class Branching(nn.Module):
 
 
 def test_a_model_that_asks_for_values_is_run_on_the_example():
-    graph = trace(Branching(), PICTURE)
+    graph = trace(Branching(), IMAGE)
     assert list(graph.prunable()) == ["first.weight"]
-    assert trace(Branching(), (-PICTURE[0],)).prunable() == {}
+    assert trace(Branching(), (-IMAGE[0],)).prunable() == {}
 
 
 def test_a_model_without_values_that_asks_for_them_is_one_clear_line():
@@ -338,7 +336,7 @@ def test_the_model_is_untouched():
     model.train()
     model.middle[0].eval()
     model.last.bias.requires_grad_(False)
-    model(PICTURE[0]).sum().backward()
+    model(IMAGE[0]).sum().backward()
     state = {name: value.clone() for name, value in model.state_dict().items()}
     grads = {name: value.grad for name, value in model.named_parameters()}
     training = [module.training for module in model.modules()]
@@ -346,7 +344,7 @@ def test_the_model_is_untouched():
     fused = torch.backends.mha.get_fastpath_enabled()
     drawn = torch.random.get_rng_state()
 
-    trace(model, PICTURE)
+    trace(model, IMAGE)
 
     assert torch.equal(torch.random.get_rng_state(), drawn)
     assert [module.training for module in model.modules()] == training
@@ -364,7 +362,7 @@ def test_the_model_is_untouched_by_a_trace_that_fails():
 
     model = Failing(nn.ReLU())
     with pytest.raises(GraphError, match="first line"):
-        trace(model, PICTURE)
+        trace(model, IMAGE)
     assert model.training
     assert all(value.requires_grad for value in model.parameters())
 
@@ -382,7 +380,7 @@ def test_a_fingerprint_is_of_structure_alone():
 
 
 def test_a_model_without_parameters():
-    graph = trace(nn.ReLU(), PICTURE)
+    graph = trace(nn.ReLU(), IMAGE)
     assert dict(graph.groups) == {}
     assert graph.cost().macs == graph.cost().params == 0
 
@@ -395,7 +393,7 @@ def test_inputs_are_noted():
 def test_tracing_warns_of_nothing():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        trace(Between(nn.ReLU()), PICTURE)
+        trace(Between(nn.ReLU()), IMAGE)
 
 
 class _Ordered(nn.Module):

@@ -5,7 +5,7 @@ from torch import nn
 from flyweight.graph import trace
 from flyweight.pruning import plan, prune_
 
-PICTURES = torch.rand(4, 3, 6, 6)
+IMAGES = torch.rand(4, 3, 6, 6)
 
 
 def network():
@@ -18,7 +18,7 @@ def network():
 
 def step(model, optimizer):
     optimizer.zero_grad()
-    model(PICTURES).square().sum().backward()
+    model(IMAGES).square().sum().backward()
     optimizer.step()
 
 
@@ -33,7 +33,7 @@ MAKERS = {
 def test_training_goes_on_as_if_the_removed_had_never_been(kind):
     """A network whose removed channels are dead trains the others just as the cut one does."""
     model = network()
-    made = plan(trace(model, (PICTURES[:1],)), 0.5)
+    made = plan(trace(model, (IMAGES[:1],)), 0.5)
     removed = made.removed()
     dead = network()
     for name, parameter in dead.named_parameters():
@@ -74,7 +74,7 @@ def test_groups_and_foreign_parameters_stay():
         momentum=0.9,
     )
     step(model, optimizer)
-    prune_(model, plan(trace(model, (PICTURES[:1],)), 0.5), optimizer)
+    prune_(model, plan(trace(model, (IMAGES[:1],)), 0.5), optimizer)
     assert [group["lr"] for group in optimizer.param_groups] == [0.1, 0.01]
     assert optimizer.param_groups[1]["params"][-1] is other
     trained = {id(p) for group in optimizer.param_groups for p in group["params"]}

@@ -11,7 +11,7 @@ from flyweight.errors import PlanError
 from flyweight.graph import trace
 from flyweight.graph.groups import Member
 from flyweight.pruning import GroupPlan, PruningPlan, plan, prune
-from flyweight.zoo.old_names import old_names
+from flyweight.zoo.sources.old_names import old_names
 
 # Section 5 of the cost accounting, in the order of HEAD.
 KEPT = {

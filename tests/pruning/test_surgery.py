@@ -9,7 +9,7 @@ from torch import nn
 from flyweight import zoo
 from flyweight.errors import PlanError
 from flyweight.graph import trace
-from flyweight.lineage import lineage_of
+from flyweight.origin import origin_of
 from flyweight.pruning import PruningPlan, largest_error, masked, plan, prune, prune_
 from flyweight.pruning.surgery import require_same
 
@@ -245,8 +245,8 @@ def test_lineage_carries_every_plan():
     small = prune(model, first)
     second = plan(trace(small, images), {"yolo_block.0.tip.conv.weights": 0.5})
     prune_(small, second)
-    assert lineage_of(model).plans == ()
-    note = lineage_of(small)
+    assert origin_of(model).plans == ()
+    note = origin_of(small)
     assert (note.architecture, note.arguments["num_classes"]) == ("yolov3_mobilenet_v1", 2)
     assert [json.loads(text)["graph"] for text in note.plans] == [first.graph, second.graph]
     again = zoo.create(note.architecture, **note.arguments)

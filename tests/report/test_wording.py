@@ -1,6 +1,6 @@
 import pytest
 
-from flyweight.report.compare import Change
+from flyweight.report.change import Change
 from flyweight.report.rows import Quantity
 from flyweight.report.wording import (
     MINUS,

@@ -11,9 +11,9 @@ from flyweight.sensitivity.agreement import Agreement
 
 
 def judged(kind, whole, cut):
-    judge = Agreement(kind)
-    judge.begin(whole)
-    return judge.decode(cut, None)
+    evaluator = Agreement(kind)
+    evaluator.begin(whole)
+    return evaluator.decode(cut, None)
 
 
 def test_kl_is_that_of_scipy():

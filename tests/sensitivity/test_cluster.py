@@ -8,7 +8,7 @@ from tests import strategies
 
 import flyweight as fw
 from flyweight.errors import ConfigError, PlanError
-from flyweight.sensitivity import Pace, scan
+from flyweight.sensitivity import FastScanSettings, scan
 
 ray = pytest.importorskip("ray", reason="an extra: pip install flyweight[ray]")
 
@@ -35,8 +35,8 @@ def made(count=6):
     model = strategies.OneNumber().double().eval()
     torch.manual_seed(1)
     pairs = [torch.randn(2, n, dtype=torch.float64) for n in [48, 1] * count]
-    pictures = [pair.reshape(2, 3, 4, 4) for pair in pairs[::2]]
-    return model, list(zip(pictures, pairs[1::2], strict=True))
+    images = [pair.reshape(2, 3, 4, 4) for pair in pairs[::2]]
+    return model, list(zip(images, pairs[1::2], strict=True))
 
 
 def test_a_cluster_that_is_not_there_is_named():
@@ -45,7 +45,7 @@ def test_a_cluster_that_is_not_there_is_named():
     with pytest.raises(ConfigError, match="must be reachable"):
         scan(graph, model, data, Near(), ratios=(0.5,), ray="127.0.0.1:1")
     with pytest.raises(PlanError, match="fast or spread"):
-        scan(graph, model, data, Near(), ratios=(0.5,), ray="auto", fast=Pace())
+        scan(graph, model, data, Near(), ratios=(0.5,), ray="auto", fast=FastScanSettings())
 
 
 @pytest.fixture(scope="module")

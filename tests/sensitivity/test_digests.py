@@ -20,10 +20,10 @@ def test_values_shapes_types_and_order_tell_tensors_apart():
 
 
 def test_memory_layout_does_not():
-    picture = torch.rand(1, 3, 4, 5)
-    other = picture.to(memory_format=torch.channels_last)
-    assert digest_of_tensors([picture]) == digest_of_tensors([other])
-    assert digest_of_tensors([picture.bfloat16()])
+    image = torch.rand(1, 3, 4, 5)
+    other = image.to(memory_format=torch.channels_last)
+    assert digest_of_tensors([image]) == digest_of_tensors([other])
+    assert digest_of_tensors([image.bfloat16()])
 
 
 def test_a_batch_is_its_pictures_or_all_its_tensors():

@@ -3,8 +3,8 @@ import json
 import pytest
 
 from flyweight.errors import DataError
-from flyweight.sensitivity.cuts import BASELINE
 from flyweight.sensitivity.journal import Journal
+from flyweight.sensitivity.scanned_cuts import BASELINE
 
 FACTS = {"graph": "g", "weights": "w"}
 STATES = {BASELINE: (1.0, 2), ("a", 0.5): (0.5, 2)}

@@ -4,16 +4,17 @@ import numpy as np
 import pytest
 import torch
 from tests import browser, strategies
-from tests.latency.machine import blocked
+from tests.measuring.machine import blocked
 from torch import nn
 
 import flyweight as fw
 from flyweight.errors import PlanError
 from flyweight.graph import trace
-from flyweight.latency import LatencyPrices, measure_layers
+from flyweight.measuring.latency_prices import LatencyPrices
+from flyweight.measuring.table_builder import measure_layers
 from flyweight.pruning import PruningPlan, plan
 from flyweight.sensitivity import Budget, Point, Sensitivity
-from flyweight.sensitivity.explore import Cutting
+from flyweight.sensitivity.explorer_values import Cutting
 from flyweight.sensitivity.page import Subject, write_page
 
 RATIOS = (0.2, 0.4, 0.6, 0.8)

@@ -6,22 +6,22 @@ from tests import strategies
 from torch import nn
 
 import flyweight as fw
-from flyweight.data.config import DataConfig
+from flyweight.config.data import DataConfig
+from flyweight.config.preprocessing import Preprocessing
+from flyweight.config.tasks import TaskConfig
 from flyweight.data.loading import open_set, val_loader
-from flyweight.data.preprocess import Preprocessing
 from flyweight.engine.evaluate import evaluate
 from flyweight.errors import DataError, PlanError
 from flyweight.pruning import plan, prune
 from flyweight.sensitivity import scan
-from flyweight.tasks.config import TaskConfig
-from flyweight.tasks.table import task_for
+from flyweight.tasks.by_name import task_for
 from flyweight.zoo import spec_of
 
 RATIOS = (0.25, 0.5)
 
 
 def near(outputs, batch):
-    """Return how near the outputs are to the targets, picture by picture."""
+    """Return how near the outputs are to the targets, image by image."""
     return -(outputs - batch[1]).square().mean(1)
 
 
@@ -141,11 +141,11 @@ def test_a_detector_by_its_task():
     torch.manual_seed(0)
     model = fw.create("yolov3_mobilenet_v1", num_classes=10, width=0.25).eval()
     config = DataConfig(format="digits", size=64, val_count=3)
-    pictures = open_set(config, "val")
+    images = open_set(config, "val")
     preprocessing = Preprocessing(height=64, width=64)
-    loader = val_loader(pictures, preprocessing=preprocessing, batch_size=2)
+    loader = val_loader(images, preprocessing=preprocessing, batch_size=2)
     spec = spec_of("yolov3_mobilenet_v1")
-    task = task_for(spec.task, spec.geometry, pictures.labels, TaskConfig())
+    task = task_for(spec.task, spec.geometry, images.labels, TaskConfig())
     graph = fw.trace(model, (torch.rand(1, 3, 64, 64),))
     names = ["yolo_block.0.0.0.conv.weight", "yolo_block.2.tip.conv.weight"]
     found = scan(graph, model, loader, task, ratios=(0.5,), layers=names, local=True)

@@ -42,7 +42,7 @@ def make_target():
 
 @pytest.fixture
 def make_batch():
-    """Return a builder of batches of black pictures."""
+    """Return a builder of batches of black images."""
 
     def build(*targets, size=(100, 100)):
         return Batch(torch.zeros(len(targets), 3, *size), tuple(targets))
@@ -65,17 +65,17 @@ def make_prediction():
 
 
 @pytest.fixture
-def random_pictures(make_target, make_batch, make_prediction):
-    """Return a builder of pictures with objects and plausible predictions of them."""
+def random_images(make_target, make_batch, make_prediction):
+    """Return a builder of images with objects and plausible predictions of them."""
 
-    def build(seed, *, pictures=12, num_classes=3, side=100):
+    def build(seed, *, images=12, num_classes=3, side=100):
         generator = torch.Generator().manual_seed(seed)
 
         def uniform(*shape):
             return torch.rand(*shape, generator=generator)
 
         made = []
-        for image_id in range(pictures):
+        for image_id in range(images):
             count = int(uniform(1).item() * 7)
             corner, extent = uniform(count, 2) * side * 0.6, uniform(count, 2) * side * 0.35 + 3
             boxes = torch.cat((corner, corner + extent), dim=1).round()

@@ -5,10 +5,10 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
+from flyweight.config.tasks import ClassifyConfig
 from flyweight.data.batch import Batch, ClassPrediction, ClassTarget
 from flyweight.errors import ConfigError, TrainingError
 from flyweight.tasks.classify import Classification
-from flyweight.tasks.config import ClassifyConfig
 
 LABELS = ("cat", "dog", "cow")
 

@@ -6,14 +6,14 @@ from pydantic import ValidationError
 from torchvision.ops import box_iou
 
 from flyweight import zoo
+from flyweight.config.tasks import DetectConfig
 from flyweight.errors import ConfigError
-from flyweight.tasks.config import DetectConfig
+from flyweight.tasks.decoding.ssd import encode_boxes, make_priors
 from flyweight.tasks.detect import METRICS, SsdDetection, YoloDetection
-from flyweight.tasks.ssd_decode import encode_boxes, make_priors
 from flyweight.tasks.task import Task
-from flyweight.zoo.blazeface import FACE_GEOMETRY
-from flyweight.zoo.ssd import SSDLITE_GEOMETRY
-from flyweight.zoo.yolo import COCO_GEOMETRY
+from flyweight.zoo.detectors.blazeface import FACE_GEOMETRY
+from flyweight.zoo.detectors.ssd import SSDLITE_GEOMETRY
+from flyweight.zoo.detectors.yolo import COCO_GEOMETRY
 
 LABELS = ("cat", "dog")
 

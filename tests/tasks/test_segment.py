@@ -5,9 +5,9 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
+from flyweight.config.tasks import SegmentConfig
 from flyweight.data.batch import IGNORE, Batch, MapPrediction, MapTarget
 from flyweight.errors import ConfigError, TrainingError
-from flyweight.tasks.config import SegmentConfig
 from flyweight.tasks.segment import Segmentation, dice_loss, placed_labels
 
 LABELS = ("sky", "road", "car")

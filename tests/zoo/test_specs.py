@@ -7,7 +7,7 @@ import torch
 
 from flyweight import zoo
 from flyweight.errors import ConfigError
-from flyweight.lineage import lineage_of
+from flyweight.origin import origin_of
 
 
 def test_every_row_is_under_its_own_name_and_builds_on_the_meta_device():
@@ -21,11 +21,11 @@ def test_every_row_is_under_its_own_name_and_builds_on_the_meta_device():
 
 def test_lineage_holds_every_argument_and_rebuilds_the_same_network():
     model = zoo.create("yolov3_mobilenet_v1", width=0.25)
-    lineage = lineage_of(model)
-    assert lineage.architecture == "yolov3_mobilenet_v1"
-    assert lineage.arguments == {"num_classes": 80, "width": 0.25}
-    assert json.loads(json.dumps(lineage.arguments)) == lineage.arguments
-    again = zoo.create(lineage.architecture, **lineage.arguments)
+    origin = origin_of(model)
+    assert origin.architecture == "yolov3_mobilenet_v1"
+    assert origin.arguments == {"num_classes": 80, "width": 0.25}
+    assert json.loads(json.dumps(origin.arguments)) == origin.arguments
+    again = zoo.create(origin.architecture, **origin.arguments)
     shapes = [(name, value.shape) for name, value in model.state_dict().items()]
     assert shapes == [(name, value.shape) for name, value in again.state_dict().items()]
 
@@ -61,7 +61,7 @@ def test_values_that_cannot_be_meant(arguments):
 
 def test_importing_the_zoo_is_light():
     code = (
-        "import sys, flyweight.zoo, flyweight.zoo.weights, flyweight.zoo.old_names;"
+        "import sys, flyweight.zoo, flyweight.zoo.sources.weights, flyweight.zoo.sources.old_names;"
         "heavy = {'torchvision', 'timm', 'PIL', 'lightning', 'onnx', 'torch._dynamo'};"
         "import torch;"
         'exec(\'with torch.device("meta"): flyweight.zoo.create("yolov3_mobilenet_v1")\');'

@@ -149,7 +149,7 @@ def sensitivity(
     ] = "0.1 0.2 0.3 0.4 0.5 0.6 0.7 0.8 0.9",
     criterion: Criterion = "",
     mode: Annotated[
-        str, typer.Option("--mode", help="exact, or fast: few pictures, with intervals.")
+        str, typer.Option("--mode", help="exact, or fast: few images, with intervals.")
     ] = "exact",
     max_drop: MaxDrop = 0.05,
     pictures: Annotated[
@@ -166,7 +166,7 @@ def sensitivity(
     plot: Annotated[
         Path | None,
         typer.Option(
-            "--plot", help="For the picture; else beside the curves, as .png.", metavar="FILE"
+            "--plot", help="For the image; else beside the curves, as .png.", metavar="FILE"
         ),
     ] = None,
     page: Annotated[
@@ -182,7 +182,7 @@ def sensitivity(
         typer.Option("--latency-table", help="Of bench --layers: limits latency on the page, too."),
     ] = None,
     no_plot: Annotated[
-        bool, typer.Option("--no-plot", help="Neither picture nor page, unless named.")
+        bool, typer.Option("--no-plot", help="Neither image nor page, unless named.")
     ] = False,
     json: Json = False,
 ) -> None:
@@ -362,7 +362,7 @@ def bench(
 @app.command()
 def predict(
     pictures: Annotated[
-        list[Path] | None, typer.Argument(help="Pictures or folders of pictures.")
+        list[Path] | None, typer.Argument(help="Images or folders of images.")
     ] = None,
     config: Annotated[
         str, typer.Option("-c", "--config", help="Where weights lie; optional.")
@@ -370,10 +370,10 @@ def predict(
     opt: Overrides = None,
     weights: Weights = "",
     infer_img: Annotated[
-        Path | None, typer.Option("--infer-img", "--infer_img", help="One picture.")
+        Path | None, typer.Option("--infer-img", "--infer_img", help="One image.")
     ] = None,
     infer_dir: Annotated[
-        Path | None, typer.Option("--infer-dir", "--infer_dir", help="A folder of pictures.")
+        Path | None, typer.Option("--infer-dir", "--infer_dir", help="A folder of images.")
     ] = None,
     output_dir: OutputDir = Path("output"),
     threshold: Annotated[
@@ -381,7 +381,7 @@ def predict(
     ] = 0.5,
     json: Json = False,
 ) -> None:
-    """Draw what a model finds on pictures.
+    """Draw what a model finds on images.
 
     The model is a checkpoint or an exported .onnx; a detector's must end in detections.
     """
@@ -413,7 +413,7 @@ def convert_data(
         str, typer.Option("--pictures", help="copy, link, or png: written again without loss.")
     ] = "copy",
     leave_out: Annotated[
-        bool, typer.Option("--leave-out", help="Go on without bad pictures and boxes.")
+        bool, typer.Option("--leave-out", help="Go on without bad images and boxes.")
     ] = False,
     json: Json = False,
 ) -> None:

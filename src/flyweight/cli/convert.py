@@ -9,7 +9,7 @@ from flyweight.cli.console import columns, say, show, show_json
 from flyweight.errors import ConfigError, DataError, nearest
 
 LAYOUTS = ("voc", "coco", "wider", "yolo")
-PICTURES = ("copy", "link", "png")
+IMAGES = ("copy", "link", "png")
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class Wish:
         to: The layout to write.
         splits: As the layout calls them; none means train and val.
         labels: Class names; none reads them from the set.
-        images: Folder of the pictures, see `DataConfig.images`; may be empty.
-        pictures: How pictures get there, see `place_pictures`.
-        leave_out: Go on without bad pictures and boxes.
+        images: Folder of the images, see `DataConfig.images`; may be empty.
+        pictures: How images get there, see `place_images`.
+        leave_out: Go on without bad images and boxes.
     """
 
     root: Path
@@ -41,7 +41,7 @@ def convert_data(wish: Wish, output_dir: Path, *, as_json: bool) -> None:
     """Write every split of a set in another layout and say what that costs."""
     _require("--from", wish.source, LAYOUTS)
     _require("--to", wish.to, LAYOUTS)
-    _require("--pictures", wish.pictures, PICTURES)
+    _require("--pictures", wish.pictures, IMAGES)
     if output_dir.resolve() == wish.root.resolve():
         raise ConfigError(
             f"A converted set must go into another folder. Received '{output_dir}' for both. "
@@ -57,8 +57,8 @@ def convert_data(wish: Wish, output_dir: Path, *, as_json: bool) -> None:
         )
 
     from flyweight.data.check import require_sound
-    from flyweight.data.convert import convert
-    from flyweight.data.picture_files import How
+    from flyweight.data.layouts.convert import convert
+    from flyweight.data.layouts.image_files import How
     from flyweight.data.usable import leave_out_bad, left_out
 
     done: dict[str, Any] = {}
@@ -110,8 +110,8 @@ def _usual_splits(source: str) -> Sequence[str]:
 
 
 def _open(wish: Wish, split: str) -> Any:
-    from flyweight.data.box_readers import read_boxes
-    from flyweight.data.config import DataConfig
+    from flyweight.config.data import DataConfig
+    from flyweight.data.layouts.box_readers import read_boxes
 
     config = DataConfig.model_validate(
         {

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from flyweight.cli.ratios import Ratios
-    from flyweight.data.preprocess import Preprocessing
-    from flyweight.recipe.config import Config
-    from flyweight.recipe.session import Loaded
+    from flyweight.config.preprocessing import Preprocessing
+    from flyweight.config.settings import Config
+    from flyweight.pipeline.inputs import Loaded
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Source:
         Raises:
             ConfigError: It cannot be meant.
         """
-        from flyweight.recipe.config import load_config
+        from flyweight.config.settings import load_config
 
         return load_config(self.config, self.overrides) if self.config else None
 
@@ -45,7 +45,7 @@ class Source:
             ConfigError: Neither a config nor weights are given.
             CheckpointError: There is no such file.
         """
-        from flyweight.recipe.early import checkpoint_path, weights_path
+        from flyweight.pipeline.preflight import checkpoint_path, weights_path
 
         if self.named is not None:
             label, config = self.named
@@ -69,11 +69,11 @@ class Source:
         """
         name, path = self.find()
 
-        from flyweight.recipe.config import touched
-        from flyweight.recipe.session import (
-            as_told,
+        from flyweight.config.settings import touched
+        from flyweight.pipeline.inputs import (
             open_checkpoint,
             task_of,
+            with_overrides,
         )
 
         loaded = open_checkpoint(path, self.named[1] if self.named else None)
@@ -81,33 +81,33 @@ class Source:
             return name, path, loaded
         told = touched(self.overrides)
         config = self.named[1]
-        wanted = as_told(config, loaded.preprocessing, told)
+        wanted = with_overrides(config, loaded.preprocessing, told)
         loaded = replace(loaded, preprocessing=wanted.preprocessing)
         if loaded.task.name in told:
             task = task_of(loaded.model, loaded.task.labels, config)
             loaded = replace(loaded, task=task)
         return name, path, loaded
 
-    def pictures(self, preprocessing: "Preprocessing") -> "tuple[Tensor, ...]":
-        """Return prepared pictures of the config's data, where there are any, and say so."""
+    def images(self, preprocessing: "Preprocessing") -> "tuple[Tensor, ...]":
+        """Return prepared images of the config's data, where there are any, and say so."""
         if self.named is None:
-            say("comparing on random inputs; -c CONFIG compares on pictures of its data, too")
+            say("comparing on random inputs; -c CONFIG compares on images of its data, too")
             return ()
         from flyweight.data.loading import open_set
-        from flyweight.recipe.stages import pictures_to_compare
+        from flyweight.pipeline.stage_work import images_to_compare
 
         try:
             found_set = open_set(self.named[1].data, "val")
-            found = pictures_to_compare(found_set, preprocessing)
+            found = images_to_compare(found_set, preprocessing)
         except DataError as error:
-            say(f"comparing on random inputs, without pictures: {error}")
+            say(f"comparing on random inputs, without images: {error}")
             return ()
         shown = f"{counted(len(found), 'picture')} of {found_set.name}"
         say(f"comparing on {shown} and on random inputs")
         return found
 
     def _weights_alone(self) -> str:
-        from flyweight.recipe.config import touched
+        from flyweight.config.settings import touched
 
         others = touched(self.overrides) - {"weights"}
         if others:
@@ -128,15 +128,15 @@ class Protocol:
 
 def export(source: Source, ratios: "Ratios", output_dir: Path, *, end: str, as_json: bool) -> None:
     """Write a checkpoint as ONNX."""
-    from flyweight.recipe.early import require_end
+    from flyweight.pipeline.preflight import require_end
 
     require_end(end or "raw")
     source.find()
 
-    from flyweight.recipe.config import PruneConfig
-    from flyweight.recipe.cut import with_cut
-    from flyweight.recipe.networks import own_builder
-    from flyweight.recipe.stages import export_model
+    from flyweight.config.settings import PruneConfig
+    from flyweight.pipeline.network_plans import with_cut
+    from flyweight.pipeline.networks import own_builder
+    from flyweight.pipeline.stage_work import export_model
 
     default = source.named[1].prune if source.named else PruneConfig()
     cut = ratios.cut(default) if ratios.given else None
@@ -148,9 +148,9 @@ def export(source: Source, ratios: "Ratios", output_dir: Path, *, end: str, as_j
         if not loaded.checkpoint.plans:
             say(f"note: {path} is not pruned; it was cut now")
     say(f"exporting {path}")
-    pictures = source.pictures(loaded.preprocessing)
+    images = source.images(loaded.preprocessing)
     target = output_dir / name / "model.onnx"
-    result = export_model(loaded, target, end=end, name=name, pictures=pictures)
+    result = export_model(loaded, target, end=end, name=name, images=images)
     if as_json:
         show_json(vars(result))
         return
@@ -161,9 +161,9 @@ def export(source: Source, ratios: "Ratios", output_dir: Path, *, end: str, as_j
 
 def bench(files: Sequence[Path], threads: str, protocol: Protocol, *, as_json: bool) -> None:
     """Measure exported files."""
-    from flyweight.bench.config import BenchConfig
-    from flyweight.bench.measure import measure
-    from flyweight.bench.table import to_records, to_text
+    from flyweight.config.measuring import BenchConfig
+    from flyweight.measuring.measure import measure
+    from flyweight.measuring.measurement_text import to_records, to_text
 
     config = BenchConfig(
         seconds=protocol.seconds, runs=protocol.runs, shapes=_shapes(protocol.shapes)
@@ -226,7 +226,7 @@ def report(folder: Path, *, as_json: bool) -> None:
 
     found = read_report(folder)
     if any(folder.glob("sens*.json")):
-        from flyweight.recipe.exploring import with_explorer
+        from flyweight.pipeline.explorer_inputs import with_explorer
 
         found = with_explorer(found, folder, say=say)
     paths = render_all(found, folder)

@@ -5,8 +5,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flyweight.cli.console import show, show_json, show_styled
-from flyweight.recipe.config import known_configs, load_config
-from flyweight.recipe.early import weights_path
+from flyweight.config.settings import known_configs, load_config
+from flyweight.pipeline.preflight import weights_path
 
 if TYPE_CHECKING:
     from flyweight.graph import ModelGraph
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def models(*, as_json: bool) -> None:
     """List the zoo and the built-in configs."""
     from flyweight.zoo import SPECS
-    from flyweight.zoo.libraries import LIBRARIES
+    from flyweight.zoo.sources.libraries import LIBRARIES
 
     if as_json:
         rows = {spec.name: {"task": spec.task, "summary": spec.summary} for spec in SPECS.values()}
@@ -33,7 +33,7 @@ def print_params(name: str, overrides: Sequence[str]) -> None:
     """List parameter names and shapes in the originals' format."""
     _, config = load_config(name, overrides)
 
-    from flyweight.recipe.cut import weightless
+    from flyweight.pipeline.network_plans import weightless
 
     for parameter, tensor in weightless(config).named_parameters():
         show(f"parameter name: {parameter}\tshape: {tuple(tensor.shape)}")
@@ -48,8 +48,8 @@ def params(
     path = weights_path(given) if given else None
 
     from flyweight.cli.tree import tree
-    from flyweight.recipe.cut import trace_model, weightless
-    from flyweight.recipe.session import load_model
+    from flyweight.pipeline.inputs import load_model
+    from flyweight.pipeline.network_plans import trace_model, weightless
 
     model = load_model(path, config)[0] if path else weightless(config)
     graph = trace_model(model, config.preprocessing)

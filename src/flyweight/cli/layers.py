@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flyweight.cli.console import bar, columns, say, show, show_json
+from flyweight.config.settings import load_config
 from flyweight.errors import ConfigError
-from flyweight.recipe.config import load_config
-from flyweight.recipe.early import weights_path
+from flyweight.pipeline.preflight import weights_path
 
 if TYPE_CHECKING:
     from flyweight.graph import ModelGraph
-    from flyweight.latency import LayerTable
+    from flyweight.measuring.latency_table import LayerTable
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ def layers(request: Request, save_to: Path, *, as_json: bool) -> None:
     if config.weights:
         weights_path(config.weights)
 
-    from flyweight.recipe.cut import build_model
-    from flyweight.recipe.latency import NetworkTimer, measured_table
-    from flyweight.recipe.session import load_model
+    from flyweight.pipeline.inputs import load_model
+    from flyweight.pipeline.latency_cuts import NetworkTimer, measured_table
+    from flyweight.pipeline.network_plans import build_model
 
     model = load_model(Path(config.weights), config)[0] if config.weights else build_model(config)
     say("measuring layers; a run that is cut off goes on with the same --save")
@@ -54,7 +54,7 @@ def layers(request: Request, save_to: Path, *, as_json: bool) -> None:
 
 
 def _tell(table: "LayerTable", graph: "ModelGraph", saved: Path, *, as_json: bool) -> None:
-    from flyweight.latency import LatencyPrices
+    from flyweight.measuring.latency_prices import LatencyPrices
 
     prices = LatencyPrices.of(graph, table)
     whole, in_layers = prices.predict_ms({}), prices.sum_ms({})

@@ -125,7 +125,7 @@ def _mistake(message: str) -> int:
 
 
 def _own_words(message: str) -> str:
-    """Return our own letter from one that a process preparing pictures wrapped in its traceback."""
+    """Return our own letter from one that a process preparing images wrapped in its traceback."""
     found = re.findall(r"^flyweight\.errors\.\w+: (.*)$", message, re.MULTILINE)
     return str(found[-1]) if message.startswith("Caught ") and found else message
 

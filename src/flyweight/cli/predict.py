@@ -1,4 +1,4 @@
-"""`predict`: what a model says of pictures, drawn and listed."""
+"""`predict`: what a model says of images, drawn and listed."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,20 +14,20 @@ ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 def predict(
     source: Source, given: Sequence[Path], output_dir: Path, *, threshold: float, as_json: bool
 ) -> None:
-    """Find what there is on every picture, draw it, and list it."""
+    """Find what there is on every image, draw it, and list it."""
     if not 0 <= threshold <= 1:
         raise ConfigError(f"--draw-threshold must lie in 0..1. Received {threshold}. Try 0.5.")
-    targets = targets_of(pictures_of(given), output_dir)
+    targets = targets_of(images_of(given), output_dir)
     _, weights = source.find()
 
-    from flyweight.data.pictures import read_picture
-    from flyweight.recipe.predict import from_checkpoint, from_onnx, in_words
+    from flyweight.data.images import read_image
+    from flyweight.pipeline.prediction import from_checkpoint, from_onnx, in_words
 
     onnx = weights.suffix == ".onnx"
     predictor = from_onnx(weights) if onnx else from_checkpoint(source.open()[2])
     found: dict[str, Any] = {}
     for path, target in targets.items():
-        prediction = predictor.predict(read_picture(path), path)
+        prediction = predictor.predict(read_image(path), path)
         if not found:
             say(f"weights: {weights}")
         predictor.draw(path, prediction, target, threshold=threshold)
@@ -46,8 +46,8 @@ def _number_of(count: int, thing: str) -> str:
     return f"{count} classes" if thing == "class" and count != 1 else counted(count, thing)
 
 
-def pictures_of(given: Sequence[Path]) -> list[Path]:
-    """Return the pictures among files and folders, in order, each once.
+def images_of(given: Sequence[Path]) -> list[Path]:
+    """Return the images among files and folders, in order, each once.
 
     Raises:
         DataError: There is none, or a path does not exist.
@@ -55,30 +55,30 @@ def pictures_of(given: Sequence[Path]) -> list[Path]:
     pictures: list[Path] = []
     for path in given:
         if not path.exists():
-            raise DataError(f"A picture must exist. Received '{path}'. Check the path.")
+            raise DataError(f"An image must exist. Received '{path}'. Check the path.")
         if not path.is_dir():
             pictures.append(path)
             continue
         inside = sorted(p for p in path.iterdir() if p.suffix.lower() in ENDINGS)
         if not inside:
             raise DataError(
-                f"A folder of pictures must hold some. Received '{path}' without any. "
+                f"A folder of images must hold some. Received '{path}' without any. "
                 f"Known endings: {', '.join(sorted(ENDINGS))}."
             )
         pictures += inside
     if not pictures:
         raise DataError(
-            "Prediction must be given pictures. Received none. Name files or a folder: "
+            "Prediction must be given images. Received none. Name files or a folder: "
             f"{', '.join(sorted(ENDINGS))}."
         )
     return list(dict.fromkeys(pictures))
 
 
 def targets_of(pictures: Sequence[Path], folder: Path) -> dict[Path, Path]:
-    """Return where each picture is drawn: `folder/NAME.png`, numbered where names are the same.
+    """Return where each image is drawn: `folder/NAME.png`, numbered where names are the same.
 
     Raises:
-        ConfigError: That would replace one of the pictures.
+        ConfigError: That would replace one of the images.
     """
     targets: dict[Path, Path] = {}
     originals = {path.resolve() for path in pictures}
@@ -88,7 +88,7 @@ def targets_of(pictures: Sequence[Path], folder: Path) -> dict[Path, Path]:
         target = folder / f"{path.stem}{f'_{count}' if count > 1 else ''}.png"
         if target.resolve() in originals:
             raise ConfigError(
-                f"What is drawn must not replace a picture. Received '{target}' for both. "
+                f"What is drawn must not replace an image. Received '{target}' for both. "
                 "Give another --output-dir."
             )
         targets[path] = target

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any, cast
 
 from flyweight.cli.console import columns, metrics_table, say, show, show_json
 from flyweight.cli.ratios import Ratios
+from flyweight.config.settings import Config, load_config
 from flyweight.errors import ConfigError, counted, nearest
-from flyweight.recipe.config import Config, load_config
-from flyweight.recipe.early import require_paths, weights_path
+from flyweight.pipeline.preflight import require_paths, weights_path
 
 if TYPE_CHECKING:
     from torch import nn
 
     from flyweight.graph import Convention, Cost
+    from flyweight.pipeline.inputs import Data
+    from flyweight.pipeline.network_plans import Cut
     from flyweight.pruning import PruningPlan
-    from flyweight.recipe.cut import Cut
-    from flyweight.recipe.session import Data
 
 
 _BUILT_IN = "DEFAULT"
@@ -82,7 +82,7 @@ def dry_run(request: Request, convention: str, *, as_json: bool) -> None:
     counting = cast("Convention", convention)
     _, config = request.read()
 
-    from flyweight.recipe.cut import plan_cut, trace_model, weightless
+    from flyweight.pipeline.network_plans import plan_cut, trace_model, weightless
 
     cut = request.cut(config)
     graph = trace_model(weightless(config), config.preprocessing)
@@ -135,11 +135,11 @@ def prune(request: Request, options: Options) -> None:
     require_paths(config)
 
     from flyweight.files import write_text
+    from flyweight.pipeline import stage_work as stages
+    from flyweight.pipeline.inputs import Saver, open_data
+    from flyweight.pipeline.network_plans import build_model, plan_cut, trace_model
+    from flyweight.pipeline.networks import kind_of
     from flyweight.pruning import prune as cut_channels
-    from flyweight.recipe import stages
-    from flyweight.recipe.cut import build_model, plan_cut, trace_model
-    from flyweight.recipe.networks import kind_of
-    from flyweight.recipe.session import Saver, open_data
 
     cut = request.cut(config)
     folder = Path(config.save_dir) / name
@@ -174,7 +174,7 @@ def prune(request: Request, options: Options) -> None:
 
 def _measured(cut: "Cut", dense: "nn.Module", config: Config) -> "Cut":
     """Return the cut, found by measuring networks where it is within a latency budget."""
-    from flyweight.recipe.latency import LatencyCut, NetworkTimer, fitted_cut
+    from flyweight.pipeline.latency_cuts import LatencyCut, NetworkTimer, fitted_cut
 
     if not isinstance(cut, LatencyCut):
         return cut
@@ -195,7 +195,7 @@ def _repaired(
     wanted = config.prune.repair if options.repair is None else options.repair
     if not wanted:
         return {}
-    from flyweight.recipe.stages import repair_model
+    from flyweight.pipeline.stage_work import repair_model
 
     judged = options.evaluate_first
     report = repair_model(dense, small, made, config, data, judged=judged, say=say)
@@ -208,7 +208,7 @@ def _repaired(
 
 def _starting_point(model: "nn.Module", config: Config, folder: Path) -> "nn.Module":
     """Return the network to cut: the checkpoint's, else `model` with the config's weights."""
-    from flyweight.recipe.session import load_model, starting_weights
+    from flyweight.pipeline.inputs import load_model, starting_weights
 
     if not config.weights:
         say(starting_weights(model, config))

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from flyweight.errors import PlanError
 
 if TYPE_CHECKING:
-    from flyweight.recipe.config import PruneConfig
-    from flyweight.recipe.cut import Cut
+    from flyweight.config.settings import PruneConfig
+    from flyweight.pipeline.network_plans import Cut
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Ratios:
         Raises:
             PlanError: A ratio is no number, or the lists are not equally long.
         """
+        from flyweight.pipeline.network_plans import Cut
         from flyweight.pruning import split_list
-        from flyweight.recipe.cut import Cut
 
         chosen = criterion or default.criterion
         if self.sensitivities or self.budget or self.latency_table:
@@ -44,7 +44,7 @@ class Ratios:
         return Cut(tuple(split_list(self.params)), numbers, chosen, default.round_to)
 
     def _from_curves(self, default: "PruneConfig", criterion: str) -> "Cut":
-        from flyweight.recipe.cut import Cut
+        from flyweight.pipeline.network_plans import Cut
         from flyweight.sensitivity import read
 
         if self.params or self.ratios:
@@ -65,7 +65,7 @@ class Ratios:
         if self.budget:
             given = {"scan": self.sensitivities, "budget": self.budget}
             if self.latency_table:
-                from flyweight.recipe.latency import LatencyCut
+                from flyweight.pipeline.latency_cuts import LatencyCut
 
                 given["latency_table"] = self.latency_table
                 return LatencyCut((), (), criterion, default.round_to, from_scan=True, **given)

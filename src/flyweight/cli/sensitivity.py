@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flyweight.cli.console import columns, say, show, show_json
-from flyweight.cli.predict import pictures_of
+from flyweight.cli.predict import images_of
+from flyweight.config.settings import Config, load_config
 from flyweight.errors import PlanError, nearest
-from flyweight.recipe.config import Config, load_config
-from flyweight.recipe.early import checkpoint_path, require_paths
+from flyweight.pipeline.preflight import checkpoint_path, require_paths
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,7 +31,7 @@ class How:
     Attributes:
         mode: One of `MODES`.
         max_drop: What a layer may cost; fast mode looks no further at what is clear of it.
-        pictures: A folder without labels to scan on instead of the validation split.
+        images: A folder without labels to scan on instead of the validation split.
         ray: Address of a Ray cluster.
     """
 
@@ -86,7 +86,7 @@ class Files:
 
     Attributes:
         curves: The curves, as JSON.
-        picture: The curves drawn, as PNG; None for none.
+        image: The curves drawn, as PNG; None for none.
         page: The curves and the plan explorer, as HTML; None for none.
         latency_table: Not written: of the layers' times, for the page.
     """
@@ -136,15 +136,15 @@ def scan(request: Request, files: Files, *, as_json: bool) -> None:
         require_paths(config)
     ratios = _ratios(request.ratios)
     if files.latency_table is not None:
-        from flyweight.latency import read_table
+        from flyweight.measuring.latency_table import read_table
 
         read_table(files.latency_table)  # a scan takes long: what cannot be drawn is told before it
 
+    from flyweight.pipeline.network_plans import trace_model
     from flyweight.pruning import split_list
-    from flyweight.recipe.cut import trace_model
-    from flyweight.sensitivity import Pace
+    from flyweight.sensitivity import FastScanSettings
     from flyweight.sensitivity import scan as scan_layers
-    from flyweight.zoo.old_names import old_names
+    from flyweight.zoo.sources.old_names import old_names
 
     model, judged = _judged(label, config, path, how)
     say(f"weights: {path}")
@@ -162,7 +162,7 @@ def scan(request: Request, files: Files, *, as_json: bool) -> None:
         aliases=old_names(graph.tensors),
         data=judged.digest,
         measured_on=judged.name,
-        fast=Pace(max_drop=how.max_drop) if how.mode == "fast" else None,
+        fast=FastScanSettings(max_drop=how.max_drop) if how.mode == "fast" else None,
         ray=how.ray,
         progress=True,
     )
@@ -171,7 +171,7 @@ def scan(request: Request, files: Files, *, as_json: bool) -> None:
 
 @dataclass(frozen=True)
 class _Judged:
-    """Pictures, and what is measured on them."""
+    """Images, and what is measured on them."""
 
     batches: Any
     metric: Any
@@ -180,33 +180,33 @@ class _Judged:
 
 
 def _judged(label: str, config: Config, path: Path, how: How) -> tuple["nn.Module", _Judged]:
-    from flyweight.recipe.session import load_model
+    from flyweight.pipeline.inputs import load_model
 
     model, found = load_model(path, config)
     if how.pictures is not None:
-        from flyweight.recipe.unlabelled import PictureBatches
+        from flyweight.data.unlabelled import ImageBatches
 
-        paths = pictures_of([how.pictures])
+        paths = images_of([how.pictures])
         random.Random(0).shuffle(paths)
         kind = "feature_error" if found.task == "detect" else "kl"
         say(f"note: no labels: agreement ({kind}) is weaker than a metric")
-        files = PictureBatches(paths, config.preprocessing, config.eval_batch_size)
-        return model, _Judged(files, kind, "", f"{how.pictures}, {len(paths)} pictures")
-    from flyweight.data.strata import stratified_order
-    from flyweight.recipe.session import open_val, require_same_labels, task_of, val_batches
-    from flyweight.recipe.stage import data_digest
+        files = ImageBatches(paths, config.preprocessing, config.eval_batch_size)
+        return model, _Judged(files, kind, "", f"{how.pictures}, {len(paths)} images")
+    from flyweight.data.samples.strata import stratified_order
+    from flyweight.pipeline.inputs import open_val, require_same_labels, task_of, val_batches
+    from flyweight.pipeline.workspace import data_digest
 
     pictures = open_val(config, save_dir=Path(config.save_dir) / label)
     require_same_labels(found, pictures.labels, path)
     order = stratified_order(pictures) if how.mode == "fast" else None
     task = task_of(model, pictures.labels, config)
     batches = val_batches(config, pictures, order=order)
-    name = f"{pictures.name}, {len(pictures)} pictures"
+    name = f"{pictures.name}, {len(pictures)} images"
     return model, _Judged(batches, task, data_digest(pictures), name)
 
 
 def _layers(given: Sequence[str]) -> Sequence[str] | None:
-    from flyweight.recipe.cut import ALL
+    from flyweight.pipeline.network_plans import ALL
 
     return None if not given or tuple(given) == (ALL,) else given
 
@@ -233,8 +233,8 @@ def _network(request: Request) -> _Network:
     label, config = request.read()
     path = checkpoint_path(label, config, request.weights)
 
-    from flyweight.recipe.cut import trace_model
-    from flyweight.recipe.session import load_model
+    from flyweight.pipeline.inputs import load_model
+    from flyweight.pipeline.network_plans import trace_model
 
     model, _ = load_model(path, config)
     say(f"weights: {path}")
@@ -282,10 +282,10 @@ def _tell(
 
 
 def _write_page(curves: "Sensitivity", files: Files, request: Request, network: _Network) -> None:
-    from flyweight.recipe.exploring import Told, cutting_of
+    from flyweight.pipeline.explorer_inputs import ConfigSource, cutting_of
     from flyweight.sensitivity.page import Subject, write_page
 
-    told = Told(request.config, request.overrides)
+    told = ConfigSource(request.config, request.overrides)
     places = (network.weights, files.curves)
     table = files.latency_table
     cutting = cutting_of(told, network.config, curves, places, network.graph, table)

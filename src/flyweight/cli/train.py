@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from flyweight.cli.console import metrics_table, say, show, show_json
 from flyweight.cli.ratios import Ratios
-from flyweight.recipe.config import load_config, touched
-from flyweight.recipe.early import checkpoint_path, require_paths
+from flyweight.config.settings import load_config, touched
+from flyweight.pipeline.preflight import checkpoint_path, require_paths
 
 if TYPE_CHECKING:
-    from flyweight.data.records import PictureSet
+    from flyweight.data.records import ImageSet
 
 
 def train(name: str, overrides: Sequence[str], *, resume: bool, as_json: bool) -> None:
@@ -18,9 +18,9 @@ def train(name: str, overrides: Sequence[str], *, resume: bool, as_json: bool) -
     label, config = load_config(name, overrides)
     require_paths(config)
 
-    from flyweight.recipe.cut import build_model
-    from flyweight.recipe.session import open_data, starting_weights
-    from flyweight.recipe.stages import train_model
+    from flyweight.pipeline.inputs import open_data, starting_weights
+    from flyweight.pipeline.network_plans import build_model
+    from flyweight.pipeline.stage_work import train_model
 
     folder = Path(config.save_dir) / label
     model = build_model(config)
@@ -60,20 +60,20 @@ def evaluate(
     path = checkpoint_path(label, config, weights)
     require_paths(config)
 
-    from flyweight.recipe.cut import with_cut
-    from flyweight.recipe.networks import own_builder
-    from flyweight.recipe.session import (
-        as_told,
+    from flyweight.pipeline.inputs import (
         load_model,
         open_val,
         require_same_labels,
         saved_preprocessing,
+        with_overrides,
     )
-    from flyweight.recipe.stages import evaluate_model
+    from flyweight.pipeline.network_plans import with_cut
+    from flyweight.pipeline.networks import own_builder
+    from flyweight.pipeline.stage_work import evaluate_model
 
     model, found = load_model(path, config)
     if found.preprocessing:
-        config = as_told(config, saved_preprocessing(found, path), touched(overrides))
+        config = with_overrides(config, saved_preprocessing(found, path), touched(overrides))
     if ratios.given:
         cut, build = ratios.cut(config.prune), own_builder(config)
         model = with_cut(model, found, config.preprocessing, cut, build)
@@ -89,7 +89,7 @@ def evaluate(
         show(metrics_table(metrics))
 
 
-def _say_left_out(*splits: "PictureSet") -> None:
+def _say_left_out(*splits: "ImageSet") -> None:
     from flyweight.data.usable import left_out
 
     for note in filter(None, map(left_out, splits)):
@@ -101,7 +101,7 @@ def demo(name: str, overrides: Sequence[str], folder: Path, *, fresh: bool, as_j
     label, config = load_config(name, overrides)
     require_paths(config)
 
-    from flyweight.recipe.run import forget, run
+    from flyweight.pipeline.chain import forget, run
     from flyweight.report.markdown import comparison_table
 
     if fresh:

@@ -16,15 +16,15 @@ IGNORE = 255
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureTarget:
-    """What is known of one picture besides its pixels; every task adds its own.
+class ImageTarget:
+    """What is known of one image besides its pixels; every task adds its own.
 
     Attributes:
-        image_id: Position of the picture in its data set.
-        path: Its file; a made-up picture has an empty path.
-        original_size: Height and width of the picture on disk, in pixels.
-        scale: Pixels of the picture on disk per pixel of the input, across and down. Both share
-            their upper left corner. Without meaning where the input is a part of the picture.
+        image_id: Position of the image in its data set.
+        path: Its file; a made-up image has an empty path.
+        original_size: Height and width of the image on disk, in pixels.
+        scale: Pixels of the image on disk per pixel of the input, across and down. Both share
+            their upper left corner. Without meaning where the input is a part of the image.
     """
 
     image_id: int
@@ -39,7 +39,7 @@ class PictureTarget:
         return replace(self, **moved)
 
     def __getstate__(self) -> dict[str, Any]:
-        # A tensor from a worker process costs the receiver a file descriptor, five per picture;
+        # A tensor from a worker process costs the receiver a file descriptor, five per image;
         # an array travels by value.
         on_cpu = {k: v.numpy() for k, v in vars(self).items() if _is_on_cpu(v)}
         return {**vars(self), **on_cpu}
@@ -51,18 +51,18 @@ class PictureTarget:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BoxTarget(PictureTarget):
-    """The objects of one picture, in the pixels of the network's input.
+class BoxTarget(ImageTarget):
+    """The objects of one image, in the pixels of the network's input.
 
     Attributes:
         boxes: xyxy, `(n, 4)` float32.
         labels: `(n,)` int64.
-        weights: `(n,)` float32, 1 except where mixup blended two pictures.
+        weights: `(n,)` float32, 1 except where mixup blended two images.
         difficult: `(n,)` bool, objects that VOC evaluation ignores.
         crowd: `(n,)` bool, regions that COCO evaluation ignores.
         masks: `(n, height, width)` bool at the size of the input, for training; None where objects
             have none.
-        outlines: For evaluation, every object's mask at the size of the picture on disk, as COCO's
+        outlines: For evaluation, every object's mask at the size of the image on disk, as COCO's
             compressed run lengths; None where objects have none.
     """
 
@@ -76,12 +76,12 @@ class BoxTarget(PictureTarget):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassTarget(PictureTarget):
-    """The class of one picture.
+class ClassTarget(ImageTarget):
+    """The class of one image.
 
     Attributes:
         label: Its index.
-        mixed: Index of the class of a second picture that mixup blended in, and the share of the
+        mixed: Index of the class of a second image that mixup blended in, and the share of the
             first; None where there is none.
     """
 
@@ -90,12 +90,12 @@ class ClassTarget(PictureTarget):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MapTarget(PictureTarget):
-    """The class of every pixel of one picture.
+class MapTarget(ImageTarget):
+    """The class of every pixel of one image.
 
     Attributes:
         labels: `(height, width)` uint8 at the size of the input; `IGNORE` where no class counts.
-        full: `(h, w)` uint8 at the size of the picture on disk, for evaluation; None in training.
+        full: `(h, w)` uint8 at the size of the image on disk, for evaluation; None in training.
     """
 
     labels: Tensor
@@ -107,11 +107,11 @@ Target = BoxTarget | ClassTarget | MapTarget
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures of one size with their targets.
+    """Images of one size with their targets.
 
     Attributes:
         images: `(n, 3, height, width)` float32, normalised as the model wants them.
-        targets: One per picture, all of one kind.
+        targets: One per image, all of one kind.
     """
 
     images: Tensor
@@ -123,19 +123,19 @@ class Batch:
         return Batch(self.images.to(device, non_blocking=non_blocking), targets)
 
     def pin_memory(self) -> "Batch":
-        """Return the same batch with pinned pictures, as a `DataLoader` asks for."""
+        """Return the same batch with pinned images, as a `DataLoader` asks for."""
         return replace(self, images=self.images.pin_memory())
 
 
 @dataclass(frozen=True)
 class BoxPrediction:
-    """What a detector says of one picture, in the pixels of the picture on disk.
+    """What a detector says of one image, in the pixels of the image on disk.
 
     Attributes:
         boxes: xyxy, `(n, 4)` float32, sorted by falling score.
         scores: `(n,)` float32 in 0..1.
         labels: `(n,)` int64.
-        masks: `(n, h, w)` bool at the size of the picture on disk; None without masks.
+        masks: `(n, h, w)` bool at the size of the image on disk; None without masks.
     """
 
     boxes: Tensor
@@ -146,7 +146,7 @@ class BoxPrediction:
 
 @dataclass(frozen=True)
 class ClassPrediction:
-    """What a classifier says of one picture.
+    """What a classifier says of one image.
 
     Attributes:
         scores: `(classes,)` float32 in 0..1 that sum to 1.
@@ -157,10 +157,10 @@ class ClassPrediction:
 
 @dataclass(frozen=True)
 class MapPrediction:
-    """What a segmenter says of one picture.
+    """What a segmenter says of one image.
 
     Attributes:
-        labels: `(h, w)` uint8, the class of every pixel of the picture on disk.
+        labels: `(h, w)` uint8, the class of every pixel of the image on disk.
     """
 
     labels: Tensor

@@ -1,4 +1,4 @@
-"""The data check: every bad picture and box, with its place, before training starts."""
+"""The data check: every bad image and box, with its place, before training starts."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,15 +11,15 @@ from typing import Any, NoReturn
 import numpy as np
 
 from flyweight.data.check_maps import map_problems
-from flyweight.data.pictures import DECODER_ERRORS, picture_size, read_picture
+from flyweight.data.images import DECODER_ERRORS, image_size, read_image
 from flyweight.data.records import (
     BoxRecord,
     BoxSet,
     ClassRecord,
     Flags,
+    ImageSet,
     MapRecord,
     MapSet,
-    PictureSet,
     Problem,
 )
 from flyweight.errors import DataError
@@ -31,54 +31,50 @@ _TOLERANCE = 1.0
 _ANNOTATIONS: Mapping[type, str] = {
     BoxRecord: "box",
     ClassRecord: "class",
-    MapRecord: "label picture",
+    MapRecord: "label image",
 }
 _TAIL_BYTES = 4096
 _THREADS = 8
 
 
-def check(pictures: PictureSet, *, decode: bool = False) -> tuple[Problem, ...]:
+def check(images: ImageSet, *, decode: bool = False) -> tuple[Problem, ...]:
     """Return everything that must be put right in one split, in the order of its files.
 
-    Pictures are opened as far as their header and the mark at their end, and decoded where that
+    Images are opened as far as their header and the mark at their end, and decoded where that
     mark is missing.
 
     Args:
-        pictures: What to check.
-        decode: Decode every picture to the last pixel.
+        images: What to check.
+        decode: Decode every image to the last pixel.
     """
-    problems = list(pictures.problems)
-    if not pictures.records:
+    problems = list(images.problems)
+    if not images.records:
         message = (
-            "a split must have at least one usable picture. Received none. "
+            "a split must have at least one usable image. Received none. "
             "Check the list and the problems named with it."
         )
-        problems.append(Problem(_source(pictures), None, message))
-    problems.extend(_repeated_pictures(pictures))
+        problems.append(Problem(_source(images), None, message))
+    problems.extend(_repeated_images(images))
     with ThreadPoolExecutor(_THREADS) as pool:
-        looks = list(pool.map(partial(_look, decode=decode), pictures.records))
-    for look, found in zip(looks, _annotation_problems(pictures, looks), strict=True):
+        looks = list(pool.map(partial(_look, decode=decode), images.records))
+    for look, found in zip(looks, _annotation_problems(images, looks), strict=True):
         problems.extend([*look.problems, *found])
     return tuple(problems)
 
 
-def _annotation_problems(
-    pictures: PictureSet, looks: "Sequence[_Look]"
-) -> Iterator[Iterable[Problem]]:
-    """Return an iterator over what is wrong with what is said of each picture."""
-    if isinstance(pictures, MapSet):
-        return map_problems(pictures, [look.size for look in looks])
-    if isinstance(pictures, BoxSet):
-        pairs = zip(pictures.records, looks, strict=True)
-        return (_box_problems(record, look.size, pictures.labels) for record, look in pairs)
+def _annotation_problems(images: ImageSet, looks: "Sequence[_Look]") -> Iterator[Iterable[Problem]]:
+    """Return an iterator over what is wrong with what is said of each image."""
+    if isinstance(images, MapSet):
+        return map_problems(images, [look.size for look in looks])
+    if isinstance(images, BoxSet):
+        pairs = zip(images.records, looks, strict=True)
+        return (_box_problems(record, look.size, images.labels) for record, look in pairs)
     # What a reader could not understand of a class, it left out and noted.
     return iter([() for _ in looks])
 
 
-def check_apart(
-    train: PictureSet, val: PictureSet, *, contents: bool = False
-) -> tuple[Problem, ...]:
-    """Return the pictures of `val` that `train` has too, and whether their classes differ.
+def check_apart(train: ImageSet, val: ImageSet, *, contents: bool = False) -> tuple[Problem, ...]:
+    """Return the images of `val` that `train` has too, and whether their classes differ.
 
     Args:
         train: What is trained on.
@@ -102,7 +98,7 @@ def check_apart(
         twin = known.get(path.resolve()) or copies.get(digests.get(path, b""))
         if twin is not None:
             message = (
-                "a picture must not be in both training and validation. "
+                "an image must not be in both training and validation. "
                 f"Received it in training as '{twin}'. Take it out of one list."
             )
             problems.append(Problem(path, None, message, record))
@@ -110,18 +106,18 @@ def check_apart(
 
 
 def require_sound(
-    train: PictureSet,
-    val: PictureSet | None = None,
+    train: ImageSet,
+    val: ImageSet | None = None,
     *,
     decode: bool = False,
     list_to: Path | None = None,
 ) -> None:
-    """Refuse to go on with bad pictures or boxes.
+    """Refuse to go on with bad images or boxes.
 
     Args:
         train: A split to check.
         val: Another, checked by itself and against the first.
-        decode: Decode every picture, and find copies of pictures by their bytes.
+        decode: Decode every image, and find copies of images by their bytes.
         list_to: File for the whole list, one problem per line; written only if there are any.
 
     Raises:
@@ -152,7 +148,7 @@ def refuse(problems: Sequence[Problem], list_to: Path | None) -> NoReturn:
     kinds = {type(problem.record) for problem in problems}
     what = next((noun for kind, noun in _ANNOTATIONS.items() if kind in kinds), "annotation")
     raise DataError(
-        f"Every picture and {what} must be usable. Received {len(problems)} problem"
+        f"Every image and {what} must be usable. Received {len(problems)} problem"
         f"{'s' if len(problems) > 1 else ''} in {files} file{'s' if files > 1 else ''}, "
         f"first: {problems[0]} {where}"
     )
@@ -160,7 +156,7 @@ def refuse(problems: Sequence[Problem], list_to: Path | None) -> NoReturn:
 
 @dataclass(frozen=True)
 class _Look:
-    """What the file of a picture shows: its upright size, where it can be told."""
+    """What the file of an image shows: its upright size, where it can be told."""
 
     size: tuple[int, int] | None
     problems: tuple[Problem, ...] = ()
@@ -174,10 +170,10 @@ def _look(record: Any, *, decode: bool) -> _Look:
     try:
         if not path.is_file():
             return _Look(None, (Problem(path, None, _missing(record), record),))
-        size = picture_size(path)
+        size = image_size(path)
         mismatch = 0 not in declared and size != declared
         if decode or mismatch or not _ends_well(path):
-            height, width = read_picture(path).shape[-2:]
+            height, width = read_image(path).shape[-2:]
             size = (int(height), int(width))
     except DataError as error:
         return _Look(None, (Problem(path, None, _reason(error), record),))
@@ -190,13 +186,13 @@ def _look(record: Any, *, decode: bool) -> _Look:
     return _Look(size)
 
 
-_DECODES = "a picture must decode to the last pixel."
+_DECODES = "an image must decode to the last pixel."
 _REMEDY = "Restore it or take it out of the list."
 
 
 def _missing(record: Any) -> str:
     return (
-        f"a picture that '{record.annotation.name}' describes must exist. Received no such file. "
+        f"an image that '{record.annotation.name}' describes must exist. Received no such file. "
         f"{_REMEDY}"
     )
 
@@ -213,7 +209,7 @@ def _size_message(record: Any, size: tuple[int, int]) -> str:
     hint = " (sideways: its EXIF tag turns it)" if turned else ""
     name = record.path.name if record.path is not None else ""
     return (
-        f"the size must be that of the picture. Received width {record.width}, height "
+        f"the size must be that of the image. Received width {record.width}, height "
         f"{record.height} for '{name}' of width {width}, height {height}{hint}. "
         "Correct the size and the boxes."
     )
@@ -262,7 +258,7 @@ def _faults(record: BoxRecord, height: int, width: int) -> Iterator[tuple[Flags,
     if height and width:
         limit = np.array([width, height], dtype=np.float32) + _TOLERANCE
         outside = _any((low < -_TOLERANCE) | (high > limit))
-        yield outside, f"a box must lie in its picture of {width}x{height}.", "Clip or remove it."
+        yield outside, f"a box must lie in its image of {width}x{height}.", "Clip or remove it."
     yield _repeats(record), "a box must be given once.", "Remove the copy."
 
 
@@ -283,23 +279,23 @@ def _repeats(record: BoxRecord) -> Flags:
     return repeated
 
 
-def _repeated_pictures(pictures: PictureSet) -> Iterator[Problem]:
+def _repeated_images(images: ImageSet) -> Iterator[Problem]:
     seen: set[Path] = set()
-    for record in pictures.records:
+    for record in images.records:
         if record.path in seen:
-            remedy = f"Remove the copy from '{_source(pictures)}'."
-            message = f"a picture must be listed once. Received it again. {remedy}"
+            remedy = f"Remove the copy from '{_source(images)}'."
+            message = f"an image must be listed once. Received it again. {remedy}"
             yield Problem(record.path, None, message, record)
         elif record.path is not None:
             seen.add(record.path)
 
 
-def _paths(pictures: PictureSet) -> list[Path]:
-    return [record.path for record in pictures.records if record.path is not None]
+def _paths(images: ImageSet) -> list[Path]:
+    return [record.path for record in images.records if record.path is not None]
 
 
-def _source(pictures: PictureSet) -> Path:
-    return pictures.source if pictures.source is not None else Path(pictures.name)
+def _source(images: ImageSet) -> Path:
+    return images.source if images.source is not None else Path(images.name)
 
 
 def _short(labels: Sequence[str]) -> str:

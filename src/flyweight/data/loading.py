@@ -9,36 +9,36 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
 
+from flyweight.config.data import AugmentConfig, DataConfig
+from flyweight.config.preprocessing import Preprocessing
 from flyweight.data.batch import Batch
-from flyweight.data.box_readers import READERS as BOX_READERS
-from flyweight.data.box_readers import read_boxes
-from flyweight.data.box_samples import BoxTrainSamples, BoxValSamples
-from flyweight.data.class_samples import ClassTrainSamples, ClassValSamples
-from flyweight.data.class_sets import read_class_folders, read_class_list
-from flyweight.data.config import AugmentConfig, DataConfig
-from flyweight.data.digit_sets import make_digit_classes, make_digit_maps
-from flyweight.data.digits import make_digits
-from flyweight.data.listing import folders_in
-from flyweight.data.map_samples import MapTrainSamples, MapValSamples
-from flyweight.data.map_sets import read_cityscapes, read_maps
-from flyweight.data.pictures import prepare, read_picture
-from flyweight.data.preprocess import Preprocessing
-from flyweight.data.records import BoxSet, ClassSet, MapSet, PictureSet
-from flyweight.data.sampling import WORKERS, StepSampler, Stream, key
-from flyweight.data.transforms import INTERPOLATIONS
+from flyweight.data.images import prepare, read_image
+from flyweight.data.layouts.box_readers import READERS as BOX_READERS
+from flyweight.data.layouts.box_readers import read_boxes
+from flyweight.data.layouts.class_sets import read_class_folders, read_class_list
+from flyweight.data.layouts.digit_sets import make_digit_classes, make_digit_maps
+from flyweight.data.layouts.digits import make_digits
+from flyweight.data.layouts.listing import folders_in
+from flyweight.data.layouts.map_sets import read_cityscapes, read_maps
+from flyweight.data.records import BoxSet, ClassSet, ImageSet, MapSet
+from flyweight.data.samples.box_samples import BoxTrainSamples, BoxValSamples
+from flyweight.data.samples.class_samples import ClassTrainSamples, ClassValSamples
+from flyweight.data.samples.map_samples import MapTrainSamples, MapValSamples
+from flyweight.data.samples.sampling import WORKERS, StepSampler, Stream, key
+from flyweight.data.samples.transforms import INTERPOLATIONS
 from flyweight.errors import ConfigError, DataError
 
-__all__ = ["collate", "open_set", "prepare", "read_picture", "train_loader", "val_loader"]
+__all__ = ["collate", "open_set", "prepare", "read_image", "train_loader", "val_loader"]
 
 Split = Literal["train", "val"]
 Item = tuple[Tensor, Any]
 
-SAMPLES: dict[type[PictureSet], tuple[Any, Any]] = {
+SAMPLES: dict[type[ImageSet], tuple[Any, Any]] = {
     BoxSet: (BoxTrainSamples, BoxValSamples),
     ClassSet: (ClassTrainSamples, ClassValSamples),
     MapSet: (MapTrainSamples, MapValSamples),
 }
-"""What the pictures of each kind of set become, in training and in evaluation."""
+"""What the images of each kind of set become, in training and in evaluation."""
 
 
 class StreamOptions(TypedDict):
@@ -52,12 +52,12 @@ class StreamOptions(TypedDict):
     world_size: NotRequired[int]
 
 
-def open_set(config: DataConfig, split: Split) -> PictureSet:
+def open_set(config: DataConfig, split: Split) -> ImageSet:
     """Read one split of a set.
 
     Raises:
         DataError: A file that the whole split depends on is missing or unreadable. What ails
-            single pictures and their annotations is left for `check`.
+            single images and their annotations is left for `check`.
     """
     return READERS[config.format](config, split)
 
@@ -66,35 +66,35 @@ def _source(config: DataConfig, split: Split) -> str:
     return config.train if split == "train" else config.val
 
 
-def _boxes(config: DataConfig, split: Split) -> PictureSet:
+def _boxes(config: DataConfig, split: Split) -> ImageSet:
     return read_boxes(config, _source(config, split))
 
 
-def _imagefolder(config: DataConfig, split: Split) -> PictureSet:
+def _imagefolder(config: DataConfig, split: Split) -> ImageSet:
     # One numbering for both splits: that of the folders to train on, where they are.
     labels = config.labels or folders_in(Path(config.root) / config.train) or None
     return read_class_folders(config.root, _source(config, split), labels=labels)
 
 
-def _class_list(config: DataConfig, split: Split) -> PictureSet:
+def _class_list(config: DataConfig, split: Split) -> ImageSet:
     return read_class_list(config.root, _source(config, split), labels=config.labels)
 
 
-def _masks(config: DataConfig, split: Split) -> PictureSet:
+def _masks(config: DataConfig, split: Split) -> ImageSet:
     source = _source(config, split)
     return read_maps(config.root, source, labels=config.labels, values=config.values)
 
 
-def _cityscapes(config: DataConfig, split: Split) -> PictureSet:
+def _cityscapes(config: DataConfig, split: Split) -> ImageSet:
     return read_cityscapes(config.root, _source(config, split))
 
 
-def _made(make: Callable[..., PictureSet], config: DataConfig, split: Split) -> PictureSet:
+def _made(make: Callable[..., ImageSet], config: DataConfig, split: Split) -> ImageSet:
     count = config.train_count if split == "train" else config.val_count
     return make(split, count, size=config.size, seed=config.seed)
 
 
-READERS: Mapping[str, Callable[[DataConfig, Split], PictureSet]] = {
+READERS: Mapping[str, Callable[[DataConfig, Split], ImageSet]] = {
     **dict.fromkeys(BOX_READERS, _boxes),
     "imagefolder": _imagefolder,
     "class_list": _class_list,
@@ -108,7 +108,7 @@ READERS: Mapping[str, Callable[[DataConfig, Split], PictureSet]] = {
 
 
 def train_loader(
-    pictures: PictureSet,
+    images: ImageSet,
     *,
     preprocessing: Preprocessing,
     augment: AugmentConfig,
@@ -118,35 +118,35 @@ def train_loader(
     """Return the batches of the steps `start_step` to `steps` of an endless seeded stream.
 
     A step sees the same batch whatever the number of workers and wherever the run was resumed,
-    and several devices see slices of the batch that one device would. The pictures left over at
+    and several devices see slices of the batch that one device would. The images left over at
     the end of an epoch wait for the next shuffling. Difficult objects and crowds are left out.
 
     Args:
-        pictures: What to train on.
+        images: What to train on.
         preprocessing: Size and normalisation; `augment` may vary the size.
-        augment: How pictures vary.
+        augment: How images vary.
         num_workers: Processes that prepare batches ahead; 0 prepares them here.
         **stream: `batch_size` and `steps`, optionally `start_step`, `seed`, `rank` and
             `world_size`; see `sampling.Stream`.
 
     Raises:
-        ConfigError: A number is out of range, or a step takes more pictures than there are.
-        DataError: The set is empty, or on iteration a picture does not decode.
+        ConfigError: A number is out of range, or a step takes more images than there are.
+        DataError: The set is empty, or on iteration an image does not decode.
     """
-    if not len(pictures):
+    if not len(images):
         raise DataError(
-            f"A training set must have pictures. Received '{pictures.name}' with none. "
+            f"A training set must have images. Received '{images.name}' with none. "
             "Check the list that names them."
         )
     wanted = Stream(**stream)
     sizes = _sizes(preprocessing, augment)
-    sampler = StepSampler(wanted, len(pictures), sizes, methods=len(INTERPOLATIONS))
-    samples = _samples_of(pictures)[0](pictures, preprocessing, augment, wanted.seed)
+    sampler = StepSampler(wanted, len(images), sizes, methods=len(INTERPOLATIONS))
+    samples = _samples_of(images)[0](images, preprocessing, augment, wanted.seed)
     return _loader(samples, num_workers, batch_sampler=sampler)
 
 
 def val_loader(
-    pictures: PictureSet,
+    images: ImageSet,
     *,
     preprocessing: Preprocessing,
     batch_size: int,
@@ -155,35 +155,35 @@ def val_loader(
     world_size: int = 1,
     order: Sequence[int] | None = None,
 ) -> DataLoader[Batch]:
-    """Return all pictures in their order or another, unvaried; each device takes its share.
+    """Return all images in their order or another, unvaried; each device takes its share.
 
-    No picture is seen twice, so shares may differ by one. Difficult objects and crowds stay, with
+    No image is seen twice, so shares may differ by one. Difficult objects and crowds stay, with
     their flags.
 
     Raises:
         ConfigError: A number is out of range.
-        DataError: On iteration, a picture does not decode.
+        DataError: On iteration, an image does not decode.
     """
     Stream(batch_size, steps=0, rank=rank, world_size=world_size)
-    wanted = range(len(pictures)) if order is None else order
+    wanted = range(len(images)) if order is None else order
     indices = tuple(wanted[rank::world_size])
-    samples = _samples_of(pictures)[1](pictures, preprocessing, indices)
+    samples = _samples_of(images)[1](images, preprocessing, indices)
     return _loader(samples, num_workers, batch_size=batch_size, sampler=SequentialSampler(samples))
 
 
 def collate(items: list[Item]) -> Batch:
-    """Stack pictures of one size into a batch."""
+    """Stack images of one size into a batch."""
     return Batch(torch.stack([image for image, _ in items]), tuple(target for _, target in items))
 
 
-def _samples_of(pictures: PictureSet) -> tuple[Any, Any]:
-    if type(pictures) not in SAMPLES:
+def _samples_of(images: ImageSet) -> tuple[Any, Any]:
+    if type(images) not in SAMPLES:
         raise ConfigError(
             "A data set must be of a kind that can be loaded. "
-            f"Received: {type(pictures).__name__}. "
+            f"Received: {type(images).__name__}. "
             f"Known: {', '.join(kind.__name__ for kind in SAMPLES)}."
         )
-    return SAMPLES[type(pictures)]
+    return SAMPLES[type(images)]
 
 
 def _sizes(preprocessing: Preprocessing, augment: AugmentConfig) -> tuple[tuple[int, int], ...]:

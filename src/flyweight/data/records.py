@@ -1,6 +1,6 @@
-"""What a reader makes of a data set: plain frozen values that no picture was opened for.
+"""What a reader makes of a data set: plain frozen values that no image was opened for.
 
-Boxes are xyxy in pixels of the upright picture, exactly as the annotation file gives them.
+Boxes are xyxy in pixels of the upright image, exactly as the annotation file gives them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from flyweight.data.outlines import Outline
+from flyweight.data.layouts.outlines import Outline
 
 Boxes = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
@@ -36,7 +36,7 @@ class Problem:
     """Something that must be put right before training.
 
     Attributes:
-        path: The picture, annotation file or list at fault.
+        path: The image, annotation file or list at fault.
         line: Its line, where the file has lines that mean something.
         message: What must hold, what was received and what to do, on one line.
         record: The record at fault, where leaving it or one of its boxes out mends the set.
@@ -56,10 +56,10 @@ class Problem:
 
 @dataclass(frozen=True, eq=False)
 class BoxRecord:
-    """The objects of one picture.
+    """The objects of one image.
 
     Attributes:
-        path: Its file; None for a picture made on the fly.
+        path: Its file; None for an image made on the fly.
         height: In pixels, as the annotation says; 0 where it does not say.
         width: In pixels, likewise.
         boxes: xyxy, `(n, 4)` float32.
@@ -86,7 +86,7 @@ class BoxRecord:
     outlines: tuple[Outline, ...] | None = None
 
     def only(self, kept: Flags) -> "BoxRecord":
-        """Return the same picture with the boxes that `kept`, `(n,)`, says."""
+        """Return the same image with the boxes that `kept`, `(n,)`, says."""
         lines = tuple(compress(self.lines, kept))
         outlines = None if self.outlines is None else tuple(compress(self.outlines, kept))
         rows = {name: getattr(self, name)[kept] for name in ("boxes", "labels")}
@@ -104,10 +104,10 @@ class BoxRecord:
 
 @dataclass(frozen=True, eq=False)
 class ClassRecord:
-    """The class of one picture.
+    """The class of one image.
 
     Attributes:
-        path: Its file; None for a picture made on the fly.
+        path: Its file; None for an image made on the fly.
         label: Index into the labels of the set.
         annotation: The list that names it, or the folder it lies in.
         line: Its line in that list; None for a folder.
@@ -125,10 +125,10 @@ class ClassRecord:
 
 @dataclass(frozen=True, eq=False)
 class MapRecord:
-    """The file that holds the class of every pixel of one picture.
+    """The file that holds the class of every pixel of one image.
 
     Attributes:
-        path: The picture's file; None for a picture made on the fly.
+        path: The image's file; None for an image made on the fly.
         map_path: The file of its labels; None for labels made on the fly.
         annotation: The list that names both, or the folder of the labels.
         line: Their line in that list; None for a folder.
@@ -145,23 +145,23 @@ class MapRecord:
 
 
 @dataclass(frozen=True, eq=False)
-class PictureSet:
+class ImageSet:
     """One split of a data set.
 
     Attributes:
         name: For messages and reports, e.g. "bccd/train".
         labels: Class names in the order of their indices.
-        records: One per picture.
-        picture: Makes picture number `index` as `(height, width, 3)` uint8 RGB; None where pictures
+        records: One per image.
+        image: Makes image number `index` as `(height, width, 3)` uint8 RGB; None where images
             are files.
         problems: What the reader had to leave out; `check` reports it.
-        source: The list or JSON file that names the pictures.
+        source: The list or JSON file that names the images.
     """
 
     name: str
     labels: tuple[str, ...]
     records: tuple[Any, ...]
-    picture: Callable[[int], Pixels] | None = None
+    image: Callable[[int], Pixels] | None = None
     problems: tuple[Problem, ...] = ()
     source: Path | None = None
 
@@ -170,7 +170,7 @@ class PictureSet:
 
 
 @dataclass(frozen=True, eq=False)
-class BoxSet(PictureSet):
+class BoxSet(ImageSet):
     """One split of a detection set."""
 
     records: tuple[BoxRecord, ...]
@@ -182,20 +182,20 @@ class BoxSet(PictureSet):
 
 
 @dataclass(frozen=True, eq=False)
-class ClassSet(PictureSet):
+class ClassSet(ImageSet):
     """One split of a classification set."""
 
     records: tuple[ClassRecord, ...]
 
 
 @dataclass(frozen=True, eq=False)
-class MapSet(PictureSet):
+class MapSet(ImageSet):
     """One split of a segmentation set.
 
     Attributes:
         values: Pixel value in the label files to class index; values that it lacks are an error,
             `batch.IGNORE` says that a pixel does not count. None takes the values as they are.
-        label_map: Makes the labels of picture number `index` as `(height, width)` uint8; None where
+        label_map: Makes the labels of image number `index` as `(height, width)` uint8; None where
             labels are files.
     """
 

@@ -1,4 +1,4 @@
-"""Going on without the bad pictures and boxes of a set, where the user says so.
+"""Going on without the bad images and boxes of a set, where the user says so.
 
 Published sets have some that nobody will correct: WIDER FACE has faces of no width and faces given
 twice, COCO has boxes of no height.
@@ -12,19 +12,19 @@ from typing import TypeVar
 import numpy as np
 
 from flyweight.data.check import check, check_apart, refuse
-from flyweight.data.records import BoxRecord, PictureSet, Problem
+from flyweight.data.records import BoxRecord, ImageSet, Problem
 from flyweight.errors import counted
 from flyweight.files import write_text
 
-Pictures = TypeVar("Pictures", bound=PictureSet)
+Images = TypeVar("Images", bound=ImageSet)
 
 
 def leave_out_bad(
-    train: Pictures, val: Pictures | None = None, *, list_to: Path | None = None
-) -> tuple[Pictures, Pictures | None]:
+    train: Images, val: Images | None = None, *, list_to: Path | None = None
+) -> tuple[Images, Images | None]:
     """Return the splits without what is bad; `problems` of each tells what that was.
 
-    A bad box goes alone, a bad picture with all its boxes. A picture in both splits stays in
+    A bad box goes alone, a bad image with all its boxes. An image in both splits stays in
     training.
 
     Args:
@@ -52,22 +52,20 @@ def leave_out_bad(
     return good, good_val
 
 
-def left_out(pictures: PictureSet) -> str:
+def left_out(images: ImageSet) -> str:
     """Return what a set goes without, in words; empty if nothing.
 
     Example:
-        >>> left_out(PictureSet("faces/train", ("face",), ()))
+        >>> left_out(ImageSet("faces/train", ("face",), ()))
         ''
     """
-    if not pictures.problems:
+    if not images.problems:
         return ""
-    first = pictures.problems[0]
-    return (
-        f"left out of {pictures.name}: {counted(len(pictures.problems), 'problem')}, first: {first}"
-    )
+    first = images.problems[0]
+    return f"left out of {images.name}: {counted(len(images.problems), 'problem')}, first: {first}"
 
 
-def _without(pictures: Pictures, problems: Sequence[Problem]) -> Pictures:
+def _without(images: Images, problems: Sequence[Problem]) -> Images:
     whole = {id(p.record) for p in problems if p.record is not None and p.box is None}
     boxes: dict[int, list[int]] = {}
     for problem in problems:
@@ -75,10 +73,10 @@ def _without(pictures: Pictures, problems: Sequence[Problem]) -> Pictures:
             boxes.setdefault(id(problem.record), []).append(problem.box)
     records = tuple(
         _thinned(record, boxes.get(id(record), [])) if isinstance(record, BoxRecord) else record
-        for record in pictures.records
+        for record in images.records
         if id(record) not in whole
     )
-    return replace(pictures, records=records, problems=tuple(problems))
+    return replace(images, records=records, problems=tuple(problems))
 
 
 def _thinned(record: BoxRecord, bad: Sequence[int]) -> BoxRecord:

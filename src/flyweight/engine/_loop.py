@@ -21,8 +21,8 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, distributed, nn
 
+from flyweight.config.training import TrainConfig, due, learning_rate_at
 from flyweight.data.batch import Batch
-from flyweight.engine.config import TrainConfig, due, learning_rate_at
 from flyweight.engine.display import Display, open_display
 from flyweight.engine.ema import Ema
 from flyweight.engine.evaluate import merge_states, predict_batches
@@ -114,7 +114,7 @@ class Training:
             count += 1
         raise TrainingError(
             f"The train loader must yield {self.config.steps - start} batches from step {start} "
-            f"on. Received: {count}. Use a loader that begins anew when its pictures end."
+            f"on. Received: {count}. Use a loader that begins anew when its images end."
         )
 
     def _optimize(self, batch: Batch, step: int) -> dict[str, float]:
@@ -249,7 +249,7 @@ def is_better(metrics: dict[str, float], best: dict[str, float] | None, primary:
 
 def _prepared(model: nn.Module, config: TrainConfig, fabric: Fabric) -> nn.Module:
     if fabric.world_size > 1 and fabric.device.type == "cuda":
-        # As the originals: statistics of a few pictures per device would be too rough.
+        # As the originals: statistics of a few images per device would be too rough.
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     if config.channels_last:
         model.to(memory_format=torch.channels_last)

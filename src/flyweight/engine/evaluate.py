@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
+from flyweight.config.training import Precision
 from flyweight.data.batch import Batch
-from flyweight.engine.config import Precision
 from flyweight.engine.display import progress_over
 from flyweight.tasks.task import Metric, Task
 
@@ -31,7 +31,7 @@ def evaluate(
     Args:
         model: Any module that `task` understands; it comes back on its device and in its modes.
         task: Loss, decoding and metric.
-        batches: The pictures; none at all gives the metric's numbers of nothing.
+        batches: The images; none at all gives the metric's numbers of nothing.
         precision: "32", or mixed with "bf16" or "16".
         device: "auto" is a GPU if there is one.
         progress: Draw a bar on stderr where that is a terminal.

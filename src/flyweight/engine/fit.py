@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import flyweight.errors
-from flyweight.engine.config import TrainConfig
+from flyweight.config.training import TrainConfig
 from flyweight.engine.run import BEST, FINAL, Loaders, Run, SaveModel
 from flyweight.engine.state import Standing, load_state, load_weights, state_path
 from flyweight.errors import CheckpointError, ConfigError, FlyweightError

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from flyweight.engine.config import TrainConfig
+from flyweight.config.training import TrainConfig
 from flyweight.errors import ConfigError, nearest
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from torch import nn
 
+from flyweight.config.training import TrainConfig
 from flyweight.data.batch import Batch
-from flyweight.engine.config import TrainConfig
 from flyweight.tasks.task import Task
 
 BEST = "best_model.safetensors"
@@ -25,7 +25,7 @@ class Loaders:
     Attributes:
         train: Called with `(start_step, rank, world_size)`; yields this rank's batches of the
             global steps `start_step`..`steps - 1`.
-        val: Called with `(rank, world_size)`; yields this rank's share of the pictures to
+        val: Called with `(rank, world_size)`; yields this rank's share of the images to
             evaluate. Without it nothing is evaluated and only the last weights are saved.
     """
 

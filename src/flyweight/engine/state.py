@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flyweight.engine.config import HARMLESS, TrainConfig
+from flyweight.config.training import HARMLESS, TrainConfig
 from flyweight.errors import CheckpointError, ConfigError
 from flyweight.files import replacing
 

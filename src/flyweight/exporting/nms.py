@@ -1,6 +1,6 @@
 """Non-maximum suppression as the last layer of an exported graph.
 
-Eager PyTorch computes `flyweight.zoo.suppression.survivors` with torchvision; ONNX gets one
+Eager PyTorch computes `zoo.detectors.suppression.survivors` with torchvision; ONNX gets one
 NonMaxSuppression node for it.
 """
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flyweight.zoo.suppression import best_of_each_class, keep_best, survivors
+from flyweight.zoo.detectors.suppression import best_of_each_class, keep_best, survivors
 
 Decode = Callable[[Any], tuple[Tensor, Tensor]]
 
@@ -54,7 +54,7 @@ class Detections(nn.Module):
         score_threshold: Score that a detection must exceed, from 0.
         iou_threshold: Greatest overlap of two boxes of one class.
         top_k: Candidates per class.
-        keep: Detections per picture.
+        keep: Detections per image.
         pixel_offset: Added to widths and heights in the overlap; 1 reproduces the originals, who
             counted the pixels from first to last.
     """
@@ -80,7 +80,7 @@ class Detections(nn.Module):
         self.pixel_offset = pixel_offset
 
     def forward(self, outputs: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the detections of every picture, by falling score, padded to `keep`.
+        """Return the detections of every image, by falling score, padded to `keep`.
 
         Args:
             outputs: Whatever the network returns.

@@ -14,11 +14,9 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
-from flyweight.bench.session import open_session
 from flyweight.errors import ExportError
 from flyweight.exporting.hygiene import leftovers, strip_traces
 from flyweight.exporting.nms import Detections, onnx_translations
-from flyweight.exporting.package import ModelCard, sidecar_path, to_properties, to_sidecar
 from flyweight.exporting.parity import (
     Outputs,
     detection_errors,
@@ -27,7 +25,9 @@ from flyweight.exporting.parity import (
     value_errors,
 )
 from flyweight.files import replacing
-from flyweight.zoo.blocks import thaw_norms
+from flyweight.runtimes.model_card import ModelCard, sidecar_path, to_properties, to_sidecar
+from flyweight.runtimes.onnxruntime_session import open_session
+from flyweight.zoo.backbones.blocks import thaw_norms
 
 # The version torch's exporter writes natively; ONNX Runtime since 1.17 and OpenVINO run it.
 OPSET = 20
@@ -110,7 +110,7 @@ def to_onnx(
         card: The description that travels with it; by default the name of the model's class.
         postprocess: Called with what `model` returns and appended to the graph: a decoder, or
             `nms.Detections`.
-        compare_on: Further inputs to compare on, such as real pictures.
+        compare_on: Further inputs to compare on, such as real images.
         config: Names, operator set, tolerance.
 
     Raises:

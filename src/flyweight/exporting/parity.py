@@ -88,7 +88,7 @@ def detection_errors(expected: Outputs, received: Outputs, tolerance: float) -> 
     if any(expected[name].shape != received[name].shape for name in expected):
         return dict.fromkeys(expected, math.inf)
     lonely = tied = total = 0
-    for ours, theirs in zip(_pictures(expected, more), _pictures(received, more), strict=True):
+    for ours, theirs in zip(_images(expected, more), _images(received, more), strict=True):
         pairs = _match(ours, theirs, _SEARCH * tolerance)
         if pairs:
             rows, columns = (list(side) for side in zip(*pairs, strict=True))
@@ -97,9 +97,9 @@ def detection_errors(expected: Outputs, received: Outputs, tolerance: float) -> 
             for place, name in enumerate(more):
                 gap = relative_error(ours.more[place][rows], theirs.more[place][columns])
                 errors[name] = max(errors[name], gap)
-        for picture, seen in ((ours, [one for one, _ in pairs]), (theirs, [o for _, o in pairs])):
-            alone = _unexplained(picture, seen, tolerance)
-            equal = _tied(picture, tolerance)
+        for image, seen in ((ours, [one for one, _ in pairs]), (theirs, [o for _, o in pairs])):
+            alone = _unexplained(image, seen, tolerance)
+            equal = _tied(image, tolerance)
             lonely += int((alone & ~equal).sum())
             tied += int((alone & equal).sum())
         total += len(ours.scores) + len(theirs.scores)
@@ -142,9 +142,9 @@ def _row_errors(
         return dict.fromkeys(names, math.inf)
     errors = dict.fromkeys(names, 0.0)
     lonely = total = 0
-    for picture in range(len(expected[names[0]])):
-        ours = {name: expected[name][picture] for name in names}
-        theirs = {name: received[name][picture] for name in names}
+    for image in range(len(expected[names[0]])):
+        ours = {name: expected[name][image] for name in names}
+        theirs = {name: received[name][image] for name in names}
         pairs = _same_rows(ours, theirs, _SEARCH * tolerance)
         rows, columns = [one for one, _ in pairs], [other for _, other in pairs]
         for name in names:
@@ -167,7 +167,7 @@ def _same_rows(ours: Outputs, theirs: Outputs, radius: float) -> Sequence[tuple[
     return _nearest_pairs(distance, radius)
 
 
-class _Picture(NamedTuple):
+class _Image(NamedTuple):
     boxes: Tensor
     scores: Tensor
     labels: Tensor
@@ -175,21 +175,21 @@ class _Picture(NamedTuple):
     more: tuple[Tensor, ...] = ()
 
 
-def _pictures(outputs: Outputs, more: Sequence[str]) -> list[_Picture]:
+def _images(outputs: Outputs, more: Sequence[str]) -> list[_Image]:
     boxes, scores, labels = list(outputs.values())[:3]
     keep = labels.shape[-1]
     columns = [boxes.reshape(-1, keep, 4), scores.reshape(-1, keep), labels.reshape(-1, keep)]
     columns += [outputs[name].reshape(len(columns[0]), keep, -1) for name in more]
-    pictures = []
+    images = []
     for one in zip(*columns, strict=True):
         real = one[2] >= 0
         found, scored, known, *others = (column[real] for column in one)
         kept = (found.double(), scored.double(), known)
-        pictures.append(_Picture(*kept, is_full=bool(real.all()), more=tuple(others)))
-    return pictures
+        images.append(_Image(*kept, is_full=bool(real.all()), more=tuple(others)))
+    return images
 
 
-def _distances(ours: _Picture, theirs: _Picture) -> tuple[Tensor, Tensor]:
+def _distances(ours: _Image, theirs: _Image) -> tuple[Tensor, Tensor]:
     """Return relative box and score errors of all pairs, each `(ours, theirs)`."""
     box_scale = ours.boxes.abs().max().clamp(min=1e-12)
     score_scale = ours.scores.max().clamp(min=1e-12)
@@ -198,7 +198,7 @@ def _distances(ours: _Picture, theirs: _Picture) -> tuple[Tensor, Tensor]:
     return boxes, scores
 
 
-def _match(ours: _Picture, theirs: _Picture, radius: float) -> Sequence[tuple[int, int]]:
+def _match(ours: _Image, theirs: _Image, radius: float) -> Sequence[tuple[int, int]]:
     """Return the closest one-to-one pairs of equal label within `radius`, closest first."""
     if len(ours.scores) == 0 or len(theirs.scores) == 0:
         return ()
@@ -224,24 +224,24 @@ def _nearest_pairs(distance: Tensor, radius: float) -> list[tuple[int, int]]:
     return pairs
 
 
-def _tied(picture: _Picture, tolerance: float) -> Tensor:
+def _tied(image: _Image, tolerance: float) -> Tensor:
     """Return which detections score as many others do.
 
     A network that is not trained is sure of nothing, and rounding decides which of many equals
     survive.
     """
-    scores = picture.scores
+    scores = image.scores
     if not len(scores):
         return torch.zeros(0, dtype=torch.bool)
     close = (scores[:, None] - scores[None]).abs() <= tolerance * scores.max().clamp(min=1e-12)
     return close.sum(1) > _MANY
 
 
-def _unexplained(picture: _Picture, seen: list[int], tolerance: float) -> Tensor:
+def _unexplained(image: _Image, seen: list[int], tolerance: float) -> Tensor:
     """Return which detections have no partner, but for those that a full list cut off by a hair."""
-    scores = picture.scores
+    scores = image.scores
     alone = torch.ones(len(scores), dtype=torch.bool)
     alone[seen] = False
-    if picture.is_full:
+    if image.is_full:
         alone &= scores > scores.min() + tolerance * scores.max()
     return alone

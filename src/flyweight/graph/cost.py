@@ -51,7 +51,7 @@ class Geometry:
 
     Attributes:
         kind: `convolution`, `transposed` (convolution) or `linear`.
-        pictures: Pictures of a convolution, or rows that a linear layer is applied to.
+        images: Images of a convolution, or rows that a linear layer is applied to.
         size: Of the input; empty for a linear layer, as are the following.
         kernel: Of the weight.
         stride: Of the window.
@@ -62,7 +62,7 @@ class Geometry:
     """
 
     kind: Literal["convolution", "transposed", "linear"]
-    pictures: int
+    images: int
     size: tuple[int, ...] = ()
     kernel: tuple[int, ...] = ()
     stride: tuple[int, ...] = ()
@@ -94,9 +94,9 @@ class OpCost:
     Attributes:
         name: The module it runs in.
         op: The operation, for example `conv2d`.
-        positions: How often the kernel is applied: output rows, columns and pictures.
+        positions: How often the kernel is applied: output rows, columns and images.
         axes: Axes whose product with `positions` gives the MACs.
-        static: The axes that the originals counted when they did not know the picture's size.
+        static: The axes that the originals counted when they did not know the image's size.
         paddle: Whether the originals counted this operation at all.
         layer: What it is as a layer to be timed; None for products of another form.
     """
@@ -157,7 +157,7 @@ class CostModel:
             kept: Channels that stay, for every group of the graph.
             convention: `real` uses true shapes and counts every product. `paddle` is how the
                 originals printed percentages when their evaluation graph did not know the
-                picture's size: every output is counted as 1x1 and deformable convolutions as
+                image's size: every output is counted as 1x1 and deformable convolutions as
                 nothing (reference: PaddleSlim 1.x `analysis.flops`).
         """
         macs = sum(op.macs(kept, convention) for op in self.ops)

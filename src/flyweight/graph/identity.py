@@ -34,7 +34,7 @@ class Flow:
 
     Attributes:
         shape: Its sizes.
-        fields: Disjoint; an axis in no field has a fixed size (batch, picture rows, tokens).
+        fields: Disjoint; an axis in no field has a fixed size (batch, image rows, tokens).
         parameter: Whether it is made of parameters and buffers alone, as they are stored or
             computed from nothing else.
         order: The values of a stored tensor that holds a permutation; else None.

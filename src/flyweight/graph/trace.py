@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from flyweight.graph.build import Slot, build_graph
 from flyweight.graph.cost import AxisSize
-from flyweight.graph.following import Place, Prediction, followable, slice_window
 from flyweight.graph.identity import Field, Flow, Ids
 from flyweight.graph.inputs import InputSpec, describe
 from flyweight.graph.model_graph import ModelGraph
@@ -22,6 +21,7 @@ from flyweight.graph.rules import RULES
 from flyweight.graph.sizes import AxisSizes
 from flyweight.graph.step import Ledger, Step
 from flyweight.graph.stored import stored_tensors
+from flyweight.graph.trial_cuts import Place, Prediction, followable, slice_window
 
 
 def trace(model: nn.Module, args: tuple[Any, ...]) -> ModelGraph:

@@ -5,24 +5,19 @@ from flyweight.pruning.gradients import Taylor, taylor
 from flyweight.pruning.make_plan import plan
 from flyweight.pruning.names import resolve, split_list
 from flyweight.pruning.plans import GroupPlan, PruningPlan
-from flyweight.pruning.ranking import Limits, plan_globally
-from flyweight.pruning.schedule import ratios_per_step
 from flyweight.pruning.surgery import largest_error, masked, prune, prune_
 
 __all__ = [
     "CRITERIA",
     "Criterion",
     "GroupPlan",
-    "Limits",
     "PruningPlan",
     "Taylor",
     "largest_error",
     "masked",
     "plan",
-    "plan_globally",
     "prune",
     "prune_",
-    "ratios_per_step",
     "resolve",
     "split_list",
     "taylor",

@@ -17,7 +17,7 @@ from flyweight.graph.cutting import Removed, cut_tensors, set_numbers
 from flyweight.graph.dispatch import evaluating
 from flyweight.graph.inputs import draw, tensors_in
 from flyweight.graph.stored import copy_module, held_tensors
-from flyweight.lineage import lineage_of, note_lineage
+from flyweight.origin import note_origin, origin_of
 from flyweight.pruning.optimizers import carry_over
 from flyweight.pruning.plans import PruningPlan
 
@@ -62,9 +62,9 @@ def prune_(model: nn.Module, plan: PruningPlan, optimizer: Optimizer | None = No
     if optimizer is not None:
         carry_over(optimizer, replaced)
     _set_numbers(model, plan)
-    lineage = lineage_of(model)
-    if lineage is not None:
-        note_lineage(model, lineage.then(plan.to_json()))
+    origin = origin_of(model)
+    if origin is not None:
+        note_origin(model, origin.then(plan.to_json()))
 
 
 def _set_numbers(model: nn.Module, plan: PruningPlan) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flyweight.report import svg
-from flyweight.report.compare import Change, compare
+from flyweight.report.change import Change, compare
 from flyweight.report.headline import highlights
 from flyweight.report.rows import Quantity, Report
 from flyweight.report.units import unit_of

@@ -1,6 +1,6 @@
 """The result in one sentence, and the few quantities that make it."""
 
-from flyweight.report.compare import Change, compare
+from flyweight.report.change import Change, compare
 from flyweight.report.rows import Quantity, Report
 from flyweight.report.units import unit_of
 from flyweight.report.wording import TIMES, common_scale, with_unit

@@ -17,13 +17,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from flyweight.errors import counted
+from flyweight.report.change import compare
 from flyweight.report.charts import line_chart
-from flyweight.report.compare import compare
 from flyweight.report.explorer_sections import explorer_values, sensitivity_values
 from flyweight.report.headline import headline
-from flyweight.report.layers import Block, blocks_of
+from flyweight.report.images import embed
+from flyweight.report.layer_blocks import Block, blocks_of
 from flyweight.report.markdown import methods
-from flyweight.report.pictures import embed
 from flyweight.report.rows import Curve, Quantity, Report
 from flyweight.report.silhouette import silhouette
 from flyweight.report.units import Scale, scale_for, unit_of

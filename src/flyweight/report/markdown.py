@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from itertools import groupby
 
-from flyweight.report.compare import compare
+from flyweight.report.change import compare
 from flyweight.report.headline import headline
 from flyweight.report.rows import Picture, Quantity, Report
 from flyweight.report.wording import cell, common_scale, full, head

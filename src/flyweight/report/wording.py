@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from flyweight.report.compare import Change
+from flyweight.report.change import Change
 from flyweight.report.rows import Quantity
 from flyweight.report.units import Scale, decimals_for, scale_for, unit_of
 

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from flyweight.errors import PlanError
-from flyweight.sensitivity.judge import MeanMetric
+from flyweight.sensitivity.evaluator import MeanMetric
 
 Kind = Literal["kl", "feature_error"]
 KINDS: tuple[Kind, ...] = ("kl", "feature_error")
 
 
 class Agreement:
-    """Agreement with the network before any cut, 1 where outputs are the same; a `Judge`.
+    """Agreement with the network before any cut, 1 where outputs are the same; a `Evaluator`.
 
     `kl` is `exp(-KL(p || q))`, p the probabilities (softmax over axis 1) of the whole network and q
     the cut's, the divergence in nats and averaged over positions: for classifiers and segmenters.
@@ -39,7 +39,7 @@ class Agreement:
         if kind not in KINDS:
             raise PlanError(
                 f"Agreement without labels must be one of {', '.join(KINDS)}. "
-                f"Received {kind!r}. Or give a task, or a function that scores pictures."
+                f"Received {kind!r}. Or give a task, or a function that scores images."
             )
         self.kind = kind
         self._whole: list[Tensor] = []
@@ -49,12 +49,12 @@ class Agreement:
         self._whole = [leaf.clone() for leaf in _leaves(outputs)]
 
     def forward(self, model: nn.Module, batch: Any) -> Any:
-        """Run the model on the pictures of a batch."""
+        """Run the model on the images of a batch."""
         images = getattr(batch, "images", batch)
         return model(images[0] if isinstance(images, (tuple, list)) else images)
 
     def decode(self, outputs: Any, batch: Any) -> Tensor:
-        """Return the agreement of every picture, `(n,)` float64."""
+        """Return the agreement of every image, `(n,)` float64."""
         found = _leaves(outputs)
         shapes = [[tuple(leaf.shape) for leaf in leaves] for leaves in (self._whole, found)]
         if shapes[0] != shapes[1] or not found:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flyweight.errors import ConfigError
+from flyweight.sensitivity.cut_runner import CutRunner
 from flyweight.sensitivity.digests import digest_of_batch
 from flyweight.sensitivity.journal import Journal, States
-from flyweight.sensitivity.variants import Variants
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -26,7 +26,7 @@ _AHEAD = 2
 
 _PATIENCE_SECONDS = 5.0
 
-_at_work: dict[str, Variants] = {}
+_at_work: dict[str, CutRunner] = {}
 """In a worker process: the network it has unpacked, by scan."""
 
 
@@ -44,9 +44,9 @@ class Cluster:
     def fill(
         self,
         journal: Journal,
-        work: Variants,
+        work: CutRunner,
         batches: Iterable[Any],
-        states: Callable[[Variants, Any], States],
+        states: Callable[[CutRunner, Any], States],
     ) -> int:
         """Have what the journal lacks of every batch done by the cluster; return their number.
 
@@ -97,13 +97,13 @@ class Cluster:
         self,
         ray: "ModuleType",
         journal: Journal,
-        work: Variants,
+        work: CutRunner,
         batches: Iterable[Any],
-        states: Callable[[Variants, Any], States],
+        states: Callable[[CutRunner, Any], States],
     ) -> int:
         key = uuid.uuid4().hex
         # In a list, so that a task does not unpack it unless it has to.
-        sent = [ray.put((work.graph, work.model, work.judge, dict(work.plans)))]
+        sent = [ray.put((work.graph, work.model, work.evaluator, dict(work.plans)))]
         task = ray.remote(num_cpus=1, max_retries=_TRIES)(_states_of)
         most = _AHEAD * max(int(ray.cluster_resources().get("CPU", 1)), 1)
         under_way: dict[Any, tuple[int, str]] = {}
@@ -133,7 +133,7 @@ def _require_open(address: str) -> None:
 
 
 def _states_of(
-    key: str, sent: list[Any], batch: Any, states: Callable[[Variants, Any], States]
+    key: str, sent: list[Any], batch: Any, states: Callable[[CutRunner, Any], States]
 ) -> Any:
     """Return what metrics collect of a batch; runs in a worker."""
     import torch
@@ -141,7 +141,7 @@ def _states_of(
     torch.set_num_threads(1)
     if key not in _at_work:
         _at_work.clear()
-        _at_work[key] = Variants(*_ray().get(sent[0]))
+        _at_work[key] = CutRunner(*_ray().get(sent[0]))
     return states(_at_work[key], batch)
 
 

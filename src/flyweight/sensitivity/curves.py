@@ -12,13 +12,13 @@ import numpy as np
 from flyweight.errors import DataError, PlanError
 from flyweight.files import write_text
 from flyweight.graph.model_graph import ModelGraph
-from flyweight.latency import LatencyPrices
+from flyweight.measuring.latency_prices import LatencyPrices
+from flyweight.planning.budget import Budget, solve
+from flyweight.planning.knapsack import Option
 from flyweight.pruning.criteria import CRITERIA, Criterion
 from flyweight.pruning.make_plan import kept_count, plan
 from flyweight.pruning.plans import PruningPlan
-from flyweight.sensitivity.budget import Budget, solve
-from flyweight.sensitivity.knapsack import Option
-from flyweight.sensitivity.old_files import read_losses
+from flyweight.sensitivity.paddle_files import read_losses
 
 FORMAT = 1
 Rule = Literal["monotone", "original"]
@@ -320,8 +320,8 @@ class Sensitivity:
         write_text(path, self.to_json())
 
     def draw(self, path: str | Path, *, max_drop: float = 0.05) -> None:
-        """Write a PNG of the curves; see `picture.draw`."""
-        from flyweight.sensitivity.picture import draw
+        """Write a PNG of the curves; see `image.draw`."""
+        from flyweight.sensitivity.charts import draw
 
         draw(self, path, max_drop=max_drop)
 

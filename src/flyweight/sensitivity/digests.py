@@ -20,6 +20,6 @@ def digest_of_tensors(tensors: Iterable[Tensor]) -> str:
 
 
 def digest_of_batch(batch: Any) -> str:
-    """Return a digest of a batch's pictures; of an unknown batch, of all its tensors."""
+    """Return a digest of a batch's images; of an unknown batch, of all its tensors."""
     images = getattr(batch, "images", batch)
     return digest_of_tensors(leaf for leaf in tree_leaves(images) if isinstance(leaf, Tensor))

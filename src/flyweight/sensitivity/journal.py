@@ -8,8 +8,8 @@ from typing import Any
 
 from flyweight.errors import DataError
 from flyweight.files import write_text
-from flyweight.sensitivity.cuts import Cut
-from flyweight.sensitivity.packing import pack, unpack
+from flyweight.sensitivity.scanned_cuts import Cut
+from flyweight.sensitivity.state_json import pack, unpack
 
 States = dict[Cut, Any]
 """What metrics collected, by cut."""

@@ -10,7 +10,7 @@ from flyweight.graph.model_graph import ModelGraph
 from flyweight.report import quantities
 from flyweight.report.rows import Quantity, Report, Row
 from flyweight.sensitivity.curves import Sensitivity
-from flyweight.sensitivity.explore import Cutting, explorer
+from flyweight.sensitivity.explorer_values import Cutting, explorer
 
 
 @dataclass(frozen=True)

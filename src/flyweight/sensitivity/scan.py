@@ -20,13 +20,13 @@ from flyweight.pruning.criteria import Criterion
 from flyweight.sensitivity.agreement import Agreement, Kind
 from flyweight.sensitivity.cluster import Cluster
 from flyweight.sensitivity.curves import Point, Sensitivity
-from flyweight.sensitivity.cuts import BASELINE, RATIOS, Cut, Cuts, digest_of
+from flyweight.sensitivity.cut_runner import CutRunner
 from flyweight.sensitivity.digests import digest_of_batch, digest_of_tensors
-from flyweight.sensitivity.fast import FastScan
+from flyweight.sensitivity.evaluator import Evaluator, Mean, Score, state_of
+from flyweight.sensitivity.fast.decisions import FastScanSettings
+from flyweight.sensitivity.fast.scan import FastScan
 from flyweight.sensitivity.journal import Journal, States
-from flyweight.sensitivity.judge import Judge, Mean, Score, state_of
-from flyweight.sensitivity.race import Pace
-from flyweight.sensitivity.variants import Variants
+from flyweight.sensitivity.scanned_cuts import BASELINE, RATIOS, Cut, Cuts, digest_of
 from flyweight.tasks.task import Metric
 
 
@@ -34,7 +34,7 @@ class ScanOptions(TypedDict, total=False):
     """What else `scan` takes: the fields of `Cuts` besides the ratios, and these.
 
     Attributes:
-        fast: Look at as few pictures and ratios as this asks for, and give intervals. None looks at
+        fast: Look at as few images and ratios as this asks for, and give intervals. None looks at
             all.
         ray: Address of a Ray cluster to spread the batches over; see `Cluster`. Not with `fast`.
         data: A digest of the data, where one is known; batches are compared in any case.
@@ -47,7 +47,7 @@ class ScanOptions(TypedDict, total=False):
     local: bool
     inexact: bool
     aliases: Mapping[str, str] | None
-    fast: Pace | None
+    fast: FastScanSettings | None
     ray: str
     data: str
     measured_on: str
@@ -58,7 +58,7 @@ def scan(
     graph: ModelGraph,
     model: nn.Module,
     batches: Iterable[Any],
-    metric: Judge | Score | Kind,
+    metric: Evaluator | Score | Kind,
     *,
     ratios: Sequence[float] = RATIOS,
     save_to: str | Path | None = None,
@@ -71,8 +71,8 @@ def scan(
         model: What was traced; it is left as it was.
         batches: Each is what `metric` understands. For a function, a tuple whose first item is the
             network's input.
-        metric: A task; or a function of outputs and batch that returns a number per picture, whose
-            mean over all pictures is the metric; or, without labels, `"kl"` or `"feature_error"`:
+        metric: A task; or a function of outputs and batch that returns a number per image, whose
+            mean over all images is the metric; or, without labels, `"kl"` or `"feature_error"`:
             see `Agreement`, and know that it is weaker.
         ratios: Shares of each layer's channels to remove.
         save_to: File for the curves (JSON). Beside it lies, while the scan lasts, a folder with
@@ -92,7 +92,7 @@ def scan(
     measured_on = options.pop("measured_on", "")
     data, progress = options.pop("data", ""), options.pop("progress", False)
     wanted = Cuts(ratios, **options)  # type: ignore[misc]
-    judge = _judge_of(metric)
+    evaluator = _evaluator_of(metric)
     plans = wanted.plans(graph)
     made_from = {
         "graph": graph.fingerprint,
@@ -102,7 +102,7 @@ def scan(
     }
     target = None if save_to is None else Path(save_to)
     journal = Journal(target, made_from)
-    work = Variants(graph, model, judge, plans)
+    work = CutRunner(graph, model, evaluator, plans)
 
     def watch(items: Iterable[Any], label: str) -> Iterable[Any]:
         total = len(items) if isinstance(items, Sized) else None
@@ -115,7 +115,7 @@ def scan(
         hurried.run(batches, watch)
         baseline, curves = hurried.race.baseline, hurried.curves()
     result = Sensitivity(
-        metric=judge.primary,
+        metric=evaluator.primary,
         baseline=baseline,
         curves=curves,
         criterion=wanted.criterion,
@@ -131,9 +131,9 @@ def scan(
 
 
 def _whole(
-    work: Variants, journal: Journal, batches: Iterable[Any], ray: str
+    work: CutRunner, journal: Journal, batches: Iterable[Any], ray: str
 ) -> tuple[float, dict[str, tuple[Point, ...]]]:
-    """Return the metric before any cut and the curves, over all pictures."""
+    """Return the metric before any cut and the curves, over all images."""
     count = 0
     if ray:
         count = Cluster(ray).fill(journal, work, batches, _states)
@@ -144,36 +144,36 @@ def _whole(
                 journal.add(place, digest, _states(work, batch))
             count = place + 1
     if not count:
-        raise DataError("A scan must have pictures. Received no batch. Check the data.")
-    numbers = _merged(work.judge, journal.all(count))
-    values = {cut: one[work.judge.primary] for cut, one in numbers.items()}
+        raise DataError("A scan must have images. Received no batch. Check the data.")
+    numbers = _merged(work.evaluator, journal.all(count))
+    values = {cut: one[work.evaluator.primary] for cut, one in numbers.items()}
     curves: dict[str, tuple[Point, ...]] = {}
     for layer, ratio in work.plans:
         curves[layer] = (*curves.get(layer, ()), Point(ratio, values[layer, ratio]))
     return values[BASELINE], curves
 
 
-def _states(work: Variants, batch: Any) -> States:
+def _states(work: CutRunner, batch: Any) -> States:
     found: States = {}
 
     def take(cut: Cut, outputs: Any) -> None:
-        found[cut] = state_of(work.judge, outputs, batch)
+        found[cut] = state_of(work.evaluator, outputs, batch)
 
     work.outputs(batch, tuple(work.plans), take)
     return {cut: found[cut] for cut in (BASELINE, *work.plans)}
 
 
-def _merged(judge: Judge, parts: Iterable[States]) -> dict[Cut, dict[str, float]]:
+def _merged(evaluator: Evaluator, parts: Iterable[States]) -> dict[Cut, dict[str, float]]:
     metrics: dict[Cut, Metric] = {}
     for states in parts:
         for cut, state in states.items():
             if cut not in metrics:
-                metrics[cut] = judge.metric()
+                metrics[cut] = evaluator.metric()
             metrics[cut].merge(state)
     return {cut: metric.compute() for cut, metric in metrics.items()}
 
 
-def _judge_of(metric: Judge | Score | Kind) -> Judge:
+def _evaluator_of(metric: Evaluator | Score | Kind) -> Evaluator:
     if isinstance(metric, str):
         return Agreement(metric)
     return metric if hasattr(metric, "decode") else Mean(metric)  # type: ignore[return-value]

@@ -1,1 +1,1 @@
-"""What models are for: loss, decoding, metric and pictures of each kind of task."""
+"""What models are for: loss, decoding, metric and images of each kind of task."""

@@ -1,4 +1,4 @@
-"""Classification: loss, decoding, metric and pictures."""
+"""Classification: loss, decoding, metric and images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from flyweight.config.tasks import ClassifyConfig
 from flyweight.data.batch import Batch, ClassPrediction
 from flyweight.errors import ConfigError, TrainingError
-from flyweight.tasks.config import ClassifyConfig
-from flyweight.tasks.draw_tags import draw_lines
+from flyweight.tasks.drawing.tags import draw_lines
+from flyweight.tasks.metrics.top_k import TopK
 from flyweight.tasks.task import Listed, Metric, Task
-from flyweight.tasks.top_k import TopK
 
 LISTED = 5
 
@@ -43,7 +43,7 @@ class Classification(Task):
     def loss(self, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Return the cross entropy with smoothed labels (arXiv 1512.00567, section 7).
 
-        Where mixup blended two pictures, the labels of both count by their shares.
+        Where mixup blended two images, the labels of both count by their shares.
         """
         self._require_scores(outputs)
         targets = [target.mixed or (target.label, 1.0) for target in batch.targets]
@@ -56,7 +56,7 @@ class Classification(Task):
         return {"loss": losses.mean()}
 
     def decode(self, outputs: Tensor, batch: Batch) -> list[ClassPrediction]:
-        """Return each picture's probabilities, in the host's memory."""
+        """Return each image's probabilities, in the host's memory."""
         self._require_scores(outputs)
         scores = outputs.detach().float().softmax(dim=1).cpu()
         return [ClassPrediction(row) for row in scores]
@@ -72,7 +72,7 @@ class Classification(Task):
     def draw(
         self, image: Path, prediction: ClassPrediction, save_to: Path, *, threshold: float
     ) -> None:
-        """Write the classes that `listed` names onto the picture and save it."""
+        """Write the classes that `listed` names onto the image and save it."""
         rows = self._best(prediction, threshold)
         lines = [(f"{self.labels[index]} {score:.2f}", index) for index, score in rows]
         draw_lines(image, lines, save_to)

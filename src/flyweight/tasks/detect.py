@@ -8,22 +8,22 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
+from flyweight.config.tasks import DetectConfig, MetricName
 from flyweight.data.batch import Batch, BoxPrediction
-from flyweight.data.wider_truth import read_truth
+from flyweight.data.layouts.wider_truth import read_truth
 from flyweight.errors import ConfigError
-from flyweight.tasks.boxes import clip_boxes, listed_boxes, suppress
-from flyweight.tasks.coco_ap import CocoAp
-from flyweight.tasks.config import DetectConfig, MetricName
-from flyweight.tasks.draw import draw_file
-from flyweight.tasks.ssd_decode import SsdDecoder
-from flyweight.tasks.ssd_loss import SsdLossSettings, ssd_loss
+from flyweight.tasks.decoding.boxes import clip_boxes, listed_boxes, suppress
+from flyweight.tasks.decoding.ssd import SsdDecoder
+from flyweight.tasks.decoding.yolo import YoloDecoder
+from flyweight.tasks.drawing.boxes import draw_file
+from flyweight.tasks.losses.ssd import SsdLossSettings, ssd_loss
+from flyweight.tasks.losses.yolo import YoloLossSettings, yolo_loss
+from flyweight.tasks.metrics.coco_ap import CocoAp
+from flyweight.tasks.metrics.voc_map import VocMap
+from flyweight.tasks.metrics.wider_ap import WiderAp
 from flyweight.tasks.task import Listed, Metric, Task
-from flyweight.tasks.voc_map import VocMap
-from flyweight.tasks.wider_ap import WiderAp
-from flyweight.tasks.yolo_decode import YoloDecoder
-from flyweight.tasks.yolo_loss import YoloLossSettings, yolo_loss
-from flyweight.zoo.ssd import SsdGeometry
-from flyweight.zoo.yolo import YoloGeometry
+from flyweight.zoo.detectors.ssd import SsdGeometry
+from flyweight.zoo.detectors.yolo import YoloGeometry
 
 Geometry = TypeVar("Geometry")
 
@@ -45,7 +45,7 @@ def box_metric(config: DetectConfig, labels: Sequence[str]) -> Metric:
 
 
 class BoxDetection(Task, Generic[Geometry]):
-    """What all detection has in common: decoding, metric and pictures; a `Task` but for its loss.
+    """What all detection has in common: decoding, metric and images; a `Task` but for its loss.
 
     Args:
         labels: Class names in the order of their indices, without the background.
@@ -73,7 +73,7 @@ class BoxDetection(Task, Generic[Geometry]):
         self.suppression = self.config.suppression
 
     def decode(self, outputs: Any, batch: Batch) -> list[BoxPrediction]:
-        """Return each picture's surviving boxes in pixels of the picture on disk.
+        """Return each image's surviving boxes in pixels of the image on disk.
 
         The result lies in the host's memory.
         """
@@ -97,7 +97,7 @@ class BoxDetection(Task, Generic[Geometry]):
     def draw(
         self, image: Path, prediction: BoxPrediction, save_to: Path, *, threshold: float
     ) -> None:
-        """Draw the boxes that score at least `threshold` and save the picture."""
+        """Draw the boxes that score at least `threshold` and save the image."""
         draw_file(image, prediction, self.labels, save_to, threshold=threshold)
 
     def listed(self, prediction: BoxPrediction, *, threshold: float) -> list[Listed]:

@@ -1,4 +1,4 @@
-"""Segmentation: loss, decoding, metric and pictures."""
+"""Segmentation: loss, decoding, metric and images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from flyweight.data.batch import IGNORE, Batch, MapPrediction, PictureTarget
+from flyweight.config.tasks import SegmentConfig
+from flyweight.data.batch import IGNORE, Batch, ImageTarget, MapPrediction
 from flyweight.errors import ConfigError, TrainingError
-from flyweight.tasks.config import SegmentConfig
-from flyweight.tasks.draw_maps import draw_map_file
-from flyweight.tasks.mean_iou import MeanIou
+from flyweight.tasks.drawing.maps import draw_map_file
+from flyweight.tasks.metrics.mean_iou import MeanIou
 from flyweight.tasks.task import Listed, Metric, Task
 
 
@@ -62,7 +62,7 @@ class Segmentation(Task):
         return {"loss": entropy + self.config.dice * dice, "entropy": entropy, "dice": dice}
 
     def decode(self, outputs: Tensor, batch: Batch) -> list[MapPrediction]:
-        """Return the class of every pixel of each picture on disk, in the host's memory."""
+        """Return the class of every pixel of each image on disk, in the host's memory."""
         self._require_scores(outputs)
         maps = []
         with torch.no_grad():
@@ -84,11 +84,11 @@ class Segmentation(Task):
     def draw(
         self, image: Path, prediction: MapPrediction, save_to: Path, *, threshold: float
     ) -> None:
-        """Lay the classes' colours over the picture and save it; pixels have no threshold."""
+        """Lay the classes' colours over the image and save it; pixels have no threshold."""
         draw_map_file(image, prediction.labels.numpy(), self.labels, save_to)
 
     def listed(self, prediction: MapPrediction, *, threshold: float) -> list[Listed]:
-        """Return label and share of the picture of every class in it, largest first."""
+        """Return label and share of the image of every class in it, largest first."""
         counts = prediction.labels.flatten().to(torch.int64).bincount(minlength=len(self.labels))
         order = counts.argsort(descending=True, stable=True).tolist()
         total = max(1, int(counts.sum()))
@@ -136,8 +136,8 @@ def dice_loss(scores: Tensor, labels: Tensor) -> Tensor:
     return (losses * present).sum() / present.sum().clamp(min=1)
 
 
-def placed_labels(labels: Tensor, target: PictureTarget) -> Tensor:
-    """Return labels `(h, w)` of an input as `(H, W)` uint8 at the size of the picture on disk.
+def placed_labels(labels: Tensor, target: ImageTarget) -> Tensor:
+    """Return labels `(h, w)` of an input as `(H, W)` uint8 at the size of the image on disk.
 
     Scores can be interpolated and labels cannot, so borders are rougher than those of `decode`.
     """
@@ -146,8 +146,8 @@ def placed_labels(labels: Tensor, target: PictureTarget) -> Tensor:
     return placed[0, 0].to(torch.uint8)
 
 
-def _seen(maps: Tensor, target: PictureTarget) -> Tensor:
-    """Return `(channels, h, w)` without what padding added, which shows nothing of the picture."""
+def _seen(maps: Tensor, target: ImageTarget) -> Tensor:
+    """Return `(channels, h, w)` without what padding added, which shows nothing of the image."""
     height, width = target.original_size
     across, down = target.scale
     return maps[:, : round(height / down), : round(width / across)]

@@ -33,7 +33,7 @@ Listed = dict[str, Any]
 
 
 class Task(Protocol):
-    """Loss, decoding, metric and pictures for one kind of model.
+    """Loss, decoding, metric and images for one kind of model.
 
     Attributes:
         name: "detect", "classify" or "segment".
@@ -66,7 +66,7 @@ class Task(Protocol):
         return self.loss(self.forward(model, batch), batch)
 
     def decode(self, outputs: Any, batch: Batch) -> Any:
-        """Turn raw outputs into predictions, one per picture."""
+        """Turn raw outputs into predictions, one per image."""
 
     def decoder(self) -> nn.Module | None:
         """Return what an export appends to the network; None where the raw outputs say it all.
@@ -88,7 +88,7 @@ class Task(Protocol):
         ...
 
     def draw(self, image: Path, prediction: Any, save_to: Path, *, threshold: float) -> None:
-        """Draw what `prediction` says onto the picture and save it."""
+        """Draw what `prediction` says onto the image and save it."""
 
     def listed(self, prediction: Any, *, threshold: float) -> list[Listed]:
         """Return what `prediction` says, a line for each thing found, best first."""

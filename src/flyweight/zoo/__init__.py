@@ -1,7 +1,7 @@
 """Networks by name: `create`, and the table it reads, `SPECS`."""
 
-from flyweight.zoo.libraries import is_library_name
-from flyweight.zoo.own import is_own_name
+from flyweight.zoo.sources.libraries import is_library_name
+from flyweight.zoo.sources.own import is_own_name
 from flyweight.zoo.spec import ModelSpec
 from flyweight.zoo.specs import SPECS, create, spec_of
 

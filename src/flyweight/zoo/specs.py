@@ -6,10 +6,11 @@ from typing import Any
 from torch import nn
 
 from flyweight.errors import ConfigError, nearest
-from flyweight.lineage import Lineage, note_lineage
-from flyweight.zoo import segmenters, ssd_models, two_stage_models, yolo_models
-from flyweight.zoo.libraries import LIBRARIES, is_library_name, library_model
-from flyweight.zoo.own import build_own, own_name
+from flyweight.origin import Origin, note_origin
+from flyweight.zoo.detectors import ssd_models, two_stage_models, yolo_models
+from flyweight.zoo.segmenters import segmenter_models as segmenters
+from flyweight.zoo.sources.libraries import LIBRARIES, is_library_name, library_model
+from flyweight.zoo.sources.own import build_own, own_name
 from flyweight.zoo.spec import ModelSpec
 
 SPECS: dict[str, ModelSpec] = {
@@ -73,5 +74,5 @@ def create(name: str | Callable[..., nn.Module], /, **arguments: Any) -> nn.Modu
             )
     complete = {**defaults, **arguments}
     model = spec.build(**complete)
-    note_lineage(model, Lineage(architecture=name, arguments=complete))
+    note_origin(model, Origin(architecture=name, arguments=complete))
     return model

@@ -20,11 +20,11 @@ class Between(nn.Module):
         return self.last(self.function(self.first(x)))
 
 
-def first_group(function, picture):
+def first_group(function, image):
     model = Between(function)
-    model(picture)
+    model(image)
     model.double()
-    graph = trace(model, (picture.double(),))
+    graph = trace(model, (image.double(),))
     return model, graph, graph.groups["first.weight"]
 
 
@@ -118,6 +118,4 @@ def test_steering_tensors_are_frozen():
             return self.last(functional.grid_sample(x, grid, align_corners=False))
 
     group = trace(Steered(), (torch.rand(1, 3, 8, 8),)).groups["grid.weight"]
-    assert group.reason == (
-        "steers where a picture is read: grid_sampler_2d in the model's forward"
-    )
+    assert group.reason == ("steers where an image is read: grid_sampler_2d in the model's forward")

@@ -106,17 +106,17 @@ def _applied(
     *,
     paddle: bool = True,
 ) -> Flow:
-    """Count one use of the kernel per picture and position of the shape `at`."""
+    """Count one use of the kernel per image and position of the shape `at`."""
     positions = math.prod(at[2:]) * (1 if batch else at[0])
-    pictures = [CountedAxis(at[0], found.ids) for found in batch]
+    images = [CountedAxis(at[0], found.ids) for found in batch]
     kernel = CountedAxis(math.prod(weight.shape[2:]))
-    axes = (*pictures, *_counted(weight, 0, 1), kernel)
+    axes = (*images, *_counted(weight, 0, 1), kernel)
     step.count(positions, axes, paddle=paddle, layer=_layer(step, weight, made))
     return step.result(*batch, *_field(1, made))
 
 
 def _layer(step: Step, weight: Flow, made: Ids | None) -> CountedLayer | None:
-    """Return a plain convolution of pictures as a layer that can be timed by itself."""
+    """Return a plain convolution of images as a layer that can be timed by itself."""
     if step.op not in ("conv2d", "conv_transpose2d"):
         return None
     source, result = step.flow("input"), step.shapes[0]
@@ -128,7 +128,7 @@ def _layer(step: Step, weight: Flow, made: Ids | None) -> CountedLayer | None:
     groups = int(step.arguments.get("groups", 1))
     geometry = Geometry(
         kind="convolution" if step.op == "conv2d" else "transposed",
-        pictures=source.shape[0],
+        images=source.shape[0],
         size=source.shape[2:],
         kernel=kernel,
         stride=_pair(step.arguments["stride"]),

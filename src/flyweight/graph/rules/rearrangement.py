@@ -11,7 +11,7 @@ from flyweight.graph.step import Step
 
 
 def pixel_shuffle(step: Step) -> Flow:
-    """Every block of neighbouring channels becomes one channel of a finer picture."""
+    """Every block of neighbouring channels becomes one channel of a finer image."""
     source = step.flow("self")
     axis = len(source.shape) - 3
     blocks = _blocks(step, source, axis, int(step.arguments["upscale_factor"]) ** 2)
@@ -19,7 +19,7 @@ def pixel_shuffle(step: Step) -> Flow:
 
 
 def pixel_unshuffle(step: Step) -> Flow:
-    """Every channel becomes a block of neighbouring channels of a coarser picture."""
+    """Every channel becomes a block of neighbouring channels of a coarser image."""
     source = step.flow("self")
     axis = len(source.shape) - 3
     ids = step.single(source, axis)
@@ -72,9 +72,9 @@ def gated(step: Step) -> Flow:
 
 
 def sampled(step: Step) -> Flow:
-    """Pictures are read at the positions of a grid; channels pass."""
+    """Images are read at the positions of a grid; channels pass."""
     source = step.flow("input")
-    _freeze_fields(step, step.flow("grid"), "steers where a picture is read")
+    _freeze_fields(step, step.flow("grid"), "steers where an image is read")
     return _with_channels(step, source, 1, step.single(source, 1))
 
 
@@ -95,7 +95,7 @@ def looked_up(step: Step) -> Flow:
 
 
 def turned(step: Step) -> Flow:
-    """Pictures are turned; channels pass."""
+    """Images are turned; channels pass."""
     source = step.flow("self")
     turning = {axis % len(source.shape) for axis in step.arguments["dims"]}
     passing = [found for found in source.fields if not turning & set(found.axes)]

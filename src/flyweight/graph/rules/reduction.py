@@ -119,7 +119,7 @@ def _join_parameter(step: Step, ids: Ids | None, parameter: object) -> None:
 
 
 def pooled_regions(step: Step) -> tuple[Flow, ...]:
-    """Regions of pictures become a batch of small ones; channels pass."""
+    """Regions of images become a batch of small ones; channels pass."""
     source = step.flow("input")
     ids = step.single(source, 1)
     for found in source.fields:

@@ -1,0 +1,1 @@
+"""Settings: the models behind the one YAML file, how it is read, and the built-in presets."""

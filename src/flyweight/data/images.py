@@ -1,0 +1,158 @@
+"""Reading images, and making a network's input of one."""
+
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as transform
+
+from flyweight.config.preprocessing import Preprocessing
+from flyweight.data.records import ImageSet
+from flyweight.errors import DataError
+
+# What Pillow's decoders are known to raise on damaged files.
+DECODER_ERRORS = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+_ORIENTATION = 0x0112
+_SIDEWAYS = (5, 6, 7, 8)
+
+
+def read_image(path: str | os.PathLike[str]) -> Tensor:
+    """Return the image at `path` as `(3, height, width)` uint8 RGB, upright by its EXIF tag.
+
+    Greyscale, palette and CMYK images become RGB; of 16-bit greyscale the high byte stays;
+    transparent parts are shown on white, as viewers do.
+
+    Raises:
+        DataError: There is no such file, or it does not decode to the last pixel.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"An image must be a readable file. Received '{path}': {error.strerror}. "
+            "Restore it or take it out of the list."
+        ) from error
+    return decode_image(data, path)
+
+
+def decode_image(data: bytes, path: str | os.PathLike[str]) -> Tensor:
+    """Return the image encoded in `data`, as `read_image` does; `path` is for the message.
+
+    Raises:
+        DataError: The image does not decode to the last pixel.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            upright = image.getexif().get(_ORIENTATION, 1) == 1
+            colours = _to_rgb(image if upright else ImageOps.exif_transpose(image))
+            # Channel after channel is what colour work and resizing are fast on.
+            pixels = np.stack([np.asarray(channel) for channel in colours.split()])
+    except DECODER_ERRORS as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, UnidentifiedImageError):
+            reason = f"no known image format in its {len(data)} bytes"
+        raise DataError(
+            f"An image must decode to the last pixel. Received '{path}': {reason}. "
+            "Restore it or take it out of the list."
+        ) from error
+    return torch.from_numpy(pixels)
+
+
+def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Return height and width of the upright image at `path` from its header alone.
+
+    Raises:
+        One of `DECODER_ERRORS`: The header does not tell.
+    """
+    with Image.open(path) as image:
+        width, height = image.size
+        # Asked for EXIF that it does not begin with, a PNG is decoded to look behind its pixels.
+        told = image.format != "PNG" or "exif" in image.info
+        sideways = told and image.getexif().get(_ORIENTATION) in _SIDEWAYS
+    return (width, height) if sideways else (height, width)
+
+
+def image_of(images: ImageSet, index: int) -> Tensor:
+    """Return image number `index` of `images` as `(3, height, width)` uint8 RGB.
+
+    Raises:
+        DataError: Its file does not decode.
+    """
+    path = images.records[index].path
+    if path is not None:
+        return read_image(path)
+    if images.image is None:
+        raise DataError(
+            f"Image {index} of '{images.name}' must have a file or a maker. Received neither. "
+            "Give the set a `image` function."
+        )
+    return torch.from_numpy(images.image(index)).permute(2, 0, 1)
+
+
+def prepare(image: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Return `image`, `(3, h, w)` uint8, as the network's input `(3, height, width)` float32.
+
+    Unless `antialias` says so, resizing does not smooth before shrinking, like the originals' and
+    like `cv2.resize`: whoever serves the model elsewhere gets the same pixels.
+    """
+    size = list(preprocessing.resized(*image.shape[-2:]))
+    method = InterpolationMode(preprocessing.interpolation)
+    resized = transform.resize(image, size, interpolation=method, antialias=preprocessing.antialias)
+    whole = (preprocessing.height, preprocessing.width)
+    if preprocessing.fit == "crop":
+        resized = transform.center_crop(resized, list(whole))
+    return padded(normalise(resized, preprocessing), whole)
+
+
+def padded(values: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return `(..., h, w)` in the upper left corner of zeros of `size`, height and width."""
+    missing = [0, size[1] - values.shape[-1], 0, size[0] - values.shape[-2]]
+    return torch.nn.functional.pad(values, missing) if any(missing) else values
+
+
+def normalise(image: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Return `(image / 255 - mean) / std` for `(3, h, w)` uint8, as contiguous float32.
+
+    Channels come in the order that the network takes; with `value_range` 255 nothing is divided.
+    """
+    whole = 255 // preprocessing.value_range
+    mean = torch.tensor(preprocessing.mean)[:, None, None]
+    std = torch.tensor(preprocessing.std)[:, None, None]
+    ordered = image.flip(-3) if preprocessing.channels == "bgr" else image
+    floats = ordered.to(torch.float32, memory_format=torch.contiguous_format)
+    return floats.sub_(mean * whole).div_(std * whole)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+        high_byte = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
+        return Image.fromarray(high_byte).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pixels of mode {image.mode} have no known range, save 8 or 16 bits")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        white = Image.new("RGBA", layer.size, "white")
+        return Image.alpha_composite(white, layer).convert("RGB")
+    return image.convert("RGB")

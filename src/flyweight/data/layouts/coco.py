@@ -1,0 +1,232 @@
+"""COCO detection annotations: one JSON file of `images`, `annotations` and `categories`."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import numpy as np
+
+from flyweight.data.layouts.outlines import Outline, read_outline
+from flyweight.data.records import BoxRecord, BoxSet, Problem, as_boxes
+from flyweight.errors import DataError, nearest
+
+_LISTS = ("images", "annotations", "categories")
+
+
+def read_coco(
+    root: str | os.PathLike[str],
+    annotations: str,
+    *,
+    images: str | None = None,
+    labels: Sequence[str] | None = None,
+    masks: bool = False,
+) -> BoxSet:
+    """Read one annotation file; no image is opened.
+
+    What cannot be read is left out and noted in `BoxSet.problems`. An annotation with `ignore`, as
+    converters write VOC's difficult objects, becomes a difficult one.
+
+    Args:
+        root: Folder of the set.
+        annotations: The JSON file, relative to `root`.
+        images: Folder of the images, relative to `root`; None looks in the usual ones.
+        labels: Class names; None takes the categories in the order of their ids.
+        masks: Read the objects' outlines, too; those without one are left out.
+
+    Raises:
+        DataError: The file is missing or is not COCO JSON.
+    """
+    path = Path(root) / annotations
+    content = _read_json(path)
+    problems: list[Problem] = []
+    names, indices = _categories(path, content["categories"], labels)
+    pictures = _images(path, content["images"], problems)
+    folder = _image_folder(Path(root), path, images, pictures)
+    by_image: dict[Any, list[_Row]] = {key: [] for key in pictures}
+    for position, item in enumerate(content["annotations"]):
+        row = _row(item, position, by_image, indices)
+        if masks and isinstance(row, _Row):
+            row = _outlined(row, item.get("segmentation"))
+        if isinstance(row, str):
+            problems.append(Problem(path, None, f"annotations[{position}]: {row}"))
+        else:
+            by_image[item["image_id"]].append(row)
+    records = [_record(folder, path, pictures[key], rows) for key, rows in by_image.items()]
+    if masks:
+        records = [_with_outlines(*pair) for pair in zip(records, by_image.values(), strict=True)]
+    name = f"{Path(root).name}/{path.stem}"
+    return BoxSet(name, names, tuple(records), problems=tuple(problems), source=path)
+
+
+@dataclass(frozen=True)
+class _Row:
+    box: tuple[float, float, float, float]
+    label: int
+    crowd: bool
+    difficult: bool
+    position: int
+    outline: Outline | None = None
+
+
+def _read_json(path: Path) -> dict[str, list[Any]]:
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise DataError(
+            f"COCO annotations must be a readable file. Received '{path}': {error.strerror}. "
+            "Check `root` and the path relative to it."
+        ) from error
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"COCO annotations must be JSON. Received at {path}:{error.lineno}: {error.msg}. "
+            "Write the file again."
+        ) from error
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise DataError(
+            f"COCO annotations must be JSON. Received '{path}': {error}. Write the file again."
+        ) from error
+    for name in _LISTS:
+        if not isinstance(content, dict) or not isinstance(content.get(name), list):
+            raise DataError(
+                f"COCO annotations must hold the lists {', '.join(_LISTS)}. "
+                f"Received '{path}' without the list '{name}'. Check which file is named."
+            )
+    lists: dict[str, list[Any]] = content
+    return lists
+
+
+def _categories(
+    path: Path, categories: list[Any], labels: Sequence[str] | None
+) -> tuple[tuple[str, ...], dict[Any, int]]:
+    """Return the class names, and the index of every category id that has one."""
+    named = [(item.get("id"), item.get("name")) for item in categories if isinstance(item, dict)]
+    sound = all(isinstance(key, int) and isinstance(name, str) for key, name in named)
+    if not sound or len(named) != len(categories):
+        raise DataError(
+            f"Every category must have an integer id and a name. Received {categories!r:.120} "
+            f"in '{path}'. Correct them."
+        )
+    named.sort()
+    if any(first[0] == second[0] for first, second in pairwise(named)):
+        raise DataError(
+            f"Every category must have an id of its own. Received {named!r:.120} in '{path}'. "
+            "Correct them."
+        )
+    names = tuple(labels) if labels is not None else tuple(str(name) for _, name in named)
+    if not names or len(set(names)) != len(names):
+        raise DataError(
+            f"Every category must have a name of its own. Received {names!r:.120} in '{path}'. "
+            "Correct them or give `labels`."
+        )
+    positions = {name: index for index, name in enumerate(names)}
+    known = {str(name) for _, name in named}
+    for name in names:
+        if name not in known:
+            raise DataError(
+                f"Every label must be a category of '{path}'. Received '{name}'. "
+                f"{nearest(name, known)}"
+            )
+    return names, {key: positions[name] for key, name in named if name in positions}
+
+
+def _images(path: Path, images: list[Any], problems: list[Problem]) -> dict[Any, dict[str, Any]]:
+    found: dict[Any, dict[str, Any]] = {}
+    for position, item in enumerate(images):
+        reason = ""
+        if not isinstance(item, dict) or not isinstance(item.get("file_name"), str):
+            reason = f"an image must have an id and a file_name. Received {item!r:.80}. Add them."
+        elif not isinstance(item.get("id"), int | str):
+            reason = f"an image must have an id. Received {item.get('id')!r:.80}. Add it."
+        elif item["id"] in found:
+            reason = f"an image must have an id of its own. Received {item['id']} again. Change it."
+        if reason:
+            problems.append(Problem(path, None, f"images[{position}]: {reason}"))
+        else:
+            found[item["id"]] = item
+    return found
+
+
+def _image_folder(
+    root: Path, path: Path, images: str | None, pictures: Mapping[Any, Mapping[str, Any]]
+) -> Path:
+    if images is not None:
+        folder = root / images
+        if not folder.is_dir():
+            raise DataError(
+                f"`images` must be a folder in '{root}'. Received '{images}'. Check the name."
+            )
+        return folder
+    split = path.stem.removeprefix("instances_")
+    candidates = [split, f"images/{split}", "images", "JPEGImages", "."]
+    first = next((item["file_name"] for item in pictures.values()), "")
+    found = (root / name for name in candidates if (root / name / first).is_file())
+    return next(found, root / "images")
+
+
+def _row(
+    item: Any, position: int, known: Mapping[Any, object], indices: Mapping[Any, int]
+) -> _Row | str:
+    """Return one annotation, or what is wrong with it."""
+    if not isinstance(item, dict):
+        return f"an annotation must be an object. Received {item!r:.80}. Correct it."
+    image, category, box = item.get("image_id"), item.get("category_id"), item.get("bbox")
+    if not isinstance(image, int | str) or image not in known:
+        return f"image_id must name an image of the file. Received {image!r:.80}. Correct it."
+    if not isinstance(category, int) or category not in indices:
+        valid = ", ".join(str(key) for key in list(indices)[:12])
+        return f"category_id must name a known category. Received {category!r:.80}. Valid: {valid}."
+    if not _is_box(box):
+        return (
+            "bbox must be four numbers x, y, width, height. "
+            f"Received {box!r:.80}. Correct or remove it."
+        )
+    x, y, width, height = (float(value) for value in box)
+    crowd, difficult = (bool(item.get(flag, 0)) for flag in ("iscrowd", "ignore"))
+    return _Row((x, y, x + width, y + height), indices[category], crowd, difficult, position)
+
+
+def _outlined(row: _Row, segmentation: Any) -> _Row | str:
+    outline = read_outline(segmentation)
+    if outline is None:
+        return (
+            "segmentation must be polygons of at least three points, or run lengths. "
+            f"Received {segmentation!r:.80}. Correct or remove the object."
+        )
+    return replace(row, outline=outline)
+
+
+def _with_outlines(record: BoxRecord, rows: list[_Row]) -> BoxRecord:
+    return replace(record, outlines=tuple(row.outline for row in rows if row.outline is not None))
+
+
+def _is_box(box: object) -> TypeGuard[list[float]]:
+    return (
+        isinstance(box, list)
+        and len(box) == 4
+        and all(isinstance(v, float) or (type(v) is int and abs(v) < 2**53) for v in box)
+    )
+
+
+def _record(
+    folder: Path, annotation: Path, picture: Mapping[str, Any], rows: list[_Row]
+) -> BoxRecord:
+    return BoxRecord(
+        path=folder / picture["file_name"],
+        height=_side(picture.get("height")),
+        width=_side(picture.get("width")),
+        boxes=as_boxes([row.box for row in rows]),
+        labels=np.array([row.label for row in rows], dtype=np.int64),
+        difficult=np.array([row.difficult for row in rows], dtype=np.bool_),
+        crowd=np.array([row.crowd for row in rows], dtype=np.bool_),
+        lines=tuple(row.position for row in rows),
+        annotation=annotation,
+        positions=True,
+    )
+
+
+def _side(value: object) -> int:
+    return value if isinstance(value, int) and value > 0 else 0

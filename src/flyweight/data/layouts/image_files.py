@@ -1,0 +1,123 @@
+"""Bringing the images of a set into another folder."""
+
+import filecmp
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from torchvision.transforms.v2.functional import to_pil_image
+
+from flyweight.data.images import DECODER_ERRORS, image_of, image_size
+from flyweight.data.records import ImageSet
+from flyweight.errors import DataError, FileError
+from flyweight.files import replacing
+
+How = Literal["copy", "link", "png"]
+
+
+def place_images(
+    pictures: ImageSet,
+    folder: str | os.PathLike[str],
+    split: str,
+    how: How = "copy",
+    *,
+    by_stem: bool = False,
+) -> tuple[Path, ...]:
+    """Bring every image of a set into `folder` and return where each lies, in their order.
+
+    Files keep their names; where one is taken by another image, the split's name goes before it.
+    Images made on the fly are written as PNG.
+
+    Args:
+        pictures: The set.
+        folder: Made where it does not exist.
+        split: For names.
+        how: Copied byte by byte, linked to, or decoded and written again without loss.
+        by_stem: No two images of the set may differ by the ending of their names alone, because
+            annotations are named after them.
+
+    Raises:
+        DataError: An image is missing or does not decode.
+        FileError: The folder cannot be written.
+    """
+    root = Path(folder)
+    taken: set[str] = set()
+    placed: list[Path] = []
+    for index, record in enumerate(pictures.records):
+        made = record.path is None or how == "png"
+        name = f"{split}_{index:05d}.png" if record.path is None else record.path.name
+        for candidate in _candidates(root, split, Path(name), png=made):
+            key = candidate.stem if by_stem else candidate.name
+            if key not in taken and (made or _free(candidate, record.path)):
+                break
+        taken.add(key)
+        placed.append(candidate)
+        if made:
+            with replacing(candidate, durable=False) as draft:
+                to_pil_image(image_of(pictures, index)).save(draft)
+        else:
+            _bring(record.path, candidate, how)
+    return tuple(placed)
+
+
+def size_of(pictures: ImageSet, index: int) -> tuple[int, int]:
+    """Return height and width of the upright image number `index`, of a file by its header.
+
+    Raises:
+        DataError: Its file is missing or is no image.
+    """
+    path = pictures.records[index].path
+    if path is None:
+        height, width = image_of(pictures, index).shape[-2:]
+        return int(height), int(width)
+    try:
+        return image_size(path)
+    except DECODER_ERRORS as error:
+        raise DataError(
+            f"An image must be a readable file. Received '{path}': {error}. "
+            "Restore it or take it out of the list."
+        ) from error
+
+
+def _candidates(folder: Path, split: str, name: Path, *, png: bool) -> Iterator[Path]:
+    ending = ".png" if png else name.suffix
+    yield folder / f"{name.stem}{ending}"
+    yield folder / f"{split}_{name.stem}{ending}"
+    number = 2
+    while True:
+        yield folder / f"{split}_{name.stem}_{number}{ending}"
+        number += 1
+
+
+def _free(target: Path, source: Path) -> bool:
+    if not target.exists():
+        return True
+    try:
+        return target.samefile(source) or filecmp.cmp(target, source, shallow=False)
+    except OSError:
+        return True  # The source is missing, which bringing it will say.
+
+
+def _bring(source: Path, target: Path, how: How) -> None:
+    if not source.is_file():
+        raise DataError(
+            f"An image must be a readable file. Received '{source}', which is none. "
+            "Restore it or take it out of the list."
+        )
+    if target.exists() and target.samefile(source):
+        return
+    if how == "copy":
+        with replacing(target, durable=False) as draft:
+            shutil.copyfile(source, draft)
+        return
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        target.symlink_to(source.resolve())
+    except OSError as error:
+        raise FileError(
+            f"'{target}' must be free for a link. Received: {error.strerror or error}. "
+            "Choose another folder, or copy the images."
+        ) from error

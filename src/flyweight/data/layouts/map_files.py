@@ -1,0 +1,125 @@
+"""Reading label images: one class per pixel, as the file's plain values."""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from flyweight.data.batch import IGNORE
+from flyweight.data.images import DECODER_ERRORS
+from flyweight.data.records import MapSet, Pixels
+from flyweight.errors import DataError
+
+Values = npt.NDArray[np.int64]
+_TABLE_SIZE = 1 << 16
+
+
+def read_map(path: Path) -> Values:
+    """Return the values of a label image, `(h, w)`; of a palette image, its indices.
+
+    The file is taken as it is: an EXIF orientation, which label images have by accident only, is
+    not followed.
+
+    Raises:
+        DataError: There is no such file, it does not decode, or it has colours instead of values.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"Labels must be a readable file. Received '{path}': {error.strerror}. "
+            "Restore it or take the image out of the list."
+        ) from error
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            mode = image.mode
+            values = np.asarray(image)
+    except DECODER_ERRORS as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(
+            f"Labels must decode to the last pixel. Received '{path}': {reason}. "
+            "Restore the file or take the image out of the list."
+        ) from error
+    if values.ndim == 3 and mode in ("RGB", "RGBA") and _is_grey(values):
+        values = values[..., 0]
+    if values.ndim != 2 or values.dtype.kind not in "biu":
+        raise DataError(
+            f"Labels must hold one whole number per pixel. Received '{path}' with colours "
+            f"(mode {mode}). Save class indices as a greyscale or palette PNG."
+        )
+    plain: Values = values.astype(np.int64)
+    return plain
+
+
+def class_map(values: Values, classes: int, table: Mapping[int, int] | None) -> Pixels:
+    """Return the class of every pixel, `(h, w)` uint8, `IGNORE` where none counts.
+
+    Args:
+        values: From `read_map`.
+        classes: How many classes there are.
+        table: See `MapSet.values`.
+
+    Raises:
+        DataError: A value is of no class; all such values are named.
+    """
+    unknown = unknown_values(values, classes, table)
+    if unknown:
+        raise DataError(unknown_message(unknown, classes, table))
+    if table is None:
+        return values.astype(np.uint8)
+    lookup = np.full(_TABLE_SIZE, IGNORE, dtype=np.uint8)
+    for value, index in table.items():
+        lookup[value] = index
+    mapped: Pixels = lookup[values]
+    return mapped
+
+
+def unknown_values(values: Values, classes: int, table: Mapping[int, int] | None) -> list[int]:
+    """Return the values that are of no class, sorted."""
+    known = {*range(classes), IGNORE} if table is None else set(table)
+    # Counting is many times faster than sorting all pixels, and values are small.
+    if values.size and int(values.min()) >= 0 and int(values.max()) < _TABLE_SIZE:
+        present = np.flatnonzero(np.bincount(values.ravel())).tolist()
+    else:
+        present = np.unique(values).tolist()
+    return [value for value in present if value not in known]
+
+
+def unknown_message(unknown: list[int], classes: int, table: Mapping[int, int] | None) -> str:
+    """Return the letter about values that are of no class."""
+    shown = ", ".join(map(str, unknown[:8])) + (", ..." if len(unknown) > 8 else "")
+    if table is None:
+        rule = f"a label must be within 0..{classes - 1}, or {IGNORE} where none counts"
+    else:
+        rule = f"a label must be one of {', '.join(map(str, sorted(table)))}"
+    return f"{rule}. Received {shown}. Correct the file, or say in data.values what they mean."
+
+
+def map_of(images: MapSet, index: int) -> Pixels:
+    """Return the labels of image number `index` of a set, `(h, w)` uint8.
+
+    Raises:
+        DataError: Its file cannot be read or has values of no class.
+    """
+    path = images.records[index].map_path
+    if path is None:
+        if images.label_map is None:
+            raise DataError(
+                f"Labels {index} of '{images.name}' must have a file or a maker. Received "
+                "neither. Give the set a `label_map` function."
+            )
+        return images.label_map(index)
+    try:
+        return class_map(read_map(path), len(images.labels), images.values)
+    except DataError as error:
+        if str(path) in str(error):
+            raise
+        raise DataError(f"In '{path}' {error}") from error
+
+
+def _is_grey(values: npt.NDArray[np.generic]) -> bool:
+    red, green, blue = (values[..., channel] for channel in range(3))
+    return bool((red == green).all() and (green == blue).all())

@@ -1,0 +1,81 @@
+"""Outlines of objects as COCO writes them, made into masks only when an image is looked at."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Outline = tuple[npt.NDArray[np.float32], ...] | dict[str, Any]
+"""Polygons, each of alternating x and y in pixels; or run lengths: `size` and `counts`."""
+
+
+def read_outline(segmentation: Any) -> Outline | None:
+    """Return what an annotation's `segmentation` says, None where it makes no sense.
+
+    Args:
+        segmentation: Lists of at least three points, or run lengths, compressed or not.
+    """
+    if isinstance(segmentation, dict):
+        return segmentation if _are_run_lengths(segmentation) else None
+    if not isinstance(segmentation, list) or not segmentation:
+        return None
+    polygons = tuple(_polygon(points) for points in segmentation)
+    sound = tuple(polygon for polygon in polygons if polygon is not None)
+    return sound if len(sound) == len(polygons) else None
+
+
+def run_lengths_of(outline: Outline, size: tuple[int, int]) -> dict[str, Any]:
+    """Return an outline as COCO's compressed run lengths.
+
+    Args:
+        outline: From `read_outline`.
+        size: Height and width of the image; run lengths bring their own.
+    """
+    from faster_coco_eval.core import mask as coco
+
+    height, width = size
+    if isinstance(outline, dict):
+        if isinstance(outline["counts"], list):
+            return dict(coco.frPyObjects(outline, *outline["size"]))
+        counts = outline["counts"]
+        return {**outline, "counts": counts.encode() if isinstance(counts, str) else counts}
+    polygons = [polygon.tolist() for polygon in outline]
+    return dict(coco.merge(coco.frPyObjects(polygons, height, width)))
+
+
+def masks_of(outlines: Sequence[Outline], size: tuple[int, int]) -> Tensor:
+    """Return outlines as masks of an image, `(n, height, width)` uint8 of 0 and 1.
+
+    Args:
+        outlines: From `read_outline`.
+        size: Height and width of the image; run lengths of another size are cut or padded.
+    """
+    from faster_coco_eval.core import mask as coco
+
+    masks = torch.zeros((len(outlines), *size), dtype=torch.uint8)
+    for index, outline in enumerate(outlines):
+        found = torch.from_numpy(np.ascontiguousarray(coco.decode(run_lengths_of(outline, size))))
+        height, width = min(size[0], found.shape[0]), min(size[1], found.shape[1])
+        masks[index, :height, :width] = found[:height, :width]
+    return masks
+
+
+def _polygon(points: Any) -> npt.NDArray[np.float32] | None:
+    if not isinstance(points, list) or len(points) < 6 or len(points) % 2:
+        return None
+    if not all(isinstance(value, int | float) and abs(value) < 2**24 for value in points):
+        return None
+    return np.array(points, dtype=np.float32)
+
+
+def _are_run_lengths(value: dict[str, Any]) -> bool:
+    size, counts = value.get("size"), value.get("counts")
+    if not isinstance(size, list) or len(size) != 2 or not all(type(side) is int for side in size):
+        return False
+    if isinstance(counts, list):
+        known = all(type(count) is int and count >= 0 for count in counts)
+        return known and sum(counts) == size[0] * size[1]
+    return isinstance(counts, str)

@@ -1,0 +1,212 @@
+"""The WIDER FACE layout: one text of all faces, images in a folder per event.
+
+root/wider_face_split/wider_face_<split>_bbx_gt.txt
+root/WIDER_<split>/images/<event>/<image>.jpg
+
+The text repeats: an image's path (`0--Parade/0_Parade_marchingband_1_849.jpg`), how many faces it
+has, and a row for each: `x y w h blur expression illumination invalid occlusion pose`. An image
+without faces has a count of 0 and one row of zeros (http://shuoyang1213.me/WIDERFACE).
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from flyweight.data.records import BoxRecord, BoxSet, Problem, as_boxes
+from flyweight.errors import DataError, nearest
+
+LABELS = ("face",)
+ATTRIBUTES = ("blur", "expression", "illumination", "invalid", "occlusion", "pose")
+_INVALID = 4 + ATTRIBUTES.index("invalid")
+
+
+def read_wider(
+    root: str | os.PathLike[str],
+    split: str,
+    *,
+    images: str | None = None,
+    labels: Sequence[str] | None = None,
+) -> BoxSet:
+    """Read one split; no image is opened.
+
+    A face marked invalid becomes a difficult one. What cannot be read is left out and noted in
+    `BoxSet.problems`. The published texts hold a few faces of no width or height and a few twice,
+    which `check` names: see `DataConfig.problems`.
+
+    Args:
+        root: Folder of the set.
+        split: "train" or "val" for the published texts, or the path of a text relative to `root`.
+        images: Folder of the events, relative to `root`; None looks in the usual ones.
+        labels: The name of the one class; None is "face".
+
+    Raises:
+        DataError: The folder or the text is missing, or more than one class is named.
+    """
+    folder = Path(root)
+    if not folder.is_dir():
+        raise DataError(
+            f"A WIDER set must be a folder. Received '{folder}', which is none. Check `root`."
+        )
+    names = tuple(labels) if labels is not None else LABELS
+    if len(names) != 1:
+        raise DataError(
+            f"A WIDER set must have one class, its texts name none. Received {', '.join(names)}. "
+            "Give one label or leave `labels` out."
+        )
+    source = _find_text(folder, split)
+    problems: list[Problem] = []
+    entries = list(_entries(source, problems))
+    pictures = _image_folder(folder, source, images, entries)
+    records = [_record(pictures, source, entry) for entry in entries]
+    name = f"{folder.name}/{_split_name(source)}"
+    return BoxSet(name, names, tuple(records), problems=tuple(problems), source=source)
+
+
+def event_of(path: Path) -> str:
+    """Return the event of an image, the folder it lies in.
+
+    Example:
+        >>> event_of(Path("WIDER_val/images/0--Parade/0_Parade_marchingband_1_849.jpg"))
+        '0--Parade'
+    """
+    return path.parent.name
+
+
+@dataclass
+class _Entry:
+    """One image of the text: its path, the line of its name, and its rows with their lines."""
+
+    picture: str
+    line: int
+    rows: list[tuple[float, ...]] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+
+
+def _find_text(folder: Path, split: str) -> Path:
+    published = folder / "wider_face_split" / f"wider_face_{split}_bbx_gt.txt"
+    for candidate in (published, folder / split):
+        if candidate.is_file():
+            return candidate
+    texts = [path.name for path in folder.glob("wider_face_split/*.txt")]
+    known = [_split_name(Path(name)) for name in texts]
+    hint = nearest(split, known) if known else "There are no texts in that folder."
+    raise DataError(
+        f"A split must be a text '{published}' or a path relative to '{folder}'. "
+        f"Received '{split}'. {hint}"
+    )
+
+
+def _split_name(text: Path) -> str:
+    return text.stem.removeprefix("wider_face_").removesuffix("_bbx_gt")
+
+
+def _entries(source: Path, problems: list[Problem]) -> Iterator[_Entry]:
+    """Yield the images of a text; a row is what holds nothing but four numbers or more."""
+    try:
+        lines = source.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"'{source}' must be readable UTF-8 text. Received: {error}. Save it as UTF-8."
+        ) from error
+    entry: _Entry | None = None
+    expected: float | None = None
+    for number, text in enumerate(lines, start=1):
+        line = text.strip()
+        if not line:
+            continue
+        numbers = _numbers(line)
+        if numbers is None:
+            if entry is not None:
+                yield _closed(source, entry, expected, problems)
+            entry, expected = _Entry(line, number), None
+        elif entry is None:
+            # Numbers before the first path have no image to belong to.
+            message = f"a text must begin with an image's path. Received '{line:.60}'. Add it."
+            problems.append(Problem(source, number, message))
+        elif len(numbers) == 1:
+            if expected is not None:
+                message = f"an image must have one count. Received {line} too. Remove it."
+                problems.append(Problem(source, number, message))
+            expected = numbers[0]
+        else:
+            _add_row(source, entry, numbers, number, problems)
+    if entry is not None:
+        yield _closed(source, entry, expected, problems)
+
+
+def _numbers(line: str) -> tuple[float, ...] | None:
+    """Return the numbers of a line, or None if it is an image's path."""
+    try:
+        return tuple(float(word) for word in line.split())
+    except ValueError:
+        return None
+
+
+def _add_row(
+    source: Path,
+    entry: _Entry,
+    numbers: tuple[float, ...],
+    line: int,
+    problems: list[Problem],
+) -> None:
+    if len(numbers) not in (4, 4 + len(ATTRIBUTES)):
+        message = (
+            "a face must have four numbers x, y, w, h, alone or with six attributes. "
+            f"Received {len(numbers)}. Correct or remove it."
+        )
+        problems.append(Problem(source, line, message))
+    else:
+        entry.rows.append(numbers)
+        entry.lines.append(line)
+
+
+def _closed(source: Path, entry: _Entry, expected: float | None, problems: list[Problem]) -> _Entry:
+    found = len(entry.rows)
+    if found == 1 and not any(entry.rows[0][:4]):
+        # How the published texts write that there is no face; some count that row, most do not.
+        return _Entry(entry.picture, entry.line)
+    if expected is None:
+        message = f"an image must have a count of faces below it. Received {found} rows. Add it."
+        problems.append(Problem(source, entry.line, message))
+    elif expected != found:
+        message = (
+            f"the count must be that of the usable rows. Received {expected:g} where there are "
+            f"{found} for '{entry.picture}'. Correct it."
+        )
+        problems.append(Problem(source, entry.line + 1, message))
+    return entry
+
+
+def _image_folder(root: Path, source: Path, images: str | None, entries: Sequence[_Entry]) -> Path:
+    if images is not None:
+        folder = root / images
+        if not folder.is_dir():
+            raise DataError(
+                f"`images` must be a folder in '{root}'. Received '{images}'. Check the name."
+            )
+        return folder
+    split = _split_name(source)
+    candidates = [f"WIDER_{split}/images", f"{split}/images", f"images/{split}", "images", "."]
+    first = next((entry.picture for entry in entries), "")
+    found = (root / name for name in candidates if (root / name / first).is_file())
+    return next(found, root / candidates[0])
+
+
+def _record(folder: Path, source: Path, entry: _Entry) -> BoxRecord:
+    count = len(entry.rows)
+    boxes = [(x, y, x + w, y + h) for x, y, w, h, *_ in entry.rows]
+    invalid = [len(row) > _INVALID and row[_INVALID] == 1 for row in entry.rows]
+    return BoxRecord(
+        path=folder / entry.picture,
+        height=0,
+        width=0,
+        boxes=as_boxes(boxes),
+        labels=np.zeros(count, dtype=np.int64),
+        difficult=np.array(invalid, dtype=np.bool_),
+        crowd=np.zeros(count, dtype=np.bool_),
+        lines=tuple(entry.lines),
+        annotation=source,
+    )

@@ -1,0 +1,100 @@
+"""The ground truth that WIDER FACE is evaluated on: four MATLAB files of the validation split.
+
+`wider_face_val.mat` holds every face; `wider_easy_val.mat`, `wider_medium_val.mat` and
+`wider_hard_val.mat` hold which of them count at that level, numbered from 1 within their image.
+"""
+
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from flyweight.data.records import Flags
+from flyweight.errors import DataError
+
+LEVELS = ("easy", "medium", "hard")
+_FACES = "wider_face_val.mat"
+
+
+@dataclass(frozen=True, eq=False)
+class ImageTruth:
+    """The faces of one image.
+
+    Attributes:
+        event: The folder that the image lies in, e.g. "0--Parade".
+        image: Its name without an ending.
+        boxes: `(n, 4)` float64, `x, y, x + w, y + h`.
+        counts: `(n, 3)` bool, whether a face counts at each of `LEVELS`; where it does not, finding
+            it is neither rewarded nor punished.
+    """
+
+    event: str
+    image: str
+    boxes: npt.NDArray[np.float64]
+    counts: Flags
+
+
+def read_truth(folder: str | os.PathLike[str]) -> tuple[ImageTruth, ...]:
+    """Read the four files in `folder`; nothing in them is executed.
+
+    Raises:
+        DataError: A file is missing, is no such MATLAB file, or disagrees with the others.
+    """
+    root = Path(folder)
+    faces = _load(root / _FACES, ("event_list", "file_list", "face_bbx_list"))
+    chosen = {level: root / f"wider_{level}_val.mat" for level in LEVELS}
+    lists = {level: _load(path, ("gt_list",))["gt_list"] for level, path in chosen.items()}
+    found = []
+    try:
+        for number, event in enumerate(faces["event_list"][:, 0]):
+            images = faces["file_list"][number, 0][:, 0]
+            boxes = faces["face_bbx_list"][number, 0][:, 0]
+            kept = [lists[level][number, 0][:, 0] for level in LEVELS]
+            for index, image in enumerate(images):
+                rows = [level[index] for level in kept]
+                found.append(_truth(str(event[0]), str(image[0]), boxes[index], rows))
+    except (IndexError, ValueError, TypeError) as error:
+        raise DataError(
+            "WIDER FACE's ground truth must be four files of one set. Received "
+            f"'{root}': {error}. Copy all four from the same place."
+        ) from error
+    return tuple(found)
+
+
+def _load(path: Path, names: tuple[str, ...]) -> dict[str, Any]:
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        file = io.BytesIO(path.read_bytes())
+        content: dict[str, Any] = loadmat(file, variable_names=names)
+    except FileNotFoundError as error:
+        raise DataError(
+            f"WIDER FACE's ground truth must be four .mat files. Received no '{path}'. "
+            "They come with the evaluation tools of the data set."
+        ) from error
+    except (OSError, ValueError, TypeError, NotImplementedError, MatReadError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(
+            f"'{path}' must be a MATLAB file of version 5 to 7. Received: {reason}. Copy it again."
+        ) from error
+    for name in names:
+        if name not in content:
+            raise DataError(
+                f"'{path}' must hold the variable '{name}'. Received a file without it. "
+                "Check that files were not renamed."
+            )
+    return content
+
+
+def _truth(event: str, image: str, boxes: Any, kept: list[Any]) -> ImageTruth:
+    corners = np.array(boxes, dtype=np.float64).reshape(-1, 4)
+    corners[:, 2:] += corners[:, :2]
+    counts = np.zeros((len(corners), len(LEVELS)), dtype=np.bool_)
+    for column, numbers in enumerate(kept):
+        counts[np.asarray(numbers, dtype=np.int64).reshape(-1) - 1, column] = True
+    return ImageTruth(event, image, corners, counts)

@@ -1,0 +1,1 @@
+"""Samples: one image with its target, transformed for the network."""

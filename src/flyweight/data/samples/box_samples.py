@@ -1,0 +1,186 @@
+"""What a detection set's images become: varied for training, as they are for evaluation."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision import tv_tensors
+from torchvision.transforms.v2 import InterpolationMode
+
+from flyweight.config.data import AugmentConfig
+from flyweight.config.preprocessing import Preprocessing
+from flyweight.data.batch import BoxTarget
+from flyweight.data.images import image_of, normalise, padded, prepare
+from flyweight.data.layouts.outlines import masks_of, run_lengths_of
+from flyweight.data.records import BoxRecord, BoxSet
+from flyweight.data.samples.sampling import SAMPLE, Draw, keyed_random
+from flyweight.data.samples.transforms import (
+    INTERPOLATIONS,
+    ROWS,
+    Sample,
+    draw_mixup_share,
+    make_sample,
+    mixup,
+    resize_sample,
+    training_transforms,
+)
+from flyweight.errors import ConfigError
+
+Item = tuple[Tensor, BoxTarget]
+
+
+@dataclass(frozen=True)
+class BoxTrainSamples(Dataset[Item]):
+    """Varied images; `__getitem__` takes a `Draw` of a `StepSampler`."""
+
+    box_set: BoxSet
+    preprocessing: Preprocessing
+    augment: AugmentConfig
+    seed: int
+
+    def __getitem__(self, draw: Draw) -> Item:
+        with keyed_random(SAMPLE, self.seed, draw.epoch, draw.image):
+            sample, original_size = self._varied(draw)
+        interpolation, smooth = InterpolationMode(self.preprocessing.interpolation), False
+        if self.augment.random_interpolation:
+            interpolation, smooth = INTERPOLATIONS[draw.method]
+        size = self._size(sample, draw)
+        sample = resize_sample(sample, size, interpolation, smooth=smooth)
+        record = self.box_set.records[draw.image]
+        scale = (original_size[1] / size[1], original_size[0] / size[0])
+        target = _target(
+            sample,
+            record,
+            draw.image,
+            original_size,
+            scale=scale,
+            max_boxes=self.augment.max_boxes,
+        )
+        if target.masks is not None:
+            target = replace(target, masks=padded(target.masks, draw.size))
+        image = normalise(sample["image"].as_subclass(Tensor), self.preprocessing)
+        return padded(image, draw.size), target
+
+    def _size(self, sample: Sample, draw: Draw) -> tuple[int, int]:
+        """Return what the image is resized to, within the size of its batch."""
+        if self.preprocessing.fit != "pad":
+            return draw.size
+        whole = {"height": draw.size[0], "width": draw.size[1]}
+        fitted = self.preprocessing.model_copy(update=whole)
+        return fitted.resized(*sample["image"].shape[-2:])
+
+    def __post_init__(self) -> None:
+        outlined = any(record.outlines is not None for record in self.box_set.records)
+        if outlined and self.augment.mixup_alpha is not None:
+            raise ConfigError(
+                "Images whose objects have masks cannot be blended. Received mixup_alpha "
+                f"{self.augment.mixup_alpha}. Set: -o augment.mixup_alpha=null"
+            )
+
+    def _varied(self, draw: Draw) -> tuple[Sample, tuple[int, int]]:
+        sample = self._ordinary(draw.image)
+        height, width = sample["image"].shape[-2:]
+        augment, count = self.augment, len(self.box_set)
+        epochs = augment.mixup_epochs
+        early = epochs is None or draw.epoch < epochs
+        if augment.mixup_alpha is not None and early and count > 1:
+            share = draw_mixup_share(augment.mixup_alpha)
+            other = (draw.image + int(torch.randint(1, count, ()))) % count
+            sample = mixup(sample, self._ordinary(other), share)
+        fill = self.preprocessing.mean_colour
+        vary = training_transforms(augment, fill=fill, size=draw.size)
+        return vary(sample), (height, width)
+
+    def _ordinary(self, index: int) -> Sample:
+        """Return image `index` with the objects that are neither difficult nor a crowd."""
+        record = self.box_set.records[index]
+        image = image_of(self.box_set, index)
+        sample = _sample(image, record)
+        keep = ~(sample["difficult"] | sample["crowd"])
+        if bool(keep.all()):
+            return sample
+        rows = {name: sample[name][keep] for name in ROWS}
+        kept = make_sample(image, sample["boxes"].as_subclass(Tensor)[keep], **rows)
+        return kept if "masks" not in sample else {**kept, "masks": sample["masks"][keep]}
+
+
+@dataclass(frozen=True)
+class BoxValSamples(Dataset[Item]):
+    """Images as they are; position `i` is image `indices[i]`."""
+
+    box_set: BoxSet
+    preprocessing: Preprocessing
+    indices: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, position: int) -> Item:
+        index = self.indices[position]
+        image = image_of(self.box_set, index)
+        record = self.box_set.records[index]
+        height, width = image.shape[-2:]
+        scale = self.preprocessing.scale(height, width)
+        sample = _sample(image, record, masks=False)
+        sample["boxes"] = sample["boxes"].as_subclass(Tensor) / torch.tensor(scale).repeat(2)
+        target = _target(sample, record, index, (height, width), scale=scale)
+        return prepare(image, self.preprocessing), _outlined(target, record)
+
+
+def own_target(image: Tensor, record: BoxRecord, index: int) -> BoxTarget:
+    """Return what is known of an image, in its own pixels instead of a network's."""
+    height, width = image.shape[-2:]
+    sample = _sample(image, record, masks=False)
+    return _outlined(_target(sample, record, index, (height, width), scale=(1.0, 1.0)), record)
+
+
+def _outlined(target: BoxTarget, record: BoxRecord) -> BoxTarget:
+    """Return the target with what masks are measured against, where there is something."""
+    if record.outlines is None:
+        return target
+    lengths = (run_lengths_of(outline, target.original_size) for outline in record.outlines)
+    return replace(target, outlines=tuple(lengths))
+
+
+def _sample(image: Tensor, record: BoxRecord, *, masks: bool = True) -> Sample:
+    """Return the image with its boxes, clipped to it, and their masks where there are some."""
+    height, width = image.shape[-2:]
+    boxes = torch.from_numpy(record.boxes)
+    limit = torch.tensor([width, height, width, height], dtype=torch.float32)
+    sample = make_sample(
+        image,
+        boxes.clamp(min=torch.zeros(4), max=limit),
+        labels=torch.from_numpy(record.labels),
+        weights=torch.ones(len(boxes)),
+        difficult=torch.from_numpy(record.difficult),
+        crowd=torch.from_numpy(record.crowd),
+    )
+    if masks and record.outlines is not None:
+        sample["masks"] = tv_tensors.Mask(masks_of(record.outlines, (height, width)))
+    return sample
+
+
+def _target(
+    sample: Sample,
+    record: BoxRecord,
+    index: int,
+    original_size: tuple[int, int],
+    *,
+    scale: tuple[float, float],
+    max_boxes: int | None = None,
+) -> BoxTarget:
+    masks = sample.get("masks")
+    return BoxTarget(
+        boxes=sample["boxes"].as_subclass(Tensor)[:max_boxes],
+        labels=sample["labels"][:max_boxes],
+        weights=sample["weights"][:max_boxes],
+        difficult=sample["difficult"][:max_boxes],
+        crowd=sample["crowd"][:max_boxes],
+        image_id=index,
+        path=record.path or Path(),
+        original_size=original_size,
+        scale=scale,
+        masks=None if masks is None else masks.as_subclass(Tensor)[:max_boxes].bool(),
+    )

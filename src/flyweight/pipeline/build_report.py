@@ -1,0 +1,210 @@
+"""From a finished chain to the report's rows, curves, widths and pictures."""
+
+import csv
+import datetime
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from flyweight import __version__
+from flyweight.checkpoint import read
+from flyweight.config.settings import Config
+from flyweight.data.images import image_of
+from flyweight.errors import counted
+from flyweight.graph import Cost, ModelGraph
+from flyweight.measuring.measure import Measurement
+from flyweight.pipeline.inputs import Data, Loaded, open_checkpoint
+from flyweight.pipeline.prediction import from_checkpoint, in_words
+from flyweight.pruning import PruningPlan
+from flyweight.report import quantities
+from flyweight.report.rows import Curve, Picture, Quantity, Report, Row, Width
+
+IMAGES = 3
+THRESHOLD = 0.4
+NAMED = 3
+_METRICS = {"top1": "Top-1", "miou": "mIoU"}
+_METRIC_NAMES = {
+    "voc_11point": "VOC 11-point",
+    "voc_area": "VOC area",
+    "coco": "COCO",
+    "wider": "faces, hard",
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One model of the chain: its checkpoint, its export and what was measured."""
+
+    name: str
+    checkpoint: Path
+    exported: Path
+    measured: tuple[Measurement, ...]
+
+
+@dataclass(frozen=True)
+class ReportInputs:
+    """Everything a report is told from."""
+
+    name: str
+    config: Config
+    data: Data
+    folder: Path
+    plan: PruningPlan
+    graph: ModelGraph
+    stages: tuple[Stage, ...]
+
+
+def build_report(inputs: ReportInputs) -> Report:
+    """Return the report; its pictures are written into the run folder."""
+    costs = (inputs.graph.cost(), inputs.plan.cost(inputs.graph))
+    rows = tuple(
+        Row(stage=stage.name, quantities=_quantities(inputs, stage, cost))
+        for stage, cost in zip(inputs.stages, costs, strict=True)
+    )
+    first = inputs.stages[0].measured[0].environment
+    return Report(
+        title=f"{inputs.name}: dense and pruned",
+        subject=inputs.name,
+        created=datetime.datetime.now(datetime.UTC),
+        command=shlex.join(["flyweight", *sys.argv[1:]]),
+        environment={
+            "processor": first.cpu,
+            "flyweight": __version__,
+            "torch": torch.__version__,
+            **{name: str(version) for name, version in first.runtimes.items()},
+        },
+        rows=rows,
+        widths=_widths(inputs),
+        curves=tuple(_curves(inputs)),
+        pictures=tuple(_pictures(inputs)),
+        notes=_notes(inputs),
+    )
+
+
+def _quantities(inputs: ReportInputs, stage: Stage, cost: Cost) -> dict[str, Quantity]:
+    config = inputs.config
+    size = f"{config.preprocessing.height} x {config.preprocessing.width}"
+    value = _primary(stage)
+    label, detail = _metric_name(stage, config)
+    where = f"{counted(len(inputs.data.val), 'picture')} of {inputs.data.val.name}"
+    found = {
+        "metric": quantities.metric(label, value, detail=detail, method=f"over {where}"),
+        "macs": quantities.macs(cost.macs, method=f"one picture of {size}; 1 MAC = 1 multiply-add"),
+        "parameters": quantities.parameters(cost.params, method="learnable values"),
+        "file_size": quantities.file_size(
+            stage.exported.stat().st_size, method="bytes of the ONNX file, float32"
+        ),
+    }
+    for row in stage.measured:
+        found[f"latency_{row.threads}"] = _latency(row, size)
+    memory = [row.peak_bytes for row in stage.measured if row.peak_bytes is not None]
+    if memory:
+        method = "most resident memory of the measuring process, 1 thread"
+        found["memory"] = quantities.peak_memory(memory[0], method=method)
+    return found
+
+
+def _latency(row: Measurement, size: str) -> Quantity:
+    return quantities.latency(
+        row.median_ms,
+        low_ms=min(row.interval_ms[0], row.median_ms),
+        high_ms=max(row.interval_ms[1], row.median_ms),
+        threads=row.threads,
+        runtime="ONNX Runtime",
+        method=f"median of single pictures of {size}, files interleaved, 95 % bootstrap interval",
+    )
+
+
+def _primary(stage: Stage) -> float:
+    metrics = read(stage.checkpoint).metrics
+    return next(iter(metrics.values()), 0.0)
+
+
+def _metric_name(stage: Stage, config: Config) -> tuple[str, str]:
+    """Return what people call the metric, and which of its kinds it is."""
+    key = next(iter(read(stage.checkpoint).metrics), "")
+    if key in _METRICS:
+        return _METRICS[key], ""
+    metric = config.detect.metric
+    return "mAP", _METRIC_NAMES.get(metric, metric)
+
+
+def _widths(inputs: ReportInputs) -> tuple[Width, ...]:
+    """Return all layers in the order of the network, those that were not cut too."""
+    kept = {name: len(group.keep) for name, group in inputs.plan.groups.items()}
+    return tuple(
+        Width(name=name, before=group.size, after=kept.get(name, group.size))
+        for name, group in inputs.graph.groups.items()
+    )
+
+
+def _notes(inputs: ReportInputs) -> tuple[str, ...]:
+    busy = sorted({note for stage in inputs.stages for row in stage.measured for note in row.notes})
+    return (
+        f"Channels were chosen by {inputs.plan.criterion}; the plan is in pruned/plan.json.",
+        "Exports agree with PyTorch on random inputs and on pictures of the validation split.",
+        *busy,
+    )
+
+
+def _curves(inputs: ReportInputs) -> Iterator[Curve]:
+    for stage in inputs.stages:
+        logs = stage.checkpoint.parent / "logs"
+        yield from _curve(logs / "train.csv", "loss", "Training loss", stage.name, "loss")
+        metric = next(iter(read(stage.checkpoint).metrics), "")
+        name = _metric_name(stage, inputs.config)[0]
+        yield from _curve(logs / "metrics.csv", metric, name, stage.name, "fraction")
+
+
+def _curve(path: Path, column: str, name: str, series: str, unit: str) -> Iterator[Curve]:
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row.get(column)]
+    if rows:
+        yield Curve(
+            name=name,
+            series=series,
+            x=tuple(float(row["step"]) for row in rows),
+            y=tuple(float(row[column]) for row in rows),
+            unit=unit,
+        )
+
+
+def _pictures(inputs: ReportInputs) -> Iterator[Picture]:
+    """Draw what each stage finds on the first pictures of the validation split."""
+    models = [
+        (stage.name, open_checkpoint(stage.checkpoint, inputs.config)) for stage in inputs.stages
+    ]
+    folder = inputs.folder / "pictures"
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in range(min(IMAGES, len(inputs.data.val))):
+        picture = image_of(inputs.data.val, index)
+        plain = folder / f"{index}.png"
+        Image.fromarray(picture.permute(1, 2, 0).numpy()).save(plain)
+        for name, loaded in models:
+            target = folder / f"{index}_{name}.png"
+            caption = _draw(loaded, picture, plain, target)
+            path = inputs.data.val.records[index].path
+            yield Picture(
+                title=path.stem if path else f"Picture {index}",
+                stage=name,
+                path=str(target.relative_to(inputs.folder)),
+                caption=caption,
+            )
+
+
+def _draw(loaded: Loaded, picture: torch.Tensor, plain: Path, target: Path) -> str:
+    """Draw what the model says of one picture; return it in words."""
+    predictor = from_checkpoint(loaded)
+    prediction = predictor.predict(picture, plain)
+    predictor.draw(plain, prediction, target, threshold=THRESHOLD)
+    rows = predictor.listed(prediction, threshold=THRESHOLD)
+    if rows and "box" not in rows[0]:
+        return ", ".join(in_words(row) for row in rows[:NAMED])
+    return f"{counted(len(rows), 'object')} above a score of {THRESHOLD}"

@@ -1,0 +1,377 @@
+"""A config brought to life: its model, task, data and loaders."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from pydantic import ValidationError
+from torch import nn
+
+from flyweight import checkpoint as checkpoints
+from flyweight.checkpoint import Checkpoint
+from flyweight.config.data import FORMATS
+from flyweight.config.preprocessing import Appearance, Preprocessing
+from flyweight.config.settings import Config
+from flyweight.config.tasks import TaskConfig
+from flyweight.config.training import TrainConfig
+from flyweight.data.batch import Batch
+from flyweight.data.check import require_sound
+from flyweight.data.loading import open_set, train_loader, val_loader
+from flyweight.data.records import ImageSet
+from flyweight.data.usable import leave_out_bad
+from flyweight.engine.run import Loaders
+from flyweight.errors import CheckpointError, ConfigError, DataError
+from flyweight.origin import origin_of
+from flyweight.pipeline.networks import kind_of, own_builder
+from flyweight.pipeline.preflight import weights_path
+from flyweight.tasks import by_name as tables
+from flyweight.tasks.task import Task
+from flyweight.zoo import is_own_name, spec_of
+from flyweight.zoo.sources.hub import HUBS, hub_weights
+from flyweight.zoo.sources.weights import fill, load_weights
+
+
+@dataclass(frozen=True)
+class Data:
+    """The two splits of a run, checked."""
+
+    train: ImageSet
+    val: ImageSet
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names in the order of their indices."""
+        return self.train.labels
+
+
+def open_data(config: Config, *, save_dir: Path | None = None) -> Data:
+    """Read both splits and refuse bad images and boxes before anything else happens.
+
+    Args:
+        config: What to read.
+        save_dir: Gets the list of problems, if there are any.
+
+    Raises:
+        DataError: A split is empty, or an image or box is unusable.
+        ConfigError: The data is for another task, or has another number of classes than the config.
+    """
+    _require_kind(config)
+    data = Data(open_set(config.data, "train"), open_set(config.data, "val"))
+    for images in (data.train, data.val):
+        _require_images(images)
+    _require_classes(data.train, config)
+    list_to = _problems_in(save_dir)
+    if config.data.problems == "leave_out":
+        train, val = leave_out_bad(data.train, data.val, list_to=list_to)
+        return Data(train, data.val if val is None else val)
+    require_sound(data.train, data.val, list_to=list_to)
+    return data
+
+
+def open_val(config: Config, *, save_dir: Path | None = None) -> ImageSet:
+    """Read and check the split to evaluate on, without needing the one to train on.
+
+    Args:
+        config: What to read.
+        save_dir: Gets the list of problems, if there are any.
+
+    Raises:
+        DataError: The split is empty, or an image or box is unusable.
+        ConfigError: The data is for another task, or has another number of classes than the config.
+    """
+    _require_kind(config)
+    images = open_set(config.data, "val")
+    _require_images(images)
+    _require_classes(images, config)
+    list_to = _problems_in(save_dir)
+    if config.data.problems == "leave_out":
+        return leave_out_bad(images, list_to=list_to)[0]
+    require_sound(images, list_to=list_to)
+    return images
+
+
+def _problems_in(save_dir: Path | None) -> Path | None:
+    return save_dir / "data_problems.txt" if save_dir is not None else None
+
+
+def _require_images(images: ImageSet) -> None:
+    if not len(images) and not images.problems:
+        raise DataError(
+            f"A split must have images. Received '{images.name}' with none. "
+            f"Check the list that names them{f': {images.source}' if images.source else ''}."
+        )
+
+
+def _require_kind(config: Config) -> None:
+    kind, given = kind_of(config), config.data.format
+    if given not in FORMATS[kind]:
+        raise ConfigError(
+            f"The data must be of the model's task. Received data.format '{given}' for "
+            f"'{config.model}', which is to {kind}. Formats to {kind}: {', '.join(FORMATS[kind])}."
+        )
+    if config.fit == "crop" and kind != "classify":
+        raise ConfigError(
+            f"To {kind}, a network must see the whole image. Received fit 'crop', which cuts the "
+            "sides off. Give fit=stretch or fit=pad."
+        )
+
+
+def _require_classes(images: ImageSet, config: Config) -> None:
+    labels = images.labels
+    if len(labels) != config.num_classes:
+        raise ConfigError(
+            f"num_classes must be the number of the data's labels, {len(labels)} "
+            f"({', '.join(labels[:4])}{', ...' if len(labels) > 4 else ''}). "
+            f"Received {config.num_classes}. Set it with: -o num_classes={len(labels)}"
+        )
+
+
+def require_same_labels(found: Checkpoint, labels: tuple[str, ...], path: Path) -> None:
+    """Check that a checkpoint means the same classes as the data, index by index.
+
+    Raises:
+        CheckpointError: It does not; the first difference is named.
+    """
+    for index, (saved, given) in enumerate(zip(found.labels, labels, strict=False)):
+        if saved != given:
+            raise CheckpointError(
+                f"A checkpoint must know the data's classes in the data's order. Received '{path}' "
+                f"whose class {index} is '{saved}' where the data says '{given}'. "
+                "Give data.labels in the checkpoint's order."
+            )
+
+
+def load_model(path: Path, config: Config | None = None) -> tuple[nn.Module, Checkpoint]:
+    """Return the model of a checkpoint, pruned as it was saved, and what the file says.
+
+    Raises:
+        CheckpointError: The file is damaged, or of another architecture than the config's.
+    """
+    found = checkpoints.read(path)
+    build = None
+    if config is not None:
+        require_architecture(found, config, path)
+        build = own_builder(config)
+    return checkpoints.load(path, build=build), found
+
+
+def require_architecture(found: Checkpoint, config: Config, path: Path) -> None:
+    """Check that a checkpoint is of the config's network.
+
+    Raises:
+        CheckpointError: It is not; the difference is named.
+    """
+    origin = found.origin
+    has = {"model": origin.architecture, **origin.arguments}
+    wants = {"model": config.model, **config.arguments}
+    own = is_own_name(config.model)
+    # Of a network of ours, what a config leaves out is the file's. A function of the user's gets
+    # what the config says and nothing else: what it does with more is not for a file to choose.
+    for key in {**wants, **has} if own else wants:
+        if not own and key not in has:
+            continue
+        saved, wanted = (values.get(key, "nothing") for values in (has, wants))
+        if saved != wanted:
+            raise CheckpointError(
+                f"A checkpoint must be of the config's network. Received '{path}' with {key} "
+                f"{saved!r} where the config says {wanted!r}. Use the config it was made with."
+            )
+
+
+def starting_weights(model: nn.Module, config: Config) -> str:
+    """Load `pretrain_weights` into `model`, if the config names any; return what happened.
+
+    A checkpoint of the same network must fit whole; one that was trained on other classes fills
+    all but the outputs; one of another network, plain weights and those of a hub fill what fits.
+
+    Raises:
+        CheckpointError: The file is missing, damaged or fits nowhere.
+    """
+    if config.pretrain_weights is None:
+        return "weights: fresh"
+    if config.pretrain_weights in HUBS:
+        source, tensors = hub_weights(config.pretrain_weights, config.model, config.arguments)
+        return f"weights: {source}: {fill(model, tensors, source)}"
+    path = weights_path(config.pretrain_weights)
+    part = "backbone from " if hasattr(model, "backbone") else ""
+    if not checkpoints.is_checkpoint(path):
+        return f"weights: {part}{path}: {load_weights(model, path, what='backbone')}"
+    found = checkpoints.read(path)
+    other = found.origin.architecture != config.model
+    if other and not found.plans:
+        return f"weights: {part}{path}: {load_weights(model, path, what='backbone')}"
+    if found.origin.arguments.get("num_classes") != config.num_classes and not found.plans:
+        return f"weights: {path}: {load_weights(model, path, what='all')}"
+    require_architecture(found, config, path)
+    checkpoints.load_weights(model, path)
+    return f"weights: {path}"
+
+
+def task_for(
+    model: nn.Module, labels: tuple[str, ...], config: TaskConfig, kind: str | None = None
+) -> Task:
+    """Return what `model` is for.
+
+    Args:
+        model: Of the zoo, of another library, or your own; a detector of your own carries its
+            `geometry`.
+        labels: Class names.
+        config: What can be chosen about tasks.
+        kind: The task's name; needed for a network of your own.
+
+    Raises:
+        ConfigError: The task is not known.
+    """
+    origin = origin_of(model)
+    if origin is not None and not is_own_name(origin.architecture):
+        spec = spec_of(origin.architecture)
+        return tables.task_for(spec.task, spec.geometry, labels, config)
+    if not kind:
+        raise ConfigError("A task must be known for the model. Received a model outside the zoo.")
+    return tables.task_for(kind, getattr(model, "geometry", None), labels, config)
+
+
+def task_of(model: nn.Module, labels: tuple[str, ...], config: Config) -> Task:
+    """Return what the config's model is for, with the config's settings."""
+    return task_for(model, labels, config.tasks, kind_of(config))
+
+
+def loaders_for(config: Config, train: TrainConfig, data: Data) -> Loaders:
+    """Return the loaders that `engine.fit` calls, in its own process or in several."""
+    return Loaders(
+        partial(_train_batches, config, train, data.train),
+        partial(val_batches, config, data.val),
+    )
+
+
+def _train_batches(
+    config: Config, train: TrainConfig, images: ImageSet, start: int, rank: int, world_size: int
+) -> Iterable[Batch]:
+    if train.batch_size % world_size:
+        raise ConfigError(
+            f"train.batch_size must divide among the devices. Received {train.batch_size} images "
+            f"for {world_size} devices. Choose a multiple of {world_size}."
+        )
+    return train_loader(
+        images,
+        preprocessing=config.preprocessing,
+        augment=config.augment,
+        num_workers=train.num_workers,
+        batch_size=train.batch_size // world_size,
+        steps=train.steps,
+        start_step=start,
+        seed=train.seed,
+        rank=rank,
+        world_size=world_size,
+    )
+
+
+def val_batches(
+    config: Config,
+    images: ImageSet,
+    rank: int = 0,
+    world_size: int = 1,
+    order: Sequence[int] | None = None,
+) -> Iterable[Batch]:
+    """Return this process's share of the images to evaluate, in their order or another."""
+    return val_loader(
+        images,
+        preprocessing=config.preprocessing,
+        batch_size=config.eval_batch_size,
+        num_workers=config.train.num_workers,
+        rank=rank,
+        world_size=world_size,
+        order=order,
+    )
+
+
+@dataclass(frozen=True)
+class Saver:
+    """Writes checkpoints of one run; picklable, because several processes may hold it."""
+
+    config: Config
+    labels: tuple[str, ...]
+    task: str
+
+    def __call__(self, model: nn.Module, metrics: Mapping[str, float], path: Path) -> None:
+        """Write `model` to `path`."""
+        checkpoints.save(
+            model,
+            path,
+            task=self.task,
+            labels=self.labels,
+            preprocessing=self.config.preprocessing.model_dump(mode="json"),
+            metrics=metrics,
+            notes=self.config.tasks.model_dump(mode="json", include={self.task}),
+        )
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A checkpoint ready to be used without its config."""
+
+    model: nn.Module
+    task: Task
+    preprocessing: Preprocessing
+    checkpoint: Checkpoint
+
+
+def open_checkpoint(path: Path, config: Config | None = None) -> Loaded:
+    """Return everything that prediction and export need.
+
+    Args:
+        path: The file; it is enough where the network is not your own.
+        config: Says what builds a network of your own.
+
+    Raises:
+        CheckpointError: The file is damaged, or does not say what it is for.
+    """
+    model, found = load_model(path, config)
+    absent = [key for key in ("labels", "preprocessing") if not getattr(found, key)]
+    if absent:
+        raise CheckpointError(
+            "A checkpoint must carry labels and preprocessing for export and predict. "
+            f"Received '{path}' without {' and '.join(absent)}. Save it again with: fw.save(model, "
+            'path, labels=("cat", ...), preprocessing={"height": 320, "width": 320})'
+        )
+    try:
+        settings = TaskConfig.model_validate(found.notes)
+    except ValidationError as error:
+        raise _misunderstood(error, path) from error
+    task = task_for(model, found.labels, settings, found.task)
+    return Loaded(model, task, saved_preprocessing(found, path), found)
+
+
+def saved_preprocessing(found: Checkpoint, path: Path) -> Preprocessing:
+    """Return how a checkpoint wants its images.
+
+    Raises:
+        CheckpointError: It does not say so in words of ours.
+    """
+    try:
+        return Preprocessing.model_validate(found.preprocessing)
+    except ValidationError as error:
+        raise _misunderstood(error, path) from error
+
+
+def _misunderstood(error: ValidationError, path: Path) -> CheckpointError:
+    first = error.errors()[0]
+    key = ".".join(map(str, first["loc"]))
+    return CheckpointError(
+        f"A checkpoint's settings must be what flyweight wrote. Received '{path}' with '{key}': "
+        f"{first['msg']}. Save the model again."
+    )
+
+
+def with_overrides(config: Config, saved: Preprocessing, told: Collection[str]) -> Config:
+    """Return the config with a checkpoint's own preprocessing, except for what the user told.
+
+    Args:
+        config: The config, overrides included.
+        saved: The checkpoint's preprocessing.
+        told: Keys of the config that overrides speak of.
+    """
+    own = {key: getattr(saved, key) for key in Appearance.model_fields}
+    own["input_size"] = (saved.height, saved.width)
+    return config.model_copy(update={key: own[key] for key in own if key not in told})

@@ -1,0 +1,160 @@
+"""Latency of pruned networks, measured beside the dense one; tables and cuts that follow."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from flyweight.config.measuring import BenchConfig
+from flyweight.config.preprocessing import Preprocessing
+from flyweight.errors import PlanError
+from flyweight.exporting.onnx import to_onnx
+from flyweight.graph import ModelGraph
+from flyweight.measuring.bootstrap import median_interval
+from flyweight.measuring.latency_prices import LatencyPrices
+from flyweight.measuring.latency_table import LayerTable, read_table
+from flyweight.measuring.measure import Measurement, measure
+from flyweight.measuring.table_builder import Progress, measure_layers
+from flyweight.pipeline.network_plans import Cut, example_input, trace_model
+from flyweight.pruning import plan, prune
+from flyweight.sensitivity import Budget, Fitted, Round, Timing, fit_latency, read
+from flyweight.sensitivity.curves import ratios_of
+from flyweight.zoo.sources.old_names import old_names
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class LatencyCut(Cut):
+    """A cut within a latency budget.
+
+    Attributes:
+        latency_table: File of the layers' times on the runtime.
+    """
+
+    latency_table: str = ""
+
+    @property
+    def threads(self) -> int:
+        """Threads that the table was measured with."""
+        return read_table(self.latency_table).threads
+
+    def prices(self, graph: ModelGraph) -> LatencyPrices:
+        """Return the network's layers as the table has them."""
+        return LatencyPrices.of(graph, read_table(self.latency_table))
+
+
+class NetworkTimer:
+    """Exports networks and measures each in turns with the dense one; a context manager.
+
+    Only raw outputs are exported, without decoding and suppression: what pruning makes faster.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        preprocessing: Preprocessing,
+        *,
+        threads: int = 1,
+        seconds: float = 5.0,
+    ) -> None:
+        self.model, self.example = model, example_input(preprocessing)
+        self.graph = trace_model(model, preprocessing)
+        self.threads, self.config = threads, BenchConfig(seconds=seconds)
+        self._folder = tempfile.TemporaryDirectory()
+
+    def __enter__(self) -> "NetworkTimer":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._folder.cleanup()
+
+    def dense_ms(self) -> float:
+        """Return the dense network's median latency."""
+        rows = measure([self._dense()], threads=(self.threads,), config=self.config)
+        return timing_of(rows[0], rows[0]).latency_ms
+
+    def pruned(self, ratios: dict[str, float]) -> Timing:
+        """Return the latency of the network without these shares of its layers' channels."""
+        aliases = old_names(self.graph.tensors)
+        # Which channels stay does not matter to latency.
+        small = prune(self.model, plan(self.graph, ratios, "first", aliases=aliases))
+        path = Path(self._folder.name) / "pruned.onnx"
+        to_onnx(small, path, example=self.example)
+        dense, found = measure([self._dense(), path], threads=(self.threads,), config=self.config)
+        return timing_of(dense, found)
+
+    def _dense(self) -> Path:
+        path = Path(self._folder.name) / "dense.onnx"
+        if not path.exists():
+            to_onnx(self.model, path, example=self.example)
+        return path
+
+
+def timing_of(dense: Measurement, found: Measurement) -> Timing:
+    """Return a network's latency beside the dense one's.
+
+    On a noisy machine one thread's processor time stands for both: it is what the wall clock shows
+    where no other program takes the core.
+    """
+    if not (dense.is_noisy or found.is_noisy):
+        return Timing(found.median_ms, found.interval_ms, dense.median_ms)
+    if found.threads > 1:
+        return Timing(found.median_ms, found.interval_ms, dense.median_ms, "NOISY MACHINE")
+    interval = median_interval([[each] for each in found.blocks_cpu_ms])
+    note = "processor time, because the machine is noisy"
+    return Timing(found.cpu_ms, interval, dense.cpu_ms, note)
+
+
+def measured_table(
+    timer: NetworkTimer, save_to: Path, progress: Progress | None = None
+) -> LayerTable:
+    """Return the table of a network's layers, and of the whole, saved as it grows.
+
+    Raises:
+        MeasureError: See `measure_layers`.
+    """
+    table = measure_layers(timer.graph, save_to, threads=timer.threads, progress=progress)
+    table = table.with_whole(timer.graph, timer.dense_ms())
+    table.save(save_to)
+    return table
+
+
+def fitted_cut(cut: LatencyCut, timer: NetworkTimer, *, say: Say) -> tuple[Cut, Fitted]:
+    """Return the cut, layer by layer, whose measured latency is within its budget.
+
+    Args:
+        cut: The scan, the budget and the table.
+        timer: Of the network to cut.
+        say: Told every round.
+
+    Raises:
+        PlanError: The budget is infeasible, or the dense network is within it.
+    """
+    graph, prices = timer.graph, cut.prices(timer.graph)
+    multiple = prices.multiple_of(cut.round_to)
+    layers, options = read(cut.scan).options(graph, multiple, old_names(graph.tensors))
+    rounds: list[Round] = []
+
+    def tell(found: Round) -> None:
+        rounds.append(found)
+        say(f"round {len(rounds)}: {found}")
+
+    fitted = fit_latency(
+        options,
+        prices,
+        Budget.parse(cut.budget),
+        lambda kept: timer.pruned(ratios_of(graph, layers, kept)),
+        tell=tell,
+    )
+    say(fitted.verdict)
+    if fitted.chosen is None:
+        raise PlanError(
+            f"A latency budget must call for a cut. Received {cut.budget}, where the dense network "
+            f"takes {fitted.rounds[0].timing.dense_ms:.3f} ms. Nothing has to be cut."
+        )
+    ratios = ratios_of(graph, layers, fitted.kept)
+    found = Cut(tuple(ratios), tuple(ratios.values()), cut.criterion, from_scan=True)
+    return found, fitted

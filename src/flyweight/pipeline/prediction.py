@@ -1,0 +1,178 @@
+"""One image through a model and back into the image's own pixels."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flyweight.config.preprocessing import Preprocessing
+from flyweight.config.tasks import TaskConfig
+from flyweight.data.batch import Batch, BoxPrediction, ClassPrediction, ImageTarget, MapPrediction
+from flyweight.data.images import prepare
+from flyweight.errors import ConfigError
+from flyweight.pipeline.inputs import Loaded
+from flyweight.runtimes.onnx_model import OnnxModel
+from flyweight.tasks.by_name import task_for
+from flyweight.tasks.decoding.boxes import listed_boxes
+from flyweight.tasks.decoding.masks import paste_masks
+from flyweight.tasks.drawing.boxes import draw_file
+from flyweight.tasks.segment import placed_labels
+from flyweight.tasks.task import Listed
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A model and what can be done with what it says.
+
+    Attributes:
+        predict: From an image as read, `(3, h, w)` uint8, and its file to a prediction.
+        listed: As `Task.listed`.
+        draw: As `Task.draw`.
+    """
+
+    predict: Callable[[Tensor, Path], Any]
+    listed: Callable[..., list[Listed]]
+    draw: Callable[..., None]
+
+
+def from_checkpoint(loaded: Loaded) -> Predictor:
+    """Return the predictor of a checkpoint."""
+    task = loaded.task
+
+    def predict(image: Tensor, path: Path) -> Any:
+        batch = one_image_batch(image, loaded.preprocessing, path)
+        with torch.inference_mode():
+            return task.decode(task.forward(loaded.model, batch), batch)[0]
+
+    return Predictor(predict, task.listed, task.draw)
+
+
+def from_onnx(path: Path) -> Predictor:
+    """Return the predictor of an exported file: a detector that ends in detections, or another.
+
+    Raises:
+        FileError: There is no such file.
+        ExportError: It is no ONNX file of flyweight's.
+        ConfigError: It is a detector of another end.
+    """
+    model = OnnxModel(path)
+    card = model.card
+    preprocessing = card.preprocessing
+    known = card.task in _PLACED or card.outputs == "detections"
+    if preprocessing is None or not known:
+        raise ConfigError(
+            f"Prediction must have a model that ends in detections. Received '{path}', which ends "
+            f"in '{card.outputs}'. Export it with: --end detections"
+        )
+    place = partial(_PLACED.get(card.task, place_detections), raw=card.outputs == "raw")
+
+    def predict(image: Tensor, path: Path) -> Any:
+        batch = one_image_batch(image, preprocessing, path)
+        return place(model.run(batch.images), batch, card.labels)
+
+    if card.task not in _PLACED:
+        return Predictor(
+            predict, partial(listed_boxes, labels=card.labels), partial(_draw_boxes, card.labels)
+        )
+    task = task_for(card.task, None, card.labels, TaskConfig())
+    return Predictor(predict, task.listed, task.draw)
+
+
+def one_image_batch(image: Tensor, preprocessing: Preprocessing, path: Path) -> Batch:
+    """Return a batch of one image of which nothing is known.
+
+    Args:
+        image: The image as read, `(3, h, w)` uint8.
+        preprocessing: What makes the network's input of it.
+        path: Its file.
+    """
+    height, width = image.shape[-2:]
+    target = ImageTarget(
+        image_id=0,
+        path=path,
+        original_size=(height, width),
+        scale=preprocessing.scale(height, width),
+    )
+    return Batch(prepare(image, preprocessing)[None], (target,))
+
+
+def in_words(row: Listed) -> str:
+    """Return one line of `Task.listed` for people.
+
+    Example:
+        >>> in_words({"label": "cat", "score": 0.912, "box": [1.4, 2.0, 3.0, 4.0]})
+        'cat  0.91  [1, 2, 3, 4]'
+        >>> in_words({"label": "road", "share": 0.314})
+        'road  31.4 %'
+    """
+    words = [str(row["label"])]
+    if "score" in row:
+        words.append(f"{row['score']:.2f}")
+    if "share" in row:
+        words.append(f"{100 * row['share']:.1f} %")
+    if "box" in row:
+        words.append(f"[{', '.join(f'{value:.0f}' for value in row['box'])}]")
+    return "  ".join(words)
+
+
+def place_detections(
+    outputs: Mapping[str, Tensor], batch: Batch, labels: tuple[str, ...], *, raw: bool = False
+) -> BoxPrediction:
+    """Return an exported detector's answer in the pixels of the image.
+
+    Args:
+        outputs: "boxes", "scores", "labels", "counts" of one image, as `export.nms.Detections`
+            gives them, and "masks" within the boxes where there are some.
+        batch: The image, from `one_image_batch`.
+        labels: Class names; not needed here.
+        raw: Must be False.
+    """
+    count = int(outputs["counts"].flatten()[0])
+    target = batch.targets[0]
+    height, width = target.original_size
+    scale = torch.tensor(target.scale).repeat(2)
+    boxes = outputs["boxes"].reshape(-1, 4)[:count] * scale
+    limit = torch.tensor([width, height] * 2, dtype=boxes.dtype)
+    boxes = boxes.clamp(min=0).minimum(limit)
+    masks = None
+    if "masks" in outputs:
+        inside = outputs["masks"].flatten(0, -3)[:count]
+        masks = paste_masks(inside, boxes, (height, width))
+    return BoxPrediction(
+        boxes=boxes,
+        scores=outputs["scores"].flatten()[:count],
+        labels=outputs["labels"].flatten()[:count],
+        masks=masks,
+    )
+
+
+def _place_classes(
+    outputs: Mapping[str, Tensor], batch: Batch, labels: tuple[str, ...], *, raw: bool
+) -> ClassPrediction:
+    scores = next(iter(outputs.values()))
+    return ClassPrediction(scores[0].softmax(dim=0) if raw else scores[0])
+
+
+def _place_maps(
+    outputs: Mapping[str, Tensor], batch: Batch, labels: tuple[str, ...], *, raw: bool
+) -> MapPrediction:
+    maps = next(iter(outputs.values()))
+    if raw:
+        task = task_for("segment", None, labels, TaskConfig())
+        prediction: MapPrediction = task.decode(maps, batch)[0]
+        return prediction
+    return MapPrediction(placed_labels(maps[0], batch.targets[0]))
+
+
+_PLACED: Mapping[str, Callable[..., Any]] = {"classify": _place_classes, "segment": _place_maps}
+"""Tasks other than detection: from an export's outputs to a prediction."""
+
+
+def _draw_boxes(
+    labels: tuple[str, ...], image: Path, prediction: BoxPrediction, save_to: Path, **how: float
+) -> None:
+    draw_file(image, prediction, labels, save_to, **how)

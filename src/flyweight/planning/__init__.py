@@ -1,0 +1,1 @@
+"""Planning: from budgets, ratios or rankings to the widths that a network keeps."""

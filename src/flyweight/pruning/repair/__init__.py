@@ -1,0 +1,1 @@
+"""Repair after a cut, before any training and without labels."""

@@ -1,0 +1,183 @@
+"""The layers that read what a plan removes, as they compute: what a repair can change."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from flyweight.graph.dispatch import evaluating
+from flyweight.graph.stored import held_tensors
+from flyweight.pruning.plans import PruningPlan
+from flyweight.replay.lockstep import Batch, Read, sole_readers
+
+LAYERS = ("conv2d", "linear")
+
+
+@dataclass(frozen=True, eq=False)
+class Consumer:
+    """A convolution or linear layer that reads channels of which some were removed.
+
+    Attributes:
+        name: Its weight's name, the same in the dense and the pruned network.
+        op: `conv2d` or `linear`.
+        groups: Groups of the convolution; 1 for a linear layer.
+        weight: The pruned network's weight, `(outputs, inputs per group, ...)`.
+        bias: What is added to its result, if the network stores such a tensor.
+        norm: The batch normalisation that alone takes its result, if there is one.
+        module: The module that holds the weight.
+        read: Positions on the dense weight's input axis that stay.
+        removed: Positions there that leave.
+        made: Positions on the dense weight's output axis that stay.
+    """
+
+    name: str
+    op: str
+    groups: int
+    weight: Tensor
+    bias: Tensor | None
+    norm: _NormBase | None
+    module: nn.Module
+    read: tuple[int, ...]
+    removed: tuple[int, ...]
+    made: tuple[int, ...]
+
+    def add_constant(self, constant: Tensor) -> str | None:
+        """Add `(outputs,)` to what the layer makes; return where it went, if anywhere.
+
+        A normalisation that alone takes the result subtracts its running mean: lowering that is the
+        same, and the network keeps its tensors.
+        """
+        if self.bias is not None:
+            self.bias.data += constant.to(self.bias)
+            return "its bias"
+        if self.norm is not None and self.norm.running_mean is not None:
+            self.norm.running_mean -= constant.to(self.norm.running_mean)
+            return "the running mean of the normalisation behind it"
+        return None
+
+    @property
+    def takes_constant(self) -> bool:
+        """Whether there is a place to add a constant to what the layer makes."""
+        return self.bias is not None or self.norm is not None
+
+
+@dataclass(frozen=True, eq=False)
+class Surroundings:
+    """What a run of the pruned network showed.
+
+    Attributes:
+        consumers: In order of execution.
+        norms: Batch normalisations that come after the first of them, by path, in order.
+        order: Names of both, in order of execution.
+        skipped: Layers that cannot be repaired, and why.
+    """
+
+    consumers: Mapping[str, Consumer]
+    norms: Mapping[str, _NormBase]
+    order: tuple[str, ...]
+    skipped: tuple[str, ...]
+
+
+def surroundings(
+    dense: nn.Module, small: nn.Module, plan: PruningPlan, batch: Batch
+) -> Surroundings:
+    """Run `small` once and return what can be repaired after the cut of `plan`."""
+    removed = plan.removed()
+    reading = [
+        name
+        for name in dict.fromkeys(
+            member.tensor
+            for group in plan.groups.values()
+            for member in group.members
+            if member.role == "consumes"
+        )
+        if any(removed[name].values())
+    ]
+    tensors = {name: tensor for name, tensor, _ in held_tensors(small)}
+    norms = {
+        path: module
+        for path, module in small.named_modules()
+        if isinstance(module, _NormBase) and module.running_mean is not None
+    }
+    means = {
+        path: norm.running_mean for path, norm in norms.items() if norm.running_mean is not None
+    }
+    watched = {**{name: tensors[name] for name in reading}, **means}
+    with evaluating(small):
+        reads, followers = sole_readers(small, batch, watched)
+    count = Counter(read.tensor for read in reads)
+    by_mean = {id(norm.running_mean): path for path, norm in norms.items() if count[path] == 1}
+    consumers: dict[str, Consumer] = {}
+    skipped = [
+        f"'{name}' is not read by a layer as it stands" for name in reading if not count[name]
+    ]
+    for read in reads:
+        name = read.tensor
+        if name in norms or name in consumers:
+            continue
+        reason = _refusal(read, count[name])
+        if reason:
+            skipped.append(f"'{name}' {reason}")
+            continue
+        follower = by_mean.get(id(followers.get(name)))
+        norm = norms[follower] if follower is not None else None
+        axes = removed[name]
+        dense_shape = tuple(_dense_shape(tensors[name], axes))
+        consumers[name] = Consumer(
+            name=name,
+            op=read.op,
+            groups=int(read.arguments.get("groups", 1)),
+            weight=tensors[name],
+            bias=_stored(read.arguments.get("bias"), tensors),
+            norm=norm,
+            module=small.get_submodule(name.rpartition(".")[0]),
+            read=_rest(dense_shape[1], axes.get(1, ())),
+            removed=axes.get(1, ()),
+            made=_rest(dense_shape[0], axes.get(0, ())),
+        )
+    return _ordered(reads, consumers, norms, count, tuple(dict.fromkeys(skipped)))
+
+
+def _ordered(
+    reads: tuple[Read, ...],
+    consumers: Mapping[str, Consumer],
+    norms: Mapping[str, _NormBase],
+    count: Mapping[str, int],
+    skipped: tuple[str, ...],
+) -> Surroundings:
+    """Leave out the norms before the first consumer: nothing that reaches them has changed."""
+    names = [read.tensor for read in reads]
+    first = next((place for place, name in enumerate(names) if name in consumers), len(names))
+    order = [name for name in names[first:] if name in consumers or count[name] == 1]
+    behind = [name for name in order if name in norms]
+    repeated = [name for name in dict.fromkeys(names[first:]) if name in norms and count[name] > 1]
+    return Surroundings(
+        consumers,
+        {name: norms[name] for name in behind},
+        tuple(name for name in order if name in consumers or name in norms),
+        (*skipped, *(f"normalisation '{name}' is used more than once" for name in repeated)),
+    )
+
+
+def _refusal(read: Read, count: int) -> str | None:
+    if read.op not in LAYERS:
+        return f"is read by {read.op}, which is neither a convolution nor a linear layer"
+    if count > 1:
+        return "is read more than once in a run"
+    return None
+
+
+def _stored(bias: object, tensors: Mapping[str, Tensor]) -> Tensor | None:
+    return next((tensor for tensor in tensors.values() if tensor is bias), None)
+
+
+def _dense_shape(weight: Tensor, axes: Mapping[int, tuple[int, ...]]) -> torch.Size:
+    return torch.Size(size + len(axes.get(axis, ())) for axis, size in enumerate(weight.shape))
+
+
+def _rest(size: int, gone: tuple[int, ...]) -> tuple[int, ...]:
+    leaving = set(gone)
+    return tuple(place for place in range(size) if place not in leaving)

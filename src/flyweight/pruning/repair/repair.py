@@ -1,0 +1,253 @@
+"""Repair a network right after its cut, before any training: few images, no labels, minutes.
+
+Three steps in this order: constants that removed channels leave behind, statistics of batch
+normalisation (on demand), and the weights of the layers that read removed channels. Each works
+alone; what each brings back is measured.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import nn
+
+from flyweight.graph.dispatch import evaluating
+from flyweight.graph.inputs import tensors_in
+from flyweight.graph.stored import copy_module
+from flyweight.pruning.plans import PruningPlan
+from flyweight.pruning.repair.bias import Folding, FoldSettings, fold_constants
+from flyweight.pruning.repair.layers import surroundings
+from flyweight.pruning.repair.least_squares import FitSettings, Reconstruction, reconstruct
+from flyweight.pruning.repair.norms import reestimate_norms
+from flyweight.replay.lockstep import KEEP_BYTES, Batch, as_batch
+
+Metric = Callable[[nn.Module], float]
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class RepairSettings:
+    """What to do after a cut.
+
+    Attributes:
+        norms: Re-estimate every batch normalisation behind the first changed layer, and again while
+            layers are refitted. Off by default: refitted layers make what the dense statistics
+            describe. For networks that are not refitted.
+        constants: Fold true constants (`exact`), every removed channel's mean (`mean`, also where
+            zero padding makes it inexact at borders), or nothing. Least squares finds better
+            constants than means.
+        reconstruct: Refit the layers that read removed channels by least squares.
+        rows: See `FitSettings`.
+        ridges: See `FitSettings`.
+        keep_bytes: See `FitSettings`.
+        held_out: How many of the last batches to keep aside for measuring the error; never all.
+    """
+
+    norms: bool = False
+    constants: Literal["exact", "mean"] | None = "exact"
+    reconstruct: bool = True
+    rows: int = FitSettings.rows
+    ridges: tuple[float, ...] = FitSettings.ridges
+    keep_bytes: int = KEEP_BYTES
+    held_out: int = 1
+
+
+@dataclass(frozen=True)
+class RepairStep:
+    """The network after one step.
+
+    Attributes:
+        name: `cut`, `constants`, `norms` or `least squares`.
+        error: Distance of its outputs from the dense network's on the held-out batches, as a share
+            of these outputs' size: 0 is the same, 1 what answering zero would give.
+        metric: What the caller's metric says, if one was given.
+        seconds: What the step took, without measuring.
+        done: What was done, in words.
+        skipped: What was not, and why.
+    """
+
+    name: str
+    error: float
+    metric: float | None = None
+    seconds: float = 0.0
+    done: str = ""
+    skipped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RepairReport:
+    """What a repair brought back.
+
+    Attributes:
+        dense_metric: The caller's metric of the dense network, if one was given.
+        steps: The cut, then every step, each on top of the ones before.
+    """
+
+    dense_metric: float | None
+    steps: tuple[RepairStep, ...]
+
+    @property
+    def seconds(self) -> float:
+        """What the repair took, without measuring."""
+        return sum(step.seconds for step in self.steps)
+
+    def brought_back(self, step: RepairStep | None = None) -> float | None:
+        """Return the share of the metric lost by the cut that is back after `step` or all steps."""
+        cut, last = self.steps[0].metric, (step or self.steps[-1]).metric
+        if self.dense_metric is None or cut is None or last is None or self.dense_metric == cut:
+            return None
+        return (last - cut) / (self.dense_metric - cut)
+
+    def __str__(self) -> str:
+        """Return one line: what each step reached, and how much of the loss is back."""
+        if self.dense_metric is None:
+            parts = [f"{_sign(step)}{step.name} {step.error:.3f}" for step in self.steps]
+            return f"output error: {', '.join(parts)} ({self.seconds:.0f} s)"
+        parts = [f"{_sign(step)}{step.name} {step.metric:.3f}" for step in self.steps]
+        share = self.brought_back()
+        back = "" if share is None else f": {share:.0%} of the loss brought back"
+        return f"dense {self.dense_metric:.3f}, {', '.join(parts)}{back} ({self.seconds:.0f} s)"
+
+
+def _sign(step: RepairStep) -> str:
+    return "" if step.name == "cut" else "+ "
+
+
+def repair(
+    dense: nn.Module,
+    small: nn.Module,
+    plan: PruningPlan,
+    batches: Iterable[Any],
+    settings: RepairSettings | None = None,
+    *,
+    metric: Metric | None = None,
+    progress: Progress | None = None,
+) -> tuple[nn.Module, RepairReport]:
+    """Return a repaired copy of `small` and what each step brought back; see `repair_`."""
+    repaired = copy_module(small)
+    report = repair_(dense, repaired, plan, batches, settings, metric=metric, progress=progress)
+    return repaired, report
+
+
+def repair_(
+    dense: nn.Module,
+    small: nn.Module,
+    plan: PruningPlan,
+    batches: Iterable[Any],
+    settings: RepairSettings | None = None,
+    *,
+    metric: Metric | None = None,
+    progress: Progress | None = None,
+) -> RepairReport:
+    """Repair `small` in place; no tensor changes its name or shape.
+
+    Args:
+        dense: The network before the cut.
+        small: `prune(dense, plan)`, on the same device.
+        plan: What was cut.
+        batches: Input tensors, or tuples of the models' arguments; about 500 images are plenty.
+            They are held in memory together.
+        settings: What to do.
+        metric: Judges a network, larger is better; called once per step, and on the dense network.
+        progress: Told in words what is being done.
+    """
+    settings = settings or RepairSettings()
+    held = [as_batch(batch) for batch in batches]
+    aside = min(max(settings.held_out, 0), max(len(held) - 1, 0))
+    images, unseen = held[: len(held) - aside], held[len(held) - aside :] or held
+    evaluator = _Evaluator(dense, small, unseen, metric)
+    steps = [evaluator.after("cut", 0.0, "")]
+    work = _Work(dense, small, plan, images, settings, progress or (lambda _: None))
+    for name, wanted, run in (
+        ("constants", settings.constants is not None, work.constants),
+        ("norms", settings.norms, work.norms),
+        ("least squares", settings.reconstruct, work.least_squares),
+    ):
+        if wanted and images:
+            started = time.perf_counter()
+            done, skipped = run()
+            steps.append(evaluator.after(name, time.perf_counter() - started, done, skipped))
+    return RepairReport(None if metric is None else metric(dense), tuple(steps))
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    dense: nn.Module
+    small: nn.Module
+    plan: PruningPlan
+    images: Sequence[Batch]
+    settings: RepairSettings
+    progress: Progress
+
+    def constants(self) -> tuple[str, tuple[str, ...]]:
+        """Fold constants."""
+        self.progress("constants")
+        means = self.settings.constants == "mean"
+        chosen = FoldSettings(means=means, approximate=means)
+        made: Folding = fold_constants(self.dense, self.small, self.plan, self.images, chosen)
+        channels = sum(layer.channels for layer in made.layers)
+        exact = sum(layer.exact for layer in made.layers)
+        done = f"{channels} constants into {len(made.layers)} layers, {exact} of them exactly"
+        return done, made.skipped
+
+    def norms(self) -> tuple[str, tuple[str, ...]]:
+        """Re-estimate the normalisations that the cut reaches."""
+        self.progress("norms")
+        around = surroundings(self.dense, self.small, self.plan, self.images[0])
+        skipped = reestimate_norms(
+            self.small, self.images, only=around.norms, keep_bytes=self.settings.keep_bytes
+        )
+        return f"{len(around.norms)} normalisations", skipped
+
+    def least_squares(self) -> tuple[str, tuple[str, ...]]:
+        """Refit the consumers."""
+        chosen = FitSettings(
+            rows=self.settings.rows,
+            ridges=self.settings.ridges,
+            norms=self.settings.norms,
+            keep_bytes=self.settings.keep_bytes,
+        )
+        made: Reconstruction = reconstruct(
+            self.dense,
+            self.small,
+            self.plan,
+            self.images,
+            chosen,
+            told=lambda name, done, of: self.progress(f"least squares {done}/{of}: {name}"),
+        )
+        kept = tuple(
+            f"'{fit.name}' is best as the cut left it" for fit in made.layers if fit.ridge is None
+        )
+        return f"{len(made.layers) - len(kept)} layers", (*made.skipped, *kept)
+
+
+@dataclass(frozen=True, eq=False)
+class _Evaluator:
+    dense: nn.Module
+    small: nn.Module
+    unseen: Sequence[Batch]
+    metric: Metric | None
+
+    def after(
+        self, name: str, seconds: float, done: str, skipped: tuple[str, ...] = ()
+    ) -> RepairStep:
+        """Return the step with its measurements."""
+        error = output_error(self.dense, self.small, self.unseen)
+        value = None if self.metric is None else float(self.metric(self.small))
+        return RepairStep(name, error, value, seconds, done, skipped)
+
+
+def output_error(dense: nn.Module, small: nn.Module, batches: Iterable[Any]) -> float:
+    """Return the distance of `small`'s outputs from `dense`'s, as a share of these outputs' size.
+
+    The Euclidean norm over all outputs and batches: 0 is the same, 1 what answering zero gives.
+    """
+    gap, size = 0.0, 0.0
+    with evaluating(dense, small):
+        for batch in map(as_batch, batches):
+            pairs = zip(tensors_in(dense(*batch)), tensors_in(small(*batch)), strict=True)
+            for wanted, found in pairs:
+                gap += float((found.double() - wanted.double()).square().sum())
+                size += float(wanted.double().square().sum())
+    return (gap / size) ** 0.5 if size else (0.0 if gap == 0 else float("inf"))

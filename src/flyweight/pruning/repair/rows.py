@@ -1,0 +1,114 @@
+"""What a layer reads and makes, as the rows of a least-squares problem.
+
+A convolution is a linear layer on patches. Positions are drawn before patches are taken, so that
+a whole image is never unfolded.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flyweight.pruning.repair.layers import Consumer
+from flyweight.replay.lockstep import Read
+
+
+class Draw:
+    """Which positions of which image are rows; the same ones for inputs and wanted outputs."""
+
+    def __init__(self, names: Sequence[str], per_image: int, seed: int) -> None:
+        self._place = {name: place for place, name in enumerate(names)}
+        self.per_image, self._seed = per_image, seed
+
+    def _positions(self, name: str, batch: int, images: int, count: int) -> Tensor:
+        """Return `(images, rows per image)` positions out of `count`, none of them twice."""
+        if count <= self.per_image:
+            return torch.arange(count).expand(images, count)
+        generator = torch.Generator().manual_seed(
+            (self._seed * 8191 + self._place[name]) * 131_071 + batch
+        )
+        return torch.rand(images, count, generator=generator).topk(self.per_image, 1).indices
+
+    def outputs(self, consumer: Consumer, batch: int, read: Read) -> Tensor:
+        """Return `(rows, outputs that stay)` of what the dense layer made."""
+        made = read.result if read.op == "conv2d" else _channels_second(read.result)
+        flat = made.flatten(2)
+        places = self._positions(consumer.name, batch, flat.shape[0], flat.shape[2]).to(flat.device)
+        drawn = flat.gather(2, places[:, None].expand(-1, flat.shape[1], -1))
+        return drawn[:, list(consumer.made)].transpose(1, 2).flatten(0, 1).contiguous()
+
+    def inputs(self, name: str, batch: int, arguments: Mapping[str, Any]) -> Tensor:
+        """Return `(rows, inputs)` of what the pruned layer reads, a convolution's as patches."""
+        if "stride" not in arguments:
+            flat = _channels_second(arguments["input"])
+            places = self._positions(name, batch, flat.shape[0], flat.shape[2]).to(flat.device)
+            drawn = flat.gather(2, places[:, None].expand(-1, flat.shape[1], -1))
+            return drawn.transpose(1, 2).flatten(0, 1)
+        window = Window.of(arguments)
+        padded = nn.functional.pad(arguments["input"], window.padding)
+        height, width = window.outputs(padded)
+        places = self._positions(name, batch, padded.shape[0], height * width)
+        return window.patches(padded, places.to(padded.device), width)
+
+
+@dataclass(frozen=True)
+class Window:
+    """The geometry of a convolution.
+
+    Attributes:
+        kernel: Rows and columns.
+        stride: Rows and columns from one position to the next.
+        dilation: Rows and columns from one tap to the next.
+        padding: Left, right, top, bottom, as `functional.pad` takes them.
+    """
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    padding: tuple[int, int, int, int]
+
+    @classmethod
+    def of(cls, arguments: Mapping[str, Any]) -> "Window":
+        """Read the arguments of `conv2d`."""
+        kernel = (int(arguments["weight"].shape[2]), int(arguments["weight"].shape[3]))
+        dilation = _pair(arguments["dilation"])
+        given = arguments["padding"]
+        if isinstance(given, str):
+            spans = [tap * (size - 1) for tap, size in zip(dilation, kernel, strict=True)]
+            before = [span // 2 if given == "same" else 0 for span in spans]
+            after = [span - span // 2 if given == "same" else 0 for span in spans]
+        else:
+            before = after = list(_pair(given))
+        padding = (before[1], after[1], before[0], after[0])
+        return cls(kernel, _pair(arguments["stride"]), dilation, padding)
+
+    def outputs(self, padded: Tensor) -> tuple[int, int]:
+        """Return rows and columns of what is made from a padded input."""
+        sizes = zip(padded.shape[2:], self.kernel, self.stride, self.dilation, strict=True)
+        height, width = ((size - tap * (k - 1) - 1) // step + 1 for size, k, step, tap in sizes)
+        return height, width
+
+    def patches(self, padded: Tensor, places: Tensor, width: int) -> Tensor:
+        """Return `(images * positions, channels * taps)` at flat output `places`."""
+        rows = torch.arange(self.kernel[0], device=places.device) * self.dilation[0]
+        columns = torch.arange(self.kernel[1], device=places.device) * self.dilation[1]
+        taps = (rows[:, None] * padded.shape[3] + columns).flatten()
+        corner = (places // width) * (self.stride[0] * padded.shape[3])
+        corner = corner + (places % width) * self.stride[1]
+        index = (corner[:, :, None] + taps).flatten(1)
+        flat = padded.flatten(2)
+        drawn = flat.gather(2, index[:, None].expand(-1, flat.shape[1], -1))
+        parts = drawn.reshape(*drawn.shape[:2], places.shape[1], len(taps))
+        return parts.transpose(1, 2).reshape(places.numel(), -1)
+
+
+def _channels_second(rows: Tensor) -> Tensor:
+    """Return `(images, channels, positions)` from `(images, ..., channels)`."""
+    return rows.reshape(rows.shape[0], -1, rows.shape[-1]).transpose(1, 2)
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    values = [int(item) for item in value] if isinstance(value, (list, tuple)) else [int(value)]
+    return values[0], values[-1]

@@ -1,0 +1,53 @@
+"""Feature maps with their channels last in memory, as a processor's convolutions are fastest.
+
+Recorded runs have the layout of the model's own code. Parts of them are run hundreds of times, so
+their weights and what they begin with are laid out once, and every convolution hands the layout on.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+from flyweight.replay.tape import Ref, Step
+
+_CONVOLUTION = torch.ops.aten.conv2d.default
+
+
+def maps_in(steps: Iterable[Step]) -> frozenset[int]:
+    """Return the numbers of weights of convolutions and of what is computed of their results.
+
+    Views end it: behind them the axes may mean something else. There are none where a step speaks
+    of strides, which hold for one layout alone.
+    """
+    found: set[int] = set()
+    for step in steps:
+        if "strided" in step.func._schema.name:
+            return frozenset()
+        if step.func is _CONVOLUTION and isinstance(step.args[1], Ref):
+            found.add(step.args[1].number)
+            found.update(step.makes)
+        elif not _is_view(step) and not found.isdisjoint(step.reads):
+            found.update(step.makes)
+    return frozenset(found)
+
+
+def laid_out(values: Mapping[int, Tensor], maps: frozenset[int]) -> dict[int, Tensor]:
+    """Return `values` with the channels of `maps` last in memory, where that is a processor's."""
+    return {
+        number: value.contiguous(memory_format=torch.channels_last)
+        if number in maps and value.dim() == 4 and value.device.type == "cpu"
+        else value
+        for number, value in values.items()
+    }
+
+
+def select(source: Tensor, axis: int, index: Tensor) -> Tensor:
+    """Return `source.index_select(axis, index)` in the layout that `source` has."""
+    if axis == 1 and source.dim() == 4 and source.is_contiguous(memory_format=torch.channels_last):
+        return source.permute(0, 2, 3, 1).index_select(3, index).permute(0, 3, 1, 2)
+    return source.index_select(axis, index)
+
+
+def _is_view(step: Step) -> bool:
+    return any(value.alias_info is not None for value in step.func._schema.returns)

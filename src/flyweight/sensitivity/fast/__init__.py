@@ -1,0 +1,1 @@
+"""Fast scans: fewer images, fewer ratios, with intervals."""

@@ -1,0 +1,1 @@
+"""Decoding: from network outputs to predictions in image pixels."""

@@ -1,0 +1,77 @@
+"""What every detector does with decoded boxes: into the image, and one for each object."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from flyweight.config.tasks import Suppression
+from flyweight.data.batch import BoxPrediction
+from flyweight.tasks.task import Listed
+
+
+def clip_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return xyxy boxes `(..., 4)` moved into an image of `size`, its height and width."""
+    height, width = size
+    xs = boxes[..., 0::2].clamp(0, width)
+    ys = boxes[..., 1::2].clamp(0, height)
+    return torch.stack((xs[..., 0], ys[..., 0], xs[..., 1], ys[..., 1]), dim=-1)
+
+
+def suppress(boxes: Tensor, scores: Tensor, settings: Suppression) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what survives in one image, best first.
+
+    Args:
+        boxes: xyxy `(anchors, 4)`, one box of an anchor for all classes, or one per class,
+            `(anchors, classes, 4)`.
+        scores: `(anchors, classes)`.
+        settings: What counts as too weak and too close.
+
+    Returns:
+        Boxes `(kept, 4)`, scores `(kept,)`, labels `(kept,)` int64.
+    """
+    from torchvision.ops import batched_nms  # takes seconds to import
+
+    rows, labels = (scores >= settings.score_threshold).nonzero(as_tuple=True)
+    values = scores[rows, labels]
+    best = _best_of_each_class(values, labels, settings.top_k)
+    rows, labels, values = rows[best], labels[best], values[best]
+    chosen = boxes[rows] if boxes.dim() == 2 else boxes[rows, labels]
+    kept = batched_nms(_grown(chosen, settings), values, labels, settings.iou_threshold)
+    kept = kept[: settings.keep]
+    return chosen[kept], values[kept], labels[kept]
+
+
+def listed_boxes(
+    prediction: BoxPrediction, labels: Sequence[str], *, threshold: float
+) -> list[Listed]:
+    """Return label, score and box of every object that scores at least `threshold`."""
+    rows = zip(
+        prediction.boxes.tolist(),
+        prediction.scores.tolist(),
+        prediction.labels.tolist(),
+        strict=True,
+    )
+    return [
+        {"label": labels[label], "score": round(score, 4), "box": [round(v, 1) for v in box]}
+        for box, score, label in rows
+        if score >= threshold
+    ]
+
+
+def _best_of_each_class(values: Tensor, labels: Tensor, top_k: int) -> Tensor:
+    """Return positions, by falling value, of the `top_k` highest of each class."""
+    order = values.argsort(descending=True, stable=True)
+    if len(order) <= top_k:
+        return order
+    by_class = labels[order].argsort(stable=True)
+    counts = labels.bincount()
+    starts = (counts.cumsum(0) - counts)[labels[order][by_class]]
+    ranks = torch.empty_like(order)
+    ranks[by_class] = torch.arange(len(order), device=order.device) - starts
+    return order[ranks < top_k]
+
+
+def _grown(boxes: Tensor, settings: Suppression) -> Tensor:
+    """Return boxes as continuous extents: with the last pixel where it counts as inside."""
+    return boxes + boxes.new_tensor((0, 0, 1, 1)) if settings.plus_one else boxes

@@ -1,0 +1,66 @@
+"""Masks of objects: from their boxes into the image, and as COCO's run lengths."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+THRESHOLD = 0.5
+"""Probability from which a pixel belongs to the object."""
+
+
+def paste_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return masks of boxes as masks of the image, resampled at the pixels' centres.
+
+    torchvision's function of this purpose makes boxes a pixel longer, as if their last pixel were
+    not inside.
+
+    Args:
+        masks: Probabilities within the boxes, `(n, side, side)`.
+        boxes: xyxy in the image's pixels, `(n, 4)`.
+        size: Height and width of the image.
+
+    Returns:
+        `(n, height, width)` bool.
+    """
+    height, width = size
+    pasted = torch.zeros((len(masks), height, width), dtype=torch.bool)
+    # One by one: all of a large image at once would be gigabytes of floats.
+    for index, (mask, box) in enumerate(zip(masks.float(), boxes.float(), strict=True)):
+        rows, down = _pixels(box[1::2], height)
+        columns, across = _pixels(box[0::2], width)
+        grid = torch.stack(torch.meshgrid(across, down, indexing="xy"), dim=-1)
+        seen = functional.grid_sample(mask[None, None], grid[None], align_corners=False)
+        pasted[index, rows, columns] = seen[0, 0] >= THRESHOLD
+    return pasted
+
+
+def _pixels(side: Tensor, size: int) -> tuple[slice, Tensor]:
+    """Return the pixels that a side of a box touches, and where in -1..1 their centres lie."""
+    low, high = side.tolist()
+    first, last = max(math.floor(low), 0), min(math.ceil(high), size)
+    centres = torch.arange(first, max(first, last), dtype=torch.float32) + 0.5
+    return slice(first, max(first, last)), (centres - low) / max(high - low, 1e-6) * 2 - 1
+
+
+def run_lengths(masks: Tensor) -> tuple[Any, ...]:
+    """Return masks `(n, height, width)` as COCO's compressed run lengths, one per mask."""
+    from faster_coco_eval.core import mask as coco
+
+    # COCO counts down the columns.
+    columns: NDArray[np.uint8] = np.asfortranarray(
+        masks.permute(1, 2, 0).to(torch.uint8).numpy(force=True)
+    )
+    return tuple(coco.encode(columns)) if len(masks) else ()
+
+
+def areas_of(masks: Sequence[Any]) -> list[float]:
+    """Return the pixels of every run-length mask."""
+    from faster_coco_eval.core import mask as coco
+
+    return [float(coco.area(mask)) for mask in masks]

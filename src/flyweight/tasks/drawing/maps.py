@@ -1,0 +1,61 @@
+"""Maps of labels as colours over the image, with their names beside them."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from flyweight.tasks.drawing.boxes import class_colour, repaint
+from flyweight.tasks.drawing.tags import with_tags
+
+Labels = npt.NDArray[np.uint8]
+
+_COVER = 0.5  # Of the colour over the image.
+_NAMED_FROM = 0.005  # Share of the image from which a class is named.
+
+
+def draw_map_file(image: Path, labels: Labels, names: Sequence[str], save_to: Path) -> None:
+    """Lay the colours of a map over the image in a file and save the result.
+
+    Args:
+        image: The image.
+        labels: `(h, w)`, the class of every pixel of the upright image.
+        names: Class names.
+        save_to: Where the result goes.
+
+    Raises:
+        DataError: The image cannot be decoded.
+        FileError: `save_to` is no image's name or cannot be written.
+    """
+    repaint(image, save_to, partial(draw_map, labels=labels, names=names))
+
+
+def draw_map(image: Image.Image, labels: Labels, names: Sequence[str]) -> Image.Image:
+    """Return a copy of `image`, RGB, with its classes' colours over it and their names on it.
+
+    A class called "background" has no colour: what it covers stays as it is.
+    """
+    colours = np.array([class_colour(index) for index in range(256)], dtype=np.float32)
+    canvas = np.asarray(image.convert("RGB"), dtype=np.float32)
+    cover = np.full(256, _COVER, dtype=np.float32)
+    cover[[index for index, name in enumerate(names) if name == "background"]] = 0
+    weight = cover[labels][..., None]
+    mixed = canvas * (1 - weight) + colours[labels] * weight
+    edges = _edges(labels)
+    # Full colour along the borders, so that neighbours of like colours stay apart.
+    mixed[edges] = np.where(weight[edges] > 0, colours[labels[edges]], canvas[edges])
+    drawn = Image.fromarray(np.rint(mixed).astype(np.uint8))
+    shares = np.bincount(labels.ravel(), minlength=len(names))[: len(names)] / labels.size
+    order = [int(index) for index in np.argsort(-shares, kind="stable")]
+    shown = [index for index in order if shares[index] >= _NAMED_FROM and cover[index]]
+    return with_tags(drawn, [(names[index], index) for index in shown])
+
+
+def _edges(labels: Labels) -> npt.NDArray[np.bool_]:
+    edges = np.zeros(labels.shape, dtype=np.bool_)
+    edges[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+    edges[1:] |= labels[1:] != labels[:-1]
+    return edges

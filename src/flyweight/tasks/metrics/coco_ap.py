@@ -1,0 +1,225 @@
+"""Average precision as COCO counts it, by faster-coco-eval.
+
+Boxes are continuous, as in COCO's files: a width is the difference of its sides. The originals took
+one pixel off every object when reading and put it back on every detection when writing, which
+comes to the same.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flyweight.data.batch import Batch, BoxPrediction
+from flyweight.tasks.decoding.masks import areas_of, run_lengths
+from flyweight.tasks.decoding.scale import original_boxes
+
+STATISTICS = (
+    "map",
+    "map_50",
+    "map_75",
+    "map_small",
+    "map_medium",
+    "map_large",
+    "mar_1",
+    "mar_10",
+    "mar_100",
+    "mar_small",
+    "mar_medium",
+    "mar_large",
+)
+"""COCO's twelve numbers in their order: precision, then recall by detections per image."""
+
+
+@dataclass(frozen=True)
+class CocoImage:
+    """One image's objects and detections, xyxy in pixels of the image on disk.
+
+    Attributes:
+        image_id: Position of the image in its set.
+        object_boxes: `(n, 4)` float64.
+        object_labels: `(n,)` int64.
+        ignored: `(n,)` bool, regions in which detections neither count nor punish.
+        boxes: `(m, 4)` float64, detections.
+        scores: `(m,)` float64.
+        labels: `(m,)` int64.
+        object_masks: Run lengths, one per object; None where they are not known.
+        masks: Likewise of the detections.
+        size: Height and width of the image.
+    """
+
+    image_id: int
+    object_boxes: NDArray[np.float64]
+    object_labels: NDArray[np.int64]
+    ignored: NDArray[np.bool_]
+    boxes: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    object_masks: tuple[Any, ...] | None = None
+    masks: tuple[Any, ...] | None = None
+    size: tuple[int, int] = (0, 0)
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether masks can be compared."""
+        return self.object_masks is not None and self.masks is not None
+
+
+@dataclass(frozen=True)
+class CocoNumbers:
+    """COCO's numbers; -1 is one that is not defined, for want of objects.
+
+    Attributes:
+        statistics: The twelve by the names in `STATISTICS`.
+        classes: Average precision over IoU 0.5:0.95 of each class, in order.
+    """
+
+    statistics: Mapping[str, float]
+    classes: tuple[float, ...]
+
+
+def coco_numbers(
+    images: Sequence[CocoImage], num_classes: int, compare: Literal["bbox", "segm"] = "bbox"
+) -> CocoNumbers:
+    """Evaluate all images: IoU 0.5:0.95, at most 100 detections of a class in an image.
+
+    The size of an object is that of its mask or, where it has none, of its box.
+
+    Args:
+        images: What to evaluate; for "segm" all have masks.
+        num_classes: Classes without background.
+        compare: Boxes or masks.
+    """
+    if not images:
+        undefined = dict.fromkeys(STATISTICS, -1.0)
+        return CocoNumbers(undefined, (-1.0,) * num_classes)
+    from faster_coco_eval import COCO, COCOeval_faster
+
+    objects = COCO(_object_table(images, num_classes))
+    detections = objects.loadRes(_detection_table(images, masks=compare == "segm"))
+    evaluation = COCOeval_faster(objects, detections, compare)
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    numbers = (float(number) for number in evaluation.stats[: len(STATISTICS)])
+    # IoU x recall x class x size x detections; the first size is all, the last count 100.
+    precision = evaluation.eval["precision"][:, :, :, 0, -1]
+    classes = tuple(_mean_of_defined(precision[:, :, index]) for index in range(num_classes))
+    return CocoNumbers(dict(zip(STATISTICS, numbers, strict=True)), classes)
+
+
+def _mean_of_defined(values: NDArray[np.float64]) -> float:
+    defined = values[values > -1]
+    return float(defined.mean()) if defined.size else -1.0
+
+
+def _object_table(images: Sequence[CocoImage], num_classes: int) -> dict[str, Any]:
+    rows = [row for image in images for row in _objects_of(image)]
+    return {
+        "images": [
+            {"id": image.image_id, "height": image.size[0], "width": image.size[1]}
+            for image in images
+        ],
+        "categories": [{"id": index, "name": str(index)} for index in range(num_classes)],
+        "annotations": [{"id": number, **row} for number, row in enumerate(rows, start=1)],
+    }
+
+
+def _objects_of(image: CocoImage) -> list[dict[str, Any]]:
+    rows = [
+        {"image_id": image.image_id, **_row(box, label), "iscrowd": int(ignored)}
+        for box, label, ignored in zip(
+            image.object_boxes, image.object_labels, image.ignored, strict=True
+        )
+    ]
+    if image.object_masks is None:
+        return rows
+    masks = image.object_masks
+    return [
+        {**row, "segmentation": mask, "area": area}
+        for row, mask, area in zip(rows, masks, areas_of(masks), strict=True)
+    ]
+
+
+def _detection_table(images: Sequence[CocoImage], *, masks: bool) -> list[dict[str, Any]]:
+    return [
+        {"image_id": image.image_id, **row, "score": float(score)}
+        for image in images
+        for row, score in zip(_detections_of(image, masks=masks), image.scores, strict=True)
+    ]
+
+
+def _detections_of(image: CocoImage, *, masks: bool) -> list[dict[str, Any]]:
+    if masks:
+        pairs = zip(image.masks or (), image.labels, strict=True)
+        return [{"segmentation": mask, "category_id": int(label)} for mask, label in pairs]
+    return [_row(*pair) for pair in zip(image.boxes, image.labels, strict=True)]
+
+
+def _row(box: NDArray[np.float64], label: np.int64) -> dict[str, Any]:
+    left, top, right, bottom = (float(side) for side in box)
+    width, height = right - left, bottom - top
+    return {
+        "bbox": [left, top, width, height],
+        "area": width * height,
+        "category_id": int(label),
+    }
+
+
+class CocoAp:
+    """COCO's average precision; a `Metric`.
+
+    Numbers: those of `STATISTICS` and `ap/<label>` for each class. What has no objects to be
+    measured on is left out, except `map`, which is 0 then. Where both objects and detections have
+    masks, the same numbers of these follow as `mask_map`, `mask_ap/<label>` and so on. Difficult
+    objects are treated like crowds, as regions in which detections neither count nor punish.
+
+    Args:
+        labels: Class names.
+    """
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        self.labels = tuple(labels)
+        self._images: list[CocoImage] = []
+
+    def update(self, predictions: Sequence[BoxPrediction], batch: Batch) -> None:
+        """Keep the predictions and the objects of their images."""
+        for prediction, target in zip(predictions, batch.targets, strict=True):
+            self._images.append(
+                CocoImage(
+                    image_id=target.image_id,
+                    object_boxes=original_boxes(target),
+                    object_labels=target.labels.numpy(force=True),
+                    ignored=(target.crowd | target.difficult).numpy(force=True),
+                    boxes=prediction.boxes.numpy(force=True).astype(np.float64),
+                    scores=prediction.scores.numpy(force=True).astype(np.float64),
+                    labels=prediction.labels.numpy(force=True),
+                    object_masks=target.outlines,
+                    masks=None if prediction.masks is None else run_lengths(prediction.masks),
+                    size=target.original_size,
+                )
+            )
+
+    def compute(self) -> dict[str, float]:
+        """Return the defined ones of COCO's numbers, and each class's average precision."""
+        images = sorted(self._images, key=lambda image: image.image_id)
+        named = self._named(coco_numbers(images, len(self.labels)))
+        if images and all(image.has_masks for image in images):
+            masks = self._named(coco_numbers(images, len(self.labels), "segm"))
+            named |= {f"mask_{name}": value for name, value in masks.items()}
+        return named
+
+    def _named(self, numbers: CocoNumbers) -> dict[str, float]:
+        classes = zip(self.labels, numbers.classes, strict=True)
+        named = {**numbers.statistics, **{f"ap/{name}": value for name, value in classes}}
+        return {"map": 0.0, **{name: value for name, value in named.items() if value >= 0}}
+
+    def state(self) -> list[dict[str, Any]]:
+        """Return every image's arrays."""
+        return [asdict(image) for image in self._images]
+
+    def merge(self, state: list[dict[str, Any]]) -> None:
+        """Add the images another metric of the same labels has seen."""
+        self._images.extend(CocoImage(**image) for image in state)

@@ -1,0 +1,174 @@
+"""Mean average precision as Pascal VOC counts it.
+
+A detection is right when its best-overlapping object of the same class is one that no better
+detection has claimed and their IoU exceeds 0.5. Boxes are inclusive pixel ranges, so one from 3 to
+5 is 3 pixels wide ("+1"). Difficult objects (and crowds) neither count nor punish.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flyweight.data.batch import Batch, BoxPrediction
+from flyweight.tasks.decoding.scale import original_boxes
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Method = Literal["11point", "area", "integral"]
+
+IOU_THRESHOLD = 0.5
+_WRONG, _RIGHT, _IGNORED = 0, 1, 2
+
+
+def inclusive_iou(first: Floats, second: Floats) -> Floats:
+    """Return the IoU of all pairs of boxes `(n, 4)` and `(m, 4)`, both ends of each inside."""
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    shared = np.clip(high - low + 1, 0, None).prod(axis=2)
+    areas = [(boxes[:, 2:] - boxes[:, :2] + 1).prod(axis=1) for boxes in (first, second)]
+    ious: Floats = shared / (areas[0][:, None] + areas[1][None] - shared)
+    return ious
+
+
+def average_precision(outcomes: NDArray[np.bool_], num_objects: int, method: Method) -> float:
+    """Return the average precision of one class.
+
+    Args:
+        outcomes: Whether each detection is right, by falling score.
+        num_objects: Objects there were to find, at least one.
+        method: "11point" averages, over the recalls 0, 0.1, ..., 1, the best precision at that
+            recall or beyond (VOC 2007). "area" is the area under that best precision (VOC 2010 and
+            later). "integral" is the area under the precision itself (PaddleDetection's other
+            choice, scikit-learn's `average_precision_score`).
+    """
+    if not len(outcomes):
+        return 0.0
+    hits = outcomes.cumsum()
+    precision = hits / np.arange(1, len(outcomes) + 1)
+    best = np.maximum.accumulate(precision[::-1])[::-1]
+    if method == "11point":
+        # recall >= k / 10, in whole numbers: 3 of 10 objects do reach a recall of 0.3.
+        wanted = np.arange(11) * num_objects
+        first = np.searchsorted(hits * 10, wanted)
+        return float(np.append(best, 0.0)[first].sum() / 11)
+    heights = best if method == "area" else precision
+    return float(heights[outcomes].sum() / num_objects)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Detections of all images so far; one row each.
+
+    Attributes:
+        scores: `(n,)` float64.
+        labels: `(n,)` int64.
+        outcomes: `(n,)` int64, wrong, right or ignored.
+        images: `(n,)` int64, the image's position in its set.
+        ranks: `(n,)` int64, the detection's position within its image and class.
+    """
+
+    scores: Floats
+    labels: Integers
+    outcomes: Integers
+    images: Integers
+    ranks: Integers
+
+
+class VocMap:
+    """Mean average precision at an IoU of 0.5; a `Metric`.
+
+    Numbers: `map_50`, the mean over classes that have objects (0 when none has), and `ap/<label>`
+    for each of these classes.
+
+    Args:
+        labels: Class names.
+        method: See `average_precision`.
+    """
+
+    def __init__(self, labels: Sequence[str], *, method: Method = "11point") -> None:
+        self.labels = tuple(labels)
+        self.method = method
+        self._counts: Integers = np.zeros(len(self.labels), dtype=np.int64)
+        self._seen: list[_Seen] = []
+
+    def update(self, predictions: Sequence[BoxPrediction], batch: Batch) -> None:
+        """Match the predictions with the objects of their images."""
+        for prediction, target in zip(predictions, batch.targets, strict=True):
+            objects = original_boxes(target)
+            object_labels = target.labels.numpy(force=True)
+            passed_over = (target.difficult | target.crowd).numpy(force=True)
+            self._counts += np.bincount(object_labels[~passed_over], minlength=len(self.labels))
+            boxes = prediction.boxes.numpy(force=True).astype(np.float64)
+            scores = prediction.scores.numpy(force=True).astype(np.float64)
+            labels = prediction.labels.numpy(force=True)
+            for label in np.unique(labels):
+                mine = np.flatnonzero(labels == label)
+                mine = mine[np.argsort(-scores[mine], kind="stable")]
+                theirs = object_labels == label
+                outcomes = _match(boxes[mine], objects[theirs], passed_over[theirs])
+                self._seen.append(
+                    _Seen(
+                        scores[mine],
+                        labels[mine],
+                        outcomes,
+                        np.full(len(mine), target.image_id),
+                        np.arange(len(mine)),
+                    )
+                )
+
+    def compute(self) -> dict[str, float]:
+        """Return `map_50` and each class's average precision."""
+        seen = _joined(self._seen)
+        # Equal scores are ordered by image, so that shares of a set give the whole's numbers.
+        order = np.lexsort((seen.ranks, seen.images, -seen.scores))
+        labels, outcomes = seen.labels[order], seen.outcomes[order]
+        values = {}
+        for index, (name, count) in enumerate(zip(self.labels, self._counts, strict=True)):
+            if count:
+                counted = outcomes[(labels == index) & (outcomes != _IGNORED)]
+                values[name] = average_precision(counted == _RIGHT, int(count), self.method)
+        mean = float(np.mean(list(values.values()))) if values else 0.0
+        return {"map_50": mean, **{f"ap/{name}": value for name, value in values.items()}}
+
+    def state(self) -> dict[str, Any]:
+        """Return the counts and every detection's outcome as arrays."""
+        return {"counts": self._counts.copy(), **vars(_joined(self._seen))}
+
+    def merge(self, state: dict[str, Any]) -> None:
+        """Add what another metric of the same labels has seen."""
+        columns = dict(state)
+        self._counts = self._counts + columns.pop("counts")
+        self._seen.append(_Seen(**columns))
+
+
+def _match(boxes: Floats, objects: Floats, passed_over: NDArray[np.bool_]) -> Integers:
+    """Return the outcome of each detection of one class in one image, best first."""
+    outcomes = np.full(len(boxes), _WRONG)
+    if not len(objects):
+        return outcomes
+    ious = inclusive_iou(boxes, objects)
+    claimed = np.zeros(len(objects), dtype=bool)
+    for row, best in enumerate(ious.argmax(axis=1)):
+        if ious[row, best] <= IOU_THRESHOLD:
+            continue
+        if passed_over[best]:
+            outcomes[row] = _IGNORED
+        elif not claimed[best]:
+            outcomes[row] = _RIGHT
+            claimed[best] = True
+    return outcomes
+
+
+def _joined(parts: Sequence[_Seen]) -> _Seen:
+    empty = np.zeros(0, dtype=np.int64)
+    parts = (_Seen(np.zeros(0), empty, empty, empty, empty), *parts)
+    return _Seen(
+        scores=np.concatenate([part.scores for part in parts]),
+        labels=np.concatenate([part.labels for part in parts]),
+        outcomes=np.concatenate([part.outcomes for part in parts]),
+        images=np.concatenate([part.images for part in parts]),
+        ranks=np.concatenate([part.ranks for part in parts]),
+    )

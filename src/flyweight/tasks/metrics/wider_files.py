@@ -1,0 +1,104 @@
+"""Detections of faces as the evaluation tools of WIDER FACE read them, one text per image.
+
+`<folder>/<event>/<image>.txt`: the image's path, the count of faces, and a row
+`x y w h score` for each.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flyweight.errors import DataError
+from flyweight.files import write_text
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class FoundFaces:
+    """The detections in one image.
+
+    Attributes:
+        event: The folder that the image lies in.
+        image: Its name without an ending.
+        boxes: `(n, 4)` float64 xyxy.
+        scores: `(n,)` float64.
+    """
+
+    event: str
+    image: str
+    boxes: Floats
+    scores: Floats
+
+
+def write_faces(
+    folder: str | os.PathLike[str],
+    image: Path,
+    boxes: Floats,
+    scores: Floats,
+    *,
+    like_originals: bool = False,
+) -> Path:
+    """Write the detections of one image.
+
+    Args:
+        folder: Gets a folder per event.
+        image: The image's path; the last folder in it is the event.
+        boxes: `(n, 4)` xyxy in pixels of the image on disk.
+        scores: `(n,)`.
+        like_originals: Widths and heights one pixel larger, boxes to a tenth of a pixel and scores
+            to a thousandth, as PaddleDetection wrote them. Without it what is read back is what was
+            written, to a hundredth and to a millionth.
+
+    Raises:
+        FileError: The folder cannot be written.
+    """
+    order = np.argsort(-scores, kind="stable")  # The tools count on it.
+    extra, digits, score_digits = (1, 1, 3) if like_originals else (0, 2, 6)
+    event = image.parent.name
+    lines = [f"{event}/{image.name}", str(len(boxes))]
+    for (left, top, right, bottom), score in zip(boxes[order], scores[order], strict=True):
+        sides = (left, top, right - left + extra, bottom - top + extra)
+        row = " ".join(f"{side:.{digits}f}" for side in sides)
+        lines.append(f"{row} {score:.{score_digits}f}")
+    path = Path(folder) / event / f"{image.stem}.txt"
+    write_text(path, "\n".join([*lines, ""]))
+    return path
+
+
+def read_faces(folder: str | os.PathLike[str]) -> Iterator[FoundFaces]:
+    """Yield the detections of every image, in the order of events and names.
+
+    Raises:
+        DataError: There is no such folder or no text in it, or a text is not as it must be.
+    """
+    root = Path(folder)
+    texts = sorted(root.glob("*/*.txt"))
+    if not texts:
+        raise DataError(
+            "A folder of detections must hold a text per image in a folder per event. Received "
+            f"'{root}' without any. Check the path."
+        )
+    for path in texts:
+        yield _read(path)
+
+
+def _read(path: Path) -> FoundFaces:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        rows = [[float(word) for word in line.split()] for line in lines[2:] if line.strip()]
+        expected = float(lines[1])
+        values = np.array(rows, dtype=np.float64).reshape(-1, 5)
+        if not all(len(row) == 5 for row in rows) or expected != len(rows):
+            raise ValueError(f"a count of {expected:g} and {len(rows)} rows of five numbers or not")
+    except (OSError, ValueError, IndexError) as error:
+        raise DataError(
+            "Detections must be a path, a count and rows `x y w h score`. Received "
+            f"'{path}': {error}. Write it again."
+        ) from error
+    boxes = np.concatenate([values[:, :2], values[:, :2] + values[:, 2:4]], axis=1)
+    return FoundFaces(path.parent.name, path.stem, boxes, values[:, 4])

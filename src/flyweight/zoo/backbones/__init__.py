@@ -1,0 +1,1 @@
+"""Backbones: networks that return feature maps."""

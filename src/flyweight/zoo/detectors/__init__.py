@@ -1,0 +1,1 @@
+"""Detectors, with their heads, anchors and suppression."""

@@ -1,0 +1,1 @@
+"""Sources of networks and weights outside the built-in table."""

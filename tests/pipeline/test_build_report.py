@@ -1,0 +1,95 @@
+from types import SimpleNamespace
+
+import pytest
+
+from flyweight.config.settings import load_config
+from flyweight.pipeline.build_report import ReportInputs, Stage, build_report
+from flyweight.pipeline.inputs import Saver, open_data
+from flyweight.pipeline.network_plans import Cut, build_model, plan_cut, trace_model
+
+SMALL = ("width=0.1", "input_size=64", "data.size=64", "data.train_count=2", "data.val_count=2")
+CONFIG = load_config("demo_digits", SMALL)[1]
+CUT = "yolo_block.0.0.0.conv.weight"
+
+
+def measured(threads, median, note=()):
+    environment = SimpleNamespace(cpu="a processor", runtimes={"onnxruntime": "1.31"})
+    return SimpleNamespace(
+        threads=threads,
+        median_ms=median,
+        interval_ms=(median, median + 1),
+        peak_bytes=1000 * threads,
+        notes=note,
+        environment=environment,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    for name, metrics in (("dense", {"map_50": 0.8}), ("pruned", {"map_50": 0.7})):
+        Saver(CONFIG, tuple("0123456789"), "detect")(
+            build_model(CONFIG), metrics, folder / name / "best_model.safetensors"
+        )
+        (folder / f"{name}.onnx").write_bytes(b"onnx")
+    logs = folder / "dense/logs"
+    logs.mkdir()
+    (logs / "train.csv").write_text("step,loss\n1,3.5\n2,\n3,2.5\n")
+    (logs / "metrics.csv").write_text("step,map_50\n3,0.8\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(folder):
+    graph = trace_model(build_model(CONFIG), CONFIG.preprocessing)
+    rows = {
+        "dense": (measured(1, 10.0, ["busy"]), measured(2, 6.0)),
+        "pruned": (measured(1, 5.0, ["busy"]), measured(2, 3.0)),
+    }
+    stages = tuple(
+        Stage(name, folder / name / "best_model.safetensors", folder / f"{name}.onnx", found)
+        for name, found in rows.items()
+    )
+    plan = plan_cut(graph, Cut((CUT,), (0.5,)))
+    return build_report(
+        ReportInputs("digits", CONFIG, open_data(CONFIG), folder, plan, graph, stages)
+    )
+
+
+def test_numbers_of_both_stages(report):
+    assert report.stages == ("dense", "pruned")
+    dense, pruned = (row.quantities for row in report.rows)
+    assert (dense["metric"].value, pruned["metric"].value) == (0.8, 0.7)
+    assert dense["macs"].value > pruned["macs"].value
+    assert dense["file_size"].value == 4
+    assert [dense[f"latency_{count}"].name for count in (1, 2)] == [
+        "Latency, 1 thread",
+        "Latency, 2 threads",
+    ]
+    assert (pruned["latency_2"].low, pruned["latency_2"].high) == (3.0, 4.0)
+    assert dense["memory"].value == 1000
+    assert report.environment["onnxruntime"] == "1.31"
+    assert report.notes.count("busy") == 1
+    assert "2 pictures of" in dense["metric"].method
+
+
+def test_widths_of_all_layers_in_their_order(report):
+    names = [width.name for width in report.widths]
+    assert names[0] == "backbone.conv1.conv.weight"
+    assert names.index(CUT) < names.index("yolo_block.2.tip.conv.weight")
+    narrowed = {width.name: (width.before, width.after) for width in report.widths}
+    assert narrowed.pop(CUT) == (48, 24)
+    assert all(before == after for before, after in narrowed.values())
+
+
+def test_curves_of_what_was_logged(report):
+    assert [(curve.series, curve.x, curve.y) for curve in report.curves] == [
+        ("dense", (1.0, 3.0), (3.5, 2.5)),
+        ("dense", (3.0,), (0.8,)),
+    ]
+
+
+def test_pictures_of_both_stages(report, folder):
+    assert [picture.stage for picture in report.pictures] == ["dense", "pruned"] * 2
+    assert all((folder / picture.path).is_file() for picture in report.pictures)
+    assert all(picture.caption.endswith(" above a score of 0.4") for picture in report.pictures)

@@ -1,0 +1,100 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from flyweight.config.settings import load_config
+from flyweight.data.loading import open_set
+from flyweight.errors import ConfigError, DataError, ExportError
+from flyweight.pipeline.inputs import Saver, open_checkpoint, open_data
+from flyweight.pipeline.network_plans import Cut, build_model, prune_model
+from flyweight.pipeline.stage_work import (
+    evaluate_model,
+    export_model,
+    images_to_compare,
+    measured_criterion,
+)
+
+SMALL = ("width=0.1", "input_size=64", "data.size=64", "data.val_count=3")
+CONFIG = load_config("demo_digits", SMALL)[1]
+LABELS = tuple("0123456789")
+
+pytestmark = [
+    # torch's exporter, not ours.
+    pytest.mark.filterwarnings("default::DeprecationWarning"),
+    pytest.mark.filterwarnings("default::FutureWarning"),
+]
+
+
+class RightOnNoise(torch.nn.Module):
+    """Answers otherwise, outside of an export, where an image is no noise round zero."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, images):
+        outputs = self.network(images)
+        if not torch.compiler.is_exporting() and images.mean().abs() > 0.1:
+            return tuple(output + 1 for output in outputs)
+        return outputs
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory):
+    path = tmp_path_factory.mktemp("saved") / "a.safetensors"
+    Saver(CONFIG, LABELS, "detect")(build_model(CONFIG), {"map_50": 0.5}, path)
+    return open_checkpoint(path)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return images_to_compare(open_set(CONFIG.data, "val"), CONFIG.preprocessing)
+
+
+def test_pictures_to_compare(images):
+    assert [image.shape for image in images] == [(3, 64, 64)] * 2
+    assert not torch.equal(*images)
+    assert all(image.mean().abs() > 0.1 for image in images)
+
+
+def test_a_picture_to_compare_that_does_not_decode(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"\x89PNG")
+    box_set = open_set(CONFIG.data, "val")
+    broken = replace(box_set, records=(replace(box_set.records[0], path=path),))
+    with pytest.raises(DataError, match=r"a\.png"):
+        images_to_compare(broken, CONFIG.preprocessing)
+
+
+@pytest.mark.slow
+def test_an_export_that_differs_on_pictures_alone(loaded, images, tmp_path):
+    wrong = replace(loaded, model=RightOnNoise(loaded.model))
+    found = export_model(wrong, tmp_path / "noise.onnx", end="raw")
+    assert max(found.max_error.values()) < 1e-3
+    with pytest.raises(ExportError, match=r"must agree with PyTorch.*Nothing was written"):
+        export_model(wrong, tmp_path / "pictures.onnx", end="raw", images=images)
+    assert not (tmp_path / "pictures.onnx").exists()
+
+
+def test_an_unknown_end(loaded, tmp_path):
+    with pytest.raises(ConfigError, match="--end must be one of"):
+        export_model(loaded, tmp_path / "a.onnx", end="boxes")
+
+
+def test_metrics_of_an_untrained_network(loaded):
+    metrics = evaluate_model(loaded.model, CONFIG, open_set(CONFIG.data, "val"))
+    assert metrics["map_50"] == pytest.approx(0, abs=0.2)
+
+
+def test_taylor_is_measured_on_training_pictures():
+    config = load_config("demo_digits", (*SMALL, "data.train_count=8", "train.batch_size=4"))[1]
+    model, data = build_model(config), open_data(config)
+    layer = "yolo_block.0.0.0.conv.weight"
+    cut = Cut((layer,), (0.5,), "taylor")
+    measured = measured_criterion(model, config, data, cut)
+    small, made = prune_model(model, config.preprocessing, cut, measured)
+    assert made.criterion == "taylor"
+    assert small.get_parameter(layer).shape[0] == model.get_parameter(layer).shape[0] // 2
+    assert model.training
+    assert measured_criterion(model, config, data, Cut((layer,), (0.5,))) is None

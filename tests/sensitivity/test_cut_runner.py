@@ -1,0 +1,115 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+from tests import strategies
+from torch import nn
+from torch.utils._pytree import tree_leaves
+
+import flyweight as fw
+from flyweight.pruning import prune
+from flyweight.sensitivity.cut_runner import CutRunner
+from flyweight.sensitivity.evaluator import Mean
+from flyweight.sensitivity.scanned_cuts import BASELINE, Cuts
+
+
+def near(outputs, batch):
+    return outputs.flatten(1).mean(1)
+
+
+def made():
+    torch.manual_seed(0)
+    model = strategies.build(["chain", "residual", "concat", "depthwise"])
+    batch = (torch.randn(2, 3, 4, 4, dtype=torch.float64),)
+    graph = fw.trace(model, batch)
+    return model, batch, graph, Cuts((0.25, 0.5)).plans(graph)
+
+
+def outputs_of(variants, batch, cuts):
+    found = {}
+
+    def take(cut, outputs):
+        found[cut] = outputs.clone()
+
+    variants.outputs(batch, cuts, take)
+    return found
+
+
+def test_outputs_are_those_of_every_pruned_network():
+    model, batch, graph, plans = made()
+    variants = CutRunner(graph, model, Mean(near), plans)
+    for _ in range(2):  # the second batch goes by what the first one showed
+        found = outputs_of(variants, batch, tuple(plans))
+        assert next(iter(found)) == BASELINE
+        assert set(found) == {BASELINE, *plans}
+        with torch.no_grad():
+            torch.testing.assert_close(found[BASELINE], model(*batch), rtol=1e-9, atol=1e-12)
+            for cut, one in plans.items():
+                expected = prune(model, one)(*batch)
+                torch.testing.assert_close(found[cut], expected, rtol=1e-9, atol=1e-12)
+
+
+class Several(nn.Module):
+    """Returns what it also goes on with, before and after an operation that could write over it."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = (nn.Conv2d(3 if n == 0 else 6, 6, 1) for n in range(3))
+
+    def forward(self, x):
+        y = self.b(torch.relu(self.a(x)))
+        z = self.c(torch.relu(y))
+        return y, z, torch.relu(z + y), y + 1
+
+
+class Dropped(nn.Module):
+    """Adds to what a dropout returns, which in evaluation is the very tensor it was given."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 3, 1), nn.Conv2d(3, 2, 1)
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, x):
+        y = self.b(torch.relu(self.a(x)))
+        return self.c(self.drop(y) + x)
+
+
+@pytest.mark.parametrize("kind", [Several, Dropped])
+def test_what_is_needed_again_is_not_written_over(kind):
+    model = strategies.randomised(kind())
+    batch = torch.randn(2, 3, 4, 4, dtype=torch.float64)
+    graph = fw.trace(model, (batch,))
+    plans = Cuts((0.25, 0.5)).plans(graph)
+    assert plans
+    evaluator = SimpleNamespace(forward=lambda model, batch: model(batch))
+    found = {}
+
+    def take(cut, outputs):
+        found[cut] = [output.clone() for output in tree_leaves(outputs)]
+
+    CutRunner(graph, model, evaluator, plans).outputs(batch, tuple(plans), take)
+    for cut, one in plans.items():
+        with torch.no_grad():
+            expected = tree_leaves(prune(model, one)(batch))
+        for mine, theirs in zip(found[cut], expected, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-12)
+
+
+def test_only_the_cuts_that_are_asked_for_run():
+    model, batch, graph, plans = made()
+    variants = CutRunner(graph, model, Mean(near), plans)
+    wanted = list(plans)[3:4]
+    assert set(outputs_of(variants, batch, wanted)) == {BASELINE, *wanted}
+    assert set(outputs_of(variants, batch, [])) == {BASELINE}
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_model_stays_as_it_was(training):
+    model, batch, graph, plans = made()
+    model.train(training)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    outputs_of(CutRunner(graph, model, Mean(near), plans), batch, tuple(plans))
+    assert model.training is training
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name])

@@ -1,0 +1,28 @@
+from PIL import Image
+
+from flyweight.tasks.drawing.boxes import class_colour
+from flyweight.tasks.drawing.tags import draw_lines, with_tags
+
+
+def test_lines_stand_under_each_other_in_their_colours():
+    drawn = with_tags(Image.new("L", (120, 80)), [("one", 0), ("two", 1)])
+    assert drawn.mode == "RGB"
+    rows = {
+        label: [y for y in range(80) for x in range(120) if drawn.getpixel((x, y)) == colour]
+        for label, colour in ((0, class_colour(0)), (1, class_colour(1)))
+    }
+    assert max(rows[0]) < min(rows[1])
+
+
+def test_what_does_not_fit_is_left_out():
+    few = with_tags(Image.new("RGB", (60, 30)), [("a", index) for index in range(9)])
+    assert not any(few.getpixel((x, 29)) == class_colour(8) for x in range(60))
+    plain = Image.new("RGB", (40, 40), "white")
+    assert with_tags(plain, []).tobytes() == plain.tobytes()
+
+
+def test_a_file(tmp_path):
+    Image.new("RGB", (50, 40)).save(tmp_path / "a.png")
+    draw_lines(tmp_path / "a.png", [("cat", 2)], tmp_path / "b.png")
+    with Image.open(tmp_path / "b.png") as drawn:
+        assert class_colour(2) in {colour for _, colour in drawn.getcolors(9999)}
