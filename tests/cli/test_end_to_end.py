@@ -34,7 +34,7 @@ def digits(folder, count=2):
     folder.mkdir(parents=True)
     box_set = make_digits("val", count, size=64)
     for index in range(count):
-        Image.fromarray(box_set.picture(index)).save(folder / f"{index}.png")
+        Image.fromarray(box_set.image(index)).save(folder / f"{index}.png")
     return folder
 
 

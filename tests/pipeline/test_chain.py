@@ -43,7 +43,7 @@ def stubbed(monkeypatch, tmp_path):
     monkeypatch.setattr(chain, "evaluate_model", lambda *_: {"map_50": 0.25})
     monkeypatch.setattr(chain, "export_model", export)
     monkeypatch.setattr(chain, "measure", measure)
-    monkeypatch.setattr(chain, "tell", lambda inputs: inputs)
+    monkeypatch.setattr(chain, "build_report", lambda inputs: inputs)
     monkeypatch.setattr(chain, "render_all", lambda report, folder: [folder / "report.html"])
 
     def run(*overrides):

@@ -84,7 +84,7 @@ def convert_data(wish: Wish, output_dir: Path, *, as_json: bool) -> None:
     if as_json:
         show_json(done)
         return
-    rows = [("split", "pictures", "boxes")]
+    rows = [("split", "images", "boxes")]
     rows += [(name, f"{row['pictures']:,}", f"{row['boxes']:,}") for name, row in done.items()]
     show(columns(rows))
     show(f"wrote {output_dir}")

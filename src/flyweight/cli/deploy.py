@@ -102,7 +102,7 @@ class Source:
         except DataError as error:
             say(f"comparing on random inputs, without images: {error}")
             return ()
-        shown = f"{counted(len(found), 'picture')} of {found_set.name}"
+        shown = f"{counted(len(found), 'image')} of {found_set.name}"
         say(f"comparing on {shown} and on random inputs")
         return found
 

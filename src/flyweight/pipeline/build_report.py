@@ -91,7 +91,7 @@ def _quantities(inputs: ReportInputs, stage: Stage, cost: Cost) -> dict[str, Qua
     size = f"{config.preprocessing.height} x {config.preprocessing.width}"
     value = _primary(stage)
     label, detail = _metric_name(stage, config)
-    where = f"{counted(len(inputs.data.val), 'picture')} of {inputs.data.val.name}"
+    where = f"{counted(len(inputs.data.val), 'image')} of {inputs.data.val.name}"
     found = {
         "metric": quantities.metric(label, value, detail=detail, method=f"over {where}"),
         "macs": quantities.macs(cost.macs, method=f"one picture of {size}; 1 MAC = 1 multiply-add"),

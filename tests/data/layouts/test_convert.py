@@ -136,7 +136,7 @@ def test_splits_share_a_folder_and_its_classes(tmp_path, tiny_set, layout):
         convert(made, tmp_path, layout, split=split)
     for split in ("train", "val"):
         assert len(READERS[layout](tmp_path, split)) == 2
-    other = BoxSet("x", ("cat",), (), made.picture)
+    other = BoxSet("x", ("cat",), (), made.image)
     with pytest.raises(DataError, match="must have the same classes"):
         convert(other, tmp_path, layout, split="test")
 

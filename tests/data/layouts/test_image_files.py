@@ -74,7 +74,7 @@ def test_sizes_are_upright(tmp_path, tiny_set):
 def test_made_up_pictures_become_png(tmp_path, tiny_set):
     placed = place_images(tiny_set(), tmp_path, "train")
     assert [path.name for path in placed] == ["train_00000.png", "train_00001.png"]
-    np.testing.assert_array_equal(np.asarray(Image.open(placed[1])), tiny_set().picture(1))
+    np.testing.assert_array_equal(np.asarray(Image.open(placed[1])), tiny_set().image(1))
 
 
 def test_missing_pictures_are_named(tmp_path, tiny_set):

@@ -21,7 +21,7 @@ def test_what_is_written_reads_back_the_same(tmp_path):
             np.testing.assert_array_equal(record.boxes, made.records[index].boxes)
             np.testing.assert_array_equal(record.labels, made.records[index].labels)
             picture = read_image(record.path).permute(1, 2, 0).numpy()
-            np.testing.assert_array_equal(picture, made.picture(index))
+            np.testing.assert_array_equal(picture, made.image(index))
     assert len(list((tmp_path / "JPEGImages").iterdir())) == 6
 
 
@@ -32,7 +32,7 @@ def test_odd_class_names_and_fractions_survive(tmp_path):
     record.difficult[0] = True
     labels = ("<&>", *made.labels[1:])
     record.labels[0] = 0
-    write_voc(type(made)("x", labels, (record,), made.picture), tmp_path, split="odd")
+    write_voc(type(made)("x", labels, (record,), made.image), tmp_path, split="odd")
     (read,) = read_voc(tmp_path, "odd").records
     np.testing.assert_array_equal(read.boxes, record.boxes)
     assert read.difficult[0]

@@ -90,8 +90,8 @@ def test_evaluation_keeps_the_labels_of_the_picture(fit):
     preprocessing = PREPROCESSING.model_copy(update={"fit": fit})
     images = painted(60, 40)
     image, target = MapValSamples(images, preprocessing, (0,))[0]
-    image = torch.from_numpy(images.image(0)).permute(2, 0, 1)
-    assert torch.equal(image, prepare(image, preprocessing))
+    original = torch.from_numpy(images.image(0)).permute(2, 0, 1)
+    assert torch.equal(image, prepare(original, preprocessing))
     assert torch.equal(target.full, torch.from_numpy(images.label_map(0)))
     assert target.full.dtype == torch.uint8
     assert (target.labels == IGNORE).any() == (fit == "pad")
