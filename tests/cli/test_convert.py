@@ -54,7 +54,7 @@ def test_a_split_and_names_can_be_given(flyweight, faces, tmp_path):
         "--leave-out",
     )
     assert answer.status == 0
-    assert answer.out.splitlines()[:2] == ["split  images  boxes", "val           2      2"]
+    assert answer.out.splitlines()[:2] == ["split  images  boxes", "val         2      2"]
     heads = read_coco(tmp_path / "out", "annotations/instances_val.json")
     assert heads.labels == ("head",)
     assert heads.records[1].difficult.tolist() == [True]
