@@ -48,3 +48,41 @@ def pytest_terminal_summary(
 def data_root() -> Path:
     """The folder of real data sets."""
     return _DATA
+
+
+class RecordedProgress:
+    """Progress that keeps every report in `events`, in order."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple] = []
+
+    def start(self, label, total=None, *, done=0, lines_every=None):
+        """Record the begin of a task."""
+        self.events.append(("start", label, total, done))
+        return _RecordedTask(label, self.events)
+
+    def note(self, text):
+        """Record a note."""
+        self.events.append(("note", text))
+
+    @property
+    def notes(self) -> list[str]:
+        """The texts of all notes."""
+        return [event[1] for event in self.events if event[0] == "note"]
+
+
+class _RecordedTask:
+    def __init__(self, label, events):
+        self.label, self.events = label, events
+
+    def update(self, done, numbers=None):
+        self.events.append(("update", self.label, done, dict(numbers or {})))
+
+    def finish(self):
+        self.events.append(("finish", self.label))
+
+
+@pytest.fixture
+def recorded_progress() -> RecordedProgress:
+    """Progress that a test can look at."""
+    return RecordedProgress()

@@ -1,0 +1,180 @@
+"""Progress in the terminal: bars with the time left on stderr; plain lines in files and pipes."""
+
+import sys
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bars
+from rich.text import Text
+
+# Formats of numbers by name. A learning rate keeps its zeros, so that the line does not jump.
+_FORMATS = {"lr": "#.2g"}
+_DEFAULT_FORMAT = ".4g"
+
+
+class TerminalProgress:
+    """Progress on stderr; see `flyweight.progress.Progress`.
+
+    Where stderr is a terminal it draws bars. Elsewhere it writes the notes, and lines for the tasks
+    that ask for them.
+    """
+
+    def __init__(self) -> None:
+        self._draws = sys.stderr.isatty()
+        self._bars: Bars | None = None
+
+    def start(
+        self,
+        label: str,
+        total: float | None = None,
+        *,
+        done: float = 0,
+        lines_every: int | None = None,
+    ) -> "BarTask | LinesTask":
+        """Begin a task; see `flyweight.progress.Progress.start`."""
+        if not self._draws:
+            return LinesTask(label, total, done, lines_every)
+        if self._bars is None:
+            # A bar of training stays visible when it is complete; others vanish.
+            self._bars = _bars(transient=lines_every is None)
+            self._bars.start()
+        identity = self._bars.add_task(label, total=total, numbers="")
+        self._bars.update(identity, completed=done)
+        return BarTask(self, self._bars, identity)
+
+    def note(self, text: str) -> None:
+        """Write one line, above the bars if there are any."""
+        if self._bars is None:
+            sys.stderr.write(text.rstrip("\n") + "\n")
+            sys.stderr.flush()
+        else:
+            self._bars.console.print(text, markup=False, highlight=False)
+
+    def end_drawing(self, ended: TaskID) -> None:
+        """Remove a finished task's bar; the last one ends the drawing."""
+        if self._bars is None:
+            return
+        if len(self._bars.tasks) > 1:
+            self._bars.remove_task(ended)
+            return
+        self._bars.stop()
+        self._bars = None
+
+
+class BarTask:
+    """A task that is drawn as a bar.
+
+    Attributes:
+        bar: rich's view of the task.
+    """
+
+    def __init__(self, owner: TerminalProgress, bars: Bars, identity: TaskID) -> None:
+        self._owner, self._bars, self._identity = owner, bars, identity
+        self._finished = False
+        self.bar: Task = next(task for task in bars.tasks if task.id == identity)
+
+    def update(self, done: float, numbers: Mapping[str, float] | None = None) -> None:
+        """Move the bar and change the numbers beside it."""
+        self._bars.update(self._identity, completed=done)
+        if numbers is not None:
+            self._bars.update(self._identity, numbers=numbers_text(numbers))
+
+    def finish(self) -> None:
+        """Remove the bar."""
+        if not self._finished:
+            self._finished = True
+            self._owner.end_drawing(self._identity)
+
+
+class LinesTask:
+    """A task that writes one line after every so many units, or none at all."""
+
+    def __init__(self, label: str, total: float | None, done: float, every: int | None) -> None:
+        self._label, self._total, self._first, self._every = label, total, done, every
+        self._began = time.monotonic()
+
+    def update(self, done: float, numbers: Mapping[str, float] | None = None) -> None:
+        """Write a line if one is due."""
+        if self._every is None or (done % self._every and done != self._total):
+            return
+        left = None
+        if self._total is not None:
+            per_unit = (time.monotonic() - self._began) / max(done - self._first, 1)
+            left = per_unit * (self._total - done)
+        sys.stderr.write(progress_line(self._label, done, self._total, numbers or {}, left) + "\n")
+        sys.stderr.flush()
+
+    def finish(self) -> None:
+        """Do nothing: the last line is written."""
+
+
+def progress_line(
+    label: str,
+    done: float,
+    total: float | None,
+    numbers: Mapping[str, float],
+    left_seconds: float | None = None,
+) -> str:
+    """Return one line on the state of a task.
+
+    Example:
+        >>> progress_line("step", 120, 1000, {"loss": 12.34, "lr": 0.001}, 200.4)
+        'step 120/1000  loss 12.34  lr 0.0010  eta 0:03:20'
+    """
+    parts = [f"{label} {_amount(done, total)}"]
+    if numbers:
+        parts.append(numbers_text(numbers))
+    if left_seconds is not None:
+        parts.append(f"eta {timedelta(seconds=int(left_seconds))}")
+    return "  ".join(parts)
+
+
+def numbers_text(numbers: Mapping[str, float]) -> str:
+    """Return numbers with their names on one line.
+
+    Example:
+        >>> numbers_text({"loss": 12.345678, "lr": 0.1})
+        'loss 12.35  lr 0.10'
+    """
+    return "  ".join(
+        f"{name} {value:{_FORMATS.get(name, _DEFAULT_FORMAT)}}" for name, value in numbers.items()
+    )
+
+
+def _amount(done: float, total: float | None) -> str:
+    """Return counts of items as `3/8` and shares of an amount of work as percent."""
+    if total is None:
+        return f"{done:g}"
+    if isinstance(total, int):
+        return f"{done:g}/{total}"
+    return f"{done / total:.0%}" if total else "100%"
+
+
+class _AmountColumn(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        """Return the amount that is done."""
+        return Text(_amount(task.completed, task.total))
+
+
+def _bars(*, transient: bool) -> Bars:
+    return Bars(
+        TextColumn("{task.description}", markup=False),
+        _AmountColumn(),
+        BarColumn(),
+        TextColumn("{task.fields[numbers]}", markup=False),
+        TextColumn("eta"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=transient,
+        redirect_stdout=False,
+    )

@@ -1,0 +1,86 @@
+import sys
+
+import pytest
+
+from flyweight.progress import progress_over
+from flyweight.terminal import BarTask, LinesTask, TerminalProgress, progress_line
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    return TerminalProgress()
+
+
+def test_the_line_is_the_promised_one():
+    found = progress_line("step", 120, 1000, {"loss": 12.34, "lr": 0.001}, 200.0)
+    assert found == "step 120/1000  loss 12.34  lr 0.0010  eta 0:03:20"
+    found = progress_line("step", 1, 2, {"loss": 0.5, "lr": 0.0}, 0.9)
+    assert found == "step 1/2  loss 0.5  lr 0.0  eta 0:00:00"
+
+
+def test_amounts_of_work_are_shares_and_unknown_totals_are_counts():
+    assert progress_line("layers", 2.5, 10.0, {}) == "layers 25%"
+    assert progress_line("images", 3, None, {}) == "images 3"
+
+
+def test_lines_come_every_so_often_and_at_the_end(capsys, monkeypatch):
+    clock = iter([100.0, 104.0, 109.0])
+    monkeypatch.setattr("flyweight.terminal.time.monotonic", lambda: next(clock))
+    lines = TerminalProgress().start("step", 7, done=2, lines_every=4)
+    for done in range(3, 8):
+        lines.update(done, {"loss": 1.0, "lr": 0.1})
+    lines.finish()
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    # Two steps in four seconds leave three steps of two seconds.
+    assert shown.err.splitlines() == [
+        "step 4/7  loss 1  lr 0.10  eta 0:00:06",
+        "step 7/7  loss 1  lr 0.10  eta 0:00:00",
+    ]
+
+
+def test_a_terminal_gets_a_bar_and_others_get_nothing(terminal, capsys):
+    bar = terminal.start("step", 5, done=3, lines_every=1)
+    assert isinstance(bar, BarTask)
+    bar.update(4, {"loss": 1.5, "lr": 0.001})
+    terminal.note("step 4/5  map [0.5]")
+    assert bar.bar.completed == 4
+    bar.finish()
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "map [0.5]" in shown.err
+    assert "loss 1.5  lr 0.0010" in shown.err
+
+
+def test_without_a_terminal_only_notes_and_wanted_lines_are_written(capsys):
+    progress = TerminalProgress()
+    task = progress.start("scan", 2)
+    assert isinstance(task, LinesTask)
+    task.update(1)
+    task.update(2)
+    task.finish()
+    progress.note("a note")
+    assert capsys.readouterr().err == "a note\n"
+
+
+def test_bars_nest_and_end_once(terminal, capsys):
+    outer = terminal.start("step", 2, lines_every=1)
+    inner = terminal.start("evaluate", None)
+    inner.update(1)
+    inner.finish()
+    inner.finish()
+    outer.update(2)
+    outer.finish()
+    terminal.note("after")
+    assert capsys.readouterr().err.endswith("after\n")
+    # A display that has ended can begin again.
+    terminal.start("step", 2).finish()
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_progress_passes_everything_on(monkeypatch, capsys, is_terminal):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal, raising=False)
+    found = list(progress_over(iter([1, 2, 3]), "evaluate", TerminalProgress()))
+    assert found == [1, 2, 3]
+    assert capsys.readouterr().out == ""
