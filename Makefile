@@ -12,7 +12,7 @@ demo: $(STAMP) ## the main job on built-in data, in minutes
 test: $(STAMP) ## every test
 	# These fork, which must come before anything in the same process has trained.
 	$(BIN)/python -m pytest -q tests/benchmarks
-	$(BIN)/python -m pytest -q -n auto --dist loadfile --ignore tests/benchmarks
+	$(BIN)/python -m pytest -q -n auto --dist worksteal --ignore tests/benchmarks
 
 check: $(STAMP) ## format, lint, types, layers
 	$(BIN)/ruff format --check src tests benchmarks

@@ -7,6 +7,13 @@ import pytest
 from hypothesis import settings
 from tests.browser import CHROMIUM
 
+# One thread in every test process, and in every process that a test starts: pytest runs as many
+# processes as there are processors, and threads of OpenMP that wait for each other's processors
+# spin. Set before anything imports torch, which reads them once. A value from outside is kept.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+for _name, _value in ONE_THREAD.items():
+    os.environ.setdefault(_name, _value)
+
 settings.register_profile("flyweight", deadline=None, derandomize=True)
 settings.load_profile("flyweight")
 

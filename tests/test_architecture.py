@@ -86,6 +86,7 @@ UNTESTED_BY_NAME = {
 # Test files without a module of their own name, and what they look at.
 TESTS_OF_MORE_THAN_ONE_MODULE = {
     "test_architecture.py": "the whole tree",
+    "test_conftest.py": "how the tests run",
     "test_docs.py": "the documents",
     "test_renamed.py": "the table of moved names",
     "test_words.py": "the text of the code and the documents",
