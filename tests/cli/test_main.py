@@ -104,10 +104,10 @@ def test_overrides_after_one_o():
     ],
 )
 def test_what_the_system_does(flyweight, monkeypatch, error, status, said):
-    def fail(**_):
+    def fail(_):
         raise error
 
-    monkeypatch.setattr("flyweight.cli.inspect.models", fail)
+    monkeypatch.setattr("flyweight.cli.models.show", fail)
     answer = flyweight("models")
     assert (answer.status, answer.out) == (status, "")
     assert said in answer.err
@@ -115,7 +115,7 @@ def test_what_the_system_does(flyweight, monkeypatch, error, status, said):
 
 
 def test_a_defect_of_ours_keeps_its_traceback(flyweight, monkeypatch):
-    monkeypatch.setattr("flyweight.cli.inspect.models", lambda **_: 1 / 0)
+    monkeypatch.setattr("flyweight.cli.models.show", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         flyweight("models")
 
@@ -128,10 +128,10 @@ def test_a_letter_from_a_process_that_prepares_pictures(flyweight, monkeypatch):
         'last):\n  File "a.py", line 1\nflyweight.errors.DataError: An image must decode.\n'
     )
 
-    def fail(**_):
+    def fail(_):
         raise DataError(wrapped)
 
-    monkeypatch.setattr("flyweight.cli.inspect.models", fail)
+    monkeypatch.setattr("flyweight.cli.models.show", fail)
     assert flyweight("models").mistake == "error: An image must decode."
 
 
@@ -192,7 +192,7 @@ def test_simple_mistakes_are_told_before_anything_heavy_loads(tmp_path):
 
 def test_letters_name_commands_that_exist():
     source = Path(__file__).resolve().parents[2] / "src"
-    pattern = re.compile(r"(?:`|: |\bwith )flyweight ([a-z]+)")
+    pattern = re.compile(r"(?:`|: |\bwith )flyweight ([a-z]+(?:-[a-z]+)*)")
     named = {
         name for path in source.rglob("*.py") for name in pattern.findall(path.read_text("utf-8"))
     }

@@ -4,9 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from flyweight.cli.predict import images_of, targets_of
 from flyweight.data.batch import BoxPrediction
-from flyweight.errors import ConfigError, DataError
 from flyweight.pipeline.prediction import Predictor
 from flyweight.tasks.decoding.boxes import listed_boxes
 
@@ -20,32 +18,6 @@ def here(tmp_path, monkeypatch):
         path.touch()
     Path("empty").mkdir()
     return tmp_path
-
-
-def test_pictures_of_files_and_folders(here):
-    folder, single = Path("shots"), Path("shots/b.png")
-    assert images_of([single, folder]) == [single, folder / "a.JPG"]
-    # A file is taken at its word; whether it is an image shows when it is read.
-    assert images_of([folder / "notes.txt"]) == [folder / "notes.txt"]
-
-
-@pytest.mark.parametrize(
-    ("given", "said"), [([], "none"), (["nope"], "'nope'"), (["empty"], "'empty' without any")]
-)
-def test_no_pictures(here, given, said):
-    with pytest.raises(DataError, match=f"Received {said}"):
-        images_of([Path(name) for name in given])
-
-
-def test_pictures_of_one_name_are_drawn_apart(here):
-    given = [Path("shots/b.png"), Path("other/b.jpg"), Path("shots/a.JPG")]
-    assert list(targets_of(given, Path("out")).values()) == [
-        Path("out/b.png"),
-        Path("out/b_2.png"),
-        Path("out/a.png"),
-    ]
-    with pytest.raises(ConfigError, match="must not replace an image"):
-        targets_of(given, Path("shots"))
 
 
 def test_what_is_found_is_counted_and_listed(flyweight, here, monkeypatch):

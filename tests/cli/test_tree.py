@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 import flyweight as fw
-from flyweight.cli.tree import STATES, reason_of, state_of, tree
+from flyweight.cli.tree import STATES, group_tree, reason_of, state_of
 
 
 class Net(nn.Module):
@@ -45,7 +45,7 @@ def test_the_three_states_and_their_reasons(graph):
     assert reason_of(graph.groups["mixed.weight"]) == (
         "its channels are mixed by layer_norm at 'norm'"
     )
-    lines = tree(graph, width=80).plain.splitlines()
+    lines = group_tree(graph, width=80).plain.splitlines()
     place = lines.index("       4  inexact   mixed.weight")
     assert lines[place + 1] == " " * 10 + (
         "│ because its channels are mixed by layer_norm at 'norm'"
@@ -59,7 +59,7 @@ def test_the_three_states_and_their_reasons(graph):
 
 
 def test_long_lists_are_folded_makers_first(graph):
-    lines = tree(graph, width=80).plain.splitlines()
+    lines = group_tree(graph, width=80).plain.splitlines()
     place = lines.index("       8  prunable  stem.weight")
     assert [line.split()[:3] for line in lines[place + 1 : place + 8]] == [
         *(
@@ -71,13 +71,13 @@ def test_long_lists_are_folded_makers_first(graph):
     ]
     members = len(graph.groups["stem.weight"].members)
     assert lines[place + 7].endswith(f"… and {members - 6} more")
-    whole = tree(graph, width=80, whole=True).plain
+    whole = group_tree(graph, width=80, complete=True).plain
     assert "…" not in whole
     assert whole.count(" axis ") == sum(len(group.members) for group in graph.groups.values())
 
 
 def test_the_last_lines_are_totals(graph):
-    *_, states, sums = tree(graph, width=80).plain.splitlines()
+    *_, states, sums = group_tree(graph, width=80).plain.splitlines()
     assert states == "8 groups: 6 prunable, 1 frozen, 1 inexact"
     assert sums.startswith("1,092 channels, 6,")
     assert sums.endswith(" parameters, 0.0001 GMACs")
@@ -85,12 +85,12 @@ def test_the_last_lines_are_totals(graph):
 
 def test_names_are_whole_in_a_narrow_terminal():
     stem = "a_long_name_" * 4
-    text = tree(traced(Net(stem)), width=60).plain
+    text = group_tree(traced(Net(stem)), width=60).plain
     assert f"makes   {stem}.weight\n          │         axis 0  8x3x1x1\n" in text
     assert all(len(line) <= 60 or stem in line for line in text.splitlines())
 
 
 def test_states_have_colours_of_their_own(graph):
-    styles = {span.style for span in tree(graph, width=80).spans}
+    styles = {span.style for span in group_tree(graph, width=80).spans}
     assert set(STATES.values()) <= styles
     assert len(set(STATES.values())) == 3

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from flyweight.config.preprocessing import Preprocessing
-from flyweight.pipeline.prediction import in_words, one_image_batch, place_detections
+from flyweight.pipeline.prediction import one_image_batch, place_detections, prediction_text
 
 
 def test_one_picture_batch():
@@ -41,4 +41,4 @@ def test_place_detections_scales_cuts_and_leaves_padding_out():
     ],
 )
 def test_rows_in_words(row, words):
-    assert in_words(row) == words
+    assert prediction_text(row) == words

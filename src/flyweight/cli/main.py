@@ -1,14 +1,17 @@
-"""The door: arguments in, exit status out, one line for a mistake."""
+"""Entry point of the command line: arguments in, exit status out, one line for a user's mistake."""
 
 import gc
 import os
 import re
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import typer
+import typer
+import typer.main
+
+from flyweight.cli.app import app
+from flyweight.errors import ConfigError, FlyweightError, nearest
 
 MISTAKE, STOPPED = 2, 130
 
@@ -16,40 +19,44 @@ MISTAKE, STOPPED = 2, 130
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave the process with its status.
 
-    Status 0 is success, 2 a mistake that the message says how to mend, 130 an interruption.
+    Status 0 is success, 2 a mistake that the message says how to correct, 130 an interruption.
     """
-    # Importing torch makes a million objects that all stay: looking through them for garbage again
-    # and again would take a quarter of the time that a dry run takes.
-    gc.set_threshold(100_000, 50, 50)
+    prepare_process()
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def prepare_process() -> None:
+    """Set what must be set before a command loads its packages, torch first of all.
+
+    Nothing under `flyweight.cli` imports torch when it is loaded, so environment variables that
+    torch reads only once belong here.
+    """
+    # Importing torch creates a million objects that all stay alive. Searching them for garbage
+    # again and again would take a quarter of the time of a dry run.
+    gc.set_threshold(100_000, 50, 50)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its status."""
-    import typer
-
-    from flyweight.cli.app import app
-    from flyweight.errors import FlyweightError
-
-    _print_any_name()
+    _escape_undecodable_names()
     try:
         command = typer.main.get_command(app)
-        _require_known(arguments, command)
+        _require_known_command(arguments, command)
         # Typer turns some exceptions into a status of its own, which it returns.
         status = command(spread_overrides(arguments), prog_name="flyweight", standalone_mode=False)
         sys.stdout.flush()
     except FlyweightError as error:
-        return _mistake(str(error))
+        return _report_mistake(str(error))
     except typer.TyperException as error:
-        return _mistake(_usage_letter(error))
+        return _report_mistake(_usage_message(error))
     except (KeyboardInterrupt, typer.Abort):
         status = STOPPED
     except BrokenPipeError:
-        return _reader_left()
+        return _ignore_broken_pipe()
     except SystemExit as ending:  # Typer's answer to a broken pipe.
-        return _reader_left() if ending.code == 1 else int(ending.code or 0)
+        return _ignore_broken_pipe() if ending.code == 1 else int(ending.code or 0)
     except OSError as error:
-        return _mistake(_system_letter(error))
+        return _report_mistake(_system_message(error))
     if status == STOPPED:
         sys.stderr.write("stopped\n")
     return status if isinstance(status, int) else 0
@@ -58,7 +65,7 @@ def run(arguments: Sequence[str]) -> int:
 def spread_overrides(arguments: Sequence[str]) -> list[str]:
     """Return the arguments with one `-o` before each override.
 
-    The originals took several after one `-o`; both ways work.
+    The original tools accepted several overrides after one `-o`; both forms work.
 
     Example:
         >>> spread_overrides(["eval", "-o", "weights=a", "input_size=320", "--json"])
@@ -74,7 +81,7 @@ def spread_overrides(arguments: Sequence[str]) -> list[str]:
             continue
         follows = state == "more" and re.match(r"[\w.]+=", argument)
         if state == "first" or follows:
-            # A first word without '=' is passed on too, to be told what it should look like.
+            # A first word without '=' is passed on too, so that the error message can name it.
             spread += ["-o", argument]
             state = "more"
         else:
@@ -83,9 +90,7 @@ def spread_overrides(arguments: Sequence[str]) -> list[str]:
     return [*spread, "-o"] if state == "first" else spread
 
 
-def _require_known(arguments: Sequence[str], group: Any) -> None:
-    from flyweight.errors import ConfigError, nearest
-
+def _require_known_command(arguments: Sequence[str], group: Any) -> None:
     name = next((argument for argument in arguments if not argument.startswith("-")), None)
     if name is not None and name not in group.commands:
         raise ConfigError(
@@ -94,51 +99,54 @@ def _require_known(arguments: Sequence[str], group: Any) -> None:
         )
 
 
-def _usage_letter(error: "typer.TyperException") -> str:
-    """Return what ails the options, in the words of our other letters."""
-    from flyweight.errors import nearest
-
+def _usage_message(error: "typer.TyperException") -> str:
+    """Return a usage error of typer as one line in the style of all other error messages."""
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "flyweight"
     option = getattr(error, "option_name", None)
     if context is not None and type(error).__name__ == "NoSuchOption":
-        known = [name for item in context.command.params for name in item.opts if "--" in name]
+        options = [name for item in context.command.params for name in _names_of(item)]
         return (
             f"An option must be one of '{path}'. Received '{option}'. "
-            f"{nearest(str(option), known)} List them with: {path} --help"
+            f"{nearest(str(option), options)} List them with: {path} --help"
         )
     return f"{error.format_message().rstrip('.')}. See: {path} --help"
 
 
-def _system_letter(error: OSError) -> str:
-    """Return an error of the system that no room could say better."""
+def _names_of(option: Any) -> list[str]:
+    """Return the long spellings of an option, `--no-...` included."""
+    return [name for name in (*option.opts, *option.secondary_opts) if name.startswith("--")]
+
+
+def _system_message(error: OSError) -> str:
+    """Return the message for an error of the system that no other module has explained."""
     where = f" at '{error.filename}'" if error.filename else ""
     return (
-        "Files and folders must be there and permitted to use. "
+        "Files and folders must exist, with permission to use them. "
         f"Received: {error.strerror or error}{where}. Correct the path or free space, and repeat."
     )
 
 
-def _mistake(message: str) -> int:
-    sys.stderr.write(f"error: {' '.join(_own_words(message).split())}\n")
+def _report_mistake(message: str) -> int:
+    sys.stderr.write(f"error: {' '.join(_without_traceback(message).split())}\n")
     return MISTAKE
 
 
-def _own_words(message: str) -> str:
-    """Return our own letter from one that a process preparing images wrapped in its traceback."""
+def _without_traceback(message: str) -> str:
+    """Return our error message out of the traceback that a DataLoader worker wrapped it in."""
     found = re.findall(r"^flyweight\.errors\.\w+: (.*)$", message, re.MULTILINE)
     return str(found[-1]) if message.startswith("Caught ") and found else message
 
 
-def _reader_left() -> int:
-    """The reader of our output went away, as `head` does; that is no mistake."""
+def _ignore_broken_pipe() -> int:
+    """Return success: the reader of our output ended early, as `head` does."""
     # What is still in the buffer would raise again when the process ends.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
-def _print_any_name() -> None:
-    """Let names that are no valid text be printed, escaped, instead of ending in an error."""
+def _escape_undecodable_names() -> None:
+    """Let file names that are not valid text be printed escaped instead of raising an error."""
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(errors="backslashreplace")

@@ -1,95 +1,92 @@
-"""`predict`: what a model says of images, drawn and listed."""
+"""`flyweight predict`: what a model finds on images, drawn and listed."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from flyweight.cli import heavy
 from flyweight.cli.console import say, show, show_json
-from flyweight.cli.deploy import Source
-from flyweight.errors import ConfigError, DataError, counted
+from flyweight.cli.image_paths import images_of, targets_of
+from flyweight.cli.options import Json, OutputDir, Overrides, Weights
+from flyweight.errors import ConfigError, counted
 
-ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+Images = Annotated[list[Path] | None, typer.Argument(help="Images or folders of images.")]
+ConfigOfWeights = Annotated[
+    str,
+    typer.Option(
+        "-c",
+        "--config",
+        help="Config whose run folder has the checkpoint; optional.",
+        metavar="CONFIG",
+    ),
+]
+InferImg = Annotated[
+    Path | None,
+    typer.Option("--infer-img", "--infer_img", help="One more image.", metavar="FILE"),
+]
+InferDir = Annotated[
+    Path | None,
+    typer.Option("--infer-dir", "--infer_dir", help="One more folder of images.", metavar="FOLDER"),
+]
+Threshold = Annotated[
+    float,
+    typer.Option(
+        "--draw-threshold",
+        "--draw_threshold",
+        help="Lowest score that is drawn and listed, between 0 and 1.",
+        metavar="SCORE",
+    ),
+]
 
 
 def predict(
-    source: Source, given: Sequence[Path], output_dir: Path, *, threshold: float, as_json: bool
+    images: Images = None,
+    config: ConfigOfWeights = "",
+    opt: Overrides = None,
+    weights: Weights = "",
+    infer_img: InferImg = None,
+    infer_dir: InferDir = None,
+    output_dir: OutputDir = Path("output"),
+    threshold: Threshold = 0.5,
+    json: Json = False,
 ) -> None:
-    """Find what there is on every image, draw it, and list it."""
+    """Draw and list predictions on images.
+
+    The model is a checkpoint or an exported .onnx file. The file of a detector must end in
+    detections.
+    """
     if not 0 <= threshold <= 1:
         raise ConfigError(f"--draw-threshold must lie in 0..1. Received {threshold}. Try 0.5.")
+    given = [*(images or []), *(path for path in (infer_img, infer_dir) if path is not None)]
     targets = targets_of(images_of(given), output_dir)
-    _, weights = source.find()
-
-    from flyweight.data.images import read_image
-    from flyweight.pipeline.prediction import from_checkpoint, from_onnx, in_words
-
-    onnx = weights.suffix == ".onnx"
-    predictor = from_onnx(weights) if onnx else from_checkpoint(source.open()[2])
+    source = heavy.Source(config, tuple(opt or ()), weights)
+    _, path = source.find()
+    onnx = path.suffix == ".onnx"
+    predictor = (
+        heavy.predictor_of_onnx(path) if onnx else heavy.predictor_of_checkpoint(source.open()[2])
+    )
     found: dict[str, Any] = {}
-    for path, target in targets.items():
-        prediction = predictor.predict(read_image(path), path)
+    for image, target in targets.items():
+        prediction = predictor.predict(heavy.read_image(image), image)
         if not found:
-            say(f"weights: {weights}")
-        predictor.draw(path, prediction, target, threshold=threshold)
-        rows = predictor.listed(prediction, threshold=threshold)
-        found[str(path)] = rows
-        if not as_json:
-            things = "class" if rows and "box" not in rows[0] else "object"
-            show(f"{path}: {_number_of(len(rows), things)} -> {target}")
-            for row in rows:
-                show(f"  {in_words(row)}")
-    if as_json:
+            say(f"weights: {path}")
+        predictor.draw(image, prediction, target, threshold=threshold)
+        found[str(image)] = predictor.listed(prediction, threshold=threshold)
+        if not json:
+            _show_found(image, target, found[str(image)])
+    if json:
         show_json(found)
 
 
-def _number_of(count: int, thing: str) -> str:
-    return f"{count} classes" if thing == "class" and count != 1 else counted(count, thing)
+def _show_found(image: Path, target: Path, rows: Sequence[dict[str, Any]]) -> None:
+    boxes = not rows or "box" in rows[0]
+    count = counted(len(rows), "object") if boxes else _class_count(len(rows))
+    show(f"{image}: {count} -> {target}")
+    for row in rows:
+        show(f"  {heavy.prediction_text(row)}")
 
 
-def images_of(given: Sequence[Path]) -> list[Path]:
-    """Return the images among files and folders, in order, each once.
-
-    Raises:
-        DataError: There is none, or a path does not exist.
-    """
-    pictures: list[Path] = []
-    for path in given:
-        if not path.exists():
-            raise DataError(f"An image must exist. Received '{path}'. Check the path.")
-        if not path.is_dir():
-            pictures.append(path)
-            continue
-        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in ENDINGS)
-        if not inside:
-            raise DataError(
-                f"A folder of images must hold some. Received '{path}' without any. "
-                f"Known endings: {', '.join(sorted(ENDINGS))}."
-            )
-        pictures += inside
-    if not pictures:
-        raise DataError(
-            "Prediction must be given images. Received none. Name files or a folder: "
-            f"{', '.join(sorted(ENDINGS))}."
-        )
-    return list(dict.fromkeys(pictures))
-
-
-def targets_of(pictures: Sequence[Path], folder: Path) -> dict[Path, Path]:
-    """Return where each image is drawn: `folder/NAME.png`, numbered where names are the same.
-
-    Raises:
-        ConfigError: That would replace one of the images.
-    """
-    targets: dict[Path, Path] = {}
-    originals = {path.resolve() for path in pictures}
-    seen: dict[str, int] = {}
-    for path in pictures:
-        count = seen[path.stem] = seen.get(path.stem, 0) + 1
-        target = folder / f"{path.stem}{f'_{count}' if count > 1 else ''}.png"
-        if target.resolve() in originals:
-            raise ConfigError(
-                f"What is drawn must not replace an image. Received '{target}' for both. "
-                "Give another --output-dir."
-            )
-        targets[path] = target
-    return targets
+def _class_count(count: int) -> str:
+    return f"{count} class" if count == 1 else f"{count} classes"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flyweight.cli.console import columns, say, show, show_json
-from flyweight.cli.predict import images_of
+from flyweight.cli.image_paths import images_of
 from flyweight.config.settings import Config, load_config
 from flyweight.errors import PlanError, nearest
 from flyweight.pipeline.preflight import checkpoint_path, require_paths

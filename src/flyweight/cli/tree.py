@@ -1,4 +1,4 @@
-"""A network's channel groups as a tree for a terminal, coloured where there are colours."""
+"""Tree of a network's channel groups for a terminal, with colours if the terminal has them."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,18 +13,18 @@ from flyweight.graph.groups import Member
 STATES = {"prunable": "green", "frozen": "yellow", "inexact": "magenta"}
 
 _ROLES = {"produces": "makes", "consumes": "reads", "follows": "follows", "orders": "orders"}
-_FEW = 4  # members that are never folded
+_FEW = 4  # lists of so many members are never shortened
 _SHOWN = {"produces": 3, "consumes": 3, "follows": 0, "orders": 1}
 _INDENT = " " * 10
 
 
-def tree(graph: ModelGraph, *, width: int, whole: bool = False) -> Text:
-    """Return every group with its width, its state, the reason, and who makes and reads it.
+def group_tree(graph: ModelGraph, *, width: int, complete: bool = False) -> Text:
+    """Return every group: number of channels, state, reason, and the parameters that hold them.
 
     Args:
         graph: The network.
         width: Columns of the terminal. Names are never cut, so longer lines are possible.
-        whole: Show all members; otherwise long lists are folded.
+        complete: Show all members; otherwise long lists are shortened.
     """
     lines = [Text("channels  state     group", style="dim")]
     for group in graph.groups.values():
@@ -37,11 +37,11 @@ def tree(graph: ModelGraph, *, width: int, whole: bool = False) -> Text:
         lines.append(head)
         reason = reason_of(group)
         if reason:
-            told = f"because {'it ' if state == 'frozen' else ''}{reason}"
+            text = f"because {'it ' if state == 'frozen' else ''}{reason}"
             branch = f"{_INDENT}│ "
-            for line in wrap(told, max(20, width - len(branch)), break_on_hyphens=False):
+            for line in wrap(text, max(20, width - len(branch)), break_on_hyphens=False):
                 lines.append(Text.assemble((branch, "dim"), (line, STATES[state])))
-        lines += _members(group, graph, width, whole=whole)
+        lines += _members(group, graph, width, complete=complete)
     return Text("\n").join([*lines, Text(), *_totals(graph)])
 
 
@@ -53,7 +53,7 @@ def state_of(group: ChannelGroup) -> str:
 
 
 def reason_of(group: ChannelGroup) -> str | None:
-    """Return why channels of `group` cannot be removed exactly, in words; None where they can."""
+    """Return why channels of `group` cannot be removed exactly; None if they can."""
     if group.reason is not None:
         return group.reason
     if group.mixes:
@@ -62,13 +62,15 @@ def reason_of(group: ChannelGroup) -> str | None:
     return None
 
 
-def _members(group: ChannelGroup, graph: ModelGraph, width: int, *, whole: bool) -> Iterator[Text]:
+def _members(
+    group: ChannelGroup, graph: ModelGraph, width: int, *, complete: bool
+) -> Iterator[Text]:
     members = sorted(group.members, key=lambda member: list(_ROLES).index(member.role))
-    shown = members if whole or len(members) <= _FEW else _unfolded(members)
-    folded = len(members) - len(shown)
+    shown = members if complete or len(members) <= _FEW else _first_members(members)
+    hidden = len(members) - len(shown)
     names = max((len(member.tensor) for member in shown), default=0)
     for place, member in enumerate(shown, start=1):
-        last = place == len(shown) and not folded
+        last = place == len(shown) and not hidden
         branch = f"{_INDENT}{'└' if last else '├'} {_ROLES[member.role]:<7} "
         shape = "x".join(map(str, graph.tensors[member.tensor].shape))
         where = f"axis {member.axis}  {shape}"
@@ -76,11 +78,11 @@ def _members(group: ChannelGroup, graph: ModelGraph, width: int, *, whole: bool)
         if len(branch) + names + 2 + len(where) > width:
             gap = f"\n{_INDENT}{' ' if last else '│'}".ljust(len(branch) + 1)
         yield Text.assemble((branch, "dim"), member.tensor, (gap + where, "dim"))
-    if folded:
-        yield Text(f"{_INDENT}└ … and {folded} more", style="dim")
+    if hidden:
+        yield Text(f"{_INDENT}└ … and {hidden} more", style="dim")
 
 
-def _unfolded(members: Sequence[Member]) -> list[Member]:
+def _first_members(members: Sequence[Member]) -> list[Member]:
     seen: Counter[str] = Counter()
     kept = []
     for member in members:

@@ -19,7 +19,7 @@ from flyweight.errors import counted
 from flyweight.graph import Cost, ModelGraph
 from flyweight.measuring.measure import Measurement
 from flyweight.pipeline.inputs import Data, Loaded, open_checkpoint
-from flyweight.pipeline.prediction import from_checkpoint, in_words
+from flyweight.pipeline.prediction import from_checkpoint, prediction_text
 from flyweight.pruning import PruningPlan
 from flyweight.report import quantities
 from flyweight.report.rows import Curve, Picture, Quantity, Report, Row, Width
@@ -206,5 +206,5 @@ def _draw(loaded: Loaded, picture: torch.Tensor, plain: Path, target: Path) -> s
     predictor.draw(plain, prediction, target, threshold=THRESHOLD)
     rows = predictor.listed(prediction, threshold=THRESHOLD)
     if rows and "box" not in rows[0]:
-        return ", ".join(in_words(row) for row in rows[:NAMED])
+        return ", ".join(prediction_text(row) for row in rows[:NAMED])
     return f"{counted(len(rows), 'object')} above a score of {THRESHOLD}"

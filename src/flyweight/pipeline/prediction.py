@@ -100,13 +100,13 @@ def one_image_batch(image: Tensor, preprocessing: Preprocessing, path: Path) -> 
     return Batch(prepare(image, preprocessing)[None], (target,))
 
 
-def in_words(row: Listed) -> str:
-    """Return one line of `Task.listed` for people.
+def prediction_text(row: Listed) -> str:
+    """Return one row of `Task.listed` as a line of text.
 
     Example:
-        >>> in_words({"label": "cat", "score": 0.912, "box": [1.4, 2.0, 3.0, 4.0]})
+        >>> prediction_text({"label": "cat", "score": 0.912, "box": [1.4, 2.0, 3.0, 4.0]})
         'cat  0.91  [1, 2, 3, 4]'
-        >>> in_words({"label": "road", "share": 0.314})
+        >>> prediction_text({"label": "road", "share": 0.314})
         'road  31.4 %'
     """
     words = [str(row["label"])]

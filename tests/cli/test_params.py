@@ -3,16 +3,6 @@ import re
 SMALL = ("-o", "width=0.1", "input_size=64")
 
 
-def test_models(flyweight):
-    answer = flyweight("models", "--json")
-    assert answer.json["models"]["yolov3_mobilenet_v1"]["task"] == "detect"
-    assert "yolov3_mobilenet_v1_voc" in answer.json["configs"]
-    assert answer.err == ""
-    text = flyweight("models").out
-    assert "yolov3_mobilenet_v1  (detect)" in text
-    assert "\n  demo_digits" in text
-
-
 def test_print_params_as_the_originals_did(flyweight):
     answer = flyweight("prune", "-c", "./configs/yolov3_mobilenet_v1_voc.yml", "--print_params")
     lines = answer.out.splitlines()

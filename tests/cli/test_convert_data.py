@@ -1,7 +1,7 @@
 import pytest
 from PIL import Image
 
-from flyweight.cli.convert import LAYOUTS, split_name
+from flyweight.cli.convert_data import LAYOUTS, split_name
 from flyweight.data.layouts.coco import read_coco
 from flyweight.data.layouts.convert import WRITERS
 
@@ -33,7 +33,7 @@ def test_both_splits_are_written_and_losses_named(flyweight, faces, tmp_path):
     assert "Received 1 problem in 1 file" in bad
     assert "wider_face_train_bbx_gt.txt:4: object 2: a box must have width" in bad
     wish = ("convert-data", faces, "--from", "wider", "--to", "yolo", "--leave-out", "--json")
-    answer = flyweight(*wish, "--output-dir", "out", "--pictures", "link")
+    answer = flyweight(*wish, "--output-dir", "out", "--image-files", "link")
     assert answer.json["val"]["pictures"] == 2
     assert answer.json["val"]["boxes"] == 1
     assert answer.json["val"]["written"] == "out/data.yaml"
@@ -65,7 +65,7 @@ def test_a_split_and_names_can_be_given(flyweight, faces, tmp_path):
     [
         (("--from", "wide", "--to", "coco"), "--from must be one of .* Nearest: 'wider'"),
         (("--from", "wider", "--to", "xml"), "--to must be one of"),
-        (("--from", "wider", "--to", "coco", "--pictures", "move"), "--pictures must be one of"),
+        (("--from", "wider", "--to", "coco", "--pictures", "move"), "--image-files must be one of"),
         (("--from", "wider", "--to", "coco", "--output-dir", "faces"), "into another folder"),
         (("--from", "wider", "--to", "coco", "--labels", "a,a"), "must name every class once"),
         (("--from", "wider", "--to", "coco", "--split", "tset"), "Received 'tset'"),

@@ -1,0 +1,54 @@
+"""`flyweight eval`: the metrics of a checkpoint on the validation split."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flyweight.cli import heavy
+from flyweight.cli.options import (
+    ConfigName,
+    Json,
+    Overrides,
+    PrunedParams,
+    PrunedRatios,
+    Weights,
+)
+
+MultiScale = Annotated[
+    bool,
+    typer.Option(
+        "--multi-scale",
+        "--multi_scale",
+        help="Detect at several image sizes; the same as -o detect.test=multi_scale.",
+    ),
+]
+OutputEval = Annotated[
+    Path | None,
+    typer.Option(
+        "-f",
+        "--output-eval",
+        "--output_eval",
+        help="Write the detections to FOLDER, as WIDER FACE's evaluation tools read them.",
+        metavar="FOLDER",
+    ),
+]
+
+
+def evaluate(
+    config: ConfigName,
+    opt: Overrides = None,
+    weights: Weights = "",
+    pruned_params: PrunedParams = "",
+    pruned_ratios: PrunedRatios = "",
+    multi_scale: MultiScale = False,
+    output_eval: OutputEval = None,
+    json: Json = False,
+) -> None:
+    """Print the metrics of a checkpoint.
+
+    A pruned checkpoint records how it was pruned, so the ratios need not be repeated.
+    """
+    ratios = heavy.Ratios(pruned_params, pruned_ratios)
+    overrides = [*(opt or []), *(["detect.test=multi_scale"] if multi_scale else [])]
+    heavy.evaluate(config, overrides, weights, ratios=ratios, save_to=output_eval, as_json=json)

@@ -1,0 +1,65 @@
+"""`flyweight params`: a network's parameters, channel groups, and why a group is frozen."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flyweight.cli import heavy
+from flyweight.cli.console import show, show_json, show_styled
+from flyweight.cli.options import ConfigName, Json, Overrides, Weights
+
+if TYPE_CHECKING:
+    from flyweight.graph import ModelGraph
+
+Complete = Annotated[
+    bool, typer.Option("--all", help="Show complete lists; long ones are shortened otherwise.")
+]
+
+
+def params(
+    config: ConfigName,
+    opt: Overrides = None,
+    weights: Weights = "",
+    complete: Complete = False,
+    json: Json = False,
+) -> None:
+    """List channel groups and why some are frozen.
+
+    Channels that can only be removed together form a group. Each group is shown as a tree: the
+    parameters that produce its channels and the parameters that consume them.
+    """
+    _, settings = heavy.load_config(config, opt or ())
+    given = weights or settings.weights
+    path = heavy.weights_path(given) if given else None
+    model = heavy.load_model(path, settings)[0] if path else heavy.weightless(settings)
+    graph = heavy.trace_model(model, settings.preprocessing)
+    if json:
+        show_json(_record(graph))
+    else:
+        show_styled(partial(heavy.group_tree, graph, complete=complete))
+
+
+def print_params(name: str, overrides: Sequence[str]) -> None:
+    """Print parameter names and shapes in the format of the original tools."""
+    _, settings = heavy.load_config(name, overrides)
+    for parameter, tensor in heavy.weightless(settings).named_parameters():
+        show(f"parameter name: {parameter}\tshape: {tuple(tensor.shape)}")
+
+
+def _record(graph: "ModelGraph") -> dict[str, Any]:
+    return {
+        "parameters": {name: list(tensor.shape) for name, tensor in graph.tensors.items()},
+        "groups": {
+            name: {
+                "channels": group.size,
+                "prunable": group.prunable,
+                "exact": group.exact,
+                "reason": heavy.reason_of(group),
+                "mixes": list(group.mixes),
+                "members": [[m.tensor, m.axis, m.role] for m in group.members],
+            }
+            for name, group in graph.groups.items()
+        },
+    }
