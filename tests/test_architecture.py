@@ -33,7 +33,6 @@ KNOWN = {
         "measuring",
         "pipeline",
         "planning",
-        "report",
         "runtimes",
         "sensitivity",
         "tasks",
@@ -65,11 +64,7 @@ SAME_NAME = {
     "two_stage": "two-stage detectors: network, loss",
     "yolo": "the detector YOLOv3: network, loss, decoding",
     # To be renamed:
-    "charts": "",
-    "convert": "",
-    "images": "",
     "inputs": "",
-    "layers": "",
     "rows": "",
 }
 

@@ -1,4 +1,4 @@
-"""Progress protocol: how long work tells its caller how far it is.
+"""Progress protocol: reports of long work to its caller.
 
 Everything that takes long accepts `progress: Progress | bool`: an object with the methods of
 `Progress`, True for the display in the terminal, or False for nothing. This module imports neither

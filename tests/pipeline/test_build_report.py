@@ -70,7 +70,7 @@ def test_numbers_of_both_stages(report):
     assert dense["memory"].value == 1000
     assert report.environment["onnxruntime"] == "1.31"
     assert report.notes.count("busy") == 1
-    assert "2 pictures of" in dense["metric"].method
+    assert "2 images of" in dense["metric"].method
 
 
 def test_widths_of_all_layers_in_their_order(report):
@@ -90,6 +90,6 @@ def test_curves_of_what_was_logged(report):
 
 
 def test_pictures_of_both_stages(report, folder):
-    assert [picture.stage for picture in report.pictures] == ["dense", "pruned"] * 2
-    assert all((folder / picture.path).is_file() for picture in report.pictures)
-    assert all(picture.caption.endswith(" above a score of 0.4") for picture in report.pictures)
+    assert [image.stage for image in report.images] == ["dense", "pruned"] * 2
+    assert all((folder / image.path).is_file() for image in report.images)
+    assert all(image.caption.endswith(" above a score of 0.4") for image in report.images)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from flyweight.report import quantities
-from flyweight.report.rows import Curve, Picture, Quantity, Report, Row, Width
+from flyweight.report.rows import Curve, Quantity, Report, ReportImage, Row, Width
 
 TIMED = "median of 100 pictures, 95 % interval"
 
@@ -57,9 +57,9 @@ def report() -> Report:
             Curve(name="Training loss", series="dense", x=(0, 1, 2), y=(9, 5, 4), unit="loss"),
             Curve(name="Training loss", series="pruned", x=(0, 1), y=(5, 4), unit="loss"),
         ),
-        pictures=(
-            Picture(title="cells", stage="dense", path="pictures/a.png", caption="17 objects"),
-            Picture(title="cells", stage="pruned", path="pictures/b.jpg", caption="18 objects"),
+        images=(
+            ReportImage(title="cells", stage="dense", path="pictures/a.png", caption="17 objects"),
+            ReportImage(title="cells", stage="pruned", path="pictures/b.jpg", caption="18 objects"),
         ),
         notes=("One seed.",),
     )

@@ -21,9 +21,9 @@ def test_points_lie_where_the_axes_say():
 
 
 def test_words_follow_the_step():
-    assert FRAME.word(0.5) == "50"
-    assert Frame((0.8, 0.805, 0.81), percent=True).word(0.805) == "80.5"
-    assert Frame((10.0, 12.0), percent=False).word(12.0) == "12"
+    assert FRAME.text(0.5) == "50"
+    assert Frame((0.8, 0.805, 0.81), percent=True).text(0.805) == "80.5"
+    assert Frame((10.0, 12.0), percent=False).text(12.0) == "12"
 
 
 def test_a_chart_has_its_line_and_says_it_in_words():

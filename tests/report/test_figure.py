@@ -1,8 +1,8 @@
 import xml.etree.ElementTree as ElementTree
 
 from flyweight.report.figure import STEPS, summary_svg
+from flyweight.report.formatting import MINUS, TIMES
 from flyweight.report.rows import Report, Row
-from flyweight.report.wording import MINUS, TIMES
 
 SVG = "{http://www.w3.org/2000/svg}"
 

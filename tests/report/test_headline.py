@@ -1,7 +1,7 @@
 from flyweight.report import quantities
+from flyweight.report.formatting import TIMES
 from flyweight.report.headline import headline, highlights
 from flyweight.report.rows import Quantity, Report, Row
-from flyweight.report.wording import TIMES
 
 
 def altered(report: Report, **changed: Quantity) -> Report:

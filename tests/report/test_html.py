@@ -6,7 +6,7 @@ import pytest
 
 from flyweight.errors import FileError
 from flyweight.report.html import SECTIONS, to_html
-from flyweight.report.rows import Curve, Picture, Report, Row, Width
+from flyweight.report.rows import Curve, Report, ReportImage, Row, Width
 
 OF_A_SCAN = {"explorer", "sensitivity"}
 VOID = {"meta", "img", "col", "br", "hr", "link", "input"}
@@ -107,7 +107,7 @@ def test_hostile_text_stays_text(report: Report, run_folder: Path) -> None:
             "rows": rows,
             "widths": (Width(name=HOSTILE, before=2, after=1),),
             "curves": (Curve(name=HOSTILE, series=HOSTILE, x=(0, 1), y=(0, 1), unit=HOSTILE),),
-            "pictures": (Picture(title=HOSTILE, stage=HOSTILE, path="a&b.png", caption=HOSTILE),),
+            "images": (ReportImage(title=HOSTILE, stage=HOSTILE, path="a&b.png", caption=HOSTILE),),
             "notes": (HOSTILE,),
         }
     )
@@ -121,7 +121,7 @@ def test_hostile_text_stays_text(report: Report, run_folder: Path) -> None:
 
 def test_sections_without_content_are_left_out(report: Report, run_folder: Path) -> None:
     bare = report.model_copy(
-        update={"widths": (), "curves": (), "pictures": (), "rows": report.rows[:1]}
+        update={"widths": (), "curves": (), "images": (), "rows": report.rows[:1]}
     )
     page = Page(to_html(bare, run_folder))
     assert [section["id"] for section in page.named("section")] == [
@@ -138,7 +138,7 @@ def test_a_hundred_and_sixty_layers_stay_small(report: Report, run_folder: Path)
     )
     x = tuple(float(step) for step in range(20_000))
     curves = (Curve(name="Loss", series="dense", x=x, y=x, unit="loss"),)
-    changed = {"widths": widths, "curves": curves, "pictures": ()}
+    changed = {"widths": widths, "curves": curves, "images": ()}
     text = to_html(report.model_copy(update=changed), run_folder)
     assert len(text.encode()) < 1_000_000
     assert text.count('class="after"') == 2 * 160 + 1

@@ -1,8 +1,8 @@
 import pytest
 
+from flyweight.report.formatting import MINUS, TIMES
 from flyweight.report.markdown import comparison_table, to_markdown
 from flyweight.report.rows import Report, Row
-from flyweight.report.wording import MINUS, TIMES
 
 EXPECTED = """\
 # YOLOv3-MobileNetV1 on BCCD
@@ -16,7 +16,7 @@ EXPECTED = """\
 | File size (MiB)        |              92.6 |              30.1 |             3.08x smaller |
 | Latency, 1 thread (ms) | 84.9 [84.0, 85.8] | 32.7 [32.0, 33.4] | 2.60x faster [2.52, 2.68] |
 
-## Pictures
+## Images
 
 ### cells
 

@@ -65,10 +65,10 @@ def test_curve_is_a_line() -> None:
 
 def test_names_are_unique_and_units_agree(report: Report) -> None:
     values = report.model_dump()
-    with pytest.raises(ValidationError, match="'dense' comes twice"):
+    with pytest.raises(ValidationError, match="'dense' appears twice"):
         Report.model_validate({**values, "rows": [values["rows"][0]] * 2})
     width = Width(name="conv", before=2, after=1)
-    with pytest.raises(ValidationError, match="'conv' comes twice"):
+    with pytest.raises(ValidationError, match="'conv' appears twice"):
         Report.model_validate({**values, "widths": [width, width]})
     other = Quantity(label="MACs", value=1, unit="FLOPs", method="m")
     rows = [report.rows[0], Row(stage="pruned", quantities={"macs": other})]
@@ -83,3 +83,11 @@ def test_a_row_may_lack_a_quantity(report: Report) -> None:
     assert shorter.keys == ("voc_11point", "macs", "size_bytes", "latency_ms.1")
     assert shorter.quantities("macs")[1] is None
     assert shorter.stages == ("dense", "pruned")
+
+
+def test_images_are_read_under_their_old_key_and_written_under_it(report: Report) -> None:
+    values = json.loads(report.to_json())
+    assert [image["path"] for image in values["pictures"]] == ["pictures/a.png", "pictures/b.jpg"]
+    assert "images" not in values
+    values["images"] = values.pop("pictures")
+    assert Report.from_json(json.dumps(values)) == report

@@ -22,7 +22,7 @@ from flyweight.pipeline.inputs import Data, Loaded, open_checkpoint
 from flyweight.pipeline.prediction import from_checkpoint, prediction_text
 from flyweight.pruning import PruningPlan
 from flyweight.report import quantities
-from flyweight.report.rows import Curve, Picture, Quantity, Report, Row, Width
+from flyweight.report.rows import Curve, ReportImage, Quantity, Report, Row, Width
 
 IMAGES = 3
 THRESHOLD = 0.4
@@ -81,7 +81,7 @@ def build_report(inputs: ReportInputs) -> Report:
         rows=rows,
         widths=_widths(inputs),
         curves=tuple(_curves(inputs)),
-        pictures=tuple(_pictures(inputs)),
+        images=tuple(_images(inputs)),
         notes=_notes(inputs),
     )
 
@@ -176,7 +176,7 @@ def _curve(path: Path, column: str, name: str, series: str, unit: str) -> Iterat
         )
 
 
-def _pictures(inputs: ReportInputs) -> Iterator[Picture]:
+def _images(inputs: ReportInputs) -> Iterator[ReportImage]:
     """Draw what each stage finds on the first pictures of the validation split."""
     models = [
         (stage.name, open_checkpoint(stage.checkpoint, inputs.config)) for stage in inputs.stages
@@ -191,8 +191,8 @@ def _pictures(inputs: ReportInputs) -> Iterator[Picture]:
             target = folder / f"{index}_{name}.png"
             caption = _draw(loaded, picture, plain, target)
             path = inputs.data.val.records[index].path
-            yield Picture(
-                title=path.stem if path else f"Picture {index}",
+            yield ReportImage(
+                title=path.stem if path else f"Image {index}",
                 stage=name,
                 path=str(target.relative_to(inputs.folder)),
                 caption=caption,

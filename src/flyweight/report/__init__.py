@@ -1,5 +1,6 @@
-"""What was gained and what was lost, in numbers that carry their unit, method and environment.
+"""Reports of a run: costs, accuracy and latency before and after, with unit and method.
 
-`rows` holds the values, `render` turns them into JSON, Markdown and one offline HTML page. Nothing
-here measures: whatever is shown arrives as plain values, so any run folder can be shown again.
+`rows` holds the values; `render` writes them as JSON, Markdown and one offline HTML page. Nothing
+in this package measures: every number arrives as a plain value, so the report of any run folder can
+be written again.
 """

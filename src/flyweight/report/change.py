@@ -1,4 +1,4 @@
-"""Two quantities side by side: how many times smaller, how many points lost, or no difference."""
+"""Comparison of two quantities: a ratio, a difference in points, or no difference."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,16 +11,16 @@ Verdict = Literal["better", "worse", "same", "no difference", "not comparable"]
 
 @dataclass(frozen=True)
 class Change:
-    """What became of a quantity.
+    """The change of a quantity from one stage to another.
 
     Attributes:
         verdict: "no difference" means that the intervals overlap, "same" that exact numbers agree.
         compared: Whether `amount` is a ratio or percentage points.
         amount: The ratio as a factor >= 1 in the direction of `verdict`, or after minus before in
-            points; None where `verdict` says that there is nothing to state.
+            points; None if `verdict` is "same", "no difference" or "not comparable".
         low: Lower end of the interval of `amount`; None for exact numbers.
         high: Upper end of that interval.
-        word: "faster", "larger", ...: the direction of a ratio in words.
+        word: Adjective for the direction of a ratio: "faster", "larger".
         reason: Why two numbers cannot be compared; empty otherwise.
     """
 
@@ -34,11 +34,11 @@ class Change:
 
 
 def compare(before: Quantity, after: Quantity) -> Change:
-    """Return what became of `before` in `after`.
+    """Return the change from `before` to `after`.
 
     The interval of a change spans every value that the two intervals allow (interval arithmetic),
-    which is wider than a bootstrap of the pairs would be, but needs nothing beyond the two. A
-    number without an interval counts as exact. Overlapping intervals are "no difference".
+    which is wider than a bootstrap of the pairs but needs no other data. A number without an
+    interval counts as exact. Overlapping intervals are "no difference".
     """
     reason = _why_not(before, after)
     if reason:

@@ -1,18 +1,19 @@
-"""From a run folder back to its report."""
+"""Names of the files of a report, and reading of the report of a run folder."""
 
 import os
 from pathlib import Path
 
 from flyweight.errors import FileError
-from flyweight.report.render import JSON_NAME
 from flyweight.report.rows import Report
+
+JSON_NAME, MARKDOWN_NAME, HTML_NAME = "report.json", "report.md", "report.html"
 
 
 def read_report(folder: str | os.PathLike[str]) -> Report:
-    """Return the report that a run left in `folder` as report.json.
+    """Return the report in `folder`, which a run wrote as report.json.
 
     Raises:
-        FileError: There is none, or it cannot be read.
+        FileError: The file does not exist or cannot be read.
     """
     path = Path(folder) / JSON_NAME
     try:

@@ -1,7 +1,8 @@
-"""What the plan explorer needs to re-solve in the page: curves, prices and orders, as plain values.
+"""Data of the plan explorer, with which the script of the page makes plans: curves, costs, orders.
 
-The page's script (`templates/solving.js` and `explorer.js`) knows no network. It prices widths with
-`products`, chooses them from `layers`, and writes the plan's JSON from `groups` and `numbers`.
+The script (`templates/solving.js` and `explorer.js`) does not depend on the network. It computes
+costs with `products`, chooses widths from `layers`, and writes the plan as JSON from `groups` and
+`numbers`. The field names are the keys of the JSON in the page and in report.json.
 """
 
 import base64
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ConfigDict, Field
 
 Size = tuple[int, tuple[tuple[int, int], ...]]
-"""The size of an axis: a fixed part, and (place of a group, positions per channel) pairs."""
+"""Size of an axis: a fixed part, and pairs (index of a group, positions per channel)."""
 
 
 class _Value(BaseModel):
@@ -22,10 +23,10 @@ class Spot(_Value):
     """One measured point of a curve.
 
     Attributes:
-        ratio: Share of channels that left.
+        ratio: Share of the channels removed.
         value: The metric.
-        loss: As a share of the metric before any cut; negative is a gain.
-        interval: Ends of the 95 % interval of `value`, where there is one.
+        loss: Loss as a share of the metric before any cut. A negative loss is a gain.
+        interval: Ends of the 95 % interval of `value`; None for a value on all data.
     """
 
     ratio: float
@@ -35,14 +36,14 @@ class Spot(_Value):
 
 
 class Channels(_Value):
-    """Channels that can only go together.
+    """A group of coupled channels, which can only be removed together.
 
     Attributes:
-        name: Of the group.
-        size: How many.
-        exact: Whether a cut equals zeroing the removed channels where they are read.
-        touches: Every place on a tensor's axis, in the words of a plan's JSON; empty where no layer
-            cuts the group.
+        name: Name of the group.
+        size: Number of channels.
+        exact: Whether a cut equals zeroing the removed channels at their consumers.
+        touches: Every axis of every tensor that the group covers, as JSON in the format of a plan;
+            empty if no layer cuts the group.
     """
 
     name: str
@@ -52,14 +53,14 @@ class Channels(_Value):
 
 
 class Layer(_Value):
-    """One curve, and how its layer is cut.
+    """The curve of one layer, and how the layer is cut.
 
     Attributes:
-        name: As the scan was asked for it.
-        spots: Of rising ratio.
-        orders: (place of a group, the order in which its channels leave, as `packed` has it).
-        options: (channels that stay, predicted loss) of the widths that a budget may choose;
-            empty where another layer speaks for the group.
+        name: Name of the layer as given to the scan.
+        spots: Measured points, by ascending ratio.
+        orders: Pairs (index of a group, order in which its channels are removed, see `packed`).
+        options: Pairs (channels kept, predicted loss) of the widths that a budget may choose.
+            Empty if the curve of another layer is used for the group.
     """
 
     name: str
@@ -69,14 +70,14 @@ class Layer(_Value):
 
 
 class Priced(_Value):
-    """Something that a network costs and a budget can limit.
+    """A cost that a budget can limit.
 
     Attributes:
-        key: As `Budget` calls it.
-        label: For people.
+        key: Name of the field of `Budget`.
+        label: Name for the reader.
         unit: A key of `units.UNITS`.
-        option: What a command line needs besides the limit.
-        predicted: Words for how the page comes by it where it is not exact.
+        option: Command-line options that the budget needs besides the limit.
+        predicted: Sentence on how the cost is predicted; empty for an exact cost.
     """
 
     key: str
@@ -87,23 +88,24 @@ class Priced(_Value):
 
 
 class Explorer(_Value):
-    """Everything that the page's script works on.
+    """All data of the plan explorer.
 
     Attributes:
-        metric: Its name.
-        baseline: Its value before any cut.
-        plan: A plan's JSON up to the value of `numbers`, from where on it depends on the widths.
-        round_to: Multiple that the channels that stay are rounded to.
+        metric: Name of the metric.
+        baseline: Value of the metric before any cut.
+        plan: JSON of a plan up to the value of `numbers`; the rest depends on the widths.
+        round_to: Kept channels are rounded to a multiple of this number.
         groups: All groups of the network.
         layers: The curves.
-        axes: Sizes of axes, each once.
-        quantities: What can be limited. A new one is a row here and a factor in every product.
-        products: (factors, one for each of `quantities`; places in `axes`). The cost is the sum of
-            a factor times the sizes of the axes.
-        numbers: Attributes that the modules' code counts channels with.
-        command: The command line that cuts, up to the limit; empty where there is none.
-        ratios_command: The same without a scan, up to names and ratios.
-        notes: What the user should know of these curves.
+        axes: Sizes of axes, without repetition.
+        quantities: Costs that can be limited. A further cost is one more row here and one more
+            factor in every product.
+        products: Pairs (factors, one for each of `quantities`; indices into `axes`). A cost is the
+            sum over all products of the factor times the sizes of the axes.
+        numbers: Attributes of modules whose value is a number of channels.
+        command: Command line that prunes, without the limit; empty if there is none.
+        ratios_command: Command line that prunes without a scan, without names and ratios.
+        notes: Remarks on these curves for the reader.
     """
 
     metric: str
@@ -122,15 +124,15 @@ class Explorer(_Value):
 
     @property
     def is_fraction(self) -> bool:
-        """Whether the metric reads as a percentage."""
+        """Whether the metric is shown as a percentage."""
         values = [spot.value for layer in self.layers for spot in layer.spots]
         return min(values) >= 0 and max(*values, self.baseline) <= 1
 
 
 def packed(order: Sequence[int]) -> str:
-    """Return whole numbers below 2^32 as base64 of four, or if they fit two, bytes each.
+    """Return integers from 0 to 2^32 - 1 as base64, with two bytes each if they fit, else four.
 
-    The first byte says how many, so that the page can read both.
+    The first byte is the number of bytes per integer.
 
     Example:
         >>> packed([1, 0])

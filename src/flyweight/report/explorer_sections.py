@@ -1,4 +1,4 @@
-"""The two sections of the page that show a scan: the plan explorer and the curves."""
+"""Sections of the page that show a scan: the plan explorer and the sensitivity curves."""
 
 import json
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ _ENDINGS = (".weights", ".weight")
 
 
 def explorer_values(shown: Explorer) -> Mapping[str, Any]:
-    """Return what the explorer's template shows."""
+    """Return the values of the template `explorer.html`."""
     full = [group.size for group in shown.groups]
     return {
         "metric": shown.metric,
@@ -40,7 +40,7 @@ def explorer_values(shown: Explorer) -> Mapping[str, Any]:
 
 
 def sensitivity_values(shown: Explorer) -> Mapping[str, Any]:
-    """Return what the template of the curves shows."""
+    """Return the values of the template `sensitivity.html`."""
     frame = frame_of(shown)
     return {
         "metric": shown.metric,
@@ -58,7 +58,7 @@ def sensitivity_values(shown: Explorer) -> Mapping[str, Any]:
 
 
 def short_name(layer: str) -> str:
-    """Return a layer's name without the word that nearly all of them end in.
+    """Return the name of a layer without the ending ".weight" or ".weights".
 
     Example:
         >>> short_name("yolo_block.0.tip.conv.weights")
@@ -68,7 +68,7 @@ def short_name(layer: str) -> str:
 
 
 def price(shown: Explorer, place: int, widths: list[int]) -> float:
-    """Return what a network of these widths costs, as the page's script reckons it."""
+    """Return the cost of a network of these widths, by the formula of the script in the page."""
     sizes = [fixed + sum(each * widths[g] for g, each in shares) for fixed, shares in shown.axes]
     total = 0.0
     for factors, axes in shown.products:
@@ -88,5 +88,5 @@ def _cost(shown: Explorer, place: int, full: list[int]) -> dict[str, Any]:
 
 
 def _script_safe(text: str) -> str:
-    """Return JSON that cannot end the element that it stands in."""
+    """Return JSON without "<", so that it cannot end the script element around it."""
     return text.replace("<", "\\u003c")

@@ -1,20 +1,20 @@
-"""The one picture of the README: how a model flows through, and what came out of it."""
+"""Summary drawing (SVG) of a report: the seven steps, and the main results before and after."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flyweight.report import svg
 from flyweight.report.change import Change, compare
+from flyweight.report.formatting import common_scale, short, with_unit
 from flyweight.report.headline import highlights
 from flyweight.report.rows import Quantity, Report
 from flyweight.report.units import unit_of
-from flyweight.report.wording import common_scale, short, with_unit
 
 STEPS = ("trained model", "trace", "plan", "prune", "fine-tune", "export", "measured report")
 
 _WIDTH, _MARGIN = 960.0, 32.0
 _FONT = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica, Arial, sans-serif"
-# Pictures on GitHub follow the reader's colour scheme; the panel keeps the text legible anywhere.
+# Images on GitHub follow the colour scheme of the reader; the panel keeps the text legible.
 _STYLE = f"""
 svg {{ font-family: {_FONT}; }}
 .panel {{ fill: #ffffff; stroke: #d9dde1; }} .ink {{ fill: #1b1f24; }} .muted {{ fill: #646c76; }}
@@ -33,7 +33,7 @@ svg {{ font-family: {_FONT}; }}
 
 @dataclass(frozen=True)
 class _Box:
-    """A place in the picture: left and top edge and width, in its units."""
+    """A place in the drawing: left edge, top edge and width, in units of its view box."""
 
     left: float
     top: float
@@ -41,10 +41,10 @@ class _Box:
 
 
 def summary_svg(report: Report) -> str:
-    """Return the drawing: the seven steps, and the first row against the last below them.
+    """Return the drawing: the seven steps, and below them the first row beside the last.
 
-    The quantities are those of the headline: a latency, a size and a metric, where measured. The
-    drawing is complete in itself (no fonts, no scripts, no links) and follows the colour scheme.
+    The quantities are those of the headline: latency, size and metric, if measured. The drawing
+    uses no external fonts, scripts or links, and follows the colour scheme of the reader.
     """
     keys = highlights(report) if len(report.rows) > 1 else ()
     height = 330.0 if keys else 158.0
@@ -63,10 +63,10 @@ def summary_svg(report: Report) -> str:
         "role": "img",
     }
     style = svg.element("style", {}, _STYLE)
-    return svg.element("svg", frame, svg.title(_words(report, keys)), style, *parts) + "\n"
+    return svg.element("svg", frame, svg.title(_description(report, keys)), style, *parts) + "\n"
 
 
-def _words(report: Report, keys: Sequence[str]) -> str:
+def _description(report: Report, keys: Sequence[str]) -> str:
     flow = "Flow: " + ", ".join(STEPS) + "."
     changes = [f"{_last(report, key).name}: {short(_change(report, key))}" for key in keys]
     return f"{flow} {report.title}. {'; '.join(changes)}." if changes else flow
@@ -78,12 +78,12 @@ def _panel(height: float) -> dict[str, object]:
 
 
 def _flow() -> list[str]:
-    """Draw the seven steps: a glyph, its name, and an arrow to the next."""
+    """Draw the seven steps: a symbol, its name, and an arrow to the next step."""
     pitch = (_WIDTH - 2 * _MARGIN) / len(STEPS)
     parts = []
-    for index, (name, glyph) in enumerate(zip(STEPS, _GLYPHS, strict=True)):
+    for index, (name, symbol) in enumerate(zip(STEPS, _SYMBOLS, strict=True)):
         middle = _MARGIN + pitch * (index + 0.5)
-        parts += glyph(middle, 66.0)
+        parts += symbol(middle, 66.0)
         parts.append(
             svg.text(name, middle, 126.0, class_="ink", font_size=14, text_anchor="middle")
         )
@@ -103,7 +103,7 @@ _KEPT = (14.0, 20.0, 20.0, 22.0, 16.0)
 
 
 def _layers(middle: float, height: float, widths: Sequence[float], style: str) -> list[str]:
-    """Draw a network: a bar per layer, as wide as it has channels."""
+    """Draw a network: one bar per layer, whose width is the number of channels."""
     return [
         _rect(middle - width / 2, height - 29 + 12 * row, width, 9.0, style)
         for row, width in enumerate(widths)
@@ -134,7 +134,7 @@ def _traced(middle: float, height: float) -> list[str]:
 
 
 def _planned(middle: float, height: float) -> list[str]:
-    """Draw what will stay, the rest only as an outline."""
+    """Draw the kept channels filled and all channels as an outline."""
     return [
         *_layers(middle, height, _FULL, "outline"),
         *(
@@ -149,7 +149,7 @@ def _pruned(middle: float, height: float) -> list[str]:
 
 
 def _tuned(middle: float, height: float) -> list[str]:
-    """Draw a loss that falls and settles."""
+    """Draw a loss curve that falls to a constant."""
     axes = f"M{middle - 26:.1f} {height - 28:.1f}v54h54"
     fall = f"M{middle - 20:.1f} {height - 22:.1f}c6 36 18 40 44 42"
     return [
@@ -181,7 +181,7 @@ def _reported(middle: float, height: float) -> list[str]:
     return parts
 
 
-_GLYPHS = (_trained, _traced, _planned, _pruned, _tuned, _exported, _reported)
+_SYMBOLS = (_trained, _traced, _planned, _pruned, _tuned, _exported, _reported)
 
 
 def _trio(report: Report, keys: Sequence[str]) -> list[str]:

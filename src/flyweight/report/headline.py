@@ -1,9 +1,9 @@
-"""The result in one sentence, and the few quantities that make it."""
+"""Headline of a report: the result in one sentence, and the quantities that it states."""
 
 from flyweight.report.change import Change, compare
+from flyweight.report.formatting import TIMES, common_scale, with_unit
 from flyweight.report.rows import Quantity, Report
 from flyweight.report.units import unit_of
-from flyweight.report.wording import TIMES, common_scale, with_unit
 
 _LEADING_UNITS = ("ms", "bytes", "fraction")
 
@@ -11,8 +11,8 @@ _LEADING_UNITS = ("ms", "bytes", "fraction")
 def highlights(report: Report) -> tuple[str, ...]:
     """Return the keys of the quantities that the headline states.
 
-    They are the first latency, the first size and the first metric of the first row; MACs stand
-    in where no latency was measured.
+    They are the first latency, the first size and the first metric of the first row. If no latency
+    was measured, MACs take its place.
     """
     first: dict[str, str] = {}
     for key in report.keys:
@@ -25,7 +25,7 @@ def highlights(report: Report) -> tuple[str, ...]:
 
 
 def headline(report: Report) -> str:
-    """Return the result in words: first row against last row.
+    """Return one sentence that compares the first row with the last row.
 
     "Pruned YOLOv3-MobileNetV1 is 2.6x faster at 1 thread, 3.1x smaller, and loses 0.8 points of
     mAP." A report of one row states its values.
@@ -79,12 +79,12 @@ def _factor(amount: float) -> str:
 
 
 def _sentence(clauses: list[tuple[str, str]]) -> str:
-    """Join clauses, naming a verb only where it changes."""
-    spoken = []
+    """Join clauses; a verb that repeats the verb before it is left out."""
+    parts = []
     verb = ""
     for own_verb, complement in clauses:
-        spoken.append(complement if own_verb == verb else f"{own_verb} {complement}")
+        parts.append(complement if own_verb == verb else f"{own_verb} {complement}")
         verb = own_verb
-    if len(spoken) < 3:
-        return " and ".join(spoken)
-    return f"{', '.join(spoken[:-1])}, and {spoken[-1]}"
+    if len(parts) < 3:
+        return " and ".join(parts)
+    return f"{', '.join(parts[:-1])}, and {parts[-1]}"

@@ -1,7 +1,7 @@
-"""The report as one HTML page that needs no network: styles, drawings and pictures are inside.
+"""HTML page of a report, in one file: styles, scripts, drawings and images are embedded.
 
-The page is the list `SECTIONS`: a section is a template and the function that gathers what the
-template shows, or nothing if the report has none of it.
+The page is the list `SECTIONS`. A section is a template and a function that returns the values of
+the template, or None if the report has no data for the section.
 """
 
 import base64
@@ -18,16 +18,9 @@ from markupsafe import Markup
 
 from flyweight.errors import counted
 from flyweight.report.change import compare
-from flyweight.report.charts import line_chart
+from flyweight.report.embedded_images import embed
 from flyweight.report.explorer_sections import explorer_values, sensitivity_values
-from flyweight.report.headline import headline
-from flyweight.report.images import embed
-from flyweight.report.layer_blocks import Block, blocks_of
-from flyweight.report.markdown import methods
-from flyweight.report.rows import Curve, Quantity, Report
-from flyweight.report.silhouette import silhouette
-from flyweight.report.units import Scale, scale_for, unit_of
-from flyweight.report.wording import (
+from flyweight.report.formatting import (
     ABSENT,
     common_scale,
     exact,
@@ -38,6 +31,13 @@ from flyweight.report.wording import (
     short,
     with_unit,
 )
+from flyweight.report.headline import headline
+from flyweight.report.layer_blocks import Block, blocks_of
+from flyweight.report.line_charts import line_chart
+from flyweight.report.markdown import methods
+from flyweight.report.rows import Curve, Quantity, Report
+from flyweight.report.units import Scale, scale_for, unit_of
+from flyweight.report.width_chart import width_chart
 
 _Gather = Callable[[Report, Path], Mapping[str, Any] | None]
 _SCRIPTS = ("solving.js", "explorer.js")
@@ -50,9 +50,9 @@ class Section:
     """One part of the page.
 
     Attributes:
-        name: Its anchor, and its template `sections/<name>.html`.
-        title: Its heading.
-        gather: Returns what the template shows, or None to leave the section out.
+        name: Anchor in the page, and name of its template `sections/<name>.html`.
+        title: Heading.
+        gather: Returns the values of the template, or None to leave the section out.
     """
 
     name: str
@@ -64,11 +64,11 @@ def to_html(report: Report, folder: Path) -> str:
     """Return the page.
 
     Args:
-        report: What to show.
-        folder: The run folder that the pictures' paths start from.
+        report: The report.
+        folder: The run folder; paths of images are relative to it.
 
     Raises:
-        FileError: A picture is missing, lies outside the folder or is neither PNG nor JPEG.
+        FileError: An image is missing, is outside the folder or is neither PNG nor JPEG.
     """
     templates = _templates()
     shown = []
@@ -84,14 +84,14 @@ def to_html(report: Report, folder: Path) -> str:
 
 @dataclass(frozen=True)
 class _Script:
-    """The one script that the page may run, and its digest by which browsers know it."""
+    """The only script that the page may run, and its digest for the content security policy."""
 
     text: Markup
     digest: str
 
 
 def _script() -> _Script:
-    # Read as they are: what they say in braces is not for the template engine.
+    # Read without the template engine, because it would interpret the braces.
     folder = resources.files("flyweight.report") / "templates"
     text = "".join((folder / name).read_text("utf-8") for name in _SCRIPTS)
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
@@ -106,7 +106,7 @@ def _glance(report: Report, _: Path) -> Mapping[str, Any] | None:
 
 
 def _is_a_scan(report: Report) -> bool:
-    """Whether there is one network alone, whose numbers the explorer begins with."""
+    """Whether the report holds only a scan of one network; the explorer shows its costs."""
     return len(report.rows) == 1 and report.explorer is not None
 
 
@@ -136,7 +136,7 @@ def _card(report: Report, key: str) -> dict[str, Any]:
 
 
 def _full_bar(unit: str, quantities: Sequence[Quantity]) -> float:
-    """Return the value that a bar of full length stands for: 100 % for fractions."""
+    """Return the value of a bar of full length: 100 % for fractions."""
     largest = max(q.value if q.high is None else q.high for q in quantities)
     return max(1.0, largest) if unit_of(unit).compared == "points" else largest
 
@@ -196,7 +196,7 @@ def _widths(report: Report, _: Path) -> Mapping[str, Any] | None:
     narrowed = sum(width.after < width.before for width in report.widths)
     return {
         "blocks": blocks,
-        "drawing": Markup(silhouette(report.widths)),
+        "drawing": Markup(width_chart(report.widths)),
         "name_columns": min(longest_name, _NAME_COLUMNS) + 2,
         "columns": 3 if longest_name <= _SHORT_NAME else 2,
         "summary": f"{narrowed} of {counted(len(report.widths), 'layer')} narrowed; "
@@ -206,7 +206,10 @@ def _widths(report: Report, _: Path) -> Mapping[str, Any] | None:
 
 
 def _block(block: Block) -> dict[str, Any]:
-    """Return a block whose widest layer fills its bar: across blocks, widths differ too much."""
+    """Return a block of layers; the widest layer of the block has a bar of full length.
+
+    Blocks have separate scales, because widths differ much between the blocks of a network.
+    """
     widest = max(layer.width.before for layer in block.layers)
     return {
         "name": block.name,
@@ -255,17 +258,17 @@ def _curves(report: Report, _: Path) -> Mapping[str, Any] | None:
 
 
 def _colours(series: Sequence[str], stages: Sequence[str]) -> list[int]:
-    """Return a colour number per series: a stage keeps its own throughout the page."""
+    """Return a colour number per series. A stage has the same colour in the whole page."""
     others = [name for name in dict.fromkeys(series) if name not in stages]
     order = (*stages, *others)
     return [order.index(name) % _LINE_COLOURS for name in series]
 
 
-def _pictures(report: Report, folder: Path) -> Mapping[str, Any] | None:
+def _images(report: Report, folder: Path) -> Mapping[str, Any] | None:
     groups: dict[str, list[dict[str, Any]]] = {}
-    for picture in report.pictures:
-        shown = {"embedded": embed(picture, folder), "colour": _stage_colour(picture.stage, report)}
-        groups.setdefault(picture.title, []).append(shown)
+    for image in report.images:
+        shown = {"embedded": embed(image, folder), "colour": _stage_colour(image.stage, report)}
+        groups.setdefault(image.title, []).append(shown)
     return {"groups": groups} if groups else None
 
 
@@ -280,7 +283,7 @@ def _provenance(report: Report, _: Path) -> Mapping[str, Any] | None:
 SECTIONS: tuple[Section, ...] = (
     Section("glance", "At a glance", _glance),
     Section("numbers", "Before and after", _numbers),
-    Section("pictures", "Pictures", _pictures),
+    Section("images", "Images", _images),
     Section("widths", "Channels per layer", _widths),
     Section("explorer", "Plan explorer", _explorer),
     Section("sensitivity", "Sensitivity", _sensitivity),

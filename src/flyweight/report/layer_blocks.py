@@ -1,19 +1,19 @@
-"""Layers grouped into blocks by their names, so that 18 or 160 of them stay readable."""
+"""Blocks of layers, grouped by name, so that a list of 18 or 160 layers is readable."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flyweight.report.rows import Width
 
-_COMFORTABLE, _CRUMBS = 12, 3
+_BLOCK_SIZE, _SMALLEST_PART = 12, 3
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer under the short name that is left when what its neighbours share is dropped.
+    """A layer and its short name: without the parts that all layers of the block share.
 
     Attributes:
-        name: What to show.
+        name: The short name.
         width: The layer.
     """
 
@@ -26,7 +26,7 @@ class Block:
     """Layers that share the beginning of their names.
 
     Attributes:
-        name: That beginning; empty if there is none.
+        name: The common beginning; empty if there is none.
         layers: In the order of the network.
     """
 
@@ -37,9 +37,9 @@ class Block:
 def blocks_of(widths: Sequence[Width]) -> tuple[Block, ...]:
     """Return `widths` grouped by the dots of their names, about a dozen to a block.
 
-    A group is split at its next dot as long as it holds more than a dozen layers and the parts are
-    not crumbs (fewer than three layers each, on average). The ending that all names share, such as
-    ".conv.weight", is not repeated.
+    A block of more than a dozen layers is split at the next dot of the names, unless the parts
+    would have fewer than three layers each on average. The ending that all names share, such as
+    ".conv.weight", is left out.
     """
     if not widths:
         return ()
@@ -52,14 +52,14 @@ _Member = tuple[Width, tuple[str, ...]]
 
 
 def _split(members: list[_Member], depth: int) -> list[tuple[list[_Member], int]]:
-    if len(members) <= _COMFORTABLE:
+    if len(members) <= _BLOCK_SIZE:
         return [(members, depth)]
     children: dict[str, list[_Member]] = {}
     for member in members:
         children.setdefault(member[1][depth] if depth < len(member[1]) - 1 else "", []).append(
             member
         )
-    if list(children) == [""] or len(members) < _CRUMBS * len(children):
+    if list(children) == [""] or len(members) < _SMALLEST_PART * len(children):
         return [(members, depth)]
     return [
         part
@@ -69,7 +69,7 @@ def _split(members: list[_Member], depth: int) -> list[tuple[list[_Member], int]
 
 
 def _block(members: list[_Member], depth: int) -> Block:
-    # Names may share more than the split needed: a block of one branch starts where they differ.
+    # Names may share more parts than the split used: short names begin where the names differ.
     while (
         all(len(path) > depth + 1 for _, path in members)
         and len({p[depth] for _, p in members}) == 1

@@ -1,22 +1,22 @@
-"""The report as Markdown that reads well in a terminal and on GitHub."""
+"""Markdown text of a report, readable in a terminal and on GitHub."""
 
 import re
 from collections.abc import Sequence
 from itertools import groupby
 
 from flyweight.report.change import compare
+from flyweight.report.formatting import cell, common_scale, full, head
 from flyweight.report.headline import headline
-from flyweight.report.rows import Picture, Quantity, Report
-from flyweight.report.wording import cell, common_scale, full, head
+from flyweight.report.rows import Quantity, Report, ReportImage
 
 
 def to_markdown(report: Report) -> str:
-    """Return the report as Markdown; pictures are linked relative to the run folder."""
+    """Return the report as Markdown, with links to images relative to the run folder."""
     parts = (
         f"# {_escaped(report.title)}",
         f"**{_escaped(headline(report))}**",
         comparison_table(report),
-        _pictures(report.pictures),
+        _images(report.images),
         _widths(report),
         _methods(report),
         _environment(report),
@@ -26,9 +26,10 @@ def to_markdown(report: Report) -> str:
 
 
 def comparison_table(report: Report) -> str:
-    """Return the table of all quantities: a line each, stages across, units in the line's head.
+    """Return the table of all quantities: one line per quantity, one column per stage.
 
-    Every stage after the first is followed by what changed against the first.
+    The unit is in the first cell of the line. Every stage after the first is followed by a column
+    with the change from the first stage.
     """
     header = ["Quantity", report.stages[0]]
     for stage in report.stages[1:]:
@@ -48,7 +49,7 @@ def _line(quantities: Sequence[Quantity | None]) -> list[str]:
 
 
 def _table(header: list[str], lines: list[list[str]]) -> str:
-    """Return a table padded to its widest cells, the first column left, the others right."""
+    """Return a table with padded cells, the first column left-aligned, the others right-aligned."""
     rows = [[_escaped(cell) for cell in row] for row in (header, *lines)]
     widths = [max(3, *(len(row[column]) for row in rows)) for column in range(len(header))]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
@@ -59,17 +60,16 @@ def _table(header: list[str], lines: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in padded)
 
 
-def _pictures(pictures: Sequence[Picture]) -> str:
-    if not pictures:
+def _images(images: Sequence[ReportImage]) -> str:
+    if not images:
         return ""
-    parts = ["## Pictures"]
-    for title, group in groupby(pictures, key=lambda picture: picture.title):
+    parts = ["## Images"]
+    for title, group in groupby(images, key=lambda image: image.title):
         members = list(group)
         shown = " ".join(
-            f"![{_escaped(f'{title}, {picture.stage}')}](<{_link(picture.path)}>)"
-            for picture in members
+            f"![{_escaped(f'{title}, {image.stage}')}](<{_link(image.path)}>)" for image in members
         )
-        captions = [f"{picture.stage}: {picture.caption}" for picture in members if picture.caption]
+        captions = [f"{image.stage}: {image.caption}" for image in members if image.caption]
         parts += [f"### {_escaped(title)}", shown, _escaped("; ".join(captions))]
     return "\n\n".join(part for part in parts if part)
 
@@ -90,7 +90,7 @@ def _methods(report: Report) -> str:
 
 
 def methods(report: Report) -> list[tuple[str, str]]:
-    """Return name and method of every quantity, with the environment it alone depends on."""
+    """Return name and method of every quantity, with the environment of that quantity."""
     found: dict[tuple[str, str], None] = {}
     for key in report.keys:
         for quantity in report.quantities(key):
@@ -111,13 +111,13 @@ def _environment(report: Report) -> str:
     return "\n\n".join(part for part in (listed, command) if part)
 
 
-# What Markdown would not take literally: an underscore within a word is harmless, a bracket is too
-# unless a target follows, a number sign or an angle only opens a line.
+# Characters that Markdown would interpret. An underscore inside a word and a bracket without a
+# target are literal; a number sign and an angle bracket are markup only at the start of a line.
 _SPECIAL = re.compile(r"[\\`*<|~]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:])|&(?=[#\w]+;)|^[#>]")
 
 
 def _escaped(text: str) -> str:
-    """Return `text` so that Markdown and HTML take every character literally, on one line."""
+    """Return `text` on one line, escaped for Markdown and HTML."""
     return _SPECIAL.sub(r"\\\g<0>", " ".join(text.split()))
 
 

@@ -1,4 +1,4 @@
-"""The usual quantities, so that every pipeline names, words and orders them alike."""
+"""Standard quantities of a report, with the same names and units in every pipeline."""
 
 from collections.abc import Mapping
 
@@ -7,17 +7,17 @@ from flyweight.report.rows import Quantity
 
 
 def metric(label: str, value: float, *, method: str, detail: str = "") -> Quantity:
-    """Return a quality of the model as a fraction 0..1, higher is better: mAP, accuracy, mIoU."""
+    """Return a metric of the model as a fraction from 0 to 1, higher is better: mAP, mIoU."""
     return Quantity(label=label, detail=detail, value=value, unit="fraction", method=method)
 
 
 def macs(count: int, *, method: str) -> Quantity:
-    """Return multiply-adds of one picture; `method` names input size and what is counted."""
+    """Return the multiply-adds of one image; `method` names the input size and the convention."""
     return Quantity(label="MACs", value=count, unit="MACs", method=method)
 
 
 def parameters(count: int, *, method: str) -> Quantity:
-    """Return the number of values of the model."""
+    """Return the number of parameters of the model."""
     return Quantity(label="Parameters", value=count, unit="parameters", method=method)
 
 
@@ -36,7 +36,7 @@ def latency(
     method: str,
     environment: Mapping[str, str] | None = None,
 ) -> Quantity:
-    """Return the median time of one picture with the interval of that median."""
+    """Return the median time of one image in ms, with the interval of the median."""
     return Quantity(
         label="Latency",
         detail=counted(threads, "thread"),
@@ -52,7 +52,7 @@ def latency(
 def peak_memory(
     size_bytes: int, *, method: str, environment: Mapping[str, str] | None = None
 ) -> Quantity:
-    """Return the most memory that the process held."""
+    """Return the highest resident memory of the process, in bytes."""
     return Quantity(
         label="Peak memory",
         value=size_bytes,

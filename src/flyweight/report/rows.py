@@ -1,14 +1,22 @@
-"""The report as plain values: what was measured, in which unit, how and where.
+"""Values of a report: measured numbers with unit, method and environment.
 
-Everything here is frozen and survives JSON unchanged. How numbers are worded and drawn is decided
-by the readers of these values, never here.
+All classes are frozen and convert to JSON and back without change. Text and drawings are made of
+these values elsewhere (`markdown`, `html`).
 """
 
 import json
 from itertools import pairwise
 from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AliasChoices,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from flyweight.errors import FileError
 from flyweight.report.explorer import Explorer
@@ -20,22 +28,22 @@ Numbers = tuple[float, ...]
 
 
 class _Value(BaseModel):
-    """Frozen, strict about unknown keys, without NaN or infinity: they have no place in JSON."""
+    """Base of all values: frozen, without unknown keys, and without NaN and infinity (not JSON)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Quantity(_Value):
-    """One number that can be judged without asking its author.
+    """One number with everything that is needed to interpret and compare it.
 
     Attributes:
-        label: What it is, for people: "Latency".
-        detail: What tells it from its siblings: "1 thread", "VOC 11-point"; may be empty.
+        label: Name for the reader: "Latency".
+        detail: Difference from quantities of the same label: "1 thread"; may be empty.
         value: The number, in `unit`, unscaled (bytes, not MiB; a fraction, not a percentage).
-        unit: A key of `units.UNITS`, or any other word, which is then shown as it is.
-        method: How the number came about. Two numbers are compared only if it is the same.
-        environment: Where, as far as the number depends on it: threads, runtime, machine. Two
-            numbers are compared only if it is the same. Empty for what is counted, not measured.
+        unit: A key of `units.UNITS`, or any other text, which is shown unchanged.
+        method: How the number was computed. Only numbers of equal method are compared.
+        environment: Conditions that the number depends on: threads, runtime, machine. Only numbers
+            of equal environment are compared. Empty for counted numbers, such as MACs.
         low: Lower end of the interval around `value`, in `unit`; None for exact numbers.
         high: Upper end of that interval.
         better: Which direction is an improvement; None takes the unit's own.
@@ -68,7 +76,7 @@ class Quantity(_Value):
 
 
 class Row(_Value):
-    """One stage of the model's life and what was found there.
+    """One stage of the model and its quantities.
 
     Attributes:
         stage: "dense", "pruned", "quantized", ...: unique within a report.
@@ -95,15 +103,15 @@ class Width(_Value):
 
 
 class Curve(_Value):
-    """One line of one chart; lines with the same `name` share a chart.
+    """One line of a chart. Lines with the same `name` share a chart.
 
     Attributes:
         name: Title of the chart: "Training loss".
-        series: Which line of the chart: a stage name, or any other.
+        series: Name of the line: a stage, or any other text.
         x: Ascending positions.
-        y: Heights, as many as `x`.
-        unit: Of `y`, as in `Quantity.unit`.
-        x_unit: Of `x`: "step", "epoch".
+        y: Values, as many as `x`.
+        unit: Unit of `y`, as in `Quantity.unit`.
+        x_unit: Unit of `x`: "step", "epoch".
     """
 
     name: Text
@@ -122,14 +130,14 @@ class Curve(_Value):
         return self
 
 
-class Picture(_Value):
-    """A picture with predictions; pictures with the same `title` are shown side by side.
+class ReportImage(_Value):
+    """An image with drawn predictions. Images with the same `title` are shown side by side.
 
     Attributes:
-        title: Which picture it is: a file name, usually.
-        stage: Whose predictions are drawn on it.
-        path: The PNG or JPEG, relative to the run folder, with forward slashes.
-        caption: What to see in it; may be empty.
+        title: Name of the image, usually its file name.
+        stage: Stage of the model that made the predictions.
+        path: PNG or JPEG file, relative to the run folder, with forward slashes.
+        caption: Description of the predictions; may be empty.
     """
 
     title: Text
@@ -139,20 +147,20 @@ class Picture(_Value):
 
 
 class Report(_Value):
-    """All that a person needs to decide whether the smaller model will do.
+    """The whole report of a run.
 
     Attributes:
-        title: What was done: "YOLOv3-MobileNetV1 on BCCD, pruned r578".
-        subject: The model alone, as the headline names it: "YOLOv3-MobileNetV1".
-        created: When, with its time zone.
-        command: What to type to get it again.
-        environment: Machine and versions that all rows share.
-        rows: The stages; the first one is what the others are compared with.
-        widths: Layers in the order of the network.
+        title: Network, data and method: "YOLOv3-MobileNetV1 on BCCD, pruned r578".
+        subject: Name of the network in the headline: "YOLOv3-MobileNetV1".
+        created: Date and time, with time zone.
+        command: Command line that made the report.
+        environment: Machine and versions, common to all rows.
+        rows: The stages. The other rows are compared with the first one.
+        widths: Channels of each layer, in the order of the network.
         curves: Lines of the charts.
-        pictures: Pictures with predictions.
-        notes: Further sentences on method, each shown as one paragraph.
-        explorer: Curves of a scan, and what the page needs to make plans of them.
+        images: Images with drawn predictions. The JSON key is "pictures", as in version 0.1.0.
+        notes: Remarks on the method, each shown as one paragraph.
+        explorer: Data of the plan explorer; None without a scan.
     """
 
     title: Text
@@ -163,12 +171,16 @@ class Report(_Value):
     rows: tuple[Row, ...] = Field(min_length=1)
     widths: tuple[Width, ...] = ()
     curves: tuple[Curve, ...] = ()
-    pictures: tuple[Picture, ...] = ()
+    images: tuple[ReportImage, ...] = Field(
+        default=(),
+        validation_alias=AliasChoices("images", "pictures"),
+        serialization_alias="pictures",
+    )
     notes: tuple[str, ...] = ()
     explorer: Explorer | None = None
 
     @model_validator(mode="after")
-    def _names_mean_one_thing(self) -> Self:
+    def _names_are_unique(self) -> Self:
         _require_unique("stage", [row.stage for row in self.rows])
         _require_unique("layer", [width.name for width in self.widths])
         for key in self.keys:
@@ -179,7 +191,7 @@ class Report(_Value):
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Keys of all quantities, in the order in which the rows first name them."""
+        """Keys of all quantities, in the order of their first occurrence in the rows."""
         return tuple(dict.fromkeys(key for row in self.rows for key in row.quantities))
 
     @property
@@ -188,25 +200,28 @@ class Report(_Value):
         return tuple(row.stage for row in self.rows)
 
     def quantities(self, key: str) -> tuple[Quantity | None, ...]:
-        """Return the quantity `key` of every row, None where a row lacks it."""
+        """Return the quantity `key` of every row, None for a row without it."""
         return tuple(row.quantities.get(key) for row in self.rows)
 
     def to_json(self) -> str:
-        """Return the report as text; equal reports give equal text."""
-        values = {"format": FORMAT, **self.model_dump(mode="json", exclude={"explorer"})}
+        """Return the report as JSON text. Equal reports give equal text."""
+        values = {
+            "format": FORMAT,
+            **self.model_dump(mode="json", by_alias=True, exclude={"explorer"}),
+        }
         text = json.dumps(values, indent=2)
         if self.explorer is not None:
-            # On one line: it is for the page's script, and long.
+            # On one line, because it is long and only read by the script of the page.
             dense = json.dumps(self.explorer.model_dump(mode="json"), separators=(",", ":"))
             text = f'{text[:-2]},\n  "explorer": {dense}\n}}'
         return text + "\n"
 
     @classmethod
     def from_json(cls, text: str, source: str = "report.json") -> "Report":
-        """Read what `to_json` wrote; `source` is the file that an error names.
+        """Return the report that `to_json` wrote; `source` is the file named in error messages.
 
         Raises:
-            FileError: It is no JSON, of another format, or a value is missing or misplaced.
+            FileError: The text is not JSON, has another format, or a value is missing or invalid.
         """
         try:
             data = json.loads(text)
@@ -219,27 +234,27 @@ class Report(_Value):
         if found != FORMAT:
             raise FileError(
                 f"A report must be of format {FORMAT}. Received: format {found!r}. "
-                f"Where: {source}. Open it with the flyweight that wrote it."
+                f"Where: {source}. Open it with the version of flyweight that wrote it."
             )
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            raise FileError(_letter(error, source)) from error
+            raise FileError(_error_message(error, source)) from error
 
 
 def _require_unique(what: str, names: list[str]) -> None:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise ValueError(f"every {what} must be named once; '{twice}' comes twice")
+        raise ValueError(f"every {what} must be named once; '{twice}' appears twice")
 
 
-def _letter(error: ValidationError, source: str) -> str:
+def _error_message(error: ValidationError, source: str) -> str:
     first = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"]) or "the report as a whole"
     more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
     received = " ".join(repr(first["input"]).split())
     received = received if len(received) <= 60 else received[:57] + "..."
     return (
-        f"A report must hold what its format says; {where}: {first['msg']}{more}. "
+        f"A report must have valid values; {where}: {first['msg']}{more}. "
         f"Received: {received}. Where: {source}. Run the pipeline again, or correct the file."
     )

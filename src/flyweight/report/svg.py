@@ -1,28 +1,28 @@
-"""Drawing: SVG elements as text, always escaped."""
+"""SVG elements as escaped text."""
 
 from collections.abc import Mapping
 from xml.sax.saxutils import escape, quoteattr
 
 
 def element(name: str, attributes: Mapping[str, object], *children: str) -> str:
-    """Return one element; `children` are elements already, never raw text.
+    """Return one element; `children` are elements, not raw text.
 
-    Underscores in attribute names become hyphens, a last one falls off (`class_`); numbers are
-    shortened to two decimals.
+    Underscores in attribute names become hyphens, and a last underscore is removed (`class_`).
+    Numbers are rounded to two decimals.
 
     Example:
         >>> element("rect", {"width": 3.14159, "stroke_width": 1, "class_": "bar"})
         '<rect width="3.14" stroke-width="1" class="bar"/>'
     """
-    spoken = "".join(
+    written = "".join(
         f" {key.rstrip('_').replace('_', '-')}={quoteattr(_plain(value))}"
         for key, value in attributes.items()
     )
-    return f"<{name}{spoken}>{''.join(children)}</{name}>" if children else f"<{name}{spoken}/>"
+    return f"<{name}{written}>{''.join(children)}</{name}>" if children else f"<{name}{written}/>"
 
 
 def text(content: str, x: float, y: float, **attributes: object) -> str:
-    """Return a text element at (`x`, `y`), the baseline's start unless an anchor says otherwise.
+    """Return a text element at (`x`, `y`), the start of the baseline unless an anchor is given.
 
     Example:
         >>> text("<b>", 1, 2)
@@ -32,7 +32,7 @@ def text(content: str, x: float, y: float, **attributes: object) -> str:
 
 
 def title(content: str) -> str:
-    """Return the element that names its parent to people who cannot see it."""
+    """Return the element that describes its parent, for tooltips and screen readers."""
     return f"<title>{escape(content)}</title>"
 
 

@@ -1,4 +1,4 @@
-"""Units: how a number is scaled, rounded and judged, one visible row per unit."""
+"""Units of quantities: scale, rounding and direction of improvement, one row per unit."""
 
 import math
 from collections.abc import Iterable
@@ -10,11 +10,11 @@ Direction = Literal["lower", "higher"]
 
 @dataclass(frozen=True)
 class Scale:
-    """A unit as it is read: bytes as MiB, fractions as percent.
+    """A scale of a unit: MiB for bytes, percent for fractions.
 
     Attributes:
-        divisor: Size of one step of the scale in the plain unit.
-        symbol: What follows the number, and what a table head shows: "MiB", "G".
+        divisor: Size of one step of the scale, in the plain unit.
+        symbol: Text after the number and in the head of a table: "MiB", "G".
     """
 
     divisor: float
@@ -23,16 +23,16 @@ class Scale:
 
 @dataclass(frozen=True)
 class Unit:
-    """What is known of a unit.
+    """One unit.
 
     Attributes:
-        better: Which direction is an improvement.
-        gain: Word of an improvement: "faster".
-        loss: Word of its contrary: "slower".
-        same: How the headline words equality: "as fast".
-        scales: From coarse to fine.
-        suffix: What follows the scale's symbol in running text: "MACs", giving "6.14 GMACs".
-        compared: By ratio, or by difference in percentage points.
+        better: Direction of an improvement.
+        gain: Adjective for an improvement: "faster".
+        loss: Adjective for a deterioration: "slower".
+        same: Phrase for equality in the headline: "as fast".
+        scales: Scales, from coarse to fine.
+        suffix: Text after the symbol of the scale in a sentence: "MACs" gives "6.14 GMACs".
+        compared: Comparison by ratio, or by difference in percentage points.
     """
 
     better: Direction
@@ -58,12 +58,12 @@ UNITS: dict[str, Unit] = {
 
 
 def unit_of(name: str) -> Unit:
-    """Return the unit called `name`; an unknown one is shown as it is and better when lower."""
+    """Return the unit `name`. An unknown unit is shown unchanged, and lower is better."""
     return UNITS.get(name) or Unit("lower", "less", "more", "the same", (Scale(1.0, name),))
 
 
 def scale_for(name: str, values: Iterable[float]) -> Scale:
-    """Return the one scale in which all `values` of unit `name` are shown, set by the largest.
+    """Return one scale for all `values` of unit `name`, chosen by the largest value.
 
     Example:
         >>> scale_for("bytes", [97_147_524, 31_549_568])
@@ -75,7 +75,7 @@ def scale_for(name: str, values: Iterable[float]) -> Scale:
 
 
 def decimals_for(value: float, digits: int = 3) -> int:
-    """Return how many decimals show `value` with `digits` significant digits, six at most.
+    """Return the number of decimals that show `digits` significant digits, at most six.
 
     Example:
         >>> [decimals_for(value) for value in (6.1386, 93.88, 1863.0, 9.999, 0.0)]

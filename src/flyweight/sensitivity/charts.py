@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flyweight.files import replacing
-from flyweight.report.charts import ticks
+from flyweight.report.line_charts import ticks
 from flyweight.sensitivity.curves import Point, Sensitivity
 
 if TYPE_CHECKING:

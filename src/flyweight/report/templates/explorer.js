@@ -1,4 +1,4 @@
-// The plan explorer: what the page's controls do and show. It follows solving.js in one script.
+// Controls and displays of the plan explorer. Follows solving.js in one script.
 
 const ROUNDS = 2, SETTLED_MS = 80;
 
@@ -14,13 +14,13 @@ function start() {
   });
   const worst = Math.max(...data.layers.flatMap((layer) => layer.spots.map((spot) => spot.loss)));
   const state = { mode: MAX_DROP, value: 0.05 };
-  const kept = {}; // the value of every mode, for when it is chosen again
+  const kept = {}; // the last value of every mode, used when the mode is selected again
   let stops = [], waiting = 0;
 
   const isDrop = () => state.mode === MAX_DROP;
   const placeOf = (mode) => data.quantities.findIndex(({ key }) => key === mode);
 
-  // A step is finer where little is at stake.
+  // Steps are finer where the drop is small.
   function dropStops() {
     const all = [];
     for (let per = 0; per <= 1000; per += per < 100 ? 2 : per < 300 ? 10 : 50) all.push(per / 1000);
@@ -40,7 +40,7 @@ function start() {
     stops = isDrop() ? dropStops() : budgetStops(placeOf(mode));
     const usual = kept[mode] ?? (isDrop() ? 0.05 : 0.5);
     const given = Number.isFinite(value) ? value : Math.max(usual, isDrop() ? 0 : stops[0]);
-    // A budget of 1 is one multiply-add, so the whole is not among the shares.
+    // A share must be below 1: from 1 on, a budget is not a share.
     state.value = Math.min(Math.max(given, isDrop() ? 0 : 0.001), isDrop() ? 1 : 0.999);
     document.querySelectorAll("input[name=explorer-mode]").forEach((radio) => {
       radio.checked = radio.value === mode;
@@ -68,14 +68,14 @@ function start() {
     const found = isDrop() ? { cuts: cutsAtDrop(data, state.value) } : solve(data, place, limit, rounds);
     const plan = planOf(data, found.cuts);
     const costs = data.quantities.map((_, index) => priceOf(data, index, plan.widths));
-    tellControls(place, found, plan);
-    tellOutcome(plan, costs);
-    tellLayers(plan);
-    tellCurves(plan);
-    tellTexts(plan, found);
+    showControls(place, found, plan);
+    showResult(plan, costs);
+    showLayers(plan);
+    showCurves(plan);
+    showTexts(plan, found);
   }
 
-  function tellControls(place, found, plan) {
+  function showControls(place, found, plan) {
     const slider = at("slider"), share = percent(state.value, state.value < 0.1 ? 2 : 1);
     slider.value = nearest();
     const what = isDrop() ? `max drop ${share}` : `${data.quantities[place].label} ${share} of dense`;
@@ -85,22 +85,22 @@ function start() {
       `% of dense: ${amount(state.value * dense[place], place)}`;
     at("drop-words").hidden = !isDrop();
     at("budget-words").hidden = isDrop();
-    at("says").textContent = says(place, found, plan);
+    at("says").textContent = statusText(place, found, plan);
   }
 
-  function says(place, found, plan) {
+  function statusText(place, found, plan) {
     if (found.floor !== undefined) {
       return `Not reached: with every layer as narrow as its largest measured ratio, ${percent(floors[place])} ` +
-        `of ${data.quantities[place].label} is left. Give more, or scan larger ratios or more layers.`;
+        `of ${data.quantities[place].label} remains. Raise the limit, or scan larger ratios or more layers.`;
     }
-    if (!plan.kept.size) return "No cut: none of the measured ones is allowed by this limit.";
+    if (!plan.kept.size) return "No cut: this limit allows none of the measured ratios.";
     const channels = (widths) => [...plan.kept.keys()].reduce((sum, group) => sum + widths[group], 0);
     const layers = `${plan.kept.size} of ${data.groups.length} groups of channels narrowed`;
     return `${layers}; ${channels(plan.widths).toLocaleString("en")} of their ` +
-      `${channels(full).toLocaleString("en")} channels stay.`;
+      `${channels(full).toLocaleString("en")} channels are kept.`;
   }
 
-  function tellOutcome(plan, costs) {
+  function showResult(plan, costs) {
     const value = data.baseline * Math.max(1 - plan.loss, 0);
     at("metric").textContent = metric(value);
     at("metric").dataset.exact = value;
@@ -118,7 +118,7 @@ function start() {
     });
   }
 
-  function tellLayers(plan) {
+  function showLayers(plan) {
     const cuts = new Map(plan.counted.map((cut) => [cut.layer, cut]));
     document.querySelectorAll("#explorer-layers tbody tr").forEach((row, index) => {
       const groups = data.layers[index].orders.map(([group]) => group), cut = cuts.get(index);
@@ -132,7 +132,7 @@ function start() {
     });
   }
 
-  function tellCurves(plan) {
+  function showCurves(plan) {
     const cuts = new Map(plan.counted.map((cut) => [cut.layer, cut]));
     document.querySelectorAll(".multiples svg").forEach((svg, index) => {
       const { left, right, top, bottom, low, high } = svg.dataset;
@@ -150,7 +150,7 @@ function start() {
     });
   }
 
-  function tellTexts(plan, found) {
+  function showTexts(plan, found) {
     const none = !plan.kept.size, value = short(state.value);
     const [option, python] = isDrop() ? [`--max-drop ${value}`, `max_drop=${value}`] :
       [`--budget ${state.mode}=${value}`, `budget=fw.Budget(${state.mode}=${value})`];

@@ -1,10 +1,10 @@
 "use strict";
-// What the plan explorer reckons, without a document. `data` is report/explorer.py's Explorer.
-// Widths are arrays with a number for every group of the network, in the order of `data.groups`.
+// Computations of the plan explorer, independent of the document. `data` is an Explorer of
+// report/explorer.py. Widths are arrays with one number per group, in the order of `data.groups`.
 
 const MAX_DROP = "max_drop";
 
-// Halves go to the even neighbour, as Python rounds.
+// Rounds half to even, as Python does.
 function rounded(number) {
   const down = Math.floor(number), rest = number - down;
   return rest < 0.5 || (rest === 0.5 && down % 2 === 0) ? down : down + 1;
@@ -17,7 +17,7 @@ function keptCount(channels, ratio, multiple) {
   return Math.min(stays, channels);
 }
 
-// The exact cost of a network of these widths: whole numbers, summed without rounding.
+// Exact cost of a network of these widths: a sum of integers, without rounding errors.
 function priceOf(data, place, widths) {
   const sizes = data.axes.map(([fixed, shares]) => sizeUnder(fixed, shares, widths));
   let sum = 0;
@@ -33,7 +33,7 @@ function sizeUnder(fixed, shares, widths) {
   return shares.reduce((sum, [group, each]) => sum + each * widths[group], fixed);
 }
 
-// sensitivity/curves.py: `ratios` by the monotone rule, and the loss that the curve tells there.
+// sensitivity/curves.py: `ratios` by the monotone rule, and the loss of the curve at that ratio.
 function ratioAt(spots, most) {
   let above = -Infinity;
   const losses = spots.map((spot) => (above = Math.max(above, spot.loss)));
@@ -56,8 +56,8 @@ function cutsAtDrop(data, most) {
   return cuts;
 }
 
-// The cost as a polynomial of the widths that are free; a third width in a product counts as if
-// it stayed whole, so the true cost is never above.
+// The cost as a polynomial of the free widths. The third width of a product counts with its full
+// size, so the true cost is never higher.
 class Polynomial {
   constructor(data, place, free) {
     const count = free.length, where = new Map(free.map((group, index) => [group, index]));
@@ -103,7 +103,7 @@ class Polynomial {
   }
 }
 
-// A choice of one option for every free group; cost and loss follow every change.
+// One chosen option for every free group. Cost and loss are updated with every change.
 class Choice {
   constructor(polynomial, options) {
     this.polynomial = polynomial;
@@ -120,7 +120,7 @@ class Choice {
     });
   }
 
-  // What group i costs at a width, the others being as they are.
+  // Cost of group i at a width, with the other groups unchanged.
   costOf(i, width) {
     return width * (this.slope[i] + this.polynomial.square[i] * width);
   }
@@ -142,7 +142,7 @@ class Choice {
     at.forEach((k, i) => { if (k !== this.at[i]) this.set(i, k); });
   }
 
-  // For a price of cost in loss: every group takes what is best for it, until none wants to move.
+  // With a price (loss per cost): every group takes its best option until no option changes.
   settle(price) {
     for (let round = 0, moved = true; moved && round < 50; round++) {
       moved = false;
@@ -157,16 +157,16 @@ class Choice {
     }
   }
 
-  // Narrow, where the least loss is paid for what is spared, until the limit is met.
+  // Narrow the group with the least loss per saved cost, until the limit is met.
   narrow(limit, except = -1) {
     while (this.cost > limit) {
       let best = null, least = Infinity;
       this.options.forEach((rows, i) => {
         if (i === except) return;
         for (let k = this.at[i] + 1; k < rows.length; k++) {
-          const spared = Math.min(-this.change(i, k), this.cost - limit);
-          const value = (rows[k][1] - rows[this.at[i]][1]) / spared;
-          if (spared > 0 && value < least) [best, least] = [[i, k], value];
+          const saved = Math.min(-this.change(i, k), this.cost - limit);
+          const value = (rows[k][1] - rows[this.at[i]][1]) / saved;
+          if (saved > 0 && value < least) [best, least] = [[i, k], value];
         }
       });
       if (!best) return false;
@@ -175,7 +175,7 @@ class Choice {
     return true;
   }
 
-  // Widen whatever gains most within the limit.
+  // Widen the group that gains most within the limit.
   widen(limit) {
     for (;;) {
       let best = null, most = 1e-12;
@@ -190,7 +190,7 @@ class Choice {
     }
   }
 
-  // Force one group to another width and let the others follow; keep what loses less.
+  // Set one group to another width and adapt the others; keep the result if it loses less.
   improve(limit) {
     const start = { at: [...this.at], loss: this.loss };
     let best = start;
@@ -211,8 +211,9 @@ class Choice {
 
 const SWEEPS = 40, STARTS = 3;
 
-// Widths of little loss, added up, within a limit. Prices of cost are tried by bisection; what comes
-// of each is repaired, and the best are improved group by group for so many rounds. Not proven least.
+// Widths within a limit with a small sum of losses. Prices are tried by bisection, each result is
+// brought within the limit, and the best ones are improved group by group for `rounds` rounds. The
+// result is not proven to be optimal.
 function solve(data, place, limit, rounds) {
   const free = [], leaders = [], options = [];
   data.layers.forEach((layer, index) => {
@@ -255,8 +256,8 @@ function solve(data, place, limit, rounds) {
   return { cuts };
 }
 
-// pruning/make_plan.py: the first layer that asks for a group decides. Returns, in the order of the
-// network, what stays of every group that is narrowed, and the widths of all groups.
+// pruning/make_plan.py: the first layer that names a group decides. Returns, in the order of the
+// network, the kept channels of every narrowed group, and the widths of all groups.
 function planOf(data, cuts) {
   const asked = new Map(), counted = [];
   for (const cut of cuts) {
@@ -287,13 +288,13 @@ function highest(order, count) {
 
 // report/explorer.py: packed
 function unpacked(text) {
-  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
   const view = new DataView(bytes.buffer, 1), each = bytes[0];
   return Array.from({ length: view.byteLength / each }, (_, index) =>
     each === 2 ? view.getUint16(index * 2, true) : view.getUint32(index * 4, true));
 }
 
-// pruning/plans.py: to_json, to the letter.
+// pruning/plans.py: to_json, with the same characters.
 function planText(data, { widths, kept }) {
   const full = data.groups.map((group) => group.size);
   const numbers = data.numbers
@@ -309,6 +310,6 @@ function planText(data, { widths, kept }) {
 }
 
 function quoted(text) {
-  return JSON.stringify(text).replace(/[\u007f-\uffff]/g, (letter) =>
-    "\\u" + letter.charCodeAt(0).toString(16).padStart(4, "0"));
+  return JSON.stringify(text).replace(/[\u007f-\uffff]/g, (character) =>
+    "\\u" + character.charCodeAt(0).toString(16).padStart(4, "0"));
 }

@@ -1,4 +1,4 @@
-"""Numbers and changes as people read them."""
+"""Formatting of numbers, quantities and changes as text."""
 
 from collections.abc import Iterable
 
@@ -12,7 +12,7 @@ ABSENT = "\N{EN DASH}"
 
 
 def common_scale(quantities: Iterable[Quantity | None]) -> Scale:
-    """Return the scale in which the `quantities` of one line of a table are shown."""
+    """Return the common scale of the `quantities` in one line of a table."""
     present = [quantity for quantity in quantities if quantity is not None]
     return scale_for(present[0].unit, (quantity.value for quantity in present))
 
@@ -29,7 +29,7 @@ def number(value: float, unit: str, scale: Scale, like: float | None = None) -> 
         value: Number in the plain `unit`.
         unit: Name of the unit.
         scale: Scale to show it in.
-        like: The number whose decimals it takes over: ends of an interval follow their middle.
+        like: Number whose decimals are used: the ends of an interval have those of its value.
     """
     shown = value / scale.divisor
     decimals = (
@@ -59,7 +59,7 @@ def interval(quantity: Quantity, scale: Scale) -> str:
 
 
 def with_unit(quantity: Quantity, scale: Scale) -> str:
-    """Return the number with its unit, without interval: "6.14 GMACs", "93.9 MiB"."""
+    """Return the number with its unit and without its interval: "6.14 GMACs", "93.9 MiB"."""
     shown = number(quantity.value, quantity.unit, scale)
     return f"{shown} {scale.symbol}{unit_of(quantity.unit).suffix}".rstrip()
 
@@ -72,7 +72,7 @@ def exact(quantity: Quantity) -> str:
 
 
 def short(change: Change) -> str:
-    """Return a change without its interval: "2.60x faster" with a true multiplication sign."""
+    """Return a change without its interval: "2.60x faster", with a multiplication sign."""
     if change.amount is None:
         return change.verdict
     if change.compared == "points":
@@ -81,7 +81,7 @@ def short(change: Change) -> str:
 
 
 def full(change: Change) -> str:
-    """Return a change with its interval: "2.60x faster [2.51, 2.68]", or why there is none."""
+    """Return a change with its interval, "2.60x faster [2.51, 2.68]", or why there is none."""
     if change.verdict == "not comparable":
         return f"not comparable: {change.reason}"
     if change.amount is None or change.low is None or change.high is None:
@@ -93,7 +93,7 @@ def full(change: Change) -> str:
 
 
 def signed(points: float) -> str:
-    """Return percentage points with their sign: one decimal, two below a tenth."""
+    """Return percentage points with their sign and one decimal, or two below 0.1."""
     decimals = 1 if abs(points) >= 0.1 else 2
     shown = f"{points:+.{decimals}f}"
     return shown.replace("-", MINUS)

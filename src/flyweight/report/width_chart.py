@@ -1,26 +1,26 @@
-"""The whole network in one drawing: a bar per layer, as tall as it has channels."""
+"""Chart of the widths of a whole network: one bar per layer, as tall as its channels."""
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby, takewhile
 
 from flyweight.errors import counted
 from flyweight.report import svg
-from flyweight.report.charts import ticks
+from flyweight.report.line_charts import ticks
 from flyweight.report.rows import Width
 
 WIDTH, HEIGHT = 1016.0, 236.0
 _LEFT, _TOP, _BOTTOM = 48.0, 10.0, 34.0
-_WIDEST = 30.0  # a bar with its gap
-_CHARACTER = 6.6  # of a label, at the size that the style sheet gives it
+_WIDEST = 30.0  # of a bar with its gap
+_CHARACTER = 6.6  # of a label, at the font size of the style sheet
 
-_Words = list[str]
-_Part = tuple[int, str, int]  # where it begins, its name, how many layers it has
+_Name = list[str]  # split at its dots
+_Part = tuple[int, str, int]  # index of the first layer, name, number of layers
 
 
-def silhouette(widths: Sequence[Width]) -> str:
-    """Return one drawing of all layers in their order; hovering a bar tells its name and widths.
+def width_chart(widths: Sequence[Width]) -> str:
+    """Return one chart of all layers in their order, with name and widths as a tooltip.
 
-    Outlines are the widths before, filled bars those after.
+    Outlines are the widths before, filled bars the widths after.
 
     Args:
         widths: The layers, at least one.
@@ -28,10 +28,10 @@ def silhouette(widths: Sequence[Width]) -> str:
     full = float(max(width.before for width in widths))
     marks = [mark for mark in ticks([0.0, full], 4) if mark <= full]
     pitch = min(_WIDEST, (WIDTH - _LEFT) / len(widths))
-    words = f"Channels of {counted(len(widths), 'layer')} in their order, before and after"
+    label = f"Channels of {counted(len(widths), 'layer')} in their order, before and after"
     return svg.element(
         "svg",
-        {"viewBox": f"0 0 {WIDTH:.0f} {HEIGHT:.0f}", "role": "img", "aria-label": words},
+        {"viewBox": f"0 0 {WIDTH:.0f} {HEIGHT:.0f}", "role": "img", "aria-label": label},
         *_grid(marks, full, _LEFT + pitch * len(widths)),
         *(_bar(width, index, pitch, full) for index, width in enumerate(widths)),
         *_names(widths, pitch),
@@ -53,7 +53,7 @@ def _grid(marks: Sequence[float], full: float, right: float) -> Iterator[str]:
 def _bar(width: Width, index: int, pitch: float, full: float) -> str:
     left, gap = _LEFT + index * pitch, min(4.0, pitch / 4)
     kept = 100 * width.after / width.before
-    told = f"{width.name}: {width.before:,} \N{RIGHTWARDS ARROW} {width.after:,} ({kept:.0f} %)"
+    tooltip = f"{width.name}: {width.before:,} \N{RIGHTWARDS ARROW} {width.after:,} ({kept:.0f} %)"
     over = {"x": left, "y": _TOP, "width": pitch, "height": HEIGHT - _TOP - _BOTTOM}
     bars = [
         svg.element(
@@ -69,16 +69,16 @@ def _bar(width: Width, index: int, pitch: float, full: float) -> str:
         for name, channels in (("before", width.before), ("after", width.after))
     ]
     whole = svg.element("rect", {"class": "over", **over})
-    return svg.element("g", {"class": "layer"}, svg.title(told), whole, *bars)
+    return svg.element("g", {"class": "layer"}, svg.title(tooltip), whole, *bars)
 
 
 def _names(widths: Sequence[Width], pitch: float) -> Iterator[str]:
-    """Name the parts of the network below their bars, where a name is no longer than its part."""
-    words = [width.name.split(".")[:-1] or [width.name] for width in widths]
-    beginning = len(_shared(words)) if len(words) > 1 else 0
-    words = [name[beginning:] for name in words]
-    deepest = max(map(len, words))
-    levels = [_parts(words, depth, pitch) for depth in range(max(1, deepest), 0, -1)]
+    """Yield names of the parts of the network, below their bars, if a name fits under its part."""
+    names = [width.name.split(".")[:-1] or [width.name] for width in widths]
+    beginning = len(_shared(names)) if len(names) > 1 else 0
+    names = [name[beginning:] for name in names]
+    deepest = max(map(len, names))
+    levels = [_parts(names, depth, pitch) for depth in range(max(1, deepest), 0, -1)]
     for place, name, _ in max(levels, key=lambda parts: sum(part[2] for part in parts)):
         left = _LEFT + pitch * place
         line = {"x1": left, "x2": left, "y1": HEIGHT - _BOTTOM, "y2": HEIGHT - _BOTTOM + 8}
@@ -86,13 +86,13 @@ def _names(widths: Sequence[Width], pitch: float) -> Iterator[str]:
         yield svg.text(name, left + 2, HEIGHT - _BOTTOM + 20)
 
 
-def _parts(words: Sequence[_Words], depth: int, pitch: float) -> list[_Part]:
-    """Return neighbours that share the first `depth` words of their names and have room for one."""
+def _parts(names: Sequence[_Name], depth: int, pitch: float) -> list[_Part]:
+    """Return runs of layers that share `depth` parts of their names, if a name fits under them."""
     found, place = [], 0
-    for short, group in groupby(words, key=lambda name: name[:depth]):
+    for short, group in groupby(names, key=lambda name: name[:depth]):
         members = list(group)
-        names = (".".join(name) for name in (_shared(members), short))
-        fitting = (n for n in names if 2 + len(n) * _CHARACTER <= len(members) * pitch)
+        labels = (".".join(name) for name in (_shared(members), short))
+        fitting = (n for n in labels if 2 + len(n) * _CHARACTER <= len(members) * pitch)
         name = next(fitting, "")
         if name:
             found.append((place, name, len(members)))
@@ -100,7 +100,7 @@ def _parts(words: Sequence[_Words], depth: int, pitch: float) -> list[_Part]:
     return found
 
 
-def _shared(names: Sequence[_Words]) -> _Words:
-    """Return the first words of all names, as far as they are the same."""
+def _shared(names: Sequence[_Name]) -> _Name:
+    """Return the first parts that all names share."""
     ends = zip(min(names), max(names), strict=False)
     return [one for one, _ in takewhile(lambda pair: pair[0] == pair[1], ends)]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flyweight.report.rows import Width
-from flyweight.report.silhouette import HEIGHT, WIDTH, silhouette
+from flyweight.report.width_chart import HEIGHT, WIDTH, width_chart
 
 PARTS = st.lists(st.sampled_from(["a", "b", "0", "long_name"]), min_size=1, max_size=4)
 WIDTHS = st.lists(
@@ -22,7 +22,7 @@ def layers(names: list[str], before: int = 8, after: int = 4) -> list[Width]:
 
 
 def labels(names: list[str]) -> list[str]:
-    drawn = ElementTree.fromstring(silhouette(layers(names)))
+    drawn = ElementTree.fromstring(width_chart(layers(names)))
     return [str(text.text) for text in drawn.findall("text") if text.get("text-anchor") is None]
 
 
@@ -34,7 +34,7 @@ def test_every_layer_is_drawn_in_order_within_the_picture(
         Width(name=name, before=before, after=max(1, round(share * before)))
         for name, before, share in found
     ]
-    drawn = ElementTree.fromstring(silhouette(widths))
+    drawn = ElementTree.fromstring(width_chart(widths))
     bars = drawn.findall("g")
     assert len(bars) == len(widths)
     lefts = []
@@ -70,6 +70,6 @@ def test_what_all_names_share_is_not_said() -> None:
 
 
 def test_a_bar_says_what_stays() -> None:
-    drawn = silhouette(layers(["<conv>.weight"], before=2048, after=512))
+    drawn = width_chart(layers(["<conv>.weight"], before=2048, after=512))
     assert "&lt;conv&gt;.weight: 2,048 → 512 (25 %)" in drawn
     assert 'aria-label="Channels of 1 layer in their order, before and after"' in drawn

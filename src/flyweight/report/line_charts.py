@@ -1,4 +1,4 @@
-"""Line charts as inline SVG; colours come from the page's style sheet by class name."""
+"""Line charts as inline SVG. The style sheet of the page sets the colours by class name."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ def line_chart(curves: Sequence[Curve], colours: Sequence[int]) -> str:
     """Return one chart with a line per curve.
 
     Args:
-        curves: The lines, all of one name and one unit; those without points are left out.
+        curves: The lines, all of one name and one unit. Curves without points are not drawn.
         colours: Number of the style class `line-N` for each of `curves`.
     """
     drawn = [(curve, colour) for curve, colour in zip(curves, colours, strict=True) if curve.x]
@@ -35,12 +35,12 @@ def line_chart(curves: Sequence[Curve], colours: Sequence[int]) -> str:
         )
         for curve, colour in drawn
     ]
-    words = f"{curves[0].name} over {curves[0].x_unit}: " + "; ".join(
+    label = f"{curves[0].name} over {curves[0].x_unit}: " + "; ".join(
         f"{curve.series} from {curve.y[0]:.3g} to {curve.y[-1]:.3g}" for curve, _ in drawn
     )
     return svg.element(
         "svg",
-        {"viewBox": f"0 0 {WIDTH:.0f} {HEIGHT:.0f}", "role": "img", "aria-label": words},
+        {"viewBox": f"0 0 {WIDTH:.0f} {HEIGHT:.0f}", "role": "img", "aria-label": label},
         *_axes(x_ticks, y_ticks, place),
         svg.text(curves[0].x_unit, WIDTH - _RIGHT, HEIGHT - 6, text_anchor="end"),
         *lines,
@@ -65,14 +65,14 @@ def ticks(values: Sequence[float], count: int) -> list[float]:
 
 
 def thinned(x: Sequence[float], y: Sequence[float]) -> list[tuple[float, float]]:
-    """Return the points of a line, or the extremes of equal stretches where they are too many."""
+    """Return the points of a line; of a long line, the extremes of equal intervals."""
     points = list(zip(x, y, strict=True))
     if len(points) <= _MOST_POINTS:
         return points
-    stretch = math.ceil(len(points) / (_MOST_POINTS // 2))
+    interval = math.ceil(len(points) / (_MOST_POINTS // 2))
     kept: list[tuple[float, float]] = []
-    for start in range(0, len(points), stretch):
-        part = points[start : start + stretch]
+    for start in range(0, len(points), interval):
+        part = points[start : start + interval]
         kept.extend(sorted({min(part, key=_height), max(part, key=_height)}))
     return [points[0], *kept, points[-1]]
 
@@ -82,7 +82,7 @@ def _height(point: tuple[float, float]) -> float:
 
 
 def _placer(x_ticks: list[float], y_ticks: list[float]) -> _Placer:
-    """Return the function from data to the picture's coordinates."""
+    """Return the function from data to coordinates of the drawing."""
     across, up = WIDTH - _LEFT - _RIGHT, HEIGHT - _TOP - _BOTTOM
 
     def place(x: float, y: float) -> tuple[float, float]:

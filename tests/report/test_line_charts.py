@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flyweight.report.charts import HEIGHT, WIDTH, line_chart, thinned, ticks
+from flyweight.report.line_charts import HEIGHT, WIDTH, line_chart, thinned, ticks
 from flyweight.report.rows import Curve
 
 VALUES = st.lists(st.floats(min_value=-1e6, max_value=1e6), min_size=1, max_size=50)

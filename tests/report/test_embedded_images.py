@@ -5,17 +5,17 @@ import pytest
 from PIL import Image
 
 from flyweight.errors import FileError
-from flyweight.report.images import embed
-from flyweight.report.rows import Picture
+from flyweight.report.embedded_images import embed
+from flyweight.report.rows import ReportImage
 
 
-def picture(path: str) -> Picture:
-    return Picture(title="cells", stage="dense", path=path)
+def image(path: str) -> ReportImage:
+    return ReportImage(title="cells", stage="dense", path=path)
 
 
 def test_bytes_are_embedded_unchanged(run_folder: Path) -> None:
     for path, media_type in (("pictures/a.png", "image/png"), ("pictures/b.jpg", "image/jpeg")):
-        found = embed(picture(path), run_folder)
+        found = embed(image(path), run_folder)
         head, data = found.uri.split(",")
         assert head == f"data:{media_type};base64"
         assert base64.b64decode(data) == (run_folder / path).read_bytes()
@@ -28,8 +28,8 @@ def test_a_path_may_not_leave_the_run_folder(run_folder: Path) -> None:
     (inner / "link.png").symlink_to(run_folder / "pictures" / "a.png")
     outside = run_folder / "pictures" / "a.png"
     for path in ("../pictures/a.png", str(outside), "link.png"):
-        with pytest.raises(FileError, match="must lie in its run folder"):
-            embed(picture(path), inner)
+        with pytest.raises(FileError, match="must be in its run folder"):
+            embed(image(path), inner)
 
 
 def test_only_readable_png_and_jpeg(run_folder: Path) -> None:
@@ -37,5 +37,5 @@ def test_only_readable_png_and_jpeg(run_folder: Path) -> None:
     (run_folder / "d.png").write_text("<svg/>")
     for path in ("c.gif", "d.png", "missing.png", "pictures"):
         with pytest.raises(FileError, match="readable PNG or JPEG") as caught:
-            embed(picture(path), run_folder)
+            embed(image(path), run_folder)
         assert "\n" not in str(caught.value)

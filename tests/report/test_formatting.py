@@ -1,8 +1,7 @@
 import pytest
 
 from flyweight.report.change import Change
-from flyweight.report.rows import Quantity
-from flyweight.report.wording import (
+from flyweight.report.formatting import (
     MINUS,
     TIMES,
     cell,
@@ -14,6 +13,7 @@ from flyweight.report.wording import (
     signed,
     with_unit,
 )
+from flyweight.report.rows import Quantity
 
 
 def quantity(value: float, unit: str, **others: object) -> Quantity:
