@@ -22,7 +22,7 @@ from flyweight.pipeline.inputs import Data, Loaded, open_checkpoint
 from flyweight.pipeline.prediction import from_checkpoint, prediction_text
 from flyweight.pruning import PruningPlan
 from flyweight.report import quantities
-from flyweight.report.rows import Curve, ReportImage, Quantity, Report, Row, Width
+from flyweight.report.rows import Curve, Quantity, Report, ReportImage, Row, Width
 
 IMAGES = 3
 THRESHOLD = 0.4
