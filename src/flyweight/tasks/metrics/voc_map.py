@@ -5,7 +5,7 @@ detection has claimed and their IoU exceeds 0.5. Boxes are inclusive pixel range
 5 is 3 pixels wide ("+1"). Difficult objects (and crowds) neither count nor punish.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -121,15 +121,12 @@ class VocMap:
 
     def compute(self) -> dict[str, float]:
         """Return `map_50` and each class's average precision."""
-        seen = _joined(self._seen)
-        # Equal scores are ordered by image, so that shares of a set give the whole's numbers.
-        order = np.lexsort((seen.ranks, seen.images, -seen.scores))
-        labels, outcomes = seen.labels[order], seen.outcomes[order]
+        seen = vars(_joined(self._seen))
         values = {}
         for index, (name, count) in enumerate(zip(self.labels, self._counts, strict=True)):
             if count:
-                counted = outcomes[(labels == index) & (outcomes != _IGNORED)]
-                values[name] = average_precision(counted == _RIGHT, int(count), self.method)
+                right = counted_outcomes(seen, index)[1]
+                values[name] = average_precision(right, int(count), self.method)
         mean = float(np.mean(list(values.values()))) if values else 0.0
         return {"map_50": mean, **{f"ap/{name}": value for name, value in values.items()}}
 
@@ -142,6 +139,23 @@ class VocMap:
         columns = dict(state)
         self._counts = self._counts + columns.pop("counts")
         self._seen.append(_Seen(**columns))
+
+
+def counted_outcomes(state: Mapping[str, Any], label: int) -> tuple[Integers, NDArray[np.bool_]]:
+    """Return the detections of one class that count, by falling score.
+
+    Args:
+        state: `VocMap.state()`.
+        label: Index of the class.
+
+    Returns:
+        The image of each detection and whether the detection is right, both `(n,)`. Equal scores
+        are ordered by image, so that shares of a set give the numbers of the whole set.
+    """
+    mine = np.flatnonzero((state["labels"] == label) & (state["outcomes"] != _IGNORED))
+    keys = (state["ranks"][mine], state["images"][mine], -state["scores"][mine])
+    mine = mine[np.lexsort(keys)]
+    return state["images"][mine], state["outcomes"][mine] == _RIGHT
 
 
 def _match(boxes: Floats, objects: Floats, passed_over: NDArray[np.bool_]) -> Integers:
