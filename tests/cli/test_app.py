@@ -1,6 +1,7 @@
 """The table of commands: complete, true, and read without loading a command."""
 
 import inspect
+import os
 import re
 import subprocess
 import sys
@@ -73,3 +74,31 @@ def test_every_option_says_what_it_does(name):
         assert (
             parameter.is_flag if parameter.metavar is None and "--" in parameter.opts[-1] else True
         )
+
+
+def seconds_of(*command):
+    """Return the processor time of a command, the least of three runs.
+
+    A busy machine makes a process wait, but hardly makes it compute more.
+    """
+    times = []
+    for _ in range(3):
+        before = os.times()
+        subprocess.run([sys.executable, *command], capture_output=True, check=True)
+        after = os.times()
+        user = after.children_user - before.children_user
+        times.append(user + after.children_system - before.children_system)
+    return min(times)
+
+
+@pytest.mark.parametrize(
+    ("command", "quiet"),
+    [
+        (("-c", "import flyweight"), 0.1),
+        (("-m", "flyweight", "--help"), 0.15),
+        (("-m", "flyweight", "prune", "--help"), 0.3),
+    ],
+)
+def test_it_answers_at_once(command, quiet):
+    """The limits of a quiet machine, tripled, because this one may be slow or shared."""
+    assert seconds_of(*command) <= 3 * quiet

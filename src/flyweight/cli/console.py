@@ -1,4 +1,4 @@
-"""Where words go: results to stdout, everything else to stderr."""
+"""Output of the command line: results on stdout, everything else on stderr."""
 
 import json
 import math
@@ -8,8 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flyweight.on_demand import load
+
 if TYPE_CHECKING:
     from rich.text import Text
+
+# rich is loaded when something is drawn, so that help texts and error messages do not wait for it.
+_CONSOLE, _PROGRESS = "rich.console:Console", "rich.progress:Progress"
 
 
 def show(text: str) -> None:
@@ -21,38 +26,34 @@ def show_styled(draw: "Callable[..., Text]") -> None:
     """Print a result that has colours on a terminal and none in a file or a pipe.
 
     Args:
-        draw: Called with the `width` to draw for.
+        draw: Returns the text; called with the `width` of the output in columns.
     """
-    from rich.console import Console
-
-    console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    console = load(_CONSOLE)(file=sys.stdout, highlight=False, soft_wrap=True)
     console.print(draw(width=console.width))
 
 
 def show_json(value: Any) -> None:
-    """Print a result for machines: strict JSON, where what is not a number is null."""
+    """Print a result as strict JSON; numbers that are not finite become null."""
     show(json.dumps(_plain(value), indent=2, allow_nan=False))
 
 
 def say(text: str) -> None:
-    """Tell the user what is going on."""
+    """Print a note on stderr, apart from the results."""
     sys.stderr.write(text.rstrip("\n") + "\n")
     sys.stderr.flush()
 
 
 @contextmanager
 def bar(label: str) -> Iterator[Callable[[float], None]]:
-    """Give what draws a bar with the time left on stderr, told the share that is done.
+    """Draw a progress bar on stderr while the block runs; draw nothing if stderr is no terminal.
 
-    Where stderr is no terminal it draws nothing.
+    Yields:
+        A function to call with the share of the work that is done.
     """
     if not sys.stderr.isatty():
         yield lambda _: None
         return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as drawn:
+    with load(_PROGRESS)(console=load(_CONSOLE)(stderr=True), transient=True) as drawn:
         task = drawn.add_task(label, total=1.0)
         yield lambda share: drawn.update(task, completed=share)
 
@@ -70,7 +71,7 @@ def metrics_table(metrics: Mapping[str, float]) -> str:
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows as aligned columns, the first to the left, the others to the right.
+    """Return rows as aligned columns: the first is left-aligned, the others are right-aligned.
 
     Example:
         >>> print(columns([("group", "width"), ("a", "8")]))

@@ -1,5 +1,6 @@
 """`flyweight train`, `sensitivity` and `prune`: the commands that take long."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +8,7 @@ from typing import Annotated
 import typer
 
 from flyweight.cli import heavy
+from flyweight.cli.console import show
 from flyweight.cli.options import (
     CONFIG_HELP,
     ConfigName,
@@ -19,7 +21,6 @@ from flyweight.cli.options import (
     Resume,
     Weights,
 )
-from flyweight.cli.params import print_params as print_network
 from flyweight.errors import ConfigError
 
 ConfigOfScan = Annotated[str, typer.Option("-c", "--config", help=CONFIG_HELP, metavar="CONFIG")]
@@ -235,7 +236,7 @@ def prune(
     The saved checkpoint records how it was pruned, so the ratios are not needed again.
     """
     if print_params:
-        print_network(config, opt or [])
+        list_parameters(config, opt or [])
         return
     ratios = heavy.Ratios(
         pruned_params, pruned_ratios, sensitivities, max_drop, budget, latency_table
@@ -246,3 +247,10 @@ def prune(
     else:
         options = heavy.PruneOptions(evaluate_first, repair, finetune, resume, json)
         heavy.prune(request, options)
+
+
+def list_parameters(name: str, overrides: Sequence[str]) -> None:
+    """Print parameter names and shapes in the format of the original tools."""
+    _, settings = heavy.load_config(name, overrides)
+    for parameter, tensor in heavy.weightless(settings).named_parameters():
+        show(f"parameter name: {parameter}\tshape: {tuple(tensor.shape)}")

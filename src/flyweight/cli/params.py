@@ -1,13 +1,12 @@
 """`flyweight params`: a network's parameters, channel groups, and why a group is frozen."""
 
-from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flyweight.cli import heavy
-from flyweight.cli.console import show, show_json, show_styled
+from flyweight.cli.console import show_json, show_styled
 from flyweight.cli.options import ConfigName, Json, Overrides, Weights
 
 if TYPE_CHECKING:
@@ -39,13 +38,6 @@ def params(
         show_json(_record(graph))
     else:
         show_styled(partial(heavy.group_tree, graph, complete=complete))
-
-
-def print_params(name: str, overrides: Sequence[str]) -> None:
-    """Print parameter names and shapes in the format of the original tools."""
-    _, settings = heavy.load_config(name, overrides)
-    for parameter, tensor in heavy.weightless(settings).named_parameters():
-        show(f"parameter name: {parameter}\tshape: {tuple(tensor.shape)}")
 
 
 def _record(graph: "ModelGraph") -> dict[str, Any]:
