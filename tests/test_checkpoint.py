@@ -1,3 +1,4 @@
+import copy
 import errno
 import json
 import math
@@ -12,8 +13,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import flyweight as fw
-from flyweight.checkpoint import is_checkpoint, load_weights, read, rebuild
+from flyweight.checkpoint import MetricRecord, Parent, is_checkpoint, load_weights, read, rebuild
 from flyweight.errors import CheckpointError, FileError
+from flyweight.origin import origin_of
 
 NAME = "yolov3_mobilenet_v1"
 ARGUMENTS = {"num_classes": 3, "width": 0.1}
@@ -51,12 +53,20 @@ def saved(dense, tmp_path_factory):
 
 def rewritten(saved, path, change):
     """Write the checkpoint again with a header that `change` has edited."""
-    with safe_open(saved, framework="pt") as file:
-        header = json.loads(file.metadata()["flyweight"])
+    header = header_of(saved)
     changed = change(header)
     text = changed if isinstance(changed, str) else json.dumps(changed or header)
     save_file(load_file(saved), path, metadata={"flyweight": text})
     return path
+
+
+def prune_transform(plan):
+    return {"kind": "prune", "version": 1, "data": plan}
+
+
+def header_of(path):
+    with safe_open(path, framework="pt") as file:
+        return json.loads(file.metadata()["flyweight"])
 
 
 def outputs(model, image):
@@ -81,7 +91,9 @@ def test_what_it_says_survives(saved):
     assert found.metrics["map_50"] == 0.25
     assert math.isnan(found.metrics["ap/red"])
     assert found.notes == {"detect": {"metric": "voc_area"}}
-    assert found.plans == ()
+    assert found.plans == found.transforms == found.parents == ()
+    assert found.metric_records["map_50"] == MetricRecord(0.25)
+    assert found.lineage is found.origin
 
 
 def test_two_prunes_one_after_the_other(dense, image, tmp_path):
@@ -100,6 +112,91 @@ def test_two_prunes_one_after_the_other(dense, image, tmp_path):
     again = fw.prune(loaded, fw.plan(fw.trace(loaded, (image,)), {TWO: 0.5}))
     fw.save(again, path)
     assert len(read(path).plans) == 3
+
+
+def test_the_header_is_the_documented_one(dense, image, tmp_path):
+    small = fw.prune(dense, fw.plan(fw.trace(dense, (image,)), {ONE: 0.5}))
+    fw.repair_(dense, small, read_plan(small), [image, image])
+    fw.save(
+        small,
+        tmp_path / "a.safetensors",
+        metrics={"map": MetricRecord(0.5, data="voc07", date="2026-11-30"), "map_50": math.inf},
+        parents=[Parent("dense", "ab12")],
+    )
+    header = header_of(tmp_path / "a.safetensors")
+    assert {**header, "transforms": ...} == {
+        "format": 2,
+        "architecture": NAME,
+        "arguments": ARGUMENTS,
+        "transforms": ...,
+        "task": "",
+        "labels": [],
+        "preprocessing": {},
+        "metrics": {
+            "map": {"value": 0.5, "data": "voc07", "date": "2026-11-30"},
+            "map_50": {"value": None, "data": None, "date": None},
+        },
+        "notes": {},
+        "parents": [{"role": "dense", "digest": "ab12"}],
+    }
+    cut, repaired = header["transforms"]
+    assert (cut["kind"], cut["version"], repaired["kind"]) == ("prune", 1, "repair")
+    assert cut["data"] == json.loads(read_plan(small).to_json())
+    found = read(tmp_path / "a.safetensors")
+    assert (found.metrics["map"], len(found.plans), len(found.transforms)) == (0.5, 1, 2)
+    assert found.metric_records["map"] == MetricRecord(0.5, "voc07", "2026-11-30")
+    assert found.parents == (Parent("dense", "ab12"),)
+    loaded = fw.load(tmp_path / "a.safetensors")
+    assert torch.equal(outputs(loaded, image)[0], outputs(small, image)[0])
+    assert origin_of(loaded) == origin_of(small)
+
+
+def read_plan(model):
+    return fw.PruningPlan.from_json(origin_of(model).plans[-1])
+
+
+def test_an_unknown_part_of_the_description_is_refused(dense, tmp_path):
+    with pytest.raises(TypeError, match="'lables'"):
+        fw.save(dense, tmp_path / "a.safetensors", lables=("a",))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_half_a_file_loads_as_float32_and_trains(dense, saved, image, tmp_path):
+    path = tmp_path / "half.safetensors"
+    fw.save(dense, path, half=True)
+    assert path.stat().st_size < 0.55 * saved.stat().st_size
+    stored = load_file(path)
+    assert {str(t.dtype) for t in stored.values()} == {"torch.float16", "torch.int64"}
+    loaded = fw.load(path)
+    for name, tensor in loaded.state_dict().items():
+        expected = dense.state_dict()[name]
+        assert tensor.dtype == expected.dtype
+        if tensor.is_floating_point():
+            expected = expected.half().float()
+        assert torch.equal(tensor, expected), name
+    loaded.train()(image.repeat(2, 1, 1, 1))[0].sum().backward()
+    assert all(p.grad.dtype == torch.float32 for p in loaded.backbone.parameters())
+    into = fw.create(NAME, **ARGUMENTS)
+    load_weights(into, path)
+    assert torch.equal(into.eval()(image)[0], fw.load(path)(image)[0])
+
+
+def test_what_does_not_fit_into_half_is_named(dense, tmp_path):
+    large = copy.deepcopy(dense)
+    with torch.no_grad():
+        large.get_parameter(ONE)[0, 0] = 1e6
+    with pytest.raises(CheckpointError, match=rf"in '{ONE}'\. Save with half=False"):
+        fw.save(large, tmp_path / "a.safetensors", half=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tensors_of_another_kind_are_refused(dense, saved, tmp_path):
+    tensors = load_file(saved)
+    name = next(name for name in tensors if name.endswith("num_batches_tracked"))
+    tensors[name] = tensors[name].float()
+    save_file(tensors, tmp_path / "a.safetensors")
+    with pytest.raises(CheckpointError, match=rf"'{name}' as torch.float32 where torch.int64"):
+        load_weights(fw.create(NAME, **ARGUMENTS), tmp_path / "a.safetensors")
 
 
 def test_tied_tensors_come_back_tied(dense, saved, tmp_path):
@@ -159,10 +256,30 @@ def test_no_header_of_ours(saved, tmp_path):
         (lambda h: "[1]", "header must be what flyweight wrote"),
         (lambda h: "[" * 100_000, "header must be what flyweight wrote"),
         (lambda h: h.pop("labels") and None, "KeyError: 'labels'"),
-        (lambda h: h.update(format=99), "must have format 1 here. Received format 99"),
+        (lambda h: h.update(format=99), "must have format 1 or 2 here. Received format 99"),
         (lambda h: h.update(metrics=[1]), "header must be what flyweight wrote"),
         (lambda h: h.update(arguments=7), "header must be what flyweight wrote"),
-        (lambda h: h.update(plans=[{"format": 1}]), "header must be what flyweight wrote"),
+        (lambda h: h.update(format=True), "header must be what flyweight wrote"),
+        (
+            lambda h: h.update(transforms=[prune_transform({"format": 1})]),
+            "header must be what flyweight wrote",
+        ),
+        (lambda h: h.update(transforms={"kind": "prune"}), "header must be what flyweight wrote"),
+        (lambda h: h.update(transforms=[{"kind": "prune"}]), "KeyError: 'version'"),
+        (
+            lambda h: h.update(transforms=[{**prune_transform({}), "version": "1"}]),
+            "a transform of kind 'prune' and version '1'",
+        ),
+        (
+            lambda h: h.update(transforms=[{"kind": "fold", "version": 1, "data": {}}]),
+            r"Received 'fold' of version 1 in '.*'\. Read here: 'prune' up to 1, 'repair' up to 1",
+        ),
+        (
+            lambda h: h.update(transforms=[{**prune_transform({}), "version": 2}]),
+            "Received 'prune' of version 2 in .* Use the version of flyweight that wrote it",
+        ),
+        (lambda h: h.update(parents=[{"role": "dense"}]), "KeyError: 'digest'"),
+        (lambda h: h.update(metrics={"map": 0.5}), "header must be what flyweight wrote"),
         (lambda h: h.update(architecture="yolov3_mobilenet_v2"), "Nearest: 'yolov3_mobilenet_v"),
         (
             lambda h: h["arguments"].update(colour=1),
@@ -183,8 +300,10 @@ def test_damaged_or_foreign(saved, tmp_path, change, said):
 def test_a_plan_of_another_network(saved, tmp_path, dense, image):
     plan = json.loads(fw.plan(fw.trace(dense, (image,)), {ONE: 0.5}).to_json())
     plan["groups"][ONE]["touches"][0][0] = "no.such.weight"
-    path = rewritten(saved, tmp_path / "a.safetensors", lambda h: h.update(plans=[plan]))
-    with pytest.raises(CheckpointError, match=r"plans must fit.*no.such.weight"):
+    path = rewritten(
+        saved, tmp_path / "a.safetensors", lambda h: h.update(transforms=[prune_transform(plan)])
+    )
+    with pytest.raises(CheckpointError, match=r"transforms must fit.*no.such.weight"):
         fw.load(path)
 
 

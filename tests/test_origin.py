@@ -5,7 +5,7 @@ from dataclasses import FrozenInstanceError
 import pytest
 from torch import nn
 
-from flyweight.origin import Origin, note_origin, origin_of
+from flyweight.origin import Origin, Transform, note_origin, note_transform, origin_of
 
 
 def test_a_plain_module_has_none():
@@ -23,9 +23,32 @@ def test_a_note_is_found_again_and_survives_a_copy():
 
 def test_plans_are_added_in_order_to_a_new_note():
     note = Origin("tiny")
-    later = note.then("first").then("second")
-    assert note.plans == ()
-    assert later == Origin("tiny", {}, ("first", "second"))
+    first, second = Transform("prune", 1, "first"), Transform("prune", 1, "second")
+    repair = Transform.of("repair", 1, {"constants": "exact"})
+    later = note.then(first).then(repair).then(second)
+    assert note.plans == note.transforms == ()
+    assert later == Origin("tiny", {}, (first, repair, second))
+    assert later.plans == ("first", "second")
+    assert repair.data == {"constants": "exact"}
+
+
+def test_the_state_before_a_transform_is_found():
+    first, second = Transform("prune", 1, "first"), Transform("prune", 1, "second")
+    later = Origin("tiny").then(first).then(second).then(Transform.of("repair", 1, {}))
+    assert later.before_last("prune") == Origin("tiny", {}, (first,))
+    with pytest.raises(ValueError, match="quantize"):
+        later.before_last("quantize")
+
+
+def test_a_transform_is_noted_on_a_module_with_a_note_only():
+    model, change = nn.Linear(1, 1), Transform.of("repair", 1, {})
+    note_transform(model, change)
+    assert origin_of(model) is None
+    note_origin(model, Origin("tiny"))
+    note_transform(model, change)
+    assert origin_of(model) == Origin("tiny", {}, (change,))
+    with pytest.raises(ValueError, match="JSON"):
+        Transform.of("repair", 1, {"error": float("inf")})
 
 
 def test_a_note_is_frozen():
@@ -35,5 +58,5 @@ def test_a_note_is_frozen():
 
 def test_something_else_under_the_name_is_no_note():
     model = nn.Linear(1, 1)
-    model._flyweight_lineage = "tiny"
+    model._flyweight_origin = "tiny"
     assert origin_of(model) is None

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import flyweight as fw
+from flyweight.checkpoint import read
 
 FIXTURES = Path(__file__).parent / "fixtures" / "v0_1_0"
 
@@ -113,3 +114,13 @@ def test_a_module_without_origin_is_pruned_by_a_saved_plan(tiny_network):
     assert {name: tuple(t.shape) for name, t in small.state_dict().items()} == {
         name: tuple(tensor.shape) for name, tensor in saved.items()
     }
+
+
+def test_plans_of_a_checkpoint_are_transforms(tmp_path):
+    found = read(FIXTURES / "detector.safetensors")
+    assert [(one.kind, one.version) for one in found.transforms] == 2 * [("prune", 1)]
+    assert found.plans[0] == fw.PruningPlan.from_json((FIXTURES / "detector_plan.json").read_text())
+    assert found.parents == ()
+    assert all(isinstance(value, float) for value in found.metrics.values())
+    fw.save(fw.load(FIXTURES / "detector.safetensors"), tmp_path / "again.safetensors")
+    assert read(tmp_path / "again.safetensors").transforms == found.transforms

@@ -1,16 +1,17 @@
-"""One file that describes itself: architecture, plans, weights, preprocessing, labels, metrics.
+"""Checkpoint: one file with architecture, transforms, weights, preprocessing, labels and metrics.
 
 The file is `.safetensors`: a JSON header and raw tensors. Loading builds the architecture on the
-meta device, applies the plans, and puts each tensor where its name says; nothing is unpickled.
+meta device, applies the transforms in order, and assigns each tensor by its name; nothing is
+unpickled. docs/design/0004-checkpoint-format.md describes the header.
 """
 
 import json
 import math
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,72 +20,134 @@ from torch import Tensor, nn
 
 from flyweight.errors import CheckpointError, ConfigError, PlanError, nearest
 from flyweight.files import replacing
-from flyweight.origin import Origin, note_origin, origin_of
-from flyweight.pruning import PruningPlan, prune_
+from flyweight.origin import PRUNE_VERSION, Origin, Transform, note_origin, origin_of
+from flyweight.pruning.plans import PruningPlan
+from flyweight.transform_kinds import apply_transform, require_known
 from flyweight.zoo import SPECS, create, is_library_name, is_own_name
 from flyweight.zoo.sources.own import Builder, build_own
 
-FORMAT = 1
+FORMAT = 2
 _KEY = "flyweight"
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """Everything a checkpoint says besides its tensors.
+class MetricRecord:
+    """A measured number and where it comes from.
 
     Attributes:
-        lineage: Architecture, its arguments, and the plans applied since.
-        task: What the model is for, for example "detect".
-        labels: Class names in order of their indices.
+        value: The number; nan where there was nothing to measure.
+        data: Name or digest of the data set, where it is known.
+        date: Day of the measurement as ISO 8601 (`2026-11-30`), where it is known.
+    """
+
+    value: float
+    data: str | None = None
+    date: str | None = None
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A checkpoint that this one was made from.
+
+    Attributes:
+        role: What it was used as: "dense" (the network before the cut), "start" (weights that
+            training started from), "teacher".
+        digest: Digest of its tensors.
+    """
+
+    role: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything a checkpoint holds besides its tensors.
+
+    Attributes:
+        origin: Architecture, its arguments, and the transforms applied since.
+        task: Name of the task: "detect", "classify" or "segment".
+        labels: Class names in the order of their indices.
         preprocessing: How an image becomes the network's input; JSON values.
-        metrics: Measured numbers by name.
+        metric_records: Measured numbers by name.
         notes: Anything else worth keeping: data set, command, flyweight's version; JSON values.
+        parents: The checkpoints that this one was made from.
     """
 
     origin: Origin
     task: str = ""
     labels: tuple[str, ...] = ()
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    metric_records: Mapping[str, MetricRecord] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
+    parents: tuple[Parent, ...] = ()
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The measured numbers by name."""
+        return {name: record.value for name, record in self.metric_records.items()}
+
+    @property
+    def transforms(self) -> tuple[Transform, ...]:
+        """What was done to the network after it was built, in order."""
+        return self.origin.transforms
 
     @property
     def plans(self) -> tuple[PruningPlan, ...]:
-        """The plans that were applied, in order."""
+        """The pruning plans that were applied, in order."""
         return tuple(PruningPlan.from_json(text) for text in self.origin.plans)
+
+    @property
+    def lineage(self) -> Origin:
+        """`origin` under its name in version 0.1.0."""
+        return self.origin
+
+
+class Description(TypedDict, total=False):
+    """What `save` can write besides the tensors.
+
+    Attributes:
+        task: Name of the task: "detect", "classify" or "segment".
+        labels: Class names in the order of their indices.
+        preprocessing: JSON values: `height` and `width` in pixels; where they differ from the
+            defaults of `config.preprocessing.Preprocessing`, whose `model_dump()` has all keys,
+            also `mean`, `std`, `interpolation` and so on.
+        metrics: Measured numbers by name; a `MetricRecord` also says on which data and when.
+        notes: Anything else, JSON values; `detect` holds the settings of a `DetectConfig`.
+        parents: The checkpoints that this one was made from.
+    """
+
+    task: str
+    labels: Sequence[str]
+    preprocessing: Mapping[str, Any] | None
+    metrics: Mapping[str, float | MetricRecord] | None
+    notes: Mapping[str, Any] | None
+    parents: Sequence[Parent]
 
 
 def save(
     model: nn.Module,
     path: str | os.PathLike[str],
     *,
-    task: str = "",
-    labels: tuple[str, ...] = (),
-    preprocessing: Mapping[str, Any] | None = None,
-    metrics: Mapping[str, float] | None = None,
-    notes: Mapping[str, Any] | None = None,
+    half: bool = False,
+    **description: Unpack[Description],
 ) -> None:
-    """Write `model` as one self-describing file, whole or not at all.
+    """Write `model` and its description into one file, completely or not at all.
 
     Tensors and architecture are enough for `load`. The commands that use a checkpoint without its
     config (`flyweight export`, `flyweight predict`) need `labels` and `preprocessing`, too.
 
     Args:
-        model: Built by `fw.create` and pruned, if at all, by `fw.prune`: both leave a note of
-            where it came from on the module. A network of your own is one, too:
-            `fw.create(build, num_classes=3)`.
-        path: Where to; by convention it ends in `.safetensors`.
-        task: What the model is for.
-        labels: Class names in the order of their indices.
-        preprocessing: JSON values: `height` and `width` in pixels; where they differ from the
-            defaults of `data.preprocess.Preprocessing`, whose `model_dump()` has them all, also
-            `mean`, `std` and `interpolation`.
-        metrics: Measured numbers.
-        notes: Anything else, JSON values; `detect` holds the settings of a `DetectConfig`.
+        model: Built by `fw.create` and changed, if at all, by `fw.prune` and `fw.repair`: they
+            leave a note of the origin on the module. `fw.create(build, num_classes=3)` builds a
+            network of your own.
+        path: The file; by convention it ends in `.safetensors`.
+        half: Store floating-point weights in 16 bits, for a file of half the size. `load` makes
+            float32 of them; the rounding stays.
+        **description: See `Description`.
 
     Raises:
-        CheckpointError: The module carries no note of its origin or no weights, or a value is not
-            one of JSON's.
+        CheckpointError: The module carries no note of its origin or no weights, a value is not
+            JSON, or a weight is too large for 16 bits.
         FileError: The file cannot be written.
     """
     origin = origin_of(model)
@@ -93,19 +156,7 @@ def save(
             f"A checkpoint must say how to build its model. Received a {type(model).__name__} that "
             f"fw.create did not make, to save as '{path}'. Build it with fw.create(FUNCTION, ...)."
         )
-    header = {
-        "format": FORMAT,
-        "architecture": origin.architecture,
-        "arguments": origin.arguments,
-        "plans": [json.loads(plan) for plan in origin.plans],
-        "task": task,
-        "labels": list(labels),
-        "preprocessing": dict(preprocessing or {}),
-        # JSON has no "not a number"; null stands for it.
-        "metrics": {k: v if math.isfinite(v) else None for k, v in (metrics or {}).items()},
-        "notes": dict(notes or {}),
-    }
-    text = _to_json(header)
+    text = _header_text(origin, description)
     tensors = dict(_unique_tensors(model))
     if any(tensor.is_meta for tensor in tensors.values()):
         raise CheckpointError(
@@ -113,11 +164,60 @@ def save(
             f"device, which has none, to save as '{path}'. Load weights into it first."
         )
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    if half:
+        plain = {name: _in_16_bits(name, tensor) for name, tensor in plain.items()}
     with replacing(path) as draft:
         try:
             save_file(plain, draft, metadata={_KEY: text})
         except SafetensorError as error:
             raise OSError(None, str(error)) from error
+
+
+def _header_text(origin: Origin, description: Description) -> str:
+    metrics = (description.get("metrics") or {}).items()
+    header = {
+        "format": FORMAT,
+        "architecture": origin.architecture,
+        "arguments": origin.arguments,
+        "transforms": [
+            {"kind": one.kind, "version": one.version, "data": one.data}
+            for one in origin.transforms
+        ],
+        "task": description.get("task", ""),
+        "labels": list(description.get("labels", ())),
+        "preprocessing": dict(description.get("preprocessing") or {}),
+        "metrics": {name: _metric_json(value) for name, value in metrics},
+        "notes": dict(description.get("notes") or {}),
+        "parents": [asdict(parent) for parent in description.get("parents", ())],
+    }
+    unknown = sorted(set(description) - set(Description.__annotations__))
+    if unknown:
+        raise TypeError(f"save() got an unexpected keyword argument '{unknown[0]}'")
+    try:
+        return json.dumps(header, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"What a checkpoint says of itself must be JSON values. Received: {error}. "
+            "Give numbers, texts, lists and mappings."
+        ) from error
+
+
+def _metric_json(value: float | MetricRecord) -> dict[str, Any]:
+    record = value if isinstance(value, MetricRecord) else MetricRecord(value)
+    # JSON has no "not a number"; null stands for it.
+    return {**asdict(record), "value": record.value if math.isfinite(record.value) else None}
+
+
+def _in_16_bits(name: str, tensor: Tensor) -> Tensor:
+    if not tensor.is_floating_point():
+        return tensor
+    short = tensor.to(torch.float16)
+    if not torch.equal(short.isfinite(), tensor.isfinite()):
+        raise CheckpointError(
+            "A weight must be within +-65504 to be stored in 16 bits. Received a larger one in "
+            f"'{name}'. Save with half=False."
+        )
+    return short
 
 
 def is_checkpoint(path: str | os.PathLike[str]) -> bool:
@@ -153,34 +253,68 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
     """Return what a checkpoint says about itself, without its tensors.
 
     Raises:
-        CheckpointError: The file is not a checkpoint or of a format this version does not read.
+        CheckpointError: The file is not a checkpoint, or its format or one of its transforms is not
+            known to this version.
     """
     header = _header(Path(path))
     try:
-        if header["format"] != FORMAT:
+        if header["format"] not in (1, FORMAT):
             raise CheckpointError(
-                f"A checkpoint must have format {FORMAT} here. Received format "
+                f"A checkpoint must have format 1 or {FORMAT} here. Received format "
                 f"{header['format']!r} in '{path}'. "
                 "Read it with the version of flyweight that wrote it."
             )
-        plans = tuple(PruningPlan.from_json(json.dumps(plan)).to_json() for plan in header["plans"])
         return Checkpoint(
-            origin=Origin(str(header["architecture"]), dict(header["arguments"]), plans),
+            origin=Origin(
+                architecture=str(header["architecture"]),
+                arguments=dict(header["arguments"]),
+                transforms=require_known(_transforms_of(header), Path(path)),
+            ),
             task=str(header["task"]),
             labels=tuple(str(label) for label in header["labels"]),
             preprocessing=dict(header["preprocessing"]),
-            metrics={
-                str(name): math.nan if value is None else float(value)
-                for name, value in header["metrics"].items()
-            },
+            metric_records=_metrics_of(header),
             notes=dict(header["notes"]),
+            parents=tuple(
+                Parent(str(one["role"]), str(one["digest"])) for one in header.get("parents", ())
+            ),
         )
     except (AttributeError, KeyError, TypeError, ValueError, PlanError) as error:
         raise _damaged_header(path, error) from error
 
 
+def _transforms_of(header: Mapping[str, Any]) -> tuple[Transform, ...]:
+    if header["format"] == 1:  # Of flyweight 0.1.0, which knew only pruning.
+        return tuple(Transform.of("prune", PRUNE_VERSION, plan) for plan in header["plans"])
+    return tuple(_transform_of(one) for one in header["transforms"])
+
+
+def _transform_of(entry: Mapping[str, Any]) -> Transform:
+    kind, version = entry["kind"], entry["version"]
+    if not isinstance(kind, str) or type(version) is not int:
+        raise TypeError(f"a transform of kind {kind!r} and version {version!r}")
+    return Transform.of(kind, version, entry["data"])
+
+
+def _metrics_of(header: Mapping[str, Any]) -> dict[str, MetricRecord]:
+    if header["format"] == 1:
+        return {str(name): MetricRecord(_number(v)) for name, v in header["metrics"].items()}
+    return {
+        str(name): MetricRecord(_number(one["value"]), _text(one["data"]), _text(one["date"]))
+        for name, one in header["metrics"].items()
+    }
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
 def rebuild(checkpoint: Checkpoint, build: Builder | None = None) -> nn.Module:
-    """Return the pruned architecture of a checkpoint, without its weights.
+    """Return the architecture of a checkpoint after its transforms, without its weights.
 
     A network of the zoo is on the meta device; others are on the CPU, because they may hold
     constants that no file has.
@@ -191,23 +325,23 @@ def rebuild(checkpoint: Checkpoint, build: Builder | None = None) -> nn.Module:
 
     Raises:
         CheckpointError: The architecture is unknown, or is your own and `build` is missing, or does
-            not fit the plans.
+            not fit the transforms.
     """
     origin = checkpoint.origin
     try:
-        model = _unpruned(origin, build)
-        for plan in checkpoint.plans:
-            prune_(model, plan)
+        model = _before_transforms(origin, build)
+        for transform in origin.transforms:
+            apply_transform(model, transform)
     except (TypeError, ValueError, IndexError, RuntimeError, ConfigError, PlanError) as error:
         raise CheckpointError(
-            f"A checkpoint's plans must fit its architecture '{origin.architecture}'. "
+            f"A checkpoint's transforms must fit its architecture '{origin.architecture}'. "
             f"Received: {error} Save the model again."
         ) from error
     note_origin(model, origin)
     return model
 
 
-def _unpruned(origin: Origin, build: Builder | None) -> nn.Module:
+def _before_transforms(origin: Origin, build: Builder | None) -> nn.Module:
     name = origin.architecture
     if is_own_name(name):
         if build is not None:
@@ -234,17 +368,32 @@ def _unpruned(origin: Origin, build: Builder | None) -> nn.Module:
 
 
 def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
-    """Put a checkpoint's tensors into `model`, every one or none.
+    """Put a checkpoint's tensors into `model`, all of them or none.
+
+    Floating-point tensors take the model's own type: a file of 16-bit weights gives float32.
 
     Raises:
-        CheckpointError: Names or shapes differ; the first difference is named.
+        CheckpointError: Names, shapes or types differ; the first difference is named.
     """
     wanted = dict(_unique_tensors(model))
     with _opened(Path(path)) as file:
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - not a mapping
         _require_fit(wanted, shapes, path)
-        state = {name: file.get_tensor(name) for name in shapes}
+        state = {name: _as_type_of(wanted[name], file.get_tensor(name), name) for name in shapes}
     model.load_state_dict(state, strict=False, assign=any(t.is_meta for t in wanted.values()))
+
+
+def _as_type_of(wanted: Tensor, found: Tensor, name: str) -> Tensor:
+    # Assigning keeps the type of what is assigned, so it is converted first.
+    if wanted.is_floating_point() and found.is_floating_point():
+        return found.to(wanted.dtype)
+    if wanted.dtype != found.dtype:
+        raise CheckpointError(
+            f"A checkpoint must fit its model tensor by tensor. Received '{name}' as "
+            f"{found.dtype} where {wanted.dtype} is needed. "
+            "Use the checkpoint of this very architecture."
+        )
+    return found
 
 
 def _require_fit(
@@ -301,16 +450,6 @@ def _damaged_header(path: object, error: Exception) -> CheckpointError:
         f"A checkpoint's header must be what flyweight wrote. Received one in '{path}' that "
         f"fails with {type(error).__name__}: {error}. Save the model again."
     )
-
-
-def _to_json(header: Mapping[str, Any]) -> str:
-    try:
-        return json.dumps(header, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"What a checkpoint says of itself must be JSON values. Received: {error}. "
-            "Give numbers, texts, lists and mappings."
-        ) from error
 
 
 def _opened(path: Path) -> Any:

@@ -1,16 +1,53 @@
-"""Where a model came from: enough to build it again without its pickle.
+"""Origin of a module: its architecture and the transforms that were applied to it, in order.
 
-`zoo.create` and `fw.prune` leave this note on the module they return, so that `fw.save` can write
-a checkpoint that rebuilds itself. The note is a frozen value; a module without one is simply a
-module that `fw.save` must be told about.
+`zoo.create`, `fw.prune` and `fw.repair` leave this note on the module that they return, so that
+`fw.save` can write a file from which the module is built again without a pickle. The note is a
+frozen value; a module without a note cannot be saved by `fw.save`.
 """
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 from torch import nn
 
-_ATTRIBUTE = "_flyweight_lineage"
+PRUNE_VERSION = 1
+"""Version of the data of the transform "prune", which is a plan with a version of its own."""
+REPAIR_VERSION = 1
+"""Version of the data of the transform "repair"."""
+
+_ATTRIBUTE = "_flyweight_origin"
+
+
+@dataclass(frozen=True)
+class Transform:
+    """One change that was made to a network after it was built.
+
+    Attributes:
+        kind: What was done: "prune" or "repair"; `transform_kinds.TRANSFORMS` lists the kinds.
+        version: Version of the format of `text`.
+        text: What was done, as JSON text. Text, because the note is copied with its module, and a
+            plan holds thousands of numbers.
+    """
+
+    kind: str
+    version: int
+    text: str
+
+    @classmethod
+    def of(cls, kind: str, version: int, data: Mapping[str, Any]) -> Self:
+        """Return the transform that JSON values describe.
+
+        Raises:
+            ValueError: `data` holds something else, or a number that is not finite.
+        """
+        return cls(kind, version, json.dumps(data, allow_nan=False))
+
+    @property
+    def data(self) -> Any:
+        """What was done, as JSON values."""
+        return json.loads(self.text)
 
 
 @dataclass(frozen=True)
@@ -18,26 +55,48 @@ class Origin:
     """How to build a module again.
 
     Attributes:
-        architecture: A name of `zoo.SPECS`.
+        architecture: A name of `zoo.SPECS`, of another library, or of the user's own network.
         arguments: Keyword arguments of its builder, JSON values only.
-        plans: The pruning plans that were applied since, in order, each as its JSON text.
+        transforms: What was done to the network since, in order.
     """
 
     architecture: str
     arguments: dict[str, Any] = field(default_factory=dict)
-    plans: tuple[str, ...] = ()
+    transforms: tuple[Transform, ...] = ()
 
-    def then(self, plan: str) -> "Origin":
-        """Return the lineage after one more plan."""
-        return replace(self, plans=(*self.plans, plan))
+    @property
+    def plans(self) -> tuple[str, ...]:
+        """The pruning plans that were applied, in order, each as its JSON text."""
+        return tuple(one.text for one in self.transforms if one.kind == "prune")
+
+    def then(self, transform: Transform) -> "Origin":
+        """Return the origin after one more transform."""
+        return replace(self, transforms=(*self.transforms, transform))
+
+    def before_last(self, kind: str) -> "Origin":
+        """Return the origin before the last transform of a kind and all that followed it.
+
+        Raises:
+            ValueError: There is no transform of this kind.
+        """
+        kinds = [one.kind for one in self.transforms]
+        last = len(kinds) - 1 - kinds[::-1].index(kind)
+        return replace(self, transforms=self.transforms[:last])
 
 
 def origin_of(model: nn.Module) -> Origin | None:
-    """Return the note left on `model`, if there is one."""
+    """Return the note left on `model`, or None."""
     note = getattr(model, _ATTRIBUTE, None)
     return note if isinstance(note, Origin) else None
 
 
 def note_origin(model: nn.Module, origin: Origin) -> None:
-    """Leave `lineage` on `model`."""
+    """Leave `origin` on `model`."""
     setattr(model, _ATTRIBUTE, origin)
+
+
+def note_transform(model: nn.Module, transform: Transform) -> None:
+    """Add a transform to the note on `model`; a module without a note stays without one."""
+    origin = origin_of(model)
+    if origin is not None:
+        note_origin(model, origin.then(transform))

@@ -192,8 +192,7 @@ def with_cut(
     """
     if not found.origin.plans:
         return prune_model(model, preprocessing, cut)[0]
-    *earlier, _ = found.origin.plans
-    before = rebuild(replace(found, origin=replace(found.origin, plans=tuple(earlier))), build)
+    before = rebuild(replace(found, origin=found.origin.before_last("prune")), build)
     _require_same_cut(found, plan_cut(trace_model(before, preprocessing), cut))
     return model
 

@@ -17,7 +17,7 @@ from flyweight.graph.cutting import Removed, cut_tensors, set_numbers
 from flyweight.graph.dispatch import evaluating
 from flyweight.graph.inputs import draw, tensors_in
 from flyweight.graph.stored import copy_module, held_tensors
-from flyweight.origin import note_origin, origin_of
+from flyweight.origin import PRUNE_VERSION, Transform, note_transform
 from flyweight.pruning.optimizers import carry_over
 from flyweight.pruning.plans import PruningPlan
 
@@ -62,9 +62,7 @@ def prune_(model: nn.Module, plan: PruningPlan, optimizer: Optimizer | None = No
     if optimizer is not None:
         carry_over(optimizer, replaced)
     _set_numbers(model, plan)
-    origin = origin_of(model)
-    if origin is not None:
-        note_origin(model, origin.then(plan.to_json()))
+    note_transform(model, Transform("prune", PRUNE_VERSION, plan.to_json()))
 
 
 def _set_numbers(model: nn.Module, plan: PruningPlan) -> None:

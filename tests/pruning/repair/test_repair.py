@@ -97,7 +97,13 @@ def test_the_copy_is_repaired_and_nothing_else(dense, made, batches):
     }
     assert {"point.weight", "head.weight", "last.running_var"} <= changed
     assert not {"stem.weight", "start.running_mean", "each.weight"} & changed
-    assert origin_of(repaired) == note
+    # The copy also notes that it was repaired, with what each step reached.
+    after = origin_of(repaired)
+    assert (after.before_last("repair"), origin_of(small)) == (note, note)
+    assert [one.kind for one in after.transforms] == ["prune", "repair"]
+    steps = after.transforms[-1].data["steps"]
+    assert [step["name"] for step in steps] == ["cut", "constants", "norms", "least squares"]
+    assert steps[0]["error"] == report.steps[0].error
     assert {name: v.shape for name, v in repaired.state_dict().items()} == {
         name: v.shape for name, v in before.items()
     }

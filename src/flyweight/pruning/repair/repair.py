@@ -5,9 +5,10 @@ normalisation (on demand), and the weights of the layers that read removed chann
 alone; what each brings back is measured.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from torch import nn
@@ -15,6 +16,7 @@ from torch import nn
 from flyweight.graph.dispatch import evaluating
 from flyweight.graph.inputs import tensors_in
 from flyweight.graph.stored import copy_module
+from flyweight.origin import REPAIR_VERSION, Transform, note_transform
 from flyweight.pruning.plans import PruningPlan
 from flyweight.pruning.repair.bias import Folding, FoldSettings, fold_constants
 from flyweight.pruning.repair.layers import surroundings
@@ -168,7 +170,22 @@ def repair_(
             started = time.perf_counter()
             done, skipped = run()
             steps.append(evaluator.after(name, time.perf_counter() - started, done, skipped))
+    note_transform(small, _as_transform(settings, len(images), steps))
     return RepairReport(None if metric is None else metric(dense), tuple(steps))
+
+
+def _as_transform(settings: RepairSettings, batches: int, steps: Sequence[RepairStep]) -> Transform:
+    """Return what a checkpoint says of the repair; loading needs none of it."""
+    done = [
+        {
+            "name": step.name,
+            "error": step.error if math.isfinite(step.error) else None,
+            "done": step.done,
+        }
+        for step in steps
+    ]
+    data = {**asdict(settings), "ridges": list(settings.ridges), "batches": batches, "steps": done}
+    return Transform.of("repair", REPAIR_VERSION, data)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,79 @@
+"""Kinds of transforms that a checkpoint can hold: one table, and how each kind is applied again."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from flyweight.errors import CheckpointError
+from flyweight.origin import PRUNE_VERSION, REPAIR_VERSION, Transform
+from flyweight.pruning.plans import PruningPlan
+from flyweight.pruning.surgery import prune_
+
+
+@dataclass(frozen=True)
+class TransformKind:
+    """How this version of flyweight reads and applies one kind of transform.
+
+    Attributes:
+        version: The newest version of the data that is read; older ones are read too.
+        check: Takes JSON text, returns it in today's form; raises ValueError, TypeError, KeyError
+            or a FlyweightError where it is damaged.
+        apply: Changes the structure of a network in place as the JSON text says; weights follow.
+    """
+
+    version: int
+    check: Callable[[str], str]
+    apply: Callable[[nn.Module, str], None]
+
+
+def _check_mapping(text: str) -> str:
+    if not text.startswith("{"):
+        raise TypeError("no mapping")
+    return text
+
+
+def _weights_only(model: nn.Module, text: str) -> None:
+    """Do nothing: this kind changes weights and no structure, and the file has the weights."""
+
+
+TRANSFORMS: Mapping[str, TransformKind] = {
+    "prune": TransformKind(
+        version=PRUNE_VERSION,
+        check=lambda text: PruningPlan.from_json(text).to_json(),
+        apply=lambda model, text: prune_(model, PruningPlan.from_json(text)),
+    ),
+    "repair": TransformKind(version=REPAIR_VERSION, check=_check_mapping, apply=_weights_only),
+}
+"""Every kind by its name in a checkpoint."""
+
+
+def require_known(transforms: Sequence[Transform], path: str | Path) -> tuple[Transform, ...]:
+    """Return the transforms of a file in today's form.
+
+    Args:
+        transforms: As the file has them.
+        path: The file, for the error message.
+
+    Raises:
+        CheckpointError: A kind is unknown, or its version is newer than what is read here.
+        Exception: What `TransformKind.check` raises for damaged data.
+    """
+    checked = []
+    for transform in transforms:
+        kind = TRANSFORMS.get(transform.kind)
+        if kind is None or not 1 <= transform.version <= kind.version:
+            known = ", ".join(f"'{name}' up to {one.version}" for name, one in TRANSFORMS.items())
+            raise CheckpointError(
+                "The transforms of a checkpoint must be of kinds and versions that this version "
+                f"of flyweight reads. Received '{transform.kind}' of version {transform.version} "
+                f"in '{path}'. Read here: {known}. Use the version of flyweight that wrote it."
+            )
+        checked.append(Transform(transform.kind, kind.version, kind.check(transform.text)))
+    return tuple(checked)
+
+
+def apply_transform(model: nn.Module, transform: Transform) -> None:
+    """Change the structure of `model` in place as a transform from `require_known` says."""
+    TRANSFORMS[transform.kind].apply(model, transform.text)
