@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flyweight.report import quantities
 from flyweight.report.change import Change, compare
 from flyweight.report.rows import Quantity
 
@@ -119,3 +120,18 @@ def test_what_differs_in_kind_is_not_compared(other: dict[str, object], reason: 
         {"label": "Q", "value": 1.0, "unit": "ms", "method": "m", **other}
     )
     assert compare(quantity(2), after) == Change("not comparable", reason=reason)
+
+
+def test_a_resampled_difference_decides_where_there_is_one():
+    def metric(value, difference=None):
+        made = quantities.metric("mAP", value, method="IoU 0.5")
+        return made.model_copy(update={"difference": difference})
+
+    gained = compare(metric(0.90), metric(0.91, (0.002, 0.02)))
+    assert (gained.verdict, gained.compared) == ("better", "points")
+    assert (gained.amount, gained.low, gained.high) == pytest.approx((1.0, 0.2, 2.0))
+    lost = compare(metric(0.90), metric(0.80, (-0.15, -0.05)))
+    assert (lost.verdict, lost.amount) == ("worse", pytest.approx(-10))
+    none = compare(metric(0.90), metric(0.91, (-0.002, 0.02)))
+    assert (none.verdict, none.amount) == ("no difference", None)
+    assert (none.low, none.high) == pytest.approx((-0.2, 2.0))

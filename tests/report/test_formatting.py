@@ -70,3 +70,9 @@ def test_changes_in_words() -> None:
 
 def test_small_points_keep_a_second_decimal() -> None:
     assert [signed(points) for points in (0.04, -12.34)] == ["+0.04", f"{MINUS}12.3"]
+
+
+def test_no_difference_shows_its_interval_where_there_is_one():
+    none = Change("no difference", compared="points", low=-0.24, high=0.31)
+    assert full(none) == f"no difference [{MINUS}0.2, +0.3]"
+    assert full(Change("no difference")) == "no difference"

@@ -64,3 +64,10 @@ def test_nothing_measured(report: Report) -> None:
     rows = (Row(stage="dense", quantities={}),)
     said = headline(report.model_copy(update={"rows": rows}))
     assert said == "Dense YOLOv3-MobileNetV1: nothing was measured at every stage."
+
+
+def test_rows_in_between_may_lack_what_the_ends_have(report):
+    only = {"voc_11point": report.rows[0].quantities["voc_11point"]}
+    control = Row(stage="dense, fine-tuned alike", quantities=only)
+    longer = report.model_copy(update={"rows": (report.rows[0], control, report.rows[1])})
+    assert headline(longer) == headline(report)

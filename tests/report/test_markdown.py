@@ -1,7 +1,7 @@
 import pytest
 
-from flyweight.report.formatting import MINUS, TIMES
-from flyweight.report.markdown import comparison_table, to_markdown
+from flyweight.report.formatting import ABSENT, MINUS, TIMES
+from flyweight.report.markdown import comparison_table, stage_table, to_markdown
 from flyweight.report.rows import Report, Row
 
 EXPECTED = """\
@@ -90,3 +90,31 @@ def test_text_is_taken_literally(report: Report, raw: str, written: str) -> None
 def test_command_cannot_close_its_fence(report: Report) -> None:
     text = to_markdown(report.model_copy(update={"command": "a\n```\n# heading"}))
     assert "````sh\na\n```\n# heading\n````" in text
+
+
+def test_a_line_per_stage(report):
+    metric = report.rows[0].quantities["voc_11point"]
+    alike = metric.model_copy(update={"value": 0.8431, "difference": (-0.002, 0.004)})
+    control = Row(stage="dense, fine-tuned alike", quantities={"voc_11point": alike})
+    longer = report.model_copy(update={"rows": (report.rows[0], control, report.rows[1])})
+    lines = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in stage_table(longer).splitlines()
+    ]
+    assert lines[0] == [
+        *("Network", "mAP, VOC 11-point (%)", "change"),
+        *("MACs (G)", "File size (MiB)", "Latency, 1 thread (ms)"),
+    ]
+    assert lines[2] == ["dense", "84.2", "", "6.01", "92.6", "84.9 [84.0, 85.8]"]
+    assert lines[3] == [
+        "dense, fine-tuned alike",
+        "84.3",
+        f"no difference [{MINUS}0.2, +0.4]",
+        ABSENT,
+        ABSENT,
+        ABSENT,
+    ]
+    assert lines[4] == [
+        *("pruned", "83.4", f"{MINUS}0.8 points", f"1.83 (3.29{TIMES} fewer)"),
+        *(f"30.1 (3.08{TIMES} smaller)", f"32.7 [32.0, 33.4] (2.60{TIMES} faster)"),
+    ]

@@ -91,3 +91,8 @@ def test_images_are_read_under_their_old_key_and_written_under_it(report: Report
     assert "images" not in values
     values["images"] = values.pop("pictures")
     assert Report.from_json(json.dumps(values)) == report
+
+
+def test_the_interval_of_a_difference_must_rise():
+    with pytest.raises(ValidationError, match="must rise"):
+        Quantity(label="mAP", value=0.5, unit="fraction", method="m", difference=(0.1, -0.1))

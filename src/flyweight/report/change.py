@@ -1,6 +1,6 @@
 """Comparison of two quantities: a ratio, a difference in points, or no difference."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from flyweight.report.rows import Quantity
@@ -14,7 +14,8 @@ class Change:
     """The change of a quantity from one stage to another.
 
     Attributes:
-        verdict: "no difference" means that the intervals overlap, "same" that exact numbers agree.
+        verdict: "no difference" means that the intervals overlap, or that the interval of the
+            difference contains 0; "same" that exact numbers agree.
         compared: Whether `amount` is a ratio or percentage points.
         amount: The ratio as a factor >= 1 in the direction of `verdict`, or after minus before in
             points; None if `verdict` is "same", "no difference" or "not comparable".
@@ -38,13 +39,17 @@ def compare(before: Quantity, after: Quantity) -> Change:
 
     The interval of a change spans every value that the two intervals allow (interval arithmetic),
     which is wider than a bootstrap of the pairs but needs no other data. A number without an
-    interval counts as exact. Overlapping intervals are "no difference".
+    interval counts as exact. Overlapping intervals are "no difference". Where `after` has the
+    interval of its difference from the first row, `before` must be that row's number: then the
+    change is "no difference" if that interval contains 0.
     """
     reason = _why_not(before, after)
     if reason:
         return Change("not comparable", reason=reason)
     if before.low is None and after.low is None and before.value == after.value:
         return Change("same")
+    if after.difference is not None and unit_of(before.unit).compared == "points":
+        return _paired(before, after, after.difference)
     if _overlap(before, after):
         return Change("no difference")
     if unit_of(before.unit).compared == "points":
@@ -66,6 +71,14 @@ def _overlap(before: Quantity, after: Quantity) -> bool:
     if before.low is None and after.low is None:
         return False
     return _low(before) <= _high(after) and _low(after) <= _high(before)
+
+
+def _paired(before: Quantity, after: Quantity, difference: tuple[float, float]) -> Change:
+    low, high = (100 * end for end in difference)
+    found = _difference(before, after)
+    if low <= 0 <= high:
+        return replace(found, verdict="no difference", amount=None, low=low, high=high)
+    return replace(found, low=low, high=high)
 
 
 def _difference(before: Quantity, after: Quantity) -> Change:

@@ -84,6 +84,8 @@ def full(change: Change) -> str:
     """Return a change with its interval, "2.60x faster [2.51, 2.68]", or why there is none."""
     if change.verdict == "not comparable":
         return f"not comparable: {change.reason}"
+    if change.verdict == "no difference" and change.low is not None and change.high is not None:
+        return f"no difference [{signed(change.low)}, {signed(change.high)}]"
     if change.amount is None or change.low is None or change.high is None:
         return short(change)
     if change.compared == "points":

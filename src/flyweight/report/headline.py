@@ -11,14 +11,14 @@ _LEADING_UNITS = ("ms", "bytes", "fraction")
 def highlights(report: Report) -> tuple[str, ...]:
     """Return the keys of the quantities that the headline states.
 
-    They are the first latency, the first size and the first metric of the first row. If no latency
-    was measured, MACs take its place.
+    They are the first latency, the first size and the first metric that the first and the last row
+    have. If no latency was measured, MACs take its place.
     """
     first: dict[str, str] = {}
     for key in report.keys:
-        present = [quantity for quantity in report.quantities(key) if quantity is not None]
-        if len(present) == len(report.rows):
-            first.setdefault(present[0].unit, key)
+        ends = report.quantities(key)
+        if ends[0] is not None and ends[-1] is not None:
+            first.setdefault(ends[0].unit, key)
     if "ms" not in first and "MACs" in first:
         first["ms"] = first["MACs"]
     return tuple(first[unit] for unit in _LEADING_UNITS if unit in first)

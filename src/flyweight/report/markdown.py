@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from flyweight.report.change import compare
-from flyweight.report.formatting import cell, common_scale, full, head
+from flyweight.report.formatting import cell, common_scale, full, head, short
 from flyweight.report.headline import headline
 from flyweight.report.rows import Quantity, Report, ReportImage
+from flyweight.report.units import unit_of
 
 
 def to_markdown(report: Report) -> str:
@@ -35,6 +36,30 @@ def comparison_table(report: Report) -> str:
     for stage in report.stages[1:]:
         header += [stage, "change" if len(report.rows) == 2 else f"{stage}: change"]
     return _table(header, [_line(report.quantities(key)) for key in report.keys])
+
+
+def stage_table(report: Report) -> str:
+    """Return the table of all quantities with one line per stage: for more than two stages.
+
+    A metric is followed by its change from the first stage; a ratio follows in parentheses.
+    """
+    header = ["Network"]
+    lines = [[stage] for stage in report.stages]
+    for key in report.keys:
+        quantities = report.quantities(key)
+        scale = common_scale(quantities)
+        named = next(quantity for quantity in quantities if quantity is not None)
+        points = unit_of(named.unit).compared == "points"
+        header += [head(named, scale), "change"] if points else [head(named, scale)]
+        for line, quantity in zip(lines, quantities, strict=True):
+            before = quantities[0] if line is not lines[0] else None
+            change = compare(before, quantity) if before and quantity else None
+            shown = cell(quantity, scale)
+            if points:
+                line += [shown, full(change) if change else ""]
+            else:
+                line.append(f"{shown} ({short(change)})" if change and change.amount else shown)
+    return _table(header, lines)
 
 
 def _line(quantities: Sequence[Quantity | None]) -> list[str]:

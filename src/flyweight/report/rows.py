@@ -46,6 +46,9 @@ class Quantity(_Value):
             of equal environment are compared. Empty for counted numbers, such as MACs.
         low: Lower end of the interval around `value`, in `unit`; None for exact numbers.
         high: Upper end of that interval.
+        difference: Interval of the difference from the first row's number, in `unit`, where both
+            were resampled together, which is narrower than what the two intervals allow. None if
+            that was not done.
         better: Which direction is an improvement; None takes the unit's own.
     """
 
@@ -57,6 +60,7 @@ class Quantity(_Value):
     environment: dict[str, str] = {}
     low: float | None = None
     high: float | None = None
+    difference: tuple[float, float] | None = None
     better: Literal["lower", "higher"] | None = None
 
     @model_validator(mode="after")
@@ -67,6 +71,8 @@ class Quantity(_Value):
         high = self.value if self.high is None else self.high
         if not low <= self.value <= high:
             raise ValueError(f"{self.value} must lie in [{low}, {high}]")
+        if self.difference is not None and self.difference[0] > self.difference[1]:
+            raise ValueError("the interval of a difference must rise")
         return self
 
     @property
