@@ -1,6 +1,7 @@
 """What every test may use."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,9 @@ for _name, _value in ONE_THREAD.items():
 
 settings.register_profile("flyweight", deadline=None, derandomize=True)
 settings.load_profile("flyweight")
+
+# Digests of files that tests make are of no use to the user.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="flyweight-cache-")
 
 _DATA = Path(
     os.environ.get("FLYWEIGHT_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")

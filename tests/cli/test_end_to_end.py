@@ -163,14 +163,14 @@ def test_the_chain(flyweight, monkeypatch):
 
     first = flyweight(*demo)
     assert first.status == 0, first.err
-    for line in ("dense: done before", "pruned: done before", "export: goes on where"):
+    for line in ("dense: finished before", "pruned: finished before", "export: resumed where"):
         assert line in first.err
     assert "report: run/report.html" in first.out
     page = Path("run/report.html").read_text(encoding="utf-8")
     assert "<html" in page
 
     second = flyweight(*demo, "--json")
-    assert second.err.count("done before") == 3
+    assert second.err.count("finished before") == 3
     report = second.json
     assert [row["stage"] for row in report["rows"]] == ["dense", "pruned"]
     rendered = flyweight("report", "run", "--json")

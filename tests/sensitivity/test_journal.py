@@ -25,7 +25,7 @@ def test_what_was_done_is_there_when_a_scan_goes_on(tmp_path):
 def test_another_network_or_another_batch_is_named(tmp_path):
     path = tmp_path / "sens.json"
     Journal(path, FACTS).add(0, "first", STATES)
-    with pytest.raises(DataError, match="go on with the weights that it began with"):
+    with pytest.raises(DataError, match="resumed with the weights that it began with"):
         Journal(path, {**FACTS, "weights": "v"})
     with pytest.raises(DataError, match="another batch number 1"):
         Journal(path, FACTS).held(0, "other")

@@ -193,8 +193,8 @@ def _judged(label: str, config: Config, path: Path, how: How) -> tuple["nn.Modul
         files = ImageBatches(paths, config.preprocessing, config.eval_batch_size)
         return model, _Judged(files, kind, "", f"{how.pictures}, {len(paths)} images")
     from flyweight.data.samples.strata import stratified_order
+    from flyweight.digests import digest_of_images
     from flyweight.pipeline.inputs import open_val, require_same_labels, task_of, val_batches
-    from flyweight.pipeline.workspace import data_digest
 
     pictures = open_val(config, save_dir=Path(config.save_dir) / label)
     require_same_labels(found, pictures.labels, path)
@@ -202,7 +202,7 @@ def _judged(label: str, config: Config, path: Path, how: How) -> tuple["nn.Modul
     task = task_of(model, pictures.labels, config)
     batches = val_batches(config, pictures, order=order)
     name = f"{pictures.name}, {len(pictures)} images"
-    return model, _Judged(batches, task, data_digest(pictures), name)
+    return model, _Judged(batches, task, digest_of_images(pictures), name)
 
 
 def _layers(given: Sequence[str]) -> Sequence[str] | None:

@@ -12,6 +12,7 @@ import flyweight
 from flyweight.config.measuring import BenchConfig
 from flyweight.config.settings import Config
 from flyweight.config.training import HARMLESS, TrainConfig
+from flyweight.digests import digest_of_file, digest_of_images
 from flyweight.engine.run import BEST
 from flyweight.errors import ConfigError, FileError, counted
 from flyweight.files import write_text
@@ -37,10 +38,10 @@ from flyweight.pipeline.stage_work import (
     repair_model,
     train_model,
 )
-from flyweight.pipeline.workspace import Say, data_digest, do_stage, file_digest, forget_stage
 from flyweight.pruning import PruningPlan
 from flyweight.report.render import render_all
 from flyweight.report.rows import Report
+from flyweight.workspace import MadeFrom, Say, Work, Workspace, perform
 
 STAGES = ("dense", "pruned", "export")
 _PLAN = "plan.json"
@@ -120,7 +121,7 @@ def run(name: str, config: Config, folder: Path, *, say: Say) -> Finished:
 def forget(folder: Path) -> None:
     """Make every stage of the chain in `folder` be done again; nothing is removed."""
     for stage in STAGES:
-        forget_stage(folder / stage)
+        Workspace(folder / stage).forget()
 
 
 def _facts(chain: _Chain, training: TrainConfig) -> dict[str, Any]:
@@ -129,7 +130,7 @@ def _facts(chain: _Chain, training: TrainConfig) -> dict[str, Any]:
         "version": flyweight.__version__,
         "config": chain.config.model_dump(mode="json", exclude=_ASIDE),
         "training": training.model_dump(mode="json", exclude=set(HARMLESS)),
-        "data": [data_digest(chain.data.train), data_digest(chain.data.val)],
+        "data": [digest_of_images(chain.data.train), digest_of_images(chain.data.val)],
     }
 
 
@@ -138,7 +139,7 @@ def _dense(chain: _Chain) -> Path:
     start = config.pretrain_weights
     made_from = {
         **_facts(chain, config.train),
-        "start": start if start in (None, *HUBS) else file_digest(weights_path(start)),
+        "start": start if start in (None, *HUBS) else digest_of_file(weights_path(start)),
     }
 
     def work(resumes: bool) -> None:
@@ -146,7 +147,7 @@ def _dense(chain: _Chain) -> Path:
         chain.say(starting_weights(model, config))
         train_model(model, config, config.train, chain.data, place, resume=resumes)
 
-    do_stage(place, made_from, work, [BEST], say=chain.say)
+    perform(Work(place.name, MadeFrom(made_from), [BEST]), Workspace(place), work, say=chain.say)
     return place / BEST
 
 
@@ -156,7 +157,7 @@ def _pruned(chain: _Chain, dense: Path) -> Path:
     made_from = {
         **_facts(chain, training),
         "cut": vars(chain.cut),
-        "dense": file_digest(dense),
+        "dense": digest_of_file(dense),
         **({"repair": config.prune.repair_images} if config.prune.repair else {}),
     }
 
@@ -174,7 +175,9 @@ def _pruned(chain: _Chain, dense: Path) -> Path:
             chain.say(f"pruned, before fine-tuning: {metric} {100 * value:.1f} %")
         train_model(small.train(), config, training, chain.data, place, resume=resumes)
 
-    do_stage(place, made_from, work, [BEST, _PLAN], say=chain.say)
+    perform(
+        Work(place.name, MadeFrom(made_from), [BEST, _PLAN]), Workspace(place), work, say=chain.say
+    )
     return place / BEST
 
 
@@ -184,7 +187,7 @@ def _exported(chain: _Chain, dense: Path, pruned: Path) -> tuple[Path, Path]:
     made_from = {
         "version": flyweight.__version__,
         "name": chain.name,
-        "checkpoints": [file_digest(path) for path in checkpoints.values()],
+        "checkpoints": [digest_of_file(path) for path in checkpoints.values()],
     }
 
     useful = ends_of(kind_of(chain.config))[0]
@@ -199,7 +202,7 @@ def _exported(chain: _Chain, dense: Path, pruned: Path) -> tuple[Path, Path]:
                 export_model(loaded, target, end=end, name=called, images=images)
 
     makes = [f"{stage}{end}.onnx" for stage in checkpoints for end in ("", f"_{ending}")]
-    do_stage(place, made_from, work, makes, say=chain.say)
+    perform(Work(place.name, MadeFrom(made_from), makes), Workspace(place), work, say=chain.say)
     return place / "dense.onnx", place / "pruned.onnx"
 
 

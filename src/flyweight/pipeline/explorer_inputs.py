@@ -14,10 +14,10 @@ from flyweight.measuring.latency_prices import LatencyPrices
 from flyweight.measuring.latency_table import read_table
 from flyweight.pipeline.inputs import open_checkpoint
 from flyweight.pipeline.network_plans import trace_model
-from flyweight.pipeline.workspace import Say
 from flyweight.report.rows import Report
 from flyweight.sensitivity import Sensitivity, read
 from flyweight.sensitivity.explorer_values import Cutting, explorer
+from flyweight.workspace import Say
 from flyweight.zoo.sources.old_names import old_names
 
 SCANS = "sens*.json"

@@ -28,10 +28,10 @@ from flyweight.pipeline.inputs import (
 )
 from flyweight.pipeline.network_plans import TAYLOR, Cut, example_input
 from flyweight.pipeline.preflight import ends_of, require_end
-from flyweight.pipeline.workspace import Say
 from flyweight.pruning import Criterion, PruningPlan, taylor
 from flyweight.pruning.repair.repair import RepairReport, repair_
 from flyweight.runtimes.model_card import ModelCard
+from flyweight.workspace import Say
 
 _COMPARED = 2
 _TAYLOR_BATCHES = 20

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from flyweight.digests import digest_of_batch
 from flyweight.errors import ConfigError
 from flyweight.sensitivity.cut_runner import CutRunner
-from flyweight.sensitivity.digests import digest_of_batch
 from flyweight.sensitivity.journal import Journal, States
 
 if TYPE_CHECKING:

@@ -1,25 +1,26 @@
-"""What a scan has done so far, a file per batch, so that being cut off loses one batch at most."""
+"""Journal of a scan: one file per batch, so that an interruption loses at most one batch."""
 
-import json
-import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from flyweight.errors import DataError
-from flyweight.files import write_text
 from flyweight.sensitivity.scanned_cuts import Cut
 from flyweight.sensitivity.state_json import pack, unpack
+from flyweight.workspace import MadeFrom, Workspace, differences
+
+NOTE = "made_from.json"
 
 States = dict[Cut, Any]
 """What metrics collected, by cut."""
 
 
 class Journal:
-    """A folder beside the results that holds the states of every batch.
+    """Workspace beside the results, `RESULTS.parts`, that holds the states of every batch.
 
     Args:
-        path: Of the results; None keeps the states in memory.
+        path: The file of the results; None keeps the states in memory.
         made_from: What they depend on, as digests by name.
 
     Raises:
@@ -27,15 +28,28 @@ class Journal:
     """
 
     def __init__(self, path: Path | None, made_from: Mapping[str, str]) -> None:
-        self.folder = None if path is None else path.with_name(path.name + ".parts")
+        self.workspace = None if path is None else parts_of(path)
         self._held: dict[int, tuple[str, States]] = {}
-        if self.folder is None:
+        if self.workspace is None:
             return
-        facts = self.folder / "made_from.json"
-        if facts.is_file():
-            _require_same(json.loads(facts.read_text(encoding="utf-8")), made_from, self.folder)
+        note = self.workspace.read()
+        if note is not None and note.made_from is not None:
+            _require_same(note.made_from, made_from, self.workspace.folder)
         else:
-            write_text(facts, json.dumps(dict(made_from)))
+            self.workspace.begin(MadeFrom(made_from))
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of the parts; None where they are in memory."""
+        return None if self.workspace is None else self.workspace.folder
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Return what keeps other scans away from the folder.
+
+        Raises:
+            FileError: On entry: another scan works there.
+        """
+        return nullcontext() if self.workspace is None else self.workspace.locked()
 
     def held(self, place: int, digest: str) -> States:
         """Return what is known of batch number `place`; nothing where it was not seen yet.
@@ -55,11 +69,11 @@ class Journal:
     def add(self, place: int, digest: str, states: States) -> None:
         """Keep more states of batch number `place`."""
         states = {**self.held(place, digest), **states}
-        if self.folder is None:
+        if self.workspace is None:
             self._held[place] = (digest, states)
             return
         rows = [[layer, ratio, pack(state)] for (layer, ratio), state in states.items()]
-        write_text(self._file(place), json.dumps({"batch": digest, "states": rows}))
+        self.workspace.write_part(_name(place), {"batch": digest, "states": rows})
 
     def all(self, count: int) -> Iterator[States]:
         """Yield the states of the first `count` batches, in order."""
@@ -67,37 +81,41 @@ class Journal:
             yield self._read(place)[1]
 
     def close(self) -> None:
-        """Remove the parts: the results are whole."""
-        if self.folder is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _file(self, place: int) -> Path:
-        if self.folder is None:
-            raise ValueError("a journal in memory has no files")
-        return self.folder / f"batch-{place:06}.json"
+        """Remove the parts, because the results are complete."""
+        if self.workspace is not None:
+            self.workspace.remove()
 
     def _read(self, place: int) -> tuple[str | None, States]:
-        if self.folder is None:
+        if self.workspace is None:
             return self._held.get(place, (None, {}))
-        path = self._file(place)
-        if not path.is_file():
-            return None, {}
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            data = self.workspace.read_part(_name(place))
+            if data is None:
+                return None, {}
             states = {(layer, ratio): unpack(state) for layer, ratio, state in data["states"]}
             return data["batch"], states
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise DataError(
-                f"A part of a scan must be as it was written. Received '{path}': "
-                f"{type(error).__name__}: {error}. Remove it to have that batch done again."
+                f"A part of a scan must be as it was written. Received "
+                f"'{self.workspace.folder / _name(place)}': {type(error).__name__}: {error}. "
+                "Remove the file to measure that batch again."
             ) from error
 
 
-def _require_same(found: Mapping[str, str], wanted: Mapping[str, str], folder: Path) -> None:
-    for name, value in wanted.items():
-        if found.get(name) != value:
-            raise DataError(
-                f"A scan must go on with the {name} that it began with. Received '{folder}' of "
-                f"another ({found.get(name)}, now {value}). Give the same again, or remove that "
-                "folder to begin anew."
-            )
+def parts_of(path: Path) -> Workspace:
+    """Return the workspace of a scan that writes its results to `path`."""
+    return Workspace(path.with_name(path.name + ".parts"), NOTE)
+
+
+def _name(place: int) -> str:
+    return f"batch-{place:06}.json"
+
+
+def _require_same(found: Mapping[str, Any], wanted: Mapping[str, str], folder: Path) -> None:
+    known = {name: value for name, value in found.items() if name in wanted}
+    for one in differences(known, MadeFrom(wanted)):
+        raise DataError(
+            f"A scan must be resumed with the {one.name} that it began with. Received '{folder}' "
+            f"of another ({one.was}, now {one.now}). Use the same again, or remove that folder "
+            "to start from the beginning."
+        )

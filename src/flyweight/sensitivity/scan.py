@@ -12,6 +12,7 @@ from typing import Any, TypedDict, Unpack
 
 from torch import nn
 
+from flyweight.digests import digest_of_batch, digest_of_tensors
 from flyweight.engine.display import progress_over
 from flyweight.errors import DataError, PlanError
 from flyweight.graph.model_graph import ModelGraph
@@ -21,7 +22,6 @@ from flyweight.sensitivity.agreement import Agreement, Kind
 from flyweight.sensitivity.cluster import Cluster
 from flyweight.sensitivity.curves import Point, Sensitivity
 from flyweight.sensitivity.cut_runner import CutRunner
-from flyweight.sensitivity.digests import digest_of_batch, digest_of_tensors
 from flyweight.sensitivity.evaluator import Evaluator, Mean, Score, state_of
 from flyweight.sensitivity.fast.decisions import FastScanSettings
 from flyweight.sensitivity.fast.scan import FastScan
@@ -108,25 +108,26 @@ def scan(
         total = len(items) if isinstance(items, Sized) else None
         return progress_over(items, label, total, show=progress)
 
-    if fast is None:
-        baseline, curves = _whole(work, journal, watch(batches, "scan"), ray)
-    else:
-        hurried = FastScan.of(work, journal, fast)
-        hurried.run(batches, watch)
-        baseline, curves = hurried.race.baseline, hurried.curves()
-    result = Sensitivity(
-        metric=evaluator.primary,
-        baseline=baseline,
-        curves=curves,
-        criterion=wanted.criterion,
-        local=wanted.local,
-        measured_on=measured_on,
-        made_from=made_from,
-        graph=graph,
-    )
-    if target is not None:
-        result.save(target)
-    journal.close()
+    with journal.locked():
+        if fast is None:
+            baseline, curves = _whole(work, journal, watch(batches, "scan"), ray)
+        else:
+            hurried = FastScan.of(work, journal, fast)
+            hurried.run(batches, watch)
+            baseline, curves = hurried.race.baseline, hurried.curves()
+        result = Sensitivity(
+            metric=evaluator.primary,
+            baseline=baseline,
+            curves=curves,
+            criterion=wanted.criterion,
+            local=wanted.local,
+            measured_on=measured_on,
+            made_from=made_from,
+            graph=graph,
+        )
+        if target is not None:
+            result.save(target)
+        journal.close()
     return result
 
 

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from flyweight.digests import digest_of_batch
 from flyweight.errors import DataError
 from flyweight.sensitivity.curves import Point
 from flyweight.sensitivity.cut_runner import CutRunner
-from flyweight.sensitivity.digests import digest_of_batch
 from flyweight.sensitivity.evaluator import states_by_image
 from flyweight.sensitivity.fast.decisions import FastScanSettings, Race
 from flyweight.sensitivity.fast.prior import prior_of

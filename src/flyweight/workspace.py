@@ -1,0 +1,316 @@
+"""Workspace protocol: a folder that records what long work is made from, its parts, and its end.
+
+A training, a scan and every stage of a pipeline write into a folder for a long time and can be
+interrupted at any moment. All of them follow one protocol:
+
+1. *made from*: a note in the folder names everything that the result depends on, with its value or
+   its digest, before the work starts.
+2. *parts*: files that an interrupted attempt leaves behind and the next attempt can use.
+3. *done*: the note says that the result is complete.
+
+Whoever comes back compares the note with what the result depends on now, and so knows whether the
+work is finished, can be resumed, or must be done again, and because of which difference.
+This module imports neither torch nor numpy.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from flyweight.errors import FileError
+from flyweight.files import write_text
+from flyweight.folder_lock import FolderLock
+
+NOTE = "done.json"
+LOCK = ".lock"
+
+Say = Callable[[str], None]
+State = Literal["new", "changed", "interrupted", "finished"]
+
+
+@dataclass(frozen=True)
+class MadeFrom:
+    """Everything that a result depends on.
+
+    Attributes:
+        values: JSON values by name: a setting's value, or the digest of a file or a data set.
+        defaults: Names whose value is the default. A note that lacks such a name was written by a
+            version that did not have the setting yet, so its absence is no difference.
+    """
+
+    values: Mapping[str, Any]
+    defaults: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        # A note that was read has lists where these values may have tuples.
+        object.__setattr__(self, "values", json.loads(json.dumps(dict(self.values))))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that a result depends on and that is no longer what it was.
+
+    Attributes:
+        name: What differs.
+        was: Its recorded value; None where none was recorded.
+        now: Its value now; None where the result no longer depends on it.
+    """
+
+    name: str
+    was: Any
+    now: Any
+
+    def __str__(self) -> str:
+        if _is_digest(self.was) or _is_digest(self.now):
+            return f"{self.name} changed"
+        return f"{self.name} was {_shown(self.was)} and is {_shown(self.now)}"
+
+
+@dataclass(frozen=True)
+class Note:
+    """What a folder records about one piece of work.
+
+    Attributes:
+        made_from: What the work depends on, by name; None where the note does not say.
+        finished: Whether the result is complete.
+        seconds: How long it took.
+        old_digest: Version 0.1.0 recorded one digest of everything in place of `made_from`.
+    """
+
+    made_from: Mapping[str, Any] | None = None
+    finished: bool = False
+    seconds: float | None = None
+    old_digest: str | None = None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a recorded piece of work compares with what it would be made from now.
+
+    Attributes:
+        state: "new": nothing is recorded; "changed": something else was recorded; "interrupted":
+            the same work was begun; "finished": it is complete.
+        differences: Why it is "changed", as far as the note can say.
+    """
+
+    state: State
+    differences: tuple[Difference, ...] = ()
+
+
+def differences(found: Mapping[str, Any], wanted: MadeFrom) -> tuple[Difference, ...]:
+    """Return what differs between a note and what a result depends on now, sorted by name.
+
+    Example:
+        >>> [str(one) for one in differences({"steps": 3}, MadeFrom({"steps": 4}))]
+        ['steps was 3 and is 4']
+    """
+    names = sorted(found.keys() | wanted.values.keys())
+    pairs = [(name, found.get(name), wanted.values.get(name)) for name in names]
+    return tuple(
+        Difference(name, was, now)
+        for name, was, now in pairs
+        if was != now and not (name not in found and name in wanted.defaults)
+    )
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A folder, and the note of one piece of work in it.
+
+    Attributes:
+        folder: Gets what the work makes.
+        note_name: File name of the note. Several pieces of work in one folder need several names.
+    """
+
+    folder: Path
+    note_name: str = NOTE
+
+    @property
+    def note_path(self) -> Path:
+        """The file of the note."""
+        return self.folder / self.note_name
+
+    def read(self) -> Note | None:
+        """Return the note, or None where there is none.
+
+        A note that cannot be read is an empty one: it still says that the folder is ours.
+        """
+        if not self.note_path.is_file():
+            return None
+        try:
+            document = json.loads(self.note_path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return Note()
+        return _note_of(document) if isinstance(document, dict) else Note()
+
+    def standing(self, made_from: MadeFrom) -> Standing:
+        """Return how the recorded work compares with what it would be made from now."""
+        note = self.read()
+        if note is None:
+            return Standing("new")
+        if note.made_from is None:
+            return Standing("changed")
+        found = differences(note.made_from, made_from)
+        if found:
+            return Standing("changed", found)
+        return Standing("finished" if note.finished else "interrupted")
+
+    def begin(self, made_from: MadeFrom) -> None:
+        """Record that work starts, and what it is made from.
+
+        Raises:
+            FileError: The folder cannot be written.
+        """
+        self._write({"made_from": dict(made_from.values), "finished": False})
+
+    def finish(self, made_from: MadeFrom, seconds: float) -> None:
+        """Record that the result is complete.
+
+        Raises:
+            FileError: The folder cannot be written.
+        """
+        values = {"made_from": dict(made_from.values), "finished": True}
+        self._write({**values, "seconds": round(seconds, 1)})
+
+    def forget(self) -> None:
+        """Record that the result must be made again; its files stay until they are replaced."""
+        if self.read() is not None:
+            self._write({"made_from": None, "finished": False})
+
+    def read_part(self, name: str) -> Any:
+        """Return the JSON value of a part, or None where the part was not written.
+
+        Raises:
+            OSError: The file cannot be read.
+            ValueError: It holds something else than JSON.
+        """
+        path = self.folder / name
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    def write_part(self, name: str, value: Any) -> None:
+        """Write one part as JSON, whole or not at all.
+
+        Raises:
+            FileError: The folder cannot be written.
+        """
+        write_text(self.folder / name, json.dumps(value))
+
+    def remove(self) -> None:
+        """Remove the folder with its parts: what they were for is complete elsewhere."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other runs out of the folder until the block ends.
+
+        Raises:
+            FileError: Another run works in the folder, or the folder cannot be written.
+        """
+        with FolderLock(self.folder / LOCK):
+            yield
+
+    def _write(self, note: Mapping[str, Any]) -> None:
+        write_text(self.note_path, json.dumps(note) + "\n")
+
+
+@dataclass(frozen=True)
+class Work:
+    """A piece of work that `perform` does, resumes or skips.
+
+    Attributes:
+        name: For messages.
+        made_from: What its result depends on.
+        makes: Names of the files in the workspace that must exist for it to be finished.
+        shares_folder: Whether other work writes into the same folder. Otherwise a folder with files
+            that no note covers belongs to somebody else.
+    """
+
+    name: str
+    made_from: MadeFrom
+    makes: Sequence[str] = field(default=())
+    shares_folder: bool = False
+
+
+def perform(work: Work, workspace: Workspace, do: Callable[[bool], None], *, say: Say) -> None:
+    """Do `work` unless the workspace says that it is finished.
+
+    Args:
+        work: What it depends on and what it makes.
+        workspace: Gets the note.
+        do: Does it; called with whether an interrupted attempt at this very work is resumed.
+        say: Receives one line before and one after.
+
+    Raises:
+        FileError: The folder holds files of something else, or cannot be written.
+    """
+    standing = workspace.standing(work.made_from)
+    whole = not missing_files(workspace.folder, work.makes)
+    if standing.state == "finished" and whole:
+        say(f"{work.name}: finished before, skipped")
+        return
+    if standing.state == "new" and not work.shares_folder:
+        _require_own(workspace.folder)
+    resumes = standing.state == "interrupted"
+    say(f"{work.name}: {_announced(standing)}")
+    workspace.begin(work.made_from)
+    started = time.monotonic()
+    do(resumes)
+    seconds = time.monotonic() - started
+    workspace.finish(work.made_from, seconds)
+    say(f"{work.name}: finished in {seconds:.0f} s")
+
+
+def missing_files(folder: Path, names: Collection[str]) -> tuple[str, ...]:
+    """Return those of `names` that are no files in `folder`."""
+    return tuple(name for name in names if not (folder / name).is_file())
+
+
+def _announced(standing: Standing) -> str:
+    if standing.state == "interrupted":
+        return "resumed where it was interrupted"
+    if standing.state == "new":
+        return "started"
+    if standing.state == "finished":
+        return "started again, because a file of its result is missing"
+    if not standing.differences:
+        return "started again"
+    first, *others = standing.differences
+    more = f" ({len(others)} more)" if others else ""
+    return f"started again, because {first}{more}"
+
+
+def _require_own(folder: Path) -> None:
+    if folder.is_dir() and any(path.name != LOCK for path in folder.iterdir()):
+        raise FileError(
+            f"The folder of a stage must be empty or its own. Received '{folder}', which holds "
+            "files and no note of a run. Choose another --output-dir, or remove the files."
+        )
+
+
+def _note_of(document: Mapping[str, Any]) -> Note:
+    made_from = document.get("made_from")
+    if isinstance(made_from, str):
+        return Note(None, bool(document.get("finished")), old_digest=made_from)
+    if "made_from" not in document:
+        # Version 0.1.0 kept the digests of a scan by themselves.
+        plain = all(isinstance(value, str) for value in document.values())
+        return Note(dict(document)) if plain and document else Note()
+    if not isinstance(made_from, dict):
+        return Note()
+    seconds = document.get("seconds")
+    number = float(seconds) if isinstance(seconds, int | float) else None
+    return Note(made_from, document.get("finished") is True, number)
+
+
+def _is_digest(value: Any) -> bool:
+    return isinstance(value, str) and len(value) >= 16 and not set(value) - set("0123456789abcdef")
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value) if value is not None else "nothing"
+    return text if len(text) <= 60 else f"{text[:57]}..."
