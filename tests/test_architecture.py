@@ -36,7 +36,6 @@ KNOWN = {
         "runtimes",
         "sensitivity",
         "tasks",
-        "zoo",
     },
     "more than 7 parameters": {
         "graph",

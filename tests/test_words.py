@@ -75,7 +75,6 @@ NOT_YET: set[str] = {
     "runtimes",
     "sensitivity",
     "tasks",
-    "zoo",
     "docs",
     "benchmarks",
     "README.md",

@@ -1,4 +1,4 @@
-"""Networks by name: `create`, and the table it reads, `SPECS`."""
+"""Networks by name: the function `create` and its table `SPECS`."""
 
 from flyweight.zoo.sources.libraries import is_library_name
 from flyweight.zoo.sources.own import is_own_name

@@ -1,10 +1,10 @@
-"""The letters of arguments that several builders take and that cannot be meant."""
+"""Checks of arguments that several builders take."""
 
 from flyweight.errors import ConfigError
 
 
 def require_num_classes(num_classes: object) -> None:
-    """Check that `num_classes` counts classes.
+    """Check that `num_classes` is a number of classes.
 
     Raises:
         ConfigError: It is not a whole number above 0.
@@ -17,7 +17,7 @@ def require_num_classes(num_classes: object) -> None:
 
 
 def require_factor(name: str, value: object) -> None:
-    """Check that `value`, the argument called `name`, can multiply channels.
+    """Check that `value`, the argument `name`, is a factor for numbers of channels.
 
     Raises:
         ConfigError: It is not a number within (0, 4].

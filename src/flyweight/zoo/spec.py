@@ -1,4 +1,4 @@
-"""What the zoo's table says of one network."""
+"""Rows of the table of networks."""
 
 import inspect
 from collections.abc import Callable
@@ -10,15 +10,16 @@ from torch import nn
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """One row of the table.
+    """One row of the table: a network that can be built by name.
 
     Attributes:
-        name: What configs, checkpoints and the command line call it.
-        task: The kind of task it is for, `Task.name`.
-        build: Makes the network with fresh weights; its arguments are keywords with defaults
-            and take JSON values. `num_classes` does not count the background.
-        geometry: What a detector's raw outputs mean, such as a `YoloGeometry`; else None.
-        summary: One line for people.
+        name: Name in configs, in checkpoints and on the command line.
+        task: Kind of task, see `Task.name`.
+        build: Function that returns the network with fresh weights. Its arguments are keywords with
+            defaults and take JSON values. `num_classes` does not count the background.
+        geometry: Anchors and scales of a detector's raw outputs, such as a `YoloGeometry`; None for
+            other networks.
+        summary: Description on one line.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Every network that flyweight can build by name: one table."""
+"""Table of all networks that flyweight builds by name."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,13 +22,13 @@ _OTHERS = ", ".join(f"{library}/NAME" for library in LIBRARIES)
 
 
 def spec_of(name: str) -> ModelSpec:
-    """Return the row called `name`, or one for a network of another library.
+    """Return the row `name`, or a row for a network of another library.
 
     Args:
         name: A key of `SPECS`, or `timm/NAME`, `torchvision/NAME`, `smp/ARCHITECTURE-ENCODER`.
 
     Raises:
-        ConfigError: There is none; the letter names the nearest.
+        ConfigError: There is no such network. The error message names the nearest name.
     """
     if is_library_name(name):
         task, build = library_model(name)
@@ -37,7 +37,7 @@ def spec_of(name: str) -> ModelSpec:
     if name not in SPECS:
         raise ConfigError(
             f"A model must be one of the zoo. Received: '{name}'. {nearest(name, SPECS)} "
-            f"`flyweight models` lists them; {_OTHERS} are of other libraries."
+            f"`flyweight models` lists them; networks of other libraries are named {_OTHERS}."
         )
     return SPECS[name]
 
@@ -45,17 +45,17 @@ def spec_of(name: str) -> ModelSpec:
 def create(name: str | Callable[..., nn.Module], /, **arguments: Any) -> nn.Module:
     """Build a network of the zoo, of another library, or of your own, with fresh weights.
 
-    The network is plain: it returns raw outputs and `torch.export` can trace it. Under
-    `torch.device("meta")` a network of `SPECS` takes no memory. Its lineage is noted, defaults
-    written out, so a checkpoint can build it again.
+    The network returns raw outputs, and `torch.export` can trace it. Under `torch.device("meta")` a
+    network of `SPECS` takes no memory. The origin of the network (its name and all arguments,
+    defaults included) is recorded, so that a checkpoint can build it again.
 
     Args:
         name: A key of `SPECS`; `timm/NAME`, `torchvision/NAME` or `smp/ARCHITECTURE-ENCODER`; or a
             function of your own that returns the network.
-        **arguments: Keyword arguments of its builder, JSON values.
+        **arguments: Keyword arguments of the builder, JSON values.
 
     Raises:
-        ConfigError: The name or an argument is unknown, or an argument's value cannot be meant.
+        ConfigError: The name or an argument is unknown, or the value of an argument is invalid.
 
     Example:
         >>> model = create("yolov3_mobilenet_v1", num_classes=20, width=0.25)
@@ -69,7 +69,7 @@ def create(name: str | Callable[..., nn.Module], /, **arguments: Any) -> nn.Modu
     for argument in arguments:
         if argument not in defaults:
             raise ConfigError(
-                f"An argument of '{name}' must be one that its builder takes. "
+                f"An argument of '{name}' must be a parameter of its builder. "
                 f"Received: '{argument}'. {nearest(argument, defaults)}"
             )
     complete = {**defaults, **arguments}

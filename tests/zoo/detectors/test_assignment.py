@@ -4,11 +4,11 @@ import torch
 from flyweight.zoo.detectors.assignment import (
     BACKGROUND,
     IGNORED,
-    Draw,
     Objects,
-    draw,
+    SampleLimits,
     label_rois,
     match,
+    sample,
     sample_anchors,
     sample_rois,
 )
@@ -42,7 +42,7 @@ def test_every_object_has_its_best_region_where_asked():
 @pytest.mark.parametrize(("positives", "expected"), [(3, (3, 13)), (40, (4, 12)), (0, (0, 16))])
 def test_drawing_keeps_the_share(positives, expected):
     matched = torch.tensor([0] * positives + [BACKGROUND] * 30 + [IGNORED] * 5)
-    objects, nothing = draw(matched, Draw(16, 0.25))
+    objects, nothing = sample(matched, SampleLimits(16, 0.25))
     assert (len(objects), len(nothing)) == expected
     assert (matched[objects] >= 0).all()
     assert (matched[nothing] == BACKGROUND).all()
@@ -69,7 +69,7 @@ def test_anchors_to_learn_from():
 def test_regions_to_learn_from_include_the_objects():
     torch.manual_seed(0)
     objects = Objects(OBJECTS, torch.tensor([4, 7]))
-    found = sample_rois(REGIONS[3:], objects, 0.5, Draw(8, 0.5))
+    found = sample_rois(REGIONS[3:], objects, 0.5, SampleLimits(8, 0.5))
     rows = sorted(zip(found.boxes.tolist(), found.labels.tolist(), strict=True))
     assert rows == [([0, 0, 5, 5], 0), ([10, 10, 30, 30], 5), ([40, 40, 60, 60], 8)]
     places = found.places[found.labels > 0]

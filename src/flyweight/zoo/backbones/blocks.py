@@ -2,11 +2,13 @@
 
 from torch import Tensor, nn
 
+from flyweight.zoo import library_parts
+
 
 class ConvNormActivation(nn.Module):
     """Convolution without bias, batch norm, activation.
 
-    The three are named `conv`, `bn` and `activation`; the paths of the parameters follow from it.
+    The three are named `conv`, `bn` and `activation`. These names are part of the parameter names.
 
     Args:
         in_channels: Channels of the input.
@@ -14,7 +16,7 @@ class ConvNormActivation(nn.Module):
         kernel_size: Side of the square kernel; the padding keeps the size at stride 1.
         stride: Step of the kernel.
         groups: Groups of the convolution; `in_channels` for a depthwise one.
-        activation: What follows the norm; None is `ReLU`.
+        activation: Module after the norm; None means `ReLU`.
     """
 
     def __init__(
@@ -50,8 +52,8 @@ class ConvNormActivation(nn.Module):
 def scaled(channels: int, width: float) -> int:
     """Return `channels` times `width` as a multiple of 8, never more than 10 % below.
 
-    This is the rounding of MobileNetV2 (arXiv 1801.04381) and of timm, so the weights of their
-    narrow networks fit.
+    This is the rounding of MobileNetV2 (arXiv 1801.04381) and of timm, so that the weights of their
+    narrow networks have the same shapes.
 
     Example:
         >>> scaled(64, 1.0), scaled(64, 0.25), scaled(32, 0.35), scaled(32, 0.01)
@@ -62,9 +64,9 @@ def scaled(channels: int, width: float) -> int:
 
 
 def initialise_convolutions(model: nn.Module) -> None:
-    """Draw every convolution's weight from He's normal distribution (arXiv 1502.01852)."""
+    """Initialise the weight of every convolution by He's normal distribution (arXiv 1502.01852)."""
     for module in model.modules():
-        # Drawing on the meta device does nothing, yet makes torch import its compiler for seconds.
+        # On the meta device this has no effect, but torch would import its compiler for seconds.
         if not isinstance(module, nn.Conv2d) or module.weight.is_meta:
             continue
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -73,29 +75,27 @@ def initialise_convolutions(model: nn.Module) -> None:
 
 
 def freeze_norms(model: nn.Module) -> None:
-    """Replace every batch norm of `model` by one whose numbers never change, in place.
+    """Replace every batch norm of `model` by one with constant statistics and factors, in place.
 
-    Detectors whose images are too large for batches worth averaging over keep the statistics and
-    the affine numbers of the classifier they start from (arXiv 1506.01497 and its successors).
+    Detectors with large images train with batches that are too small for batch statistics. They
+    keep the statistics and factors of the pretrained classifier (arXiv 1506.01497).
     """
-    from torchvision.ops import FrozenBatchNorm2d  # takes seconds to import
-
     for module in list(model.modules()):
         for name, child in module.named_children():
             if not isinstance(child, nn.BatchNorm2d):
                 continue
-            frozen = FrozenBatchNorm2d(child.num_features, child.eps).to(child.weight.device)
+            frozen = library_parts.FrozenBatchNorm2d(child.num_features, child.eps)
+            frozen = frozen.to(child.weight.device)
             frozen.load_state_dict(child.state_dict(), strict=True)
             setattr(module, name, frozen)
 
 
 def thaw_norms(model: nn.Module) -> None:
-    """Undo `freeze_norms`, in place: what converters know how to fold is a batch norm."""
-    from torchvision.ops import FrozenBatchNorm2d  # takes seconds to import
-
+    """Undo `freeze_norms`, in place, because converters fold only ordinary batch norms."""
+    frozen_norm = library_parts.FrozenBatchNorm2d
     for module in list(model.modules()):
         for name, child in module.named_children():
-            if isinstance(child, FrozenBatchNorm2d):
+            if isinstance(child, frozen_norm):
                 plain = nn.BatchNorm2d(len(child.weight), child.eps).to(child.weight.device)
                 plain.load_state_dict(child.state_dict(), strict=False)
                 setattr(module, name, plain)

@@ -1,7 +1,7 @@
 """MobileNetV1 (arXiv 1704.04861) with the layer names of PaddleDetection.
 
-`conv1` is the stem; `conv2_1` ... `conv6` are depthwise-separable pairs of `dw` and `sep`. Strides
-and widths are in one table, `PAIRS`.
+`conv1` is the stem. `conv2_1` ... `conv6` are depthwise-separable pairs of the layers `dw` and
+`sep`. Strides and widths are in the table `PAIRS`.
 """
 
 from collections.abc import Sequence
@@ -31,11 +31,11 @@ PAIRS: tuple[tuple[str, int, int], ...] = (
 """Name, output channels and stride of every pair, in order."""
 
 TAPS = ("conv4_1", "conv5_5", "conv6")
-"""The last pair at stride 8, 16 and 32: what a detector reads."""
+"""The last pair at stride 8, 16 and 32: the inputs of a detector head."""
 
 
 class DepthwiseSeparable(nn.Module):
-    """A 3x3 convolution of each channel alone (`dw`), then a 1x1 across channels (`sep`).
+    """A depthwise 3x3 convolution (`dw`), then a 1x1 convolution across channels (`sep`).
 
     Args:
         in_channels: Channels of the input.
@@ -55,7 +55,7 @@ class DepthwiseSeparable(nn.Module):
 
 
 class MobileNetV1(nn.Module):
-    """The convolutional part of MobileNetV1; its output are the maps at `taps`.
+    """The convolutional part of MobileNetV1, which returns the maps at `taps`.
 
     Args:
         width: Multiplies every layer's channels, see `blocks.scaled`.

@@ -1,11 +1,11 @@
 """MobileNetV3 (arXiv 1905.02244) as PaddleDetection built it, with its layer names.
 
-It is not the network of torchvision and timm: the first block has an expansion of 16 to 16
-channels, squeeze-and-excitation narrows to exactly a quarter of the expansion (18 for 72), and its
-gate rises with slope 0.2 instead of 1/6. Weights of the two do not fit each other.
+The network differs from those of torchvision and timm: the first block has an expansion of 16 to 16
+channels, squeeze-and-excitation has exactly a quarter of the channels of the expansion (18 for 72),
+and its hard sigmoid has the slope 0.2 instead of 1/6. So their weights do not fit.
 
-`conv1` is the stem; `conv2` and those that follow are inverted residuals of `expand`, `depthwise`,
-`se_1` and `se_2` where the table asks for them, and `linear`.
+`conv1` is the stem. `conv2` and the following are inverted residuals with the layers `expand`,
+`depthwise`, `linear` and, if the table says so, `se_1` and `se_2`.
 """
 
 from collections import OrderedDict
@@ -22,24 +22,24 @@ STEM_CHANNELS = 16
 """Output channels of `conv1`, which has stride 2."""
 
 SQUEEZE = 4
-"""The expansion's channels per channel of the squeeze, rounded down."""
+"""Ratio of the channels of the expansion to those of the squeeze, which are rounded down."""
 
 EXPAND = ".expand"
-"""Ends the name of a tap that is an expansion's output, before the block's depthwise layer."""
+"""Ending of a tap name: the output of the expansion, before the depthwise layer of the block."""
 
 Size = Literal["large", "small"]
 
 
 @dataclass(frozen=True)
 class Block:
-    """One row of the paper's tables 1 and 2.
+    """One row of tables 1 and 2 of the paper.
 
     Attributes:
         kernel_size: Side of the depthwise kernel.
         expanded: Channels between the expansion and the projection.
         out_channels: Channels of the output.
-        squeeze: Whether it has squeeze-and-excitation.
-        hard_swish: Whether its activation is a hard swish; else it is a ReLU.
+        squeeze: Whether the block has squeeze-and-excitation.
+        hard_swish: Whether the activation is hard swish; otherwise it is ReLU.
         stride: Stride of the depthwise layer.
     """
 
@@ -88,13 +88,13 @@ SMALL: tuple[Block, ...] = (
 TABLES: dict[Size, tuple[Block, ...]] = {"large": LARGE, "small": SMALL}
 
 YOLO_TAPS = ("conv7", "conv13", "conv16")
-"""Of the large network: the last block at stride 8, 16 and 32."""
+"""Taps of the large network: the last block at stride 8, 16 and 32."""
 
 FPN_TAPS = ("conv5.expand", "conv8.expand", "conv14.expand")
-"""Of the large network: the widest maps at stride 4, 8 and 16, inside the blocks that halve them.
+"""Taps of the large network: the widest maps at stride 4, 8 and 16, inside the blocks of stride 2.
 
-The original pyramid network reads these. `conv15` and `conv16` lie behind the last and do not exist
-here; the original built them and read them nowhere.
+The original pyramid network reads these. `conv15` and `conv16` follow the last tap and are not
+built here; the original built them but did not use them.
 """
 
 
@@ -138,15 +138,15 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV3(nn.Module):
-    """The convolutional part of MobileNetV3; its output are the maps at `taps`.
+    """The convolutional part of MobileNetV3, which returns the maps at `taps`.
 
-    It ends at the last tap: what lies behind it is not built.
+    The network ends at the last tap; the layers after it are not built.
 
     Args:
-        size: Which of the paper's two networks.
+        size: One of the two networks of the paper.
         width: Multiplies every layer's channels, see `blocks.scaled`.
         multiplier: Multiplies the output of the last three blocks and the expansion of the last
-            two, as the original detectors of mobile phones do with 0.5.
+            two, as the original detectors for mobile phones do with 0.5.
         taps: Names of the maps to return, in the order of the network: `conv7` is the output of
             that block, `conv14.expand` the output of its expansion. For example `YOLO_TAPS` and
             `FPN_TAPS`.
@@ -236,5 +236,5 @@ def _activation(block: Block) -> nn.Module:
 
 
 def _hard_sigmoid(logits: Tensor) -> Tensor:
-    """Return Paddle's hard sigmoid; PyTorch's has the slope 1/6."""
+    """Return the hard sigmoid of Paddle, with slope 0.2; that of PyTorch has the slope 1/6."""
     return (0.2 * logits + 0.5).clamp(0, 1)

@@ -7,16 +7,16 @@ from torch.nn import functional
 
 
 class FeaturePyramid(nn.Module):
-    """Maps of equal width at every stride, each with the view of the coarser ones.
+    """Maps of equal width at every stride; each map includes the upsampled coarser maps.
 
-    Laterals are 1x1, outputs 3x3, all with bias and without norm. Levels beyond the backbone's are
-    3x3 layers of stride 2, the first on the backbone's coarsest map itself (RetinaNet,
-    arXiv 1708.02002, note 2).
+    Lateral layers are 1x1, output layers 3x3, all with bias and without norm. Levels coarser than
+    those of the backbone are 3x3 layers of stride 2, the first on the coarsest map of the backbone
+    (RetinaNet, arXiv 1708.02002, note 2).
 
     Args:
         in_channels: Channels of the backbone's maps, finest first.
-        channels: Channels of every result.
-        first_level: Number of the finest map; its stride is two to the power of it.
+        channels: Channels of every returned map.
+        first_level: Number of the finest map. The stride of map number n is 2 ** n.
         last_level: Number of the coarsest result.
     """
 
@@ -39,10 +39,10 @@ class FeaturePyramid(nn.Module):
                 nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Return a map per level, finest first.
+        """Return one map per level, finest first.
 
         Args:
-            maps: The backbone's, finest first, each of half the size of the one before.
+            maps: Maps of the backbone, finest first, each half as large as the one before.
         """
         laterals = [layer(one) for layer, one in zip(self.lateral.values(), maps, strict=True)]
         for place in range(len(laterals) - 2, -1, -1):

@@ -1,8 +1,8 @@
 """ResNet (arXiv 1512.03385) as PaddleDetection built it, with its layer names.
 
-`stem` holds `conv1` (`conv1_1` ... `conv1_3` in variant d); `res2a`, `res2b`, ... are the blocks of
-stage 2 and so on; a block's layers are `branch2a`, `branch2b`, `branch2c` and, where the shortcut
-has weights, `branch1`. Stages are numbered by the power of two of their stride, from 2 to 5.
+`stem` holds `conv1` (`conv1_1` ... `conv1_3` in variant d). `res2a`, `res2b`, ... are the blocks of
+stage 2, and so on. The layers of a block are `branch2a`, `branch2b`, `branch2c` and, if the
+shortcut has weights, `branch1`. Stage n has the stride 2 ** n, for n from 2 to 5.
 """
 
 import re
@@ -13,46 +13,47 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional
 
+from flyweight.zoo import library_parts
 from flyweight.zoo.backbones.blocks import ConvNormActivation, initialise_convolutions, scaled
 
 STEM_CHANNELS = 64
 STAGE_CHANNELS = {2: 64, 3: 128, 4: 256, 5: 512}
-"""Channels of the 3x3 layers of a stage."""
+"""Stage -> channels of its 3x3 layers."""
 
 DEPTHS = {34: {2: 3, 3: 4, 4: 6, 5: 3}, 50: {2: 3, 3: 4, 4: 6, 5: 3}}
-"""Blocks of every stage, for each depth."""
+"""Depth -> stage -> number of blocks."""
 
 EXPANSION = 4
-"""A bottleneck's outputs per channel of its 3x3 layer."""
+"""Output channels of a bottleneck per channel of its 3x3 layer."""
 
 OLD_NAMES = (
     (r"backbone\.stem\.conv1\.conv\.weight", "conv1_weights"),
     (r"backbone\.stem\.conv1\.bn\.(?P<statistic>\w+)", "bn_conv1_{statistic}"),
     (r"backbone\.stem\.(?P<layer>conv1_\d)\.conv\.weight", "{layer}_weights"),
-    # The original cut the first three letters off a layer's name to name its norm, "res" or not.
+    # The original removed the first three characters of a layer's name to name its norm.
     (r"backbone\.stem\.con(?P<layer>v1_\d)\.bn\.(?P<statistic>\w+)", "bn{layer}_{statistic}"),
     (r"backbone\.(?P<layer>res.+)\.conv\.weight", "{layer}_weights"),
     (r"backbone\.res(?P<layer>.+)\.bn\.(?P<statistic>\w+)", "bn{layer}_{statistic}"),
     (r"backbone\.(?P<layer>res.+)\.offset\.weight", "{layer}_conv_offset.w_0"),
     (r"backbone\.(?P<layer>res.+)\.offset\.bias", "{layer}_conv_offset.b_0"),
 )
-"""What PaddleDetection called the parameters, as `old_names` reads it."""
+"""Rules for the names of the parameters in PaddleDetection, see `old_names`."""
 
 Depth = Literal[34, 50]
 Variant = Literal["a", "b", "d"]
-"""Where a bottleneck halves the map.
+"""Place of the stride 2 in a bottleneck.
 
-a: in its first 1x1 layer, as the paper's; b: in the 3x3 layer; d: as b, with a stem of three 3x3
-layers and an average pooling before the 1x1 layer of the shortcut (arXiv 1812.01187, section 4).
+a: in its first 1x1 layer, as in the paper; b: in the 3x3 layer; d: as b, with a stem of three 3x3
+layers and with average pooling before the 1x1 layer of the shortcut (arXiv 1812.01187, section 4).
 """
 
 
 class DeformableConvNormActivation(nn.Module):
     """Modulated deformable 3x3 convolution (arXiv 1811.11168), batch norm, ReLU.
 
-    `offset` is a convolution that looks at the same input and says for each of the nine samples how
-    far to move it (18 channels, rows before columns) and how much it counts (9, through a sigmoid).
-    It starts at zero: samples lie on the grid and count one half.
+    `offset` is a convolution of the same input. For each of the nine samples of the kernel it
+    returns an offset (18 channels, rows before columns) and a weight (9 channels, through a
+    sigmoid). It is initialised with zeros: samples are on the grid and have the weight one half.
 
     Args:
         in_channels: Channels of the input.
@@ -61,11 +62,11 @@ class DeformableConvNormActivation(nn.Module):
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1) -> None:
-        from torchvision.ops import DeformConv2d  # takes seconds to import
-
         super().__init__()
         self.offset = nn.Conv2d(in_channels, 27, 3, stride=stride, padding=1)
-        self.conv = DeformConv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
+        self.conv = library_parts.DeformConv2d(
+            in_channels, out_channels, 3, stride=stride, padding=1, bias=False
+        )
         self.bn = nn.BatchNorm2d(out_channels)
         self.activation = nn.ReLU()
 
@@ -77,7 +78,7 @@ class DeformableConvNormActivation(nn.Module):
 
 
 class _Residual(nn.Module):
-    """What both kinds of block share: the shortcut, the sum, and the ReLU after it.
+    """Base of both kinds of block: the shortcut, the sum, and the ReLU after it.
 
     Attributes:
         out_channels: Channels of the output.
@@ -104,14 +105,14 @@ class _Residual(nn.Module):
 
 
 class BasicBlock(_Residual):
-    """Two 3x3 layers and the shortcut; of ResNet-34.
+    """Two 3x3 layers and the shortcut, for ResNet-34.
 
     Args:
         in_channels: Channels of the input.
         channels: Channels of the output.
         stride: Stride of the first layer.
         variant: See `Variant`.
-        project: Give the shortcut a 1x1 layer even if the shapes fit without.
+        project: Give the shortcut a 1x1 layer even if the shapes are equal.
     """
 
     def __init__(
@@ -133,14 +134,14 @@ class BasicBlock(_Residual):
 
 
 class Bottleneck(_Residual):
-    """1x1, 3x3 and 1x1 layers and the shortcut; of ResNet-50.
+    """1x1, 3x3 and 1x1 layers and the shortcut, for ResNet-50.
 
     Args:
         in_channels: Channels of the input.
         channels: Channels of the 3x3 layer; the output has `EXPANSION` times as many.
         stride: Stride of the block.
-        variant: Which layer has it, see `Variant`.
-        deformable: Make the 3x3 layer a deformable one.
+        variant: Layer with the stride, see `Variant`.
+        deformable: Make the 3x3 layer deformable.
     """
 
     def __init__(
@@ -180,12 +181,12 @@ def make_stage(
     """Return the blocks of one stage by name, ready for `nn.Sequential`.
 
     Args:
-        number: 2 to 5; all but stage 2 halve the map.
+        number: 2 to 5. All stages but stage 2 halve the map.
         in_channels: Channels of the input.
         depth: A key of `DEPTHS`.
         variant: See `Variant`.
         width: Multiplies the channels, see `blocks.scaled`.
-        deformable: Make every 3x3 layer of the stage a deformable one (bottlenecks only).
+        deformable: Make every 3x3 layer of the stage deformable (bottlenecks only).
 
     Example:
         >>> stage = make_stage(5, 1024, depth=50, variant="b")
@@ -198,7 +199,7 @@ def make_stage(
         stride = 2 if place == 0 and number > 2 else 1
         block: BasicBlock | Bottleneck
         if depth < 50:
-            # The original projects here although 64 channels meet 64.
+            # The original has a projection here, although input and output have 64 channels.
             project = number == 2 and place == 0
             block = BasicBlock(
                 in_channels, channels, stride=stride, variant=variant, project=project
@@ -213,15 +214,15 @@ def make_stage(
 
 
 class ResNet(nn.Module):
-    """The convolutional part of ResNet; its output are the maps after the stages of `taps`.
+    """The convolutional part of ResNet, which returns the maps after the stages in `taps`.
 
-    It ends at the last of them: what lies behind it is not built.
+    The network ends at the last of these stages; later stages are not built.
 
     Args:
         depth: A key of `DEPTHS`.
         variant: See `Variant`.
         width: Multiplies every layer's channels, see `blocks.scaled`.
-        taps: Stages whose outputs are returned, rising.
+        taps: Stages whose outputs are returned, ascending.
         deformable: Stages whose 3x3 layers are deformable (bottlenecks only).
 
     Attributes:
@@ -278,14 +279,14 @@ class ResNet(nn.Module):
 
 
 def library_names(names: Iterable[str]) -> dict[str, str]:
-    """Return our name for each of torchvision's or timm's names of a ResNet that we have.
+    """Return `{name in torchvision or timm: name here}` for the parameters of a ResNet.
 
     Example:
         >>> library_names(["bn1.bias", "layer1.0.conv3.weight", "fc.weight"])
         {'bn1.bias': 'stem.conv1.bn.bias', 'layer1.0.conv3.weight': 'res2a.branch2c.conv.weight'}
     """
     given = list(names)
-    # timm's variants with three layers in the stem pool before they project, too.
+    # The variants of timm with three layers in the stem also pool before the projection.
     deep = "conv1.0.weight" in given
     projection = {"1": "conv", "2": "bn"} if deep else {"0": "conv", "1": "bn"}
     stem = {"conv1": "stem.conv1.conv", "bn1": "stem.conv1.bn"}
@@ -309,9 +310,9 @@ def library_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def initialise(model: nn.Module) -> None:
-    """Draw every convolution's weight as `initialise_convolutions` does, the deformable ones' too.
+    """Initialise every convolution as `initialise_convolutions` does, deformable ones included.
 
-    The convolutions that steer a deformable one start at zero.
+    The convolutions that return the offsets of a deformable layer are initialised with zeros.
     """
     initialise_convolutions(model)
     for module in model.modules():

@@ -1,6 +1,7 @@
-"""Which regions a two-stage detector learns from, and what each is to say.
+"""Assignment of objects to the regions from which a two-stage detector learns.
 
-Matching and drawing are torchvision's; an image without objects is all background.
+Matching and sampling are those of torchvision. In an image without objects, every region is
+background.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,11 +11,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from flyweight.zoo import library_parts
 from flyweight.zoo.detectors.box_encoding import encode
 from flyweight.zoo.detectors.region_proposals import PLAIN, AnchorScores
 
 BACKGROUND, IGNORED = -1, -2
-"""What `match` says of a region that is no object."""
+"""Results of `match` for regions that are no object."""
 
 
 class Objects(NamedTuple):
@@ -32,32 +34,32 @@ class Objects(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Draw:
-    """How many regions of an image are learnt from.
+class SampleLimits:
+    """Number of regions per image that enter the loss.
 
     Attributes:
         count: Regions.
-        foreground: Largest share of them that are objects.
+        foreground: Largest share of objects among them.
     """
 
     count: int
     foreground: float
 
 
-ANCHOR_DRAW = Draw(256, 0.5)
-ROI_DRAW = Draw(512, 0.25)
+ANCHOR_SAMPLES = SampleLimits(256, 0.5)
+ROI_SAMPLES = SampleLimits(512, 0.25)
 ANCHOR_OVERLAPS = (0.3, 0.7)
-"""Anchors with a larger IoU than the second are objects, below the first background."""
+"""Anchors with an IoU above the second number are objects, below the first background."""
 
 
 class AnchorSamples(NamedTuple):
-    """The drawn anchors of a batch.
+    """The sampled anchors of a batch.
 
     Attributes:
-        logits: Of the drawn ones, `(anchors,)`.
+        logits: Logits of the sampled anchors, `(anchors,)`.
         labels: 1 for objects, 0 for background, `(anchors,)` float.
-        deltas: Of the objects, `(objects, 4)`.
-        wanted: What those should be, `(objects, 4)`.
+        deltas: Predicted deltas of the objects, `(objects, 4)`.
+        wanted: Target deltas of the objects, `(objects, 4)`.
     """
 
     logits: Tensor
@@ -67,13 +69,13 @@ class AnchorSamples(NamedTuple):
 
 
 class RoiTargets(NamedTuple):
-    """What the regions of one image are to say.
+    """Targets of the regions of one image.
 
     Attributes:
-        boxes: xyxy, `(regions, 4)`.
-        labels: 0 for background, else the object's label plus one, `(regions,)` int64.
-        places: The object that each stands for, `(regions,)` int64; 0 for background.
-        wanted: Where that object is, `(regions, 4)`; of background the region itself.
+        boxes: Regions, xyxy, `(regions, 4)`.
+        labels: 0 for background, else the label of the object plus one, `(regions,)` int64.
+        places: Index of the matched object, `(regions,)` int64; 0 for background.
+        wanted: Box of the matched object, `(regions, 4)`; the region itself for background.
     """
 
     boxes: Tensor
@@ -83,50 +85,48 @@ class RoiTargets(NamedTuple):
 
 
 def match(regions: Tensor, objects: Tensor, low: float, high: float, *, best: bool) -> Tensor:
-    """Return the object that each region stands for, `BACKGROUND` or `IGNORED`.
+    """Return the index of the object of each region, or `BACKGROUND` or `IGNORED`.
 
     Args:
         regions: xyxy, `(regions, 4)`.
         objects: xyxy, `(objects, 4)`.
-        low: A region whose best IoU is below is background.
-        high: One whose best IoU reaches this is that object.
-        best: Whether the best regions of every object are that object, however little they overlap.
+        low: A region whose best IoU is below this is background.
+        high: A region whose best IoU reaches this gets that object.
+        best: Whether the best regions of every object get that object at any overlap.
 
     Returns:
         `(regions,)` int64.
     """
-    from torchvision.models.detection._utils import Matcher  # takes seconds to import
-    from torchvision.ops import box_iou
-
     if not len(objects) or not len(regions):
         return torch.full((len(regions),), BACKGROUND, device=regions.device)
-    matcher: Callable[[Tensor], Tensor] = Matcher(high, low, allow_low_quality_matches=best)
-    return matcher(box_iou(objects.to(regions), regions))
+    matcher: Callable[[Tensor], Tensor] = library_parts.Matcher(
+        high, low, allow_low_quality_matches=best
+    )
+    return matcher(library_parts.box_iou(objects.to(regions), regions))
 
 
-def draw(matched: Tensor, how: Draw) -> tuple[Tensor, Tensor]:
-    """Return the places of randomly drawn objects and of background.
+def sample(matched: Tensor, limits: SampleLimits) -> tuple[Tensor, Tensor]:
+    """Return the indices of randomly sampled object regions and background regions.
 
     Args:
-        matched: From `match`.
-        how: How many of each.
+        matched: Result of `match`.
+        limits: Number of regions.
     """
-    from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
-
-    # torchvision's classes: 1 and above to draw as objects, 0 as background, below never.
+    # Classes of torchvision: from 1 on objects, 0 background, negative ones are never sampled.
     classes = torch.where(matched >= 0, 1, torch.where(matched == BACKGROUND, 0, -1))
-    positive, negative = BalancedPositiveNegativeSampler(how.count, how.foreground)([classes])
+    sampler = library_parts.BalancedPositiveNegativeSampler(limits.count, limits.foreground)
+    positive, negative = sampler([classes])
     return torch.where(positive[0])[0], torch.where(negative[0])[0]
 
 
 def sample_anchors(
     scores: AnchorScores, objects: Sequence[Objects], size: Sequence[int]
 ) -> AnchorSamples:
-    """Return the anchors to learn from; those that reach out of the image are left out.
+    """Return the sampled anchors of a batch. Anchors that cross the image border are left out.
 
     Args:
-        scores: Of a batch.
-        objects: Of every image.
+        scores: Scores of a batch.
+        objects: Objects of every image.
         size: Height and width of the images.
     """
     anchors = scores.anchors
@@ -136,7 +136,7 @@ def sample_anchors(
     parts: list[AnchorSamples] = []
     for logits, offsets, one in zip(scores.objectness, scores.offsets, objects, strict=True):
         matched = match(anchors[places], one.boxes, *ANCHOR_OVERLAPS, best=True)
-        positive, negative = draw(matched, ANCHOR_DRAW)
+        positive, negative = sample(matched, ANCHOR_SAMPLES)
         chosen = places[positive]
         wanted = encode(one.boxes.to(anchors)[matched[positive]], anchors[chosen], PLAIN)
         labels = torch.cat((torch.ones_like(positive), torch.zeros_like(negative)))
@@ -145,29 +145,33 @@ def sample_anchors(
     return AnchorSamples(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
-def sample_rois(proposals: Tensor, objects: Objects, overlap: float, how: Draw) -> RoiTargets:
-    """Return the regions of one image to learn from, the objects' own boxes among them.
+def sample_rois(
+    proposals: Tensor, objects: Objects, overlap: float, limits: SampleLimits
+) -> RoiTargets:
+    """Return sampled regions of one image with their targets.
+
+    The boxes of the objects themselves are added to the proposals.
 
     Args:
         proposals: xyxy, `(proposals, 4)`.
-        objects: Of the image.
-        overlap: Smallest IoU at which a region stands for an object.
-        how: How many.
+        objects: Objects of the image.
+        overlap: Smallest IoU at which a region gets an object.
+        limits: Number of regions.
     """
     regions = torch.cat((proposals, objects.boxes.to(proposals)))
     matched = match(regions, objects.boxes, overlap, overlap, best=False)
-    positive, negative = draw(matched, how)
+    positive, negative = sample(matched, limits)
     chosen = torch.cat((positive, negative))
     return _targets(regions[chosen], matched[chosen], objects)
 
 
 def label_rois(regions: Tensor, objects: Objects, overlap: float) -> RoiTargets:
-    """Return all `regions` with what they are to say, as the later stages of a cascade learn.
+    """Return all `regions` with their targets, for the later stages of a cascade.
 
     Args:
         regions: xyxy, `(regions, 4)`.
-        objects: Of the image.
-        overlap: Smallest IoU at which a region stands for an object.
+        objects: Objects of the image.
+        overlap: Smallest IoU at which a region gets an object.
     """
     return _targets(regions, match(regions, objects.boxes, overlap, overlap, best=False), objects)
 

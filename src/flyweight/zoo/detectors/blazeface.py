@@ -1,8 +1,8 @@
-"""BlazeFace (arXiv 1907.05047) and its smaller kin as PaddleDetection built them.
+"""BlazeFace (arXiv 1907.05047) and its smaller variants as PaddleDetection built them.
 
-The original and the two that were searched for differ only in a table of widths; Lite has blocks
-of its own. `conv1` is the stem; `blaze_0`, ... are blocks of one pair of layers (`first`),
-`double_blaze_0`, ... of two (`first`, `second`).
+The original and the two networks found by search (NAS) differ only in a table of widths; Lite has
+other blocks. `conv1` is the stem, `blaze_0`, ... are blocks of one pair of layers (`first`), and
+`double_blaze_0`, ... blocks of two pairs (`first`, `second`).
 """
 
 from collections import OrderedDict
@@ -24,7 +24,7 @@ FACE_GEOMETRY = SsdGeometry(
         for sides, step in zip(FACE_SIZES, (8, 16), strict=True)
     )
 )
-"""22,400 priors at 640 x 640; they are pixels whatever the size of the image."""
+"""22,400 priors at 640 x 640. Their sides are the same numbers of pixels at every image size."""
 
 OLD_NAMES = (
     (
@@ -37,17 +37,16 @@ OLD_NAMES = (
     ),
     (r"backbone\.(?P<layer>\w+)\.shortcut\.conv\.weight", "shortcut{layer}_weights"),
 )
-"""What PaddleDetection called the convolutions, as `old_names` reads it; norms had no names."""
+"""Rules for the names of convolutions in PaddleDetection, see `old_names`; norms had no names."""
 
 
 @dataclass(frozen=True)
 class Filters:
-    """The widths of one network.
+    """Widths of one network.
 
     Attributes:
-        single: Of every single block the channels of its input and output, and its stride.
-        double: Of every double block the channels of its input, in its middle and of its output,
-            and its stride.
+        single: Per single block: input channels, output channels, stride.
+        double: Per double block: input channels, middle channels, output channels, stride.
     """
 
     single: tuple[tuple[int, int, int], ...]
@@ -92,21 +91,21 @@ LITE: tuple[tuple[int, int, int], ...] = (
     (96, 96, 1),
     (96, 96, 1),
 )
-"""Channels of input and output and the stride of Lite's blocks, `conv2` ... `conv17`."""
+"""Input channels, output channels and stride of the blocks of Lite, `conv2` ... `conv17`."""
 
 
 class _Shortcut(nn.Module):
-    """The way past a block's layers, and the ReLU after the sum.
+    """The shortcut of a block, and the ReLU after the sum.
 
     Args:
-        in_channels: Channels of the block's input.
-        out_channels: Channels of its output.
-        stride: The block's; 2 pools the shortcut.
-        project: Give the shortcut a 1x1 layer, which has an activation too.
+        in_channels: Input channels of the block.
+        out_channels: Output channels of the block.
+        stride: Stride of the block; with stride 2 the shortcut is pooled.
+        project: Give the shortcut a 1x1 layer, which also has an activation.
 
     Attributes:
-        stride: The block's.
-        channels: Channels of its output.
+        stride: Stride of the block.
+        channels: Output channels of the block.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, *, project: bool) -> None:
@@ -127,14 +126,14 @@ class _Shortcut(nn.Module):
 class BlazeBlock(_Shortcut):
     """One or two pairs of a wide spatial layer and a 1x1 layer, and the shortcut.
 
-    The paper's spatial layers are 5x5 and depthwise. In the original's code the second pair's is
-    dense when it is 5x5, and the released weights are of that network; with two 3x3 layers in its
-    place both pairs are depthwise.
+    The spatial layers of the paper are 5x5 and depthwise. In the code of the original, the 5x5
+    layer of the second pair is dense, and the released weights belong to that network. With two 3x3
+    layers in its place, both pairs are depthwise.
 
     Args:
         in_channels: Channels of the input.
-        channels: Channels of the first pair's output.
-        out_channels: Channels of the second pair's output; None leaves that pair out.
+        channels: Output channels of the first pair.
+        out_channels: Output channels of the second pair; None leaves that pair out.
         stride: Stride of the block.
         kernel_size: 5, or 3 for two 3x3 layers in place of each 5x5 layer.
     """
@@ -196,7 +195,7 @@ class LiteBlock(_Shortcut):
 
 
 class BlazeNet(nn.Module):
-    """A backbone of blocks; its output are the last map at stride 8 and the last one at 16.
+    """A backbone of blocks, which returns the last map at stride 8 and the last one at 16.
 
     Args:
         stem_channels: Output channels of `conv1`, which has stride 2.

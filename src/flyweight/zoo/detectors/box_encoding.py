@@ -1,7 +1,7 @@
-"""Boxes relative to other boxes, as R-CNN's regressors see them.
+"""Encoding of boxes relative to reference boxes, as in R-CNN.
 
-Coordinates are continuous: pixel i covers i to i + 1. The originals counted the first and the last
-pixel of a box instead, which is the same boxes with other numbers for them.
+Coordinates are continuous: pixel i covers i to i + 1. The originals used the first and the last
+pixel of a box, which are other numbers for the same boxes.
 """
 
 import math
@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 
 LARGEST_GROWTH = math.log(1000 / 16)
-"""Largest logarithm of a side's growth that is decoded; it keeps wild predictions finite."""
+"""Largest decoded logarithm of the growth of a side. It keeps all predictions finite."""
 
 
 def encode(boxes: Tensor, references: Tensor, weights: Sequence[float]) -> Tensor:
-    """Return how to shift and scale `references` to become `boxes` (arXiv 1311.2524, appendix C).
+    """Return the deltas from `references` to `boxes` (arXiv 1311.2524, appendix C).
 
     Args:
         boxes: xyxy, `(..., 4)`.
         references: xyxy, `(..., 4)`, of positive width and height.
-        weights: Factors of the four results, which even out their spreads.
+        weights: Factors of the four results, which equalise their spreads.
 
     Returns:
         `(..., 4)`: shift of the centre in widths and heights, logarithm of the growth of both.
@@ -31,7 +31,7 @@ def encode(boxes: Tensor, references: Tensor, weights: Sequence[float]) -> Tenso
 
 
 def decode(deltas: Tensor, references: Tensor, weights: Sequence[float]) -> Tensor:
-    """Return the boxes that `deltas` say; the inverse of `encode`.
+    """Return the boxes of `deltas`; the inverse of `encode`.
 
     Args:
         deltas: `(..., 4)`.
@@ -56,7 +56,7 @@ def clip(boxes: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def precise(values: Tensor) -> Tensor:
-    """Return `values` in single precision, where coordinates fit; double ones stay double."""
+    """Return `values` in single precision, which coordinates need; double precision is kept."""
     return values if values.dtype == torch.float64 else values.float()
 
 

@@ -1,7 +1,7 @@
-"""Region proposals (Faster R-CNN, arXiv 1506.01497, section 3): where objects may be.
+"""Region proposals of two-stage detectors (Faster R-CNN, arXiv 1506.01497, section 3).
 
-Everything keeps fixed shapes: each image gets the same number of proposals, and what is missing
-is padded. So the network can be traced and exported although it suppresses inside.
+All shapes are fixed: each image gets the same number of proposals, with padding if there are fewer.
+So a network that contains non-maximum suppression can be traced and exported.
 """
 
 import math
@@ -17,10 +17,10 @@ from flyweight.zoo.detectors.box_encoding import clip, decode, precise
 from flyweight.zoo.detectors.suppression import survivors
 
 PLAIN = (1.0, 1.0, 1.0, 1.0)
-"""Weights of the proposals' deltas: none."""
+"""Weights of the deltas of proposals: all ones."""
 
 LEAST_SIDE = 1e-3
-"""Proposals with a shorter side, in pixels, hold nothing that could be pooled."""
+"""Shortest side of a proposal in pixels. Smaller proposals cannot be pooled and are dropped."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class AnchorLevel:
 
     Attributes:
         stride: Input pixels per cell.
-        sizes: Root of the area of an anchor in input pixels, for every size.
-        ratios: Height over width, for every shape.
+        sizes: Square roots of the areas of the anchors, in input pixels.
+        ratios: Heights over widths of the anchors.
     """
 
     stride: int
@@ -43,9 +43,9 @@ class AnchorLevel:
         return len(self.sizes) * len(self.ratios)
 
     def shapes(self) -> list[tuple[float, float]]:
-        """Return width and height of the anchors of a cell: ratios outside, sizes inside.
+        """Return width and height of the anchors of a cell: ratios in the outer loop, sizes inside.
 
-        As the originals, the shape is rounded for an anchor of one cell and scaled then: of
+        As in the originals, the shape of an anchor of one cell is rounded and then scaled: for
         ratio 0.5 and size 32 at stride 16 it is 46 x 24.
 
         Example:
@@ -81,18 +81,18 @@ class AnchorLevel:
 
 
 def _rounded(value: float) -> int:
-    """Round halves up, as C does; Python rounds them to even."""
+    """Round half up, as C does; Python rounds half to even."""
     return math.floor(value + 0.5)
 
 
 class AnchorScores(NamedTuple):
-    """What the network says of every anchor, all levels one after the other.
+    """Outputs of the network for every anchor, level after level.
 
     Attributes:
         objectness: Logits, `(n, anchors)`.
         offsets: Deltas, `(n, anchors, 4)`.
         anchors: xyxy in input pixels, `(anchors, 4)`.
-        counts: Anchors of every level.
+        counts: Number of anchors of every level.
     """
 
     objectness: Tensor
@@ -105,9 +105,9 @@ class Proposals(NamedTuple):
     """The best regions of every image.
 
     Attributes:
-        boxes: xyxy in input pixels, clipped, by falling objectness, `(n, proposals, 4)`; rows from
-            `counts` on are zeros.
-        counts: `(n,)` int64.
+        boxes: xyxy in input pixels, clipped, by descending objectness, `(n, proposals, 4)`; rows
+            from `counts` on are zeros.
+        counts: Proposals of every image, `(n,)` int64.
     """
 
     boxes: Tensor
@@ -115,12 +115,12 @@ class Proposals(NamedTuple):
 
 
 class ProposalLimits(NamedTuple):
-    """How many regions are looked at.
+    """Numbers of regions before and after non-maximum suppression.
 
     Attributes:
         before: Best anchors of each level that enter suppression.
-        after: Best survivors of all levels together.
-        overlap: A region that overlaps a better one of its level by a larger IoU goes.
+        after: Best regions of all levels together that are kept.
+        overlap: A region with a larger IoU with a better one of its level is suppressed.
     """
 
     before: int
@@ -129,9 +129,9 @@ class ProposalLimits(NamedTuple):
 
 
 class RegionProposalHead(nn.Module):
-    """One 3x3 layer and two 1x1 layers, the same on every map.
+    """One 3x3 layer and two 1x1 layers, with the same weights on every map.
 
-    The layers have the originals' names.
+    The layers have the names of the original.
 
     Args:
         in_channels: Channels of the maps.
@@ -171,9 +171,9 @@ def propose(scores: AnchorScores, size: Sequence[int], limits: ProposalLimits) -
     """Return the best regions of every image.
 
     Args:
-        scores: From `RegionProposalHead`.
+        scores: Result of `RegionProposalHead`.
         size: Height and width of the images.
-        limits: How many.
+        limits: Numbers of regions.
     """
     boxes, values, start = [], [], 0
     for count in scores.counts:

@@ -1,4 +1,4 @@
-"""What a two-stage detector says of a region: its class, a better box, a mask."""
+"""Heads of a two-stage detector: the class of a region, a refined box, and a mask."""
 
 from typing import NamedTuple
 
@@ -9,12 +9,12 @@ from flyweight.zoo.detectors.box_encoding import precise
 
 
 class RoiOutputs(NamedTuple):
-    """What a head says of regions.
+    """Outputs of a head for regions.
 
     Attributes:
         logits: `(regions, 1 + classes)`; the first is background.
         deltas: `(regions, boxes, 4)`: one box for all classes or one per class.
-        features: What the body made of them.
+        features: Output of the body.
     """
 
     logits: Tensor
@@ -23,14 +23,14 @@ class RoiOutputs(NamedTuple):
 
 
 class RoiHead(nn.Module):
-    """A body and two linear layers, which have the originals' names.
+    """A body and two linear layers with the names of the original.
 
     Args:
-        body: Turns pooled maps into vectors `(regions, channels)`, or into maps whose mean is
-            taken.
-        channels: Of the vectors.
-        num_classes: Without background.
-        class_specific: Whether every class has a box of its own.
+        body: Converts pooled maps into vectors `(regions, channels)`, or into maps that are then
+            averaged over space.
+        channels: Channels of the vectors.
+        num_classes: Number of classes without background.
+        class_specific: Whether every class has its own box.
     """
 
     def __init__(
@@ -46,16 +46,16 @@ class RoiHead(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, pooled: Tensor) -> RoiOutputs:
-        """Return what is said of pooled maps, `(regions, c, side, side)`."""
+        """Return the outputs for pooled maps, `(regions, c, side, side)`."""
         features = self.body(pooled)
         return RoiOutputs(self.logits_of(features), self.deltas_of(features), features)
 
     def logits_of(self, features: Tensor) -> Tensor:
-        """Return `(regions, 1 + classes)` of what the body made."""
+        """Return logits `(regions, 1 + classes)` for the output of the body."""
         return precise(self.cls_score(_vectors(features)))
 
     def deltas_of(self, features: Tensor) -> Tensor:
-        """Return `(regions, boxes, 4)` of what the body made."""
+        """Return deltas `(regions, boxes, 4)` for the output of the body."""
         deltas = precise(self.bbox_pred(_vectors(features)))
         return deltas.reshape(len(deltas), -1, 4)
 
@@ -68,8 +68,8 @@ class TwoLayerBody(nn.Module):
     """Two linear layers with ReLU on the flattened map (FPN, arXiv 1612.03144, section 4.2).
 
     Args:
-        in_channels: Values of a flattened map.
-        channels: Of both layers.
+        in_channels: Number of values of a flattened map.
+        channels: Output channels of both layers.
     """
 
     def __init__(self, in_channels: int, channels: int) -> None:
@@ -82,20 +82,20 @@ class TwoLayerBody(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """Return vectors `(regions, channels)` of maps `(regions, c, side, side)`."""
+        """Return vectors `(regions, channels)` for maps `(regions, c, side, side)`."""
         return functional.relu(self.fc7(functional.relu(self.fc6(pooled.flatten(1)))))
 
 
 class MaskHead(nn.Module):
-    """A transposed convolution that doubles the map, then a mask per class.
+    """A transposed convolution that doubles the map, then one mask per class.
 
-    It reads what the body of the box head made (Mask R-CNN, arXiv 1703.06870, figure 4, left). The
-    layers have the originals' names.
+    Its input is the output of the body of the box head (Mask R-CNN, arXiv 1703.06870, figure 4,
+    left). The layers have the names of the original.
 
     Args:
         in_channels: Channels of the maps.
-        channels: Of the doubled map.
-        num_classes: Without background.
+        channels: Channels of the doubled map.
+        num_classes: Number of classes without background.
     """
 
     def __init__(self, in_channels: int, channels: int, num_classes: int) -> None:

@@ -1,7 +1,7 @@
 """SSD (arXiv 1512.02325) with separable heads on MobileNetV3, as PaddleDetection built SSDLite.
 
-The network ends at its raw maps: priors, decoding and suppression live in `tasks`, so that what is
-traced, priced and pruned is exactly what has weights.
+The network returns raw maps. Priors, decoding and suppression are in `tasks`, so that exactly the
+part with weights is traced, priced and pruned.
 """
 
 import math
@@ -17,7 +17,7 @@ from flyweight.zoo.backbones.blocks import ConvNormActivation, initialise_convol
 from flyweight.zoo.backbones.mobilenet_v3 import MobileNetV3, Size
 
 HEAD_STD = 0.03
-"""Standard deviation of a fresh head's weights, torchvision's for SSDLite."""
+"""Standard deviation of the initial weights of a head, as in SSDLite of torchvision."""
 
 OLD_NAMES = (
     (r"(?P<path>loc|conf)\.(?P<layer>\d)\.dw\.conv\.weight", "{path}_{layer}dw_weights"),
@@ -27,7 +27,7 @@ OLD_NAMES = (
         "{path}_{layer}_bn_{statistic}",
     ),
 )
-"""What PaddleDetection called the head's parameters, as `old_names` reads it."""
+"""Rules for the names of the head's parameters in PaddleDetection, see `old_names`."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +45,15 @@ class SsdLevel:
 
 @dataclass(frozen=True)
 class SsdGeometry:
-    """Where the priors of an SSD head are.
+    """Priors of an SSD head.
 
     Attributes:
-        levels: One for each pair of output maps, finest first. The first's step is its exact
-            stride, which tells the size of the input.
-        base_size: Side of the square input that steps and shapes are meant for. At another size
-            shapes grow with it and cells divide it evenly. None: they are pixels at every size.
-        clip: Cut off what of a prior lies outside the input.
-        variances: Divide the offsets that are learnt: of the centre, and of the size.
+        levels: One level per pair of output maps, finest first. The step of the first level is its
+            exact stride, from which the size of the input is computed.
+        base_size: Side of the square input that steps and shapes refer to. At another size, shapes
+            are scaled and cells divide the input evenly. None: shapes are pixels at every size.
+        clip: Whether priors are clipped to the input.
+        variances: Divisors of the learned offsets: of the centre, and of the size.
     """
 
     levels: tuple[SsdLevel, ...]
@@ -65,7 +65,7 @@ class SsdGeometry:
 def prior_shapes(
     min_size: float, max_size: float, ratios: Sequence[float]
 ) -> tuple[tuple[float, float], ...]:
-    """Return the shapes of one cell in the order of Paddle's `prior_box`.
+    """Return the shapes of one cell in the order of `prior_box` of Paddle.
 
     First the square of `min_size`, then for every ratio the wide and the high prior of the same
     area, then the square between `min_size` and `max_size`.
@@ -106,14 +106,14 @@ TAPS: dict[Size, tuple[str, str]] = {
 """The widest map at stride 16, and the last one at stride 32."""
 
 EXTRA = (256, 128, 128, 64)
-"""Channels in the middle of the blocks behind the backbone; each halves the map.
+"""Middle channels of the blocks after the backbone, each of which halves the map.
 
-At the end they have twice as many.
+Their outputs have twice as many channels.
 """
 
 
 class _SamePadded(ConvNormActivation):
-    """A layer that pads as TensorFlow's "same": what does not divide evenly goes right and below.
+    """A layer with the "same" padding of TensorFlow: the larger margin is below and right.
 
     Symmetric padding gives maps of the same sizes but samples other pixels at even sizes.
     """
@@ -141,7 +141,7 @@ def _extra_block(in_channels: int, middle: int) -> nn.Sequential:
     out_channels = 2 * middle
     layers = {
         "extra1": ConvNormActivation(in_channels, middle, 1, activation=nn.ReLU6()),
-        # Each channel makes two; the original calls it depthwise, too.
+        # Each input channel makes two output channels; the original also calls it depthwise.
         "extra2_dw": _SamePadded(middle, out_channels, stride=2, groups=middle),
         "extra2_sep": ConvNormActivation(out_channels, out_channels, 1, activation=nn.ReLU6()),
     }
@@ -152,7 +152,7 @@ class SsdLiteBackbone(MobileNetV3):
     """MobileNetV3, a 1x1 layer as wide as its last expansion, and four blocks that halve the map.
 
     Args:
-        size: Which MobileNetV3.
+        size: Large or small MobileNetV3.
         width: Multiplies every layer's channels, see `blocks.scaled`.
         multiplier: See `MobileNetV3`.
 
@@ -192,11 +192,11 @@ class SsdLiteBackbone(MobileNetV3):
 
 
 Predictor = Callable[[int, int], nn.Module]
-"""Makes a head's part for one map, from the channels of its input and of its output."""
+"""Function that returns the head of one map, from its input channels and output channels."""
 
 
 def separable_predictor(in_channels: int, out_channels: int) -> nn.Sequential:
-    """Return SSDLite's predictor: depthwise 3x3 with norm and ReLU6, then 1x1 without bias."""
+    """Return the predictor of SSDLite: depthwise 3x3 with norm and ReLU6, then 1x1 without bias."""
     return nn.Sequential(
         OrderedDict(
             dw=ConvNormActivation(
@@ -210,13 +210,13 @@ def separable_predictor(in_channels: int, out_channels: int) -> nn.Sequential:
 class SSD(nn.Module):
     """A backbone and, for each of its maps, a predictor of offsets and one of classes.
 
-    Predictors are numbered from 1, as the originals'.
+    Predictors are numbered from 1, as in the original.
 
     Args:
-        backbone: Returns the maps, finest first, and tells their widths in `channels`.
+        backbone: Returns the maps, finest first; its attribute `channels` holds their channels.
         num_classes: Classes without background.
         geometry: Priors of every map.
-        predictor: Makes the predictors.
+        predictor: Function that returns a predictor.
     """
 
     def __init__(
@@ -244,7 +244,7 @@ class SSD(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return the raw maps, finest level first: offsets and classes in turn.
+        """Return the raw maps, finest level first: offsets, then classes, of each level.
 
         Args:
             images: `(n, 3, h, w)`; h and w divide by the stride of the finest level.

@@ -1,4 +1,4 @@
-"""The one-stage detectors of the zoo with SSD's priors: SSDLite, and BlazeFace for faces."""
+"""One-stage detectors of the zoo with the priors of SSD: SSDLite, and BlazeFace for faces."""
 
 from flyweight.errors import ConfigError
 from flyweight.zoo.arguments import require_factor, require_num_classes
@@ -24,12 +24,12 @@ def ssdlite_mobilenet_v3_small(
     """Build SSDLite on MobileNetV3-small.
 
     Args:
-        num_classes: Classes without background.
+        num_classes: Number of classes without background.
         width: Multiplies every layer's channels.
-        multiplier: Multiplies the last three blocks' besides, see `MobileNetV3`.
+        multiplier: Multiplies those of the last three blocks in addition, see `MobileNetV3`.
 
     Raises:
-        ConfigError: An argument's value cannot be meant.
+        ConfigError: The value of an argument is invalid.
     """
     return _ssdlite("small", num_classes, width, multiplier)
 
@@ -40,12 +40,12 @@ def ssdlite_mobilenet_v3_large(
     """Build SSDLite on MobileNetV3-large.
 
     Args:
-        num_classes: Classes without background.
+        num_classes: Number of classes without background.
         width: Multiplies every layer's channels.
-        multiplier: Multiplies the last three blocks' besides, see `MobileNetV3`.
+        multiplier: Multiplies those of the last three blocks in addition, see `MobileNetV3`.
 
     Raises:
-        ConfigError: An argument's value cannot be meant.
+        ConfigError: The value of an argument is invalid.
     """
     return _ssdlite("large", num_classes, width, multiplier)
 
@@ -62,11 +62,11 @@ def blazeface(*, num_classes: int = 1, kernel_size: int = 5) -> SSD:
     """Build BlazeFace.
 
     Args:
-        num_classes: Classes without background; the one is "face".
+        num_classes: Number of classes without background. The default class is "face".
         kernel_size: 5, or 3 for two 3x3 layers in place of each 5x5 layer.
 
     Raises:
-        ConfigError: An argument's value cannot be meant.
+        ConfigError: The value of an argument is invalid.
     """
     return _blazeface(ORIGINAL, num_classes, kernel_size)
 
@@ -81,27 +81,27 @@ def blazeface_lite(*, num_classes: int = 1) -> SSD:
 
 
 def blazeface_nas(*, num_classes: int = 1, kernel_size: int = 5) -> SSD:
-    """Build BlazeFace with the widths that a search found.
+    """Build BlazeFace with the widths of the first architecture search (NAS).
 
     Args:
-        num_classes: Classes without background; the one is "face".
+        num_classes: Number of classes without background. The default class is "face".
         kernel_size: 5, or 3 for two 3x3 layers in place of each 5x5 layer.
 
     Raises:
-        ConfigError: An argument's value cannot be meant.
+        ConfigError: The value of an argument is invalid.
     """
     return _blazeface(NAS, num_classes, kernel_size)
 
 
 def blazeface_nas_v2(*, num_classes: int = 1, kernel_size: int = 5) -> SSD:
-    """Build BlazeFace with the widths that a second search found.
+    """Build BlazeFace with the widths of the second architecture search (NAS_V2).
 
     Args:
-        num_classes: Classes without background; the one is "face".
+        num_classes: Number of classes without background. The default class is "face".
         kernel_size: 5, or 3 for two 3x3 layers in place of each 5x5 layer.
 
     Raises:
-        ConfigError: An argument's value cannot be meant.
+        ConfigError: The value of an argument is invalid.
     """
     return _blazeface(NAS_V2, num_classes, kernel_size)
 
@@ -125,41 +125,41 @@ ROWS = (
         task="detect",
         build=ssdlite_mobilenet_v3_small,
         geometry=SSDLITE_GEOMETRY,
-        summary="SSDLite detector on MobileNetV3-small; 1.9 M values, 0.18 GMACs at 320 x 320",
+        summary="SSDLite detector on MobileNetV3-small; 1.9 M parameters, 0.18 GMACs at 320 x 320",
     ),
     ModelSpec(
         name="ssdlite_mobilenet_v3_large",
         task="detect",
         build=ssdlite_mobilenet_v3_large,
         geometry=SSDLITE_GEOMETRY,
-        summary="SSDLite detector on MobileNetV3-large; 3.4 M values, 0.53 GMACs at 320 x 320",
+        summary="SSDLite detector on MobileNetV3-large; 3.4 M parameters, 0.53 GMACs at 320 x 320",
     ),
     ModelSpec(
         name="blazeface",
         task="detect",
         build=blazeface,
         geometry=FACE_GEOMETRY,
-        summary="BlazeFace face detector; 202,416 values, 1.22 GMACs at 640 x 640",
+        summary="BlazeFace face detector; 202,416 parameters, 1.22 GMACs at 640 x 640",
     ),
     ModelSpec(
         name="blazeface_lite",
         task="detect",
         build=blazeface_lite,
         geometry=FACE_GEOMETRY,
-        summary="BlazeFace Lite face detector; 176,226 values, 1.18 GMACs at 640 x 640",
+        summary="BlazeFace Lite face detector; 176,226 parameters, 1.18 GMACs at 640 x 640",
     ),
     ModelSpec(
         name="blazeface_nas",
         task="detect",
         build=blazeface_nas,
         geometry=FACE_GEOMETRY,
-        summary="BlazeFace NAS face detector; 60,012 values, 0.27 GMACs at 640 x 640",
+        summary="BlazeFace NAS face detector; 60,012 parameters, 0.27 GMACs at 640 x 640",
     ),
     ModelSpec(
         name="blazeface_nas_v2",
         task="detect",
         build=blazeface_nas_v2,
         geometry=FACE_GEOMETRY,
-        summary="BlazeFace NAS_V2 face detector; 98,620 values, 0.45 GMACs at 640 x 640",
+        summary="BlazeFace NAS_V2 face detector; 98,620 parameters, 0.45 GMACs at 640 x 640",
     ),
 )

@@ -1,36 +1,36 @@
-"""Non-maximum suppression of fixed shapes: in networks, after them, and in exported graphs.
+"""Non-maximum suppression with fixed shapes, in networks, after networks and in exported graphs.
 
-`torchvision.ops.nms` returns as many boxes as survive, which would give every tensor after it a
-size known only at run time. Here suppression answers with a mask, so that all shapes stay static:
-a network that suppresses can be traced without values, and exported.
+`torchvision.ops.nms` returns only the kept boxes, so that the sizes of all following tensors would
+be known only at run time. Here suppression returns a mask and all shapes are static. So a network
+that contains suppression can be traced on shapes alone and exported.
 """
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from flyweight.zoo import library_parts
+
 
 @torch.library.custom_op("flyweight::survivors", mutates_args=())
 def survivors(
     boxes: Tensor, scores: Tensor, iou_threshold: float, score_threshold: float
 ) -> Tensor:
-    """Return which boxes of every set survive non-maximum suppression.
+    """Return which boxes of every set are kept by non-maximum suppression.
 
     Args:
         boxes: xyxy, `(sets, n, 4)`.
         scores: `(sets, n)`.
-        iou_threshold: A box that overlaps a better one by more is suppressed.
-        score_threshold: A box that scores no more than this does not survive.
+        iou_threshold: A box with a larger IoU with a better box is suppressed.
+        score_threshold: Only boxes with a higher score are kept.
 
     Returns:
         `(sets, n)` bool.
     """
-    from torchvision.ops import nms  # takes seconds to import
-
     kept = torch.zeros_like(scores, dtype=torch.bool)
     for index in range(len(boxes)):
         strong = (scores[index] > score_threshold).nonzero().squeeze(1)
-        best = nms(boxes[index, strong], scores[index, strong], iou_threshold)
+        best = library_parts.nms(boxes[index, strong], scores[index, strong], iou_threshold)
         kept[index, strong[best]] = True
     return kept
 
@@ -47,7 +47,7 @@ def best_of_each_class(boxes: Tensor, scores: Tensor, top_k: int) -> tuple[Tenso
         boxes: xyxy, one for all classes, `(n, candidates, 4)`, or one per class,
             `(n, candidates, classes, 4)`.
         scores: `(n, candidates, classes)`.
-        top_k: Candidates per class, at most.
+        top_k: Largest number of candidates per class.
     """
     best, index = scores.transpose(1, 2).topk(min(top_k, scores.shape[1]), dim=2)
     places = index.unsqueeze(-1).expand(*index.shape, 4)
@@ -61,12 +61,12 @@ def best_of_each_class(boxes: Tensor, scores: Tensor, top_k: int) -> tuple[Tenso
 def keep_best(
     boxes: Tensor, scores: Tensor, survived: Tensor, keep: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the best survivors of all classes, by falling score, padded to `keep`.
+    """Return the best kept boxes of all classes, by descending score, padded to `keep`.
 
     Args:
         boxes: xyxy `(n, classes, k, 4)`.
         scores: `(n, classes, k)`, none negative.
-        survived: `(n, classes, k)` bool.
+        survived: Which boxes suppression kept, `(n, classes, k)` bool.
         keep: Detections per image.
 
     Returns:

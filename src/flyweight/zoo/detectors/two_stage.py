@@ -1,12 +1,12 @@
 """Two-stage detectors: Faster, Mask and Cascade R-CNN.
 
-Proposals (arXiv 1506.01497) are pooled and judged by one head or by several, each of which looks at
-the boxes that the one before has moved (arXiv 1712.00726); masks (arXiv 1703.06870) are made for
-what is left after suppression.
+Proposals (arXiv 1506.01497) are pooled and classified by one head, or by several heads of which
+each gets the boxes that the one before has refined (arXiv 1712.00726). Masks (arXiv 1703.06870) are
+computed for the detections after suppression.
 
 In evaluation mode every shape is fixed, so the whole detector is traced, pruned and exported like a
-classifier. In training mode the detector is given the objects and returns the samples that a loss
-compares: which regions are looked at is part of the network, what they cost is the task's.
+classifier. In training mode the detector gets the objects and returns samples for the loss: the
+network chooses the regions, and the task computes the loss.
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from flyweight.errors import ConfigError
+from flyweight.zoo import library_parts
 from flyweight.zoo.detectors.assignment import (
     Objects,
     RoiTargets,
@@ -58,7 +59,7 @@ OLD_NAMES = (
     (rf"heads\.2\.{_HEAD}\.bias", "{layer}_3_b"),
     (r"(rpn|mask_head)\.(?P<layer>\w+)\.weight", "{layer}_w"),
     (r"(rpn|mask_head)\.(?P<layer>\w+)\.bias", "{layer}_b"),
-    # The coarsest of the backbone's maps has no finer map to join.
+    # The coarsest map of the backbone has no coarser map to add.
     (r"neck\.lateral\.4\.weight", "fpn_inner_res4_sum_w"),
     (r"neck\.lateral\.4\.bias", "fpn_inner_res4_sum_b"),
     (r"neck\.lateral\.(?P<layer>\d)\.weight", "fpn_inner_res{layer}_sum_lateral_w"),
@@ -68,20 +69,20 @@ OLD_NAMES = (
     (r"neck\.extra\.(?P<layer>\d)\.weight", "fpn_{layer}_w"),
     (r"neck\.extra\.(?P<layer>\d)\.bias", "fpn_{layer}_b"),
 )
-"""Our names of parameters and PaddleDetection's, see `old_names`."""
+"""Rules for the names of the parameters in PaddleDetection, see `old_names`."""
 
 
 class TwoStageDetector(nn.Module):
-    """A backbone, proposals, and heads that judge them.
+    """A backbone, a proposal head, and heads that classify and refine the proposals.
 
     Args:
         backbone: Returns maps, finest first.
-        neck: Turns them into the maps that proposals and heads read; None leaves them.
+        neck: Converts them into the maps for proposals and heads; None uses them unchanged.
         rpn: Proposes regions.
-        pool: Takes maps and numbered boxes, see `roi_pooling.RoiPool`.
+        pool: Pools maps under boxes, see `roi_pooling.RoiPool`.
         heads: `RoiHead`s, one per stage of the geometry.
-        mask_head: Makes masks of the last head's features; None makes none.
-        geometry: Where to look.
+        mask_head: Computes masks from the features of the last head; None for no masks.
+        geometry: Anchors, stages and limits.
     """
 
     def __init__(
@@ -106,7 +107,10 @@ class TwoStageDetector(nn.Module):
 
     @property
     def unordered(self) -> tuple[tuple[str, ...], ...]:
-        """Names of outputs whose rows belong together, in an order that scores decide."""
+        """Groups of outputs with common rows, whose order depends on scores.
+
+        A comparison of two runs must match the rows instead of comparing them in order.
+        """
         rows = ("proposals", "logits", "deltas", "boxes")
         if self.geometry.masks is None:
             return (rows,)
@@ -116,11 +120,11 @@ class TwoStageDetector(nn.Module):
     def forward(
         self, images: Tensor, objects: Sequence[Objects] | None = None
     ) -> TwoStageOutputs | MaskOutputs | TwoStageSamples:
-        """Return what is in the images or, in training mode, samples for the loss.
+        """Return detections or, in training mode, samples for the loss.
 
         Args:
-            images: `(n, 3, h, w)`; h and w divide by the coarsest stride.
-            objects: Of every image; needed in training mode, not looked at otherwise.
+            images: `(n, 3, h, w)`; h and w are multiples of the coarsest stride.
+            objects: Objects of every image; required in training mode, otherwise ignored.
 
         Raises:
             ConfigError: In training mode, the objects are missing or lack masks.
@@ -147,7 +151,7 @@ class TwoStageDetector(nn.Module):
         for head, stage in zip(heads[:-1], stages[:-1], strict=True):
             deltas = self._by_image(head.deltas_of(self._features(head, maps, regions)), regions)
             regions = clip(decode(deltas[:, :, 0], regions, stage.weights), size)
-        # The last head's regions are judged by all.
+        # All heads classify the regions of the last head.
         features = [self._features(head, maps, regions) for head in heads]
         pairs = zip(heads, features, strict=True)
         logits = [self._by_image(head.logits_of(one), regions) for head, one in pairs]
@@ -166,7 +170,7 @@ class TwoStageDetector(nn.Module):
         return found if final is None else self._masked(maps, found, final)
 
     def _features(self, head: nn.Module, maps: Sequence[Tensor], regions: Tensor) -> Tensor:
-        """Return what the body of `head` makes of the regions `(n, count, 4)`."""
+        """Return the features that the body of `head` computes for regions `(n, count, 4)`."""
         features: Tensor = head.get_submodule("body")(self.pool(maps, with_image_of_rows(regions)))
         return features
 
@@ -181,7 +185,7 @@ class TwoStageDetector(nn.Module):
         return MaskOutputs(found, boxes, scores, labels, counts, self._by_image(logits, boxes))
 
     def _masks(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Return the logits `(regions, side, side)` of each region's own class."""
+        """Return the mask logits `(regions, side, side)` of the class of each region."""
         logits: Tensor = self.mask_head(features)
         side = logits.shape[-1]
         chosen = labels.reshape(-1, 1, 1, 1).expand(-1, 1, side, side)
@@ -202,27 +206,27 @@ class TwoStageDetector(nn.Module):
         targets = _first_targets(proposals, objects, self.geometry)
         samples: list[StageSamples] = []
         for place, stage in enumerate(stages):
-            said: RoiOutputs = self.heads[place](
+            outputs: RoiOutputs = self.heads[place](
                 self.pool(maps, with_images([one.boxes for one in targets]))
             )
-            samples.append(_stage_samples(said, targets, stage))
+            samples.append(_stage_samples(outputs, targets, stage))
             if place == 0:
-                masks = self._mask_samples(said, targets, objects)
+                masks = self._mask_samples(outputs, targets, objects)
             if place + 1 < len(stages):
-                deltas = said.deltas[:, 0].detach()
+                deltas = outputs.deltas[:, 0].detach()
                 moved = _moved(targets, deltas, stage, size)
                 pairs = zip(moved, objects, strict=True)
                 targets = [label_rois(*pair, stages[place + 1].overlap) for pair in pairs]
         return TwoStageSamples(sample_anchors(scores, objects, size), tuple(samples), masks)
 
     def _mask_samples(
-        self, said: RoiOutputs, targets: Sequence[RoiTargets], objects: Sequence[Objects]
+        self, outputs: RoiOutputs, targets: Sequence[RoiTargets], objects: Sequence[Objects]
     ) -> MaskSamples | None:
         if self.geometry.masks is None:
             return None
         labels = torch.cat([one.labels for one in targets])
         chosen = labels > 0
-        logits = self._masks(said.features[chosen], labels[chosen] - 1)
+        logits = self._masks(outputs.features[chosen], labels[chosen] - 1)
         pairs = zip(targets, objects, strict=True)
         wanted = [_mask_targets(*pair, side=logits.shape[-1]) for pair in pairs]
         return MaskSamples(logits, torch.cat(wanted).to(logits))
@@ -233,13 +237,15 @@ def _first_targets(
 ) -> list[RoiTargets]:
     rows = zip(proposals.boxes, proposals.counts.tolist(), objects, strict=True)
     overlap = geometry.stages[0].overlap
-    return [sample_rois(boxes[:count], one, overlap, geometry.learnt) for boxes, count, one in rows]
+    return [
+        sample_rois(boxes[:count], one, overlap, geometry.sampled) for boxes, count, one in rows
+    ]
 
 
 def _moved(
     targets: Sequence[RoiTargets], deltas: Tensor, stage: Stage, size: tuple[int, int]
 ) -> list[Tensor]:
-    """Return each image's regions as a head has moved them; what has no extent is left out."""
+    """Return the regions of each image after a head refined them, without empty regions."""
     regions = torch.cat([one.boxes for one in targets])
     moved = clip(decode(deltas, regions, stage.weights), size)
     split = torch.split(moved, [len(one.boxes) for one in targets])
@@ -247,27 +253,28 @@ def _moved(
     return [one[kept] for one, kept in zip(split, usable, strict=True)]
 
 
-def _stage_samples(said: RoiOutputs, targets: Sequence[RoiTargets], stage: Stage) -> StageSamples:
+def _stage_samples(
+    outputs: RoiOutputs, targets: Sequence[RoiTargets], stage: Stage
+) -> StageSamples:
     labels = torch.cat([one.labels for one in targets])
     chosen = torch.where(labels > 0)[0]
-    own = labels[chosen] - 1 if said.deltas.shape[1] > 1 else torch.zeros_like(chosen)
+    own = labels[chosen] - 1 if outputs.deltas.shape[1] > 1 else torch.zeros_like(chosen)
     regions = torch.cat([one.boxes for one in targets])[chosen]
     places = torch.cat([one.wanted for one in targets])[chosen]
     wanted = encode(places, regions, stage.weights)
-    return StageSamples(said.logits, labels, said.deltas[chosen, own], wanted)
+    return StageSamples(outputs.logits, labels, outputs.deltas[chosen, own], wanted)
 
 
 def _mask_targets(targets: RoiTargets, objects: Objects, side: int) -> Tensor:
-    """Return the objects' masks as seen in their regions, `(objects, side, side)` of 0 and 1."""
-    from torchvision.ops import roi_align  # takes seconds to import
-
+    """Return the masks of the objects within their regions, `(objects, side, side)` of 0 and 1."""
     if objects.masks is None:
         raise ConfigError(
-            "A detector of masks must learn from masks. Received objects without any. Give a COCO "
-            "set with `segmentation` and set data.masks, or train a detector of boxes."
+            "A detector with masks must learn from masks. Received objects without masks. "
+            "Give a COCO set with `segmentation` and set data.masks, or train a detector of "
+            "boxes."
         )
     chosen = targets.labels > 0
     rois = torch.cat((targets.places[chosen, None].to(targets.boxes), targets.boxes[chosen]), dim=1)
     whole = objects.masks[:, None].to(targets.boxes)
-    seen: Tensor = roi_align(whole, rois, side, 1.0, 0, True)
+    seen: Tensor = library_parts.roi_align(whole, rois, side, 1.0, 0, True)
     return (seen[:, 0] >= 0.5).to(targets.boxes)

@@ -1,8 +1,8 @@
-"""The two-stage detectors of the zoo: Faster and Mask R-CNN on ResNet-50, Cascade R-CNN on phones.
+"""Two-stage detectors of the zoo: Faster and Mask R-CNN on ResNet-50, Cascade R-CNN for phones.
 
-Numbers are the originals'. `freeze_norm` and `freeze_at` have their names, too: batch norms with
-constant statistics and factors, and stages up to this number that do not learn, are right for
-pretrained backbones; from fresh weights train with `freeze_norm=False, freeze_at=0`.
+All numbers, and the names `freeze_norm` and `freeze_at`, are those of the originals. Batch norms
+with constant statistics and factors, and constant weights of the stages up to `freeze_at`, are
+right for pretrained backbones. With fresh weights, train with `freeze_norm=False, freeze_at=0`.
 """
 
 from dataclasses import replace
@@ -23,7 +23,7 @@ from flyweight.zoo.detectors.two_stage_outputs import Final, Stage, TwoStageGeom
 from flyweight.zoo.spec import ModelSpec
 
 POOLED = {"c4": 14, "pyramid": 7}
-"""Rows and columns of what is taken from under a region."""
+"""Rows and columns of a pooled region."""
 
 MASK_CHANNELS = 256
 PYRAMID_CHANNELS = 48
@@ -76,12 +76,12 @@ def faster_rcnn_r50(
     """Build Faster R-CNN (arXiv 1506.01497) on ResNet-50, with stage 5 as its head.
 
     Args:
-        num_classes: Without background.
+        num_classes: Number of classes without background.
         width: Multiplies the channels of all layers.
         proposals: Regions per image in evaluation.
-        samples: Regions per image to learn from.
-        freeze_norm: Keep the batch norms' statistics and factors as they are.
-        freeze_at: Stages up to this number do not learn.
+        samples: Regions per image in training.
+        freeze_norm: Keep statistics and factors of batch norms constant.
+        freeze_at: Keep the weights of the stages up to this number constant.
     """
     return _c4(
         FASTER_GEOMETRY,
@@ -124,11 +124,11 @@ def cascade_rcnn_mobilenet_v3_320(
     """Build Cascade R-CNN (arXiv 1712.00726) on MobileNetV3-large for images of 320 pixels.
 
     Args:
-        num_classes: Without background.
+        num_classes: Number of classes without background.
         width: Multiplies the channels of all layers.
         proposals: Regions per image in evaluation.
-        samples: Regions per image to learn from.
-        freeze_norm: Keep the batch norms' statistics and factors as they are.
+        samples: Regions per image in training.
+        freeze_norm: Keep statistics and factors of batch norms constant.
     """
     pool = PyramidRoiPool(POOLED["pyramid"], (2, 3, 4), canonical_level=3, canonical_side=112)
     return _cascade(
@@ -144,7 +144,7 @@ def cascade_rcnn_mobilenet_v3_640(
     samples: int = 512,
     freeze_norm: bool = True,
 ) -> TwoStageDetector:
-    """Build the same for images of 640 pixels; see `cascade_rcnn_mobilenet_v3_320`."""
+    """Build Cascade R-CNN for images of 640 pixels; see `cascade_rcnn_mobilenet_v3_320`."""
     pool = PyramidRoiPool(POOLED["pyramid"], (2, 3, 4, 5), canonical_level=4, canonical_side=224)
     return _cascade(
         CASCADE_640_GEOMETRY, pool, num_classes, width, (proposals, samples), freeze_norm
@@ -160,7 +160,7 @@ def _c4(
     freeze_norm: bool,
     freeze_at: int,
 ) -> TwoStageDetector:
-    """Return a detector on the map of ResNet-50's stage 4, whose stage 5 looks at the regions."""
+    """Return a detector on stage 4 of ResNet-50, with stage 5 as the body of its head."""
     _require(num_classes, width)
     backbone = ResNet(50, "b", width=width, taps=(4,))
     in_channels = backbone.channels[-1]
@@ -226,13 +226,13 @@ def _require(num_classes: int, width: float) -> None:
 
 
 def _with_counts(geometry: TwoStageGeometry, proposals: int, samples: int) -> TwoStageGeometry:
-    limits, drawn = geometry.testing, geometry.learnt
+    limits, sampled = geometry.testing, geometry.sampled
     _require_count("proposals", proposals, limits.after)
-    _require_count("samples", samples, drawn.count)
+    _require_count("samples", samples, sampled.count)
     return replace(
         geometry,
         testing=limits._replace(after=proposals),
-        learnt=replace(drawn, count=samples),
+        sampled=replace(sampled, count=samples),
     )
 
 
@@ -240,12 +240,12 @@ def _require_count(name: str, value: int, original: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigError(
             f"{name} must be a whole number of at least 1. Received: {value!r}. "
-            f"The original took {original}."
+            f"The original used {original}."
         )
 
 
 def _freeze_stages(backbone: ResNet, last: int) -> None:
-    """Make the stem, which is stage 1, and the stages up to `last` constant."""
+    """Keep the weights of the stem (stage 1) and of the stages up to `last` constant."""
     if last >= 1:
         backbone.stem.requires_grad_(False)
     for number, names in backbone.stages.items():
@@ -259,27 +259,28 @@ ROWS = (
         task="detect",
         build=faster_rcnn_r50,
         geometry=FASTER_GEOMETRY,
-        summary="Faster R-CNN detector on ResNet-50 C4; 33.9 M values, 920 GMACs at 800 x 1344",
+        summary="Faster R-CNN detector on ResNet-50 C4; 33.9 M parameters, 920 GMACs at 800 x 1344",
     ),
     ModelSpec(
         name="mask_rcnn_r50",
         task="detect",
         build=mask_rcnn_r50,
         geometry=MASK_GEOMETRY,
-        summary="Mask R-CNN detector on ResNet-50 C4; 36.0 M values, 1012 GMACs at 800 x 1344",
+        summary="Mask R-CNN detector on ResNet-50 C4; 36.0 M parameters, 1012 GMACs at 800 x 1344",
     ),
     ModelSpec(
         name="cascade_rcnn_mobilenet_v3_320",
         task="detect",
         build=cascade_rcnn_mobilenet_v3_320,
         geometry=CASCADE_320_GEOMETRY,
-        summary="Cascade R-CNN detector on MobileNetV3; 2.3 M values, 0.95 GMACs at 320 x 320",
+        summary="Cascade R-CNN detector on MobileNetV3; 2.3 M parameters, 0.95 GMACs at 320 x 320",
     ),
     ModelSpec(
         name="cascade_rcnn_mobilenet_v3_640",
         task="detect",
         build=cascade_rcnn_mobilenet_v3_640,
         geometry=CASCADE_640_GEOMETRY,
-        summary="Cascade R-CNN detector on MobileNetV3-large; 2.3 M values, 3.3 GMACs at 640 x 640",
+        summary="Cascade R-CNN detector on MobileNetV3-large; 2.3 M parameters, "
+        "3.3 GMACs at 640 x 640",
     ),
 )

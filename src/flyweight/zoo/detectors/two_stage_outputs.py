@@ -1,4 +1,4 @@
-"""What a two-stage detector is told and what it says: plain values, and how they are read."""
+"""Geometry and outputs of a two-stage detector, as plain values."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from flyweight.zoo.detectors.assignment import ROI_DRAW, AnchorSamples, Draw
+from flyweight.zoo.detectors.assignment import ROI_SAMPLES, AnchorSamples, SampleLimits
 from flyweight.zoo.detectors.region_proposals import AnchorLevel, ProposalLimits
 from flyweight.zoo.detectors.suppression import best_of_each_class, keep_best, survivors
 
@@ -16,9 +16,9 @@ class Stage:
     """One head of a detector.
 
     Attributes:
-        overlap: Smallest IoU at which a region stands for an object.
-        weights: Of its deltas, see `boxes.encode`.
-        share: Of its loss in the whole.
+        overlap: Smallest IoU at which a region gets an object.
+        weights: Weights of its deltas, see `box_encoding.encode`.
+        share: Factor of its loss in the sum.
     """
 
     overlap: float
@@ -28,14 +28,14 @@ class Stage:
 
 @dataclass(frozen=True)
 class Final:
-    """Which detections of an image get a mask.
+    """Limits of the detections that get a mask.
 
-    The threshold is low, so that a task can ask for less than all.
+    The score threshold is low, so that a task can select fewer of them.
 
     Attributes:
-        score_threshold: Score that they must exceed.
-        iou_threshold: A box that overlaps a better one of its class more than this goes.
-        keep: How many, at most.
+        score_threshold: Score that a detection must exceed.
+        iou_threshold: A box with a larger IoU with a better one of its class is suppressed.
+        keep: Largest number of detections per image.
     """
 
     score_threshold: float = 0.01
@@ -45,41 +45,42 @@ class Final:
 
 @dataclass(frozen=True)
 class TwoStageGeometry:
-    """Where a two-stage detector looks and how its boxes are to be read.
+    """Anchors, stages and limits of a two-stage detector.
 
     Attributes:
-        levels: The anchors of every map, finest first.
-        stages: Its heads in order.
-        training: Proposals in training.
-        testing: Proposals in evaluation.
-        learnt: How many of them the first head learns from.
-        class_specific: Whether every class has a box of its own.
-        balanced: Whether boxes learn with the balanced L1 loss (arXiv 1904.02701), not smooth L1.
-        masks: What gets a mask; None where nothing does.
+        levels: Anchors of every map, finest first.
+        stages: Heads in order.
+        training: Numbers of proposals in training.
+        testing: Numbers of proposals in evaluation.
+        sampled: Number of proposals that enter the loss of the first head.
+        class_specific: Whether every class has its own box.
+        balanced: Whether the loss of boxes is balanced L1 (arXiv 1904.02701) instead of smooth L1.
+        masks: Limits of the detections with masks; None for a detector without masks.
     """
 
     levels: tuple[AnchorLevel, ...]
     stages: tuple[Stage, ...]
     training: ProposalLimits
     testing: ProposalLimits
-    learnt: Draw = ROI_DRAW
+    sampled: SampleLimits = ROI_SAMPLES
     class_specific: bool = False
     balanced: bool = False
     masks: Final | None = None
 
 
 class TwoStageOutputs(NamedTuple):
-    """What a detector says in evaluation mode; `p` proposals per image.
+    """Outputs of a detector in evaluation mode, with `p` proposals per image.
 
     Attributes:
         objectness: Logits of all anchors, `(n, anchors)`.
-        offsets: Their deltas, `(n, anchors, 4)`.
+        offsets: Deltas of all anchors, `(n, anchors, 4)`.
         proposals: xyxy in input pixels, `(n, p, 4)`; rows from `counts` on are zeros.
         counts: Proposals of every image, `(n,)` int64.
-        logits: Of every head on the last head's regions, `(n, p, heads, 1 + classes)`; the first
-            class is background.
-        deltas: Of the last head, `(n, p, boxes, 4)`; one box for all classes or one per class.
-        boxes: What they mean, xyxy in input pixels, clipped, of the same shape.
+        logits: Logits of every head for the regions of the last head, `(n, p, heads, 1 + classes)`;
+            the first class is background.
+        deltas: Deltas of the last head, `(n, p, boxes, 4)`; one box for all classes or one per
+            class.
+        boxes: Decoded deltas, xyxy in input pixels, clipped, of the same shape.
     """
 
     objectness: Tensor
@@ -92,14 +93,14 @@ class TwoStageOutputs(NamedTuple):
 
 
 class MaskOutputs(NamedTuple):
-    """What a detector with masks says in evaluation mode; `k` detections per image.
+    """Outputs of a detector with masks in evaluation mode, with `k` detections per image.
 
     Attributes:
-        regions: As of a detector without.
-        boxes: What is left after suppression, xyxy in input pixels, `(n, k, 4)`.
-        scores: `(n, k)`, falling.
+        regions: Outputs as of a detector without masks.
+        boxes: Boxes after suppression, xyxy in input pixels, `(n, k, 4)`.
+        scores: `(n, k)`, descending.
         labels: `(n, k)` int64; -1 is padding.
-        counts: `(n,)` int64.
+        counts: Detections of every image, `(n,)` int64.
         masks: Logits within each box, `(n, k, side, side)`.
     """
 
@@ -112,13 +113,13 @@ class MaskOutputs(NamedTuple):
 
 
 class StageSamples(NamedTuple):
-    """What one head said of the regions it learns from, and what it should have.
+    """Outputs and targets of one head for the sampled regions.
 
     Attributes:
         logits: `(regions, 1 + classes)`.
-        labels: `(regions,)` int64; 0 is background.
-        deltas: Of the objects among them, each of its own class, `(objects, 4)`.
-        wanted: What those should be, `(objects, 4)`.
+        labels: Target classes, `(regions,)` int64; 0 is background.
+        deltas: Predicted deltas of the objects, of the class of each, `(objects, 4)`.
+        wanted: Target deltas of the objects, `(objects, 4)`.
     """
 
     logits: Tensor
@@ -128,11 +129,11 @@ class StageSamples(NamedTuple):
 
 
 class MaskSamples(NamedTuple):
-    """Masks of the objects among the regions.
+    """Masks of the objects among the sampled regions.
 
     Attributes:
-        logits: Each of its own class, `(objects, side, side)`.
-        wanted: 0 or 1, `(objects, side, side)`.
+        logits: Logits of the class of each object, `(objects, side, side)`.
+        wanted: Target masks of 0 and 1, `(objects, side, side)`.
     """
 
     logits: Tensor
@@ -140,12 +141,12 @@ class MaskSamples(NamedTuple):
 
 
 class TwoStageSamples(NamedTuple):
-    """What a detector says in training mode.
+    """Outputs of a detector in training mode.
 
     Attributes:
-        anchors: Drawn anchors.
-        stages: Every head's regions.
-        masks: None for a detector without masks.
+        anchors: Sampled anchors.
+        stages: Samples of every head.
+        masks: Samples of masks; None for a detector without masks.
     """
 
     anchors: AnchorSamples
@@ -154,14 +155,14 @@ class TwoStageSamples(NamedTuple):
 
 
 def probabilities(found: TwoStageOutputs) -> Tensor:
-    """Return the scores `(n, p, classes)`: the heads' mean, background left out, padding zero."""
+    """Return scores `(n, p, classes)`: the mean of the heads, without background, padding zero."""
     scores = found.logits.softmax(dim=-1).mean(dim=2)[..., 1:]
     places = torch.arange(scores.shape[1], device=scores.device)
     return scores * (places < found.counts[:, None]).unsqueeze(-1)
 
 
 def boxes_of(found: TwoStageOutputs) -> Tensor:
-    """Return the boxes `(n, p, 4)`, or `(n, p, classes, 4)` where every class has its own."""
+    """Return boxes `(n, p, 4)`, or `(n, p, classes, 4)` if every class has its own box."""
     return found.boxes.squeeze(2) if found.boxes.shape[2] == 1 else found.boxes
 
 

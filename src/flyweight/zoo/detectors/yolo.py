@@ -1,7 +1,7 @@
 """YOLOv3 (arXiv 1804.02767) with the layer names of PaddleDetection.
 
-The network ends at its raw maps: decoding and suppression live in `tasks`, so that what is traced,
-priced and pruned is exactly what has weights.
+The network returns raw maps. Decoding and suppression are in `tasks`, so that exactly the part with
+weights is traced, priced and pruned.
 """
 
 import math
@@ -22,24 +22,24 @@ OLD_NAMES = (
     (r"(?P<path>yolo_.+\.bn)\.running_var", "{path}.var"),
     (r"(?P<path>yolo_.+\.bn)\.(?P<statistic>\w+)", "{path}.{statistic}"),
 )
-"""What PaddleDetection called the head's parameters, as `old_names` reads it."""
+"""Rules for the names of the head's parameters in PaddleDetection, see `old_names`."""
 
 OBJECTNESS_PRIOR = 0.01
-"""Share of anchors taken to hold an object before training.
+"""Predicted probability of an object at every anchor before training.
 
-Thousands of anchors per image hold none. Starting at one half, as a zero bias does, their loss
-drowns the rest for the first hundreds of steps (arXiv 1708.02002, section 3.3).
+Thousands of anchors per image contain no object. With the probability one half, which a zero bias
+gives, their loss dominates for the first hundreds of steps (arXiv 1708.02002, section 3.3).
 """
 
 
 @dataclass(frozen=True)
 class YoloGeometry:
-    """Where the anchors of a YOLO head are.
+    """Anchors of a YOLO head.
 
     Attributes:
         anchors: Width and height of every anchor, in pixels of the network's input.
-        masks: For every output map the indices of its anchors.
-        strides: For every output map the input pixels per cell.
+        masks: Indices of the anchors of every output map.
+        strides: Input pixels per cell of every output map.
     """
 
     anchors: tuple[tuple[int, int], ...]
@@ -47,7 +47,7 @@ class YoloGeometry:
     strides: tuple[int, ...]
 
     def anchors_of(self, scale: int) -> tuple[tuple[int, int], ...]:
-        """Return the anchors of output map number `scale`."""
+        """Return the anchors of the output map with index `scale`."""
         return tuple(self.anchors[index] for index in self.masks[scale])
 
 
@@ -66,7 +66,7 @@ COCO_GEOMETRY = YoloGeometry(
     masks=((6, 7, 8), (3, 4, 5), (0, 1, 2)),
     strides=(32, 16, 8),
 )
-"""The paper's anchors, from k-means over COCO."""
+"""Anchors of the paper, from k-means over COCO."""
 
 
 def _layer(in_channels: int, out_channels: int, kernel_size: int) -> ConvNormActivation:
@@ -85,7 +85,7 @@ class YoloBlock(nn.ModuleDict):
 
     Args:
         in_channels: Channels of the input.
-        channels: Channels of the route; the 3x3 layers have twice as many.
+        channels: Channels of the route. The 3x3 layers have twice as many.
     """
 
     def __init__(self, in_channels: int, channels: int) -> None:
@@ -108,9 +108,10 @@ class YOLOv3(nn.Module):
     """A backbone and the three-scale head.
 
     Args:
-        backbone: Returns maps at stride 8, 16 and 32 and tells their widths in `channels`.
+        backbone: Returns maps at stride 8, 16 and 32; its attribute `channels` holds their
+            channels.
         num_classes: Classes without background.
-        width: Multiplies the head's channels; the backbone has its own.
+        width: Multiplies the channels of the head, not those of the backbone.
         geometry: Anchors per output map, coarsest map first.
     """
 
@@ -162,7 +163,7 @@ class YOLOv3(nn.Module):
 
         Returns:
             Maps `(n, anchors * (5 + classes), h/32, w/32)`, then at 16 and at 8. Channels are
-            anchor-major; of one anchor they are tx, ty, tw, th, objectness, classes.
+            anchor-major. The channels of one anchor are tx, ty, tw, th, objectness, classes.
         """
         maps: list[Tensor] = []
         current: Tensor | None = None

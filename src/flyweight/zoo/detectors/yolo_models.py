@@ -1,4 +1,4 @@
-"""The YOLOv3 detectors of the zoo, under the names of PaddleDetection's configs."""
+"""YOLOv3 detectors of the zoo, with the names of the configs of PaddleDetection."""
 
 from torch import nn
 
@@ -41,7 +41,7 @@ def yolov3_r34(*, num_classes: int = 80, width: float = 1.0) -> YOLOv3:
 
 
 def yolov3_r50vd_dcn(*, num_classes: int = 80, width: float = 1.0) -> YOLOv3:
-    """Build YOLOv3 on ResNet-50-vd whose last stage is deformable; `width` multiplies both.
+    """Build YOLOv3 on ResNet-50-vd with a deformable last stage; `width` multiplies both.
 
     Raises:
         ConfigError: `num_classes` is not a whole number above 0, or `width` not within (0, 4].
@@ -65,28 +65,28 @@ ROWS = (
         task="detect",
         build=yolov3_mobilenet_v1,
         geometry=COCO_GEOMETRY,
-        summary="YOLOv3 detector on MobileNetV1; 24.6 M values, 22.2 GMACs at 608 x 608",
+        summary="YOLOv3 detector on MobileNetV1; 24.6 M parameters, 22.2 GMACs at 608 x 608",
     ),
     ModelSpec(
         name="yolov3_mobilenet_v3",
         task="detect",
         build=yolov3_mobilenet_v3,
         geometry=COCO_GEOMETRY,
-        summary="YOLOv3 detector on MobileNetV3-large; 23.6 M values, 19.0 GMACs at 608 x 608",
+        summary="YOLOv3 detector on MobileNetV3-large; 23.6 M parameters, 19.0 GMACs at 608 x 608",
     ),
     ModelSpec(
         name="yolov3_r34",
         task="detect",
         build=yolov3_r34,
         geometry=COCO_GEOMETRY,
-        summary="YOLOv3 detector on ResNet-34; 42.3 M values, 44.8 GMACs at 608 x 608",
+        summary="YOLOv3 detector on ResNet-34; 42.3 M parameters, 44.8 GMACs at 608 x 608",
     ),
     ModelSpec(
         name="yolov3_r50vd_dcn",
         task="detect",
         build=yolov3_r50vd_dcn,
         geometry=COCO_GEOMETRY,
-        summary="YOLOv3 detector on ResNet-50-vd, deformable at the end; 46.0 M values, "
+        summary="YOLOv3 detector on ResNet-50-vd with a deformable last stage; 46.0 M parameters, "
         "50.6 GMACs at 608 x 608",
     ),
 )

@@ -1,9 +1,9 @@
-"""DeepLabV3+ (Chen et al. 2018, arXiv 1802.02611) on any backbone of timm that gives maps.
+"""DeepLabV3+ (Chen et al. 2018, arXiv 1802.02611) on any backbone of timm that returns maps.
 
 As in section 3.2 of the paper, the atrous convolutions and those of the decoder are depthwise
-separable. Two things differ: the branch that pools the whole image has no batch norm, whose
-statistics would be those of one pixel per image; and scores are enlarged to the image by the
-network itself, so that its output is a map like any other's.
+separable. There are two differences: the branch that pools the whole image has no batch norm,
+because its statistics would be those of one pixel per image; and the network itself upsamples the
+scores to the size of the image, as the other segmentation networks do.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from torchvision.ops import Conv2dNormActivation
 _CHANNELS = 256
 _LOW_CHANNELS = 48
 _RATES = {16: (6, 12, 18), 8: (12, 24, 36)}
-"""Atrous rates for each stride of the backbone's last map, as in section 4 of the paper."""
+"""Stride of the last map of the backbone -> atrous rates, as in section 4 of the paper."""
 
 
 def _separable(in_channels: int, out_channels: int, dilation: int = 1) -> nn.Sequential:
@@ -27,11 +27,11 @@ def _separable(in_channels: int, out_channels: int, dilation: int = 1) -> nn.Seq
 
 
 class Pyramid(nn.Module):
-    """Atrous spatial pyramid pooling: a point, three dilated neighbourhoods, the whole image.
+    """Atrous spatial pyramid pooling: a 1x1 layer, three dilated 3x3 layers, and global pooling.
 
     Args:
-        in_channels: Channels of the backbone's last map.
-        rates: Dilation of each neighbourhood.
+        in_channels: Channels of the last map of the backbone.
+        rates: Dilation of each 3x3 layer.
     """
 
     def __init__(self, in_channels: int, rates: Sequence[int]) -> None:
@@ -56,8 +56,8 @@ class DeepLabV3Plus(nn.Module):
 
     Args:
         backbone: Returns two maps, at stride 4 and at `output_stride`.
-        channels: Their channels.
-        num_classes: Classes, background included where the data counts it as one.
+        channels: Channels of the two maps.
+        num_classes: Number of classes, with the background if the data has it as a class.
         output_stride: 8 or 16.
     """
 

@@ -1,4 +1,4 @@
-"""The segmentation networks of the zoo."""
+"""Segmentation networks of the zoo."""
 
 from functools import partial
 from typing import Any
@@ -6,8 +6,10 @@ from typing import Any
 from torch import nn
 
 from flyweight.errors import ConfigError, nearest
+from flyweight.zoo import library_parts
 from flyweight.zoo.arguments import require_factor, require_num_classes
 from flyweight.zoo.segmenters.unet import UNet
+from flyweight.zoo.sources.libraries import MainOutput, timm_names
 from flyweight.zoo.spec import ModelSpec
 
 
@@ -28,19 +30,15 @@ def deeplabv3p(
     """Build DeepLabV3+ on a backbone of timm.
 
     Args:
-        num_classes: Classes, background included where the data counts it as one.
-        backbone: A name of timm that gives maps and can keep the last of them large, such as
+        num_classes: Number of classes, with the background if the data has it as a class.
+        backbone: Name of a network of timm that returns maps and supports dilation, such as
             `mobilenetv2_100`, `resnet50` or `tf_mobilenetv3_large_minimal_100`.
-        output_stride: Of the last map: 16, or 8 for finer and four times costlier ones.
+        output_stride: Stride of the last map: 16, or 8 for finer maps at four times the cost.
 
     Raises:
-        ConfigError: The backbone is not one of timm's or cannot do it, or a number is out of range.
+        ConfigError: timm has no such backbone, the backbone returns no such maps, or a number is
+            out of range.
     """
-    import timm
-
-    from flyweight.zoo.segmenters.deeplab import DeepLabV3Plus
-    from flyweight.zoo.sources.libraries import timm_names
-
     require_num_classes(num_classes)
     if output_stride not in (8, 16):
         raise ConfigError(
@@ -51,7 +49,8 @@ def deeplabv3p(
             f"backbone must be a name of timm. Received: {backbone!r}. "
             f"{nearest(str(backbone), timm_names())}"
         )
-    make = partial(timm.create_model, backbone, features_only=True, output_stride=output_stride)
+    create = library_parts.timm.create_model
+    make = partial(create, backbone, features_only=True, output_stride=output_stride)
     try:
         every: Any = make()
         strides = every.feature_info.reduction()
@@ -63,9 +62,10 @@ def deeplabv3p(
             f"Received: {backbone!r}: {' '.join(str(error).split())}. Try 'mobilenetv2_100'."
         ) from error
     channels = features.feature_info.channels()
-    return DeepLabV3Plus(
+    network: nn.Module = library_parts.DeepLabV3Plus(
         features, (channels[0], channels[1]), num_classes, output_stride=output_stride
     )
+    return network
 
 
 def lraspp_mobilenet_v3_large(*, num_classes: int = 21) -> nn.Module:
@@ -74,11 +74,8 @@ def lraspp_mobilenet_v3_large(*, num_classes: int = 21) -> nn.Module:
     Raises:
         ConfigError: `num_classes` is not a whole number above 0.
     """
-    from torchvision.models.segmentation import lraspp_mobilenet_v3_large as build
-
-    from flyweight.zoo.sources.libraries import MainOutput
-
     require_num_classes(num_classes)
+    build = library_parts.torchvision_models.segmentation.lraspp_mobilenet_v3_large
     return MainOutput(build(weights=None, weights_backbone=None, num_classes=num_classes))
 
 
@@ -88,7 +85,7 @@ ROWS = (
         task="segment",
         build=unet,
         geometry=None,
-        summary="UNet of PaddleX; 13.4 M values, 31.0 GMACs at 256 x 256",
+        summary="UNet of PaddleX; 13.4 M parameters, 31.0 GMACs at 256 x 256",
     ),
     ModelSpec(
         name="deeplabv3p",
@@ -102,6 +99,6 @@ ROWS = (
         task="segment",
         build=lraspp_mobilenet_v3_large,
         geometry=None,
-        summary="Lite R-ASPP on MobileNetV3-large; 3.2 M values, light enough for phones",
+        summary="Lite R-ASPP on MobileNetV3-large; 3.2 M parameters, small enough for phones",
     ),
 )

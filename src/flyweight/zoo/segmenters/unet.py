@@ -1,12 +1,12 @@
 """UNet as PaddleX built it, with the layer names of its parameters.
 
-Ronneberger et al. 2015 (arXiv 1505.04597) with four differences, all of them PaddleX's: borders are
-padded, so that the map is as large as the image; every convolution is followed by batch norm; the
-decoder enlarges bilinearly; and the coarsest block has 512 channels, the decoder 256, 128, 64, 64.
+Ronneberger et al. 2015 (arXiv 1505.04597) with four differences, as in PaddleX: borders are padded,
+so that the output is as large as the image; batch norm follows every convolution; the decoder
+upsamples bilinearly; and the coarsest block has 512 channels, the decoder 256, 128, 64, 64.
 
-PaddlePaddle's enlarging sampled at `scale * x`, PyTorch's at `scale * (x + 0.5) - 0.5`. Weights
-that were trained with the one see maps shifted by up to half a pixel with the other, until they are
-fine-tuned.
+Bilinear upsampling samples at `scale * x` in PaddlePaddle and at `scale * (x + 0.5) - 0.5` in
+PyTorch. Weights that were trained with one of them get maps shifted by up to half a pixel with the
+other, until they are fine-tuned.
 """
 
 from collections import OrderedDict
@@ -30,7 +30,7 @@ OLD_NAMES = (
     (rf"{_SCOPE}\.bn\.running_var", "{scope}/BatchNorm/moving_variance"),
     (r"logit\.weight", "logit/weights"),
 )
-"""PaddleX's names, as `old_names.RULES`."""
+"""Rules for the names of the parameters in PaddleX, see `old_names`."""
 
 
 class DoubleConv(nn.Module):
@@ -53,10 +53,10 @@ class DoubleConv(nn.Module):
 
 
 class Nested(nn.Sequential):
-    """A module under a name of its own, as the originals nested their scopes.
+    """A module that contains one named module, like the nested scopes of the original.
 
     Args:
-        name: What it is called.
+        name: Name of the module inside.
         module: The module.
     """
 
@@ -67,11 +67,11 @@ class Nested(nn.Sequential):
 class UNet(nn.Module):
     """Encoder of five blocks, decoder of four, and a 3x3 convolution to the classes.
 
-    Layers are named `encode.block1.conv0` (of the first block), `encode.block2.down.conv0` (of the
-    others), `decode.decode1.up.conv0` and `logit`.
+    Layers are named `encode.block1.conv0` (first block), `encode.block2.down.conv0` (other blocks),
+    `decode.decode1.up.conv0` and `logit`.
 
     Args:
-        num_classes: Classes, background included where the data counts it as one.
+        num_classes: Number of classes, with the background if the data has it as a class.
         width: Multiplies the channels.
     """
 

@@ -1,31 +1,31 @@
 """Networks of other libraries: `timm/NAME`, `torchvision/NAME`, `smp/ARCHITECTURE-ENCODER`.
 
-A name may come from a checkpoint, which may come from anywhere. So it must stand in the library's
-own list (a name like `hf-hub:...`, which would fetch something, does not), the arguments are those
-named here, and weights are never asked for: nothing is downloaded, read or imported that the
-libraries do not always import.
+A name may come from a checkpoint, and a checkpoint may come from anywhere. So the name must be in
+the list of the library (a name like `hf-hub:...`, which would start a download, is not), only the
+arguments below are passed on, and weights are never requested. Nothing is downloaded or read, and
+no module is imported that the library does not always import.
 """
 
 import inspect
 from collections.abc import Callable, Iterable
 from functools import partial
-from importlib import import_module
 from typing import Any
 
 from torch import Tensor, nn
 
 from flyweight.errors import ConfigError, nearest
+from flyweight.zoo import library_parts
 
 Builder = Callable[..., nn.Module]
 _SMP_SEPARATOR = "-"
 
 
 class MainOutput(nn.Module):
-    """A network whose outputs are named, reduced to the main one.
+    """A network with named outputs, reduced to the main output.
 
     Args:
-        network: Returns a mapping with the scores under `out`, as torchvision's segmentation
-            networks do.
+        network: Network that returns a mapping with the scores under `out`, as the segmentation
+            networks of torchvision do.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -39,7 +39,7 @@ class MainOutput(nn.Module):
 
 
 def is_library_name(name: str) -> bool:
-    """Return whether `name` is written like a network of another library.
+    """Return whether `name` has the form of a network of another library.
 
     Example:
         >>> is_library_name("timm/resnet18"), is_library_name("unet")
@@ -52,10 +52,10 @@ def is_library_name(name: str) -> bool:
 def library_model(name: str) -> tuple[str, Builder]:
     """Return the task and the builder of a network of another library.
 
-    The builder's arguments are keywords with defaults; None leaves the library's own.
+    The arguments of the builder are keywords with defaults. None means the default of the library.
 
     Args:
-        name: Such as `timm/mobilenetv2_100` or `torchvision/lraspp_mobilenet_v3_large`.
+        name: For example `timm/mobilenetv2_100` or `torchvision/lraspp_mobilenet_v3_large`.
 
     Raises:
         ConfigError: The library has no such network, or is not installed.
@@ -65,19 +65,16 @@ def library_model(name: str) -> tuple[str, Builder]:
 
 
 def timm_names() -> frozenset[str]:
-    """Return the names of timm's networks, without the tags of their weights."""
-    import timm
-
-    return frozenset(timm.list_models())
+    """Return the names of the networks of timm, without the tags of their weights."""
+    return frozenset(library_parts.timm.list_models())
 
 
 def _timm(name: str) -> tuple[str, Builder]:
     bare, _, tag = name.partition(".")
     _require_known(f"timm/{bare}", (f"timm/{known}" for known in timm_names()))
     if tag:
-        from timm.models import get_arch_pretrained_cfgs
-
-        tags = [key.partition(".")[2] for key in get_arch_pretrained_cfgs(bare)]
+        configs = library_parts.get_arch_pretrained_cfgs(bare)
+        tags = [key.partition(".")[2] for key in configs]
         _require_known(f"timm/{name}", [f"timm/{bare}.{known}" for known in tags if known])
     return "classify", partial(_build_timm, name)
 
@@ -92,20 +89,18 @@ def _build_timm(
     img_size: int | None = None,
     pad_type: str | None = None,
 ) -> nn.Module:
-    import timm
-
     chosen = {
         "drop_rate": drop_rate,
         "drop_path_rate": drop_path_rate,
         "img_size": img_size,
         "pad_type": pad_type,
     }
-    return _built(timm.create_model, f"timm/{name}", name, num_classes=num_classes, **chosen)
+    make = library_parts.timm.create_model
+    return _built(make, f"timm/{name}", name, num_classes=num_classes, **chosen)
 
 
 def _torchvision(name: str) -> tuple[str, Builder]:
-    from torchvision import models
-
+    models = library_parts.torchvision_models
     classifiers = models.list_models(module=models)
     segmenters = models.list_models(module=models.segmentation)
     _require_known(f"torchvision/{name}", (f"torchvision/{n}" for n in classifiers + segmenters))
@@ -124,31 +119,28 @@ def _build_torchvision(
     width_mult: float | None = None,
     image_size: int | None = None,
 ) -> nn.Module:
-    from torchvision import models
-
     chosen = {
         "dropout": dropout,
         "stochastic_depth_prob": stochastic_depth_prob,
         "width_mult": width_mult,
         "image_size": image_size,
-        # Their second heads answer in training only, beside the main one.
+        # Their second heads return outputs in training only, beside the main output.
         "aux_logits": False if name in ("googlenet", "inception_v3") else None,
         "init_weights": True if name in ("googlenet", "inception_v3") else None,
     }
-    make = partial(models.get_model, weights=None)
+    make = partial(library_parts.torchvision_models.get_model, weights=None)
     return _built(make, f"torchvision/{name}", name, num_classes=num_classes, **chosen)
 
 
 def _build_torchvision_segmenter(name: str, /, *, num_classes: int = 21) -> nn.Module:
-    from torchvision import models
-
-    make = partial(models.get_model, weights=None, weights_backbone=None)
+    build = library_parts.torchvision_models.get_model
+    make = partial(build, weights=None, weights_backbone=None)
     return MainOutput(_built(make, f"torchvision/{name}", name, num_classes=num_classes))
 
 
 def _smp(name: str) -> tuple[str, Builder]:
     try:
-        smp = import_module("segmentation_models_pytorch")
+        smp = library_parts.segmentation_models_pytorch
     except ImportError as error:
         raise ConfigError(
             f"A network 'smp/...' must have its library installed. Received 'smp/{name}': {error}. "
@@ -163,7 +155,7 @@ def _smp(name: str) -> tuple[str, Builder]:
 
 
 def _build_smp(architecture: str, encoder: str, /, *, num_classes: int = 21) -> nn.Module:
-    smp = import_module("segmentation_models_pytorch")
+    smp = library_parts.segmentation_models_pytorch
     make = partial(smp.create_model, encoder_weights=None, encoder_name=encoder)
     whole = f"smp/{architecture}{_SMP_SEPARATOR}{encoder}"
     return _built(make, whole, architecture, classes=num_classes)
@@ -174,11 +166,11 @@ LIBRARIES: dict[str, Callable[[str], tuple[str, Builder]]] = {
     "torchvision": _torchvision,
     "smp": _smp,
 }
-"""What may stand before the slash."""
+"""Libraries by the part of the name before the slash."""
 
 
 def _built(make: Callable[..., Any], shown: str, name: str, **arguments: Any) -> nn.Module:
-    """Return the network; arguments that are None are left to the library."""
+    """Return the network. Arguments that are None are not passed to the library."""
     given = {key: value for key, value in arguments.items() if value is not None}
     try:
         model: nn.Module = make(name, **given)
@@ -186,7 +178,7 @@ def _built(make: Callable[..., Any], shown: str, name: str, **arguments: Any) ->
         listed = ", ".join(f"{key}={value!r}" for key, value in given.items())
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(
-            f"A network's arguments must be ones that it takes. Received {listed} for '{shown}': "
+            f"The arguments of a network must be valid. Received {listed} for '{shown}': "
             f"{reason}. Correct model_args or num_classes."
         ) from error
     return model

@@ -1,15 +1,15 @@
-r"""The names that PaddleDetection and PaddleX gave the same parameters.
+r"""Names of the same parameters in PaddleDetection and PaddleX.
 
-Users have commands, scripts and sensitivity files with the old names. Our modules are named after
-the originals' layers, so a few rules make the old names from ours:
+Commands, scripts and sensitivity files of users contain the old names. The modules of this package
+are named after the layers of the originals, so a few rules convert a name into the old name:
 
 * head: only the ending differs, `yolo_block.0.0.0.conv.weight` was
   `yolo_block.0.0.0.conv.weights`, `...bn.running_mean` was `...bn.mean`;
-* backbone: `backbone.` falls away and dots become underscores,
+* backbone: `backbone.` is removed and dots become underscores,
   `backbone.conv2_1.dw.conv.weight` was `conv2_1_dw_weights`,
   `backbone.conv2_1.dw.bn.running_var` was `conv2_1_dw_bn_variance`.
 
-What only one family does stands beside its network, as `OLD_NAMES`.
+Rules of a single family of networks are in the module of the network, as `OLD_NAMES`.
 """
 
 import re
@@ -20,11 +20,11 @@ from flyweight.zoo.detectors import blazeface, ssd, two_stage, yolo
 from flyweight.zoo.segmenters import unet
 
 Rules = tuple[tuple[str, str], ...]
-"""Pairs of a pattern of our names and the old name.
+"""Pairs (pattern of our names, old name).
 
-In the old name `{layer}` stands for what the pattern's group `layer` found, with dots as
-underscores; `{scope}` for what `scope` found, with dots as slashes; `{path}` for what `path` found,
-as it is; `{statistic}` for Paddle's word for what `statistic` found.
+In the old name, `{layer}` is the match of the group `layer` with dots as underscores, `{scope}` the
+match of `scope` with dots as slashes, `{path}` the match of `path` without change, and
+`{statistic}` the name that Paddle has for the match of `statistic`.
 """
 
 _STATISTICS = {
@@ -50,11 +50,11 @@ RULES: Rules = (
     *two_stage.OLD_NAMES,
     *_MOBILENET,
 )
-"""The first that fits a name counts."""
+"""The first rule that matches a name is used."""
 
 
 def old_name(name: str) -> str | None:
-    """Return the original's name of our parameter or buffer, None where it had none.
+    """Return the old name of a parameter or buffer, or None if it had no name.
 
     Example:
         >>> old_name("yolo_block.0.0.0.conv.weight")
@@ -84,6 +84,6 @@ def old_name(name: str) -> str | None:
 
 
 def old_names(names: Iterable[str]) -> dict[str, str]:
-    """Return `{old name: our name}` for all of `names` that have an old one."""
+    """Return `{old name: name}` for those of `names` that have an old name."""
     pairs = ((old_name(name), name) for name in names)
     return {old: name for old, name in pairs if old is not None}

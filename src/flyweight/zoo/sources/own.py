@@ -1,19 +1,19 @@
-"""A user's own network: any function that returns an `nn.Module`, by `package.module:function`.
+"""Networks of the user: any function that returns an `nn.Module`, by `package.module:function`.
 
-Importing a module runs it. So a name is followed only where the user wrote it: on the command line
-or in a config. What a checkpoint says of its network is compared with that, never followed.
+An import runs the code of the module. So a name is imported only if the user wrote it, on the
+command line or in a config. The name in a checkpoint is compared with that name and never imported.
 """
 
 import re
 import sys
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from flyweight.errors import ConfigError, nearest
+from flyweight.on_demand import load
 from flyweight.origin import Origin, note_origin
 
 Builder = Callable[..., nn.Module]
@@ -21,7 +21,7 @@ _NAME = re.compile(r"(?P<module>[^\W\d]\w*(\.[^\W\d]\w*)*):(?P<function>[^\W\d]\
 
 
 def is_own_name(name: str) -> bool:
-    """Return whether `name` is written like a user's own network.
+    """Return whether `name` has the form of a network of the user.
 
     Example:
         >>> is_own_name("mypackage.networks:build"), is_own_name("timm/resnet18")
@@ -31,7 +31,7 @@ def is_own_name(name: str) -> bool:
 
 
 def own_name(build: Builder) -> str:
-    """Return what a checkpoint calls the networks of `build`.
+    """Return the name of the networks of `build` in a checkpoint.
 
     Example:
         >>> own_name(own_name)
@@ -41,15 +41,15 @@ def own_name(build: Builder) -> str:
 
 
 def import_own(name: str) -> Builder:
-    """Return the function that `name` means; its module is imported, and thereby run.
+    """Import the module of `name`, which runs its code, and return the function.
 
-    Modules are looked for as Python does, the current folder first.
+    Modules are searched as Python does, the current folder first.
 
     Args:
-        name: `package.module:function`, as the user wrote it. Never take it from a file.
+        name: `package.module:function`, as the user wrote it. Never take the name from a file.
 
     Raises:
-        ConfigError: It is written otherwise, or there is no such module or function.
+        ConfigError: The name has another form, or there is no such module or function.
     """
     match = _NAME.fullmatch(name)
     if match is None:
@@ -62,7 +62,7 @@ def import_own(name: str) -> Builder:
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
-        found: Any = import_module(module_name)
+        found: Any = load(module_name)
     except ImportError as error:
         raise ConfigError(
             f"The module of your own network must be importable. Received '{name}': {error}. "
@@ -78,7 +78,7 @@ def import_own(name: str) -> Builder:
         found = getattr(found, part)
     if not callable(found):
         raise ConfigError(
-            "What builds your network must be a function. "
+            "The builder of your network must be a function. "
             f"Received '{name}', which is of type {type(found).__name__}. Name the function."
         )
     builder: Builder = found
@@ -86,22 +86,22 @@ def import_own(name: str) -> Builder:
 
 
 def build_own(build: Builder, name: str, arguments: dict[str, Any]) -> nn.Module:
-    """Return the network that a user's function makes of `arguments`; its lineage is noted.
+    """Return the network that the user's function builds, with its origin recorded.
 
     Args:
         build: The function.
-        name: What a checkpoint is to call it.
+        name: Its name for checkpoints.
         arguments: Keyword arguments, JSON values.
 
     Raises:
-        ConfigError: It does not take them, or returns something else.
+        ConfigError: The function does not take the arguments, or returns no module.
     """
     try:
         model = build(**arguments)
     except TypeError as error:
         listed = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
         raise ConfigError(
-            f"'{name}' must take the arguments it is given. Received {listed}: {error}. "
+            f"'{name}' must take the given arguments. Received {listed}: {error}. "
             "Correct its parameters, or model_args in the config."
         ) from error
     if not isinstance(model, nn.Module):

@@ -1,14 +1,14 @@
-"""Filling a network from a file of weights, with an account of every tensor.
+"""Loading of weights from a file into a network, with a report on every tensor.
 
-Read are `.safetensors` files of our own tensor names, of timm's and torchvision's for networks and
-backbones of theirs, and of theirs for our MobileNetV1 and ResNets. Half precision becomes the
-network's own.
+`.safetensors` files are read with the tensor names of flyweight, with the names of timm and
+torchvision for their networks and backbones, and with their names for MobileNetV1 and the ResNets
+of flyweight. Tensors of half precision are converted to the precision of the network.
 
-A note on TensorFlow's MobileNetV1 weights, which timm's are: they were trained with TensorFlow's
-"same" padding (at stride 2 only the right and the lower edge are padded) and ReLU6; this network
-pads symmetrically and uses ReLU, as the original detector does. On ImageNet the paddings differ by
-ten points of top-1 (88.5 and 78.4 %), which fine-tuning returns and re-estimating batch norm alone
-does not.
+Note on the MobileNetV1 weights of timm, which are those of TensorFlow: they were trained with the
+"same" padding of TensorFlow (at stride 2, only the right and the lower edge are padded) and with
+ReLU6. The network here pads symmetrically and uses ReLU, as the original detector does. On ImageNet
+the two paddings differ by ten points of top-1 (88.5 and 78.4 %). Fine-tuning recovers the
+difference; re-estimated batch norm alone does not.
 """
 
 import re
@@ -38,11 +38,11 @@ _PREFIXES = (
     ("", "network.backbone."),
     ("features.", "network.backbone."),
 )
-"""What may stand before the names in a file, and what stands there in a network of ours:
-`network.` is `libraries.MainOutput`, `features.` torchvision's classifiers."""
+"""Pairs (prefix of the names in a file, prefix of the names in the network). `network.` belongs to
+`libraries.MainOutput`, `features.` to the classifiers of torchvision."""
 
 _TIMM_STAGES = (1, 2, 2, 6, 2)
-"""Depthwise-separable pairs in each of timm's `blocks.<stage>`."""
+"""Number of depthwise-separable pairs in each `blocks.<stage>` of timm."""
 
 _TIMM_LAYERS = {
     "conv_dw": "dw.conv",
@@ -54,7 +54,7 @@ _TIMM_LAYERS = {
 
 @dataclass(frozen=True)
 class MismatchedTensor:
-    """A tensor of the file that has another shape in the network.
+    """A tensor whose shape in the file differs from its shape in the network.
 
     Attributes:
         name: Name in the network.
@@ -72,13 +72,13 @@ class MismatchedTensor:
 
 @dataclass(frozen=True)
 class LoadedWeights:
-    """What became of every tensor of the network and of the file.
+    """Report on every tensor of the network and of the file.
 
     Attributes:
-        loaded: Names in the network that were filled.
-        missing: Names in the network that the file does not have; they keep their values.
-        mismatched: Tensors left alone because the shapes differ.
-        unused: Names in the file that have no place in the network.
+        loaded: Names in the network that were loaded.
+        missing: Names in the network that the file does not have. They keep their values.
+        mismatched: Tensors that were not loaded because the shapes differ.
+        unused: Names in the file that the network does not have.
     """
 
     loaded: tuple[str, ...]
@@ -88,7 +88,7 @@ class LoadedWeights:
 
     @property
     def complete(self) -> bool:
-        """Whether every tensor asked for was filled."""
+        """Whether every requested tensor was loaded."""
         return not self.missing and not self.mismatched
 
     def __str__(self) -> str:
@@ -102,20 +102,21 @@ class LoadedWeights:
 
 
 def load_weights(model: nn.Module, path: str | Path, *, what: What = "backbone") -> LoadedWeights:
-    """Fill `model` in place from a `.safetensors` file.
+    """Load a `.safetensors` file into `model`, in place.
 
     Args:
         model: A network with a `backbone`, a backbone, or any other network.
         path: The file.
-        what: "backbone" fills (and accounts for) the backbone only, where the network has one;
-            "all" the whole network.
+        what: "backbone" loads (and reports) only the backbone of a network that has one; "all"
+            loads the whole network.
 
     Returns:
-        What was loaded and what was not.
+        The report of loaded and other tensors.
 
     Raises:
         FileError: There is no such file.
-        CheckpointError: It is damaged or no `.safetensors` file, or none of its tensors fits.
+        CheckpointError: The file is damaged or no `.safetensors` file, or none of its tensors
+            fits.
     """
     return fill(model, read_tensors(path), str(path), what=what)
 
@@ -123,16 +124,16 @@ def load_weights(model: nn.Module, path: str | Path, *, what: What = "backbone")
 def fill(
     model: nn.Module, tensors: Mapping[str, Tensor], source: str, *, what: What = "all"
 ) -> LoadedWeights:
-    """Fill `model` in place from named tensors.
+    """Load named tensors into `model`, in place.
 
-    The naming is tried under which most of them fit: as it is, under or without the prefixes that
-    networks give their parts, and timm's of MobileNetV1 as ours. Batch norm's counters of batches
-    are left alone and out of the account: nothing reads them.
+    Several namings are tried, and the one with most matches is used: the names unchanged, with or
+    without the prefixes of parts of networks, and the names of timm for MobileNetV1 converted. The
+    batch counters of batch norm are neither loaded nor reported, because nothing reads them.
 
     Args:
         model: As for `load_weights`.
-        tensors: What to fill it with.
-        source: Where they come from, for the message.
+        tensors: The tensors by name.
+        source: Where the tensors come from, for the error message.
         what: As for `load_weights`.
 
     Raises:
@@ -163,11 +164,11 @@ def fill(
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """Return all tensors of a `.safetensors` file; nothing in it is executed.
+    """Return all tensors of a `.safetensors` file. Nothing in the file is executed.
 
     Raises:
         FileError: There is no such file.
-        CheckpointError: It is damaged or another kind of file.
+        CheckpointError: The file is damaged or of another kind.
     """
     file = Path(path)
     if not file.is_file():
@@ -190,13 +191,13 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
 
 
 def _kind_of(file: Path) -> str:
-    """Guess from the first bytes what a file that is no safetensors is."""
+    """Return the likely kind of a file that is not safetensors, from its first bytes."""
     with file.open("rb") as stream:
         head = stream.read(9)
     if head[:2] == b"PK" or head[:1] == b"\x80":
         return "a pickle, which is never loaded because it can execute code"
     if len(head) == 9 and head[8:] == b"{":
-        return f"{file.stat().st_size} bytes of a damaged or truncated one"
+        return f"{file.stat().st_size} bytes of a damaged or truncated file"
     return "an empty file" if not head else "another kind of file"
 
 
@@ -206,14 +207,14 @@ def _wanted(model: nn.Module, what: What) -> dict[str, Tensor]:
         state = {name: value for name, value in state.items() if name.startswith(_BACKBONE)}
     if any(value.is_meta for value in state.values()):
         raise CheckpointError(
-            "Weights can only be loaded into a network that has memory. Received: one on the meta "
-            "device. Create it outside torch.device('meta')."
+            "Weights can only be loaded into a network with memory. Received: a network on the "
+            "meta device. Create it outside torch.device('meta')."
         )
     return state
 
 
 def _namings(tensors: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-    """Yield the tensors under every naming that this network's may follow, likeliest first."""
+    """Yield the tensors under every possible naming of the network, the most likely first."""
     candidates = [dict(tensors)]
     if "conv_stem.weight" in _bare(tensors):
         candidates.append({_from_timm(name): tensor for name, tensor in tensors.items()})
@@ -234,13 +235,13 @@ def _bare(tensors: Mapping[str, Tensor]) -> set[str]:
 
 
 def _fitting(named: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> tuple[int, int]:
-    """Return how many tensors fit by name and shape, and how many by name alone."""
+    """Return how many tensors match by name and shape, and how many by name alone."""
     known = [name for name in named if name in wanted]
     return sum(wanted[name].shape == named[name].shape for name in known), len(known)
 
 
 def _from_timm(name: str) -> str:
-    """Return our name of one of timm's, the name itself where there is none."""
+    """Return the name here for a name of timm, or the name itself if there is none."""
     bare = name.removeprefix(_BACKBONE)
     for layer, ours in (("conv_stem.", "conv1.conv."), ("bn1.", "conv1.bn.")):
         if bare.startswith(layer):
