@@ -1,0 +1,167 @@
+"""OpenVINO on the CPU."""
+
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+from numpy.typing import NDArray
+
+from flyweight.errors import ConfigError
+from flyweight.runtimes.protocol import (
+    FLOAT32,
+    ExecutedOperator,
+    MakeInputs,
+    OpenSettings,
+    TensorInfo,
+)
+
+_DEVICE = "CPU"
+_HINTS = {FLOAT32: "f32", "bfloat16": "bf16", "float16": "f16"}
+_CAPABILITIES = {"bfloat16": "BF16", "float16": "FP16"}
+_NUMPY_NAMES = {
+    "f16": "float16",
+    "bf16": "bfloat16",
+    "f32": FLOAT32,
+    "f64": "float64",
+    "boolean": "bool",
+} | {
+    f"{sign}{bits}": f"{name}{bits}"
+    for sign, name in (("i", "int"), ("u", "uint"))
+    for bits in (8, 16, 32, 64)
+}
+_NOT_COMPUTED = frozenset({"Const", "Input", "Output"})
+
+
+class OpenVinoModel:
+    """An open file; see `OpenModel`."""
+
+    def __init__(self, model: Any, compiled: Any) -> None:
+        self._request = compiled.create_infer_request()
+        self.inputs = tuple(_info(item) for item in compiled.inputs)
+        self.outputs = tuple(_info(item) for item in compiled.outputs)
+        self.properties = _properties(model)
+
+    def run(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Return every output by name."""
+        found = self.inference(arrays)()
+        return {item.name: found[place] for place, item in enumerate(self.outputs)}
+
+    def inference(self, arrays: Mapping[str, NDArray[Any]]) -> Callable[[], Any]:
+        """Return the shortest call that runs the model on these arrays.
+
+        Inputs are read where they lie and outputs are copied, as ONNX Runtime does.
+        """
+        return partial(self._request.infer, dict(arrays), share_inputs=True)
+
+
+class OpenVino:
+    """OpenVINO; see `Runtime`."""
+
+    def __init__(self) -> None:
+        self._core = openvino.Core()
+
+    def open(self, path: str | Path, settings: OpenSettings) -> OpenVinoModel:
+        """Load and optimise an ONNX file or OpenVINO's own format (`.xml` with `.bin`)."""
+        model, compiled = self._compile(path, settings)
+        return OpenVinoModel(model, compiled)
+
+    def operators(
+        self,
+        path: str | Path,
+        settings: OpenSettings,
+        make_inputs: MakeInputs,
+        *,
+        runs: int = 1,
+        seconds: float = 0.0,
+    ) -> tuple[ExecutedOperator, ...]:
+        """Execute a file under the profiler and return the operators it executed."""
+        _, compiled = self._compile(path, settings, profile=True)
+        request = compiled.create_infer_request()
+        arrays = make_inputs([_info(item) for item in compiled.inputs])
+        call = partial(request.infer, dict(arrays), share_inputs=True, share_outputs=True)
+        call()
+        times: dict[str, list[float]] = {}
+        began, done = time.perf_counter(), 0
+        while done < runs or time.perf_counter() - began < seconds:
+            call()
+            done += 1
+            for item in request.get_profiling_info():
+                if item.status == item.Status.EXECUTED:
+                    times.setdefault(item.node_name, []).append(item.real_time.total_seconds() * 1e3)
+        executed = compiled.get_runtime_model().get_ordered_ops()
+        return tuple(
+            _operator(node, times[node.friendly_name])
+            for node in executed
+            if node.friendly_name in times and _text(node, "layerType") not in _NOT_COMPUTED
+        )
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of OpenVINO and NumPy."""
+        return {"openvino": openvino.__version__.partition("-")[0], "numpy": np.__version__}
+
+    def precisions(self) -> tuple[str, ...]:
+        """Return float32 and the shorter ones that the processor has instructions for."""
+        able = self._core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
+        return (FLOAT32, *(name for name, flag in _CAPABILITIES.items() if flag in able))
+
+    def _compile(
+        self, path: str | Path, settings: OpenSettings, *, profile: bool = False
+    ) -> tuple[Any, Any]:
+        known = self.precisions()
+        if settings.precision not in known:
+            raise ConfigError(
+                f"The precision on OpenVINO must be one of {', '.join(known)} on this machine. "
+                f"Received: '{settings.precision}'. Choose one of them."
+            )
+        model = self._core.read_model(str(path))
+        options = {
+            # Without this hint, processors with AMX compute float32 files in bfloat16.
+            "INFERENCE_PRECISION_HINT": _HINTS[settings.precision],
+            "INFERENCE_NUM_THREADS": settings.threads,
+            "NUM_STREAMS": "1",
+            "PERFORMANCE_HINT": "LATENCY",
+            # The process is pinned instead, alike for every runtime.
+            "ENABLE_CPU_PINNING": False,
+            "PERF_COUNT": profile,
+        }
+        return model, self._core.compile_model(model, _DEVICE, options)
+
+
+def _info(port: Any) -> TensorInfo:
+    names = port.get_names()
+    shape = tuple(
+        size.get_length() if size.is_static else None for size in port.get_partial_shape()
+    )
+    own = port.get_element_type().get_type_name()
+    name = port.get_any_name() if names else port.get_node().get_friendly_name()
+    return TensorInfo(name, _NUMPY_NAMES.get(own, own), shape)
+
+
+def _properties(model: Any) -> dict[str, str]:
+    """Return the texts of the file; the reader of ONNX keeps them under "framework"."""
+    if not model.has_rt_info(["framework"]):
+        return {}
+    found = model.get_rt_info(["framework"]).value
+    return {str(name): str(getattr(item, "value", item)) for name, item in found.items()}
+
+
+def _operator(node: Any, times_ms: list[float]) -> ExecutedOperator:
+    precision = _text(node, "runtimePrecision")
+    originals = _text(node, "originalLayersNames")
+    return ExecutedOperator(
+        name=node.friendly_name,
+        kind=_text(node, "layerType"),
+        precision=_NUMPY_NAMES.get(precision, precision),
+        nodes=tuple(originals.split(",")) if originals else (),
+        times_ms=tuple(times_ms),
+    )
+
+
+def _text(node: Any, key: str) -> str:
+    """Return one of the facts that OpenVINO notes on an executed node."""
+    facts = node.get_rt_info()
+    return str(getattr(facts[key], "value", facts[key])) if key in facts else ""
