@@ -20,6 +20,7 @@ import grimp
 import pytest
 
 import flyweight
+from flyweight.runtimes.runtime_table import RUNTIMES
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE, TESTS = ROOT / "src" / "flyweight", ROOT / "tests"
@@ -29,11 +30,8 @@ KNOWN = {
         "cli",
         "data",
         "engine",
-        "exporting",
-        "measuring",
         "pipeline",
         "planning",
-        "runtimes",
         "sensitivity",
         "tasks",
     },
@@ -43,7 +41,6 @@ KNOWN = {
     "more than 60 lines": {
         "checkpoint",
         "cli",
-        "exporting",
         "sensitivity",
     },
     "cycles": {
@@ -80,6 +77,7 @@ UNTESTED_BY_NAME = {
     "engine/run.py": "run by test_fit.py",
     "data/samples/box_samples.py": "what the loaders yield; run by test_loading.py",
     "zoo/spec.py": "the type of a row; test_specs.py looks at all of them",
+    "runtimes/protocol.py": "protocols; test_runtime_table.py holds every runtime to them",
     "tasks/task.py": "protocols; test_detect.py holds an implementation to them",
 }
 # Test files without a module of their own name, and what they look at.
@@ -399,3 +397,37 @@ def test_nothing_is_unpickled_and_nothing_deprecated_is_leant_on():
     banned = re.compile(r"\btorch\.ao\b|\bpickle\.loads?\b|weights_only=False")
     found = [str(path) for path in SOURCE.rglob("*.py") if banned.search(path.read_text())]
     assert found == []
+
+
+def test_only_runtimes_import_a_runtime():
+    """A new runtime is one file; a measuring process holds no more than the runtime and NumPy."""
+    runtimes = {entry.package for entry in RUNTIMES.values()}
+    found = [
+        _dotted(module)
+        for module in modules()
+        if module.parts[0] != "runtimes"
+        for node in ast.walk(_tree(module))
+        if runtimes & {name.split(".")[0] for name in _names_of(node)}
+    ]
+    assert found == []
+    heavy = {"torch", "pydantic", "onnx"}
+    imported = {
+        name.split(".")[0]
+        for module in modules()
+        if module.parts[0] == "runtimes"
+        for node in ast.walk(_tree(module))
+        for name in _names_of(node)
+    }
+    assert runtimes <= imported
+    assert not heavy & imported
+
+
+def _names_of(node):
+    """Return the modules that a statement imports, or that a string loads on demand."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        return [node.module]
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return [node.value.split(":")[0]] if re.fullmatch(r"[\w.]+:\w+", node.value) else []
+    return []

@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # What editors and type checkers see; `_HOMES` says the same 
     from flyweight.checkpoint import load as load
     from flyweight.checkpoint import save as save
     from flyweight.errors import FlyweightError as FlyweightError
+    from flyweight.exporting.model_card import ModelCard as ModelCard
     from flyweight.exporting.onnx import to_onnx as export  # noqa: F401 - another name there
     from flyweight.graph import Cost as Cost
     from flyweight.graph import ModelGraph as ModelGraph
@@ -28,7 +29,6 @@ if TYPE_CHECKING:  # What editors and type checkers see; `_HOMES` says the same 
     from flyweight.pruning.repair.repair import RepairSettings as RepairSettings
     from flyweight.pruning.repair.repair import repair as repair
     from flyweight.pruning.repair.repair import repair_ as repair_
-    from flyweight.runtimes.model_card import ModelCard as ModelCard
     from flyweight.sensitivity import Budget as Budget
     from flyweight.sensitivity import FastScanSettings as FastScanSettings
     from flyweight.sensitivity import FastScanSettings as Pace  # noqa: F401 - its name in 0.1.0
@@ -45,7 +45,7 @@ _HOMES = {
     "Cost": "flyweight.graph:Cost",
     "FlyweightError": "flyweight.errors:FlyweightError",
     "ModelGraph": "flyweight.graph:ModelGraph",
-    "ModelCard": "flyweight.runtimes.model_card:ModelCard",
+    "ModelCard": "flyweight.exporting.model_card:ModelCard",
     "FastScanSettings": "flyweight.sensitivity:FastScanSettings",
     "Pace": "flyweight.sensitivity:FastScanSettings",  # its name in 0.1.0
     "PruningPlan": "flyweight.pruning:PruningPlan",

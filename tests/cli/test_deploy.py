@@ -31,8 +31,9 @@ def exported(monkeypatch):
     """Do not export; return what would have been."""
     calls = []
 
-    def export(loaded, path, *, end, name, images):
-        calls.append(SimpleNamespace(loaded=loaded, path=path, images=images))
+    def export(loaded, path, *, end, name, images, runtime):
+        call = SimpleNamespace(loaded=loaded, path=path, images=images, runtime=runtime)
+        calls.append(call)
         return SimpleNamespace(path=path, size_bytes=2**20, sidecar="s", max_error={"a": 2e-6})
 
     monkeypatch.setattr("flyweight.pipeline.stage_work.export_model", export)

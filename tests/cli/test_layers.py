@@ -12,7 +12,9 @@ CONFIG = ("-c", "demo_digits", *(word for text in SMALL for word in ("-o", text)
 def machine(monkeypatch):
     """Replace the runtime by a machine with blocks of 8 channels."""
     home = "flyweight.pipeline.latency_cuts.NetworkTimer"
-    monkeypatch.setattr("flyweight.measuring.table_builder.OnnxTimer", lambda threads: blocked(8))
+    monkeypatch.setattr(
+        "flyweight.measuring.table_builder.RuntimeTimer", lambda threads, runtime: blocked(8)
+    )
     monkeypatch.setattr(f"{home}.dense_ms", lambda self: 50.0)
 
     def pruned(self, ratios):
@@ -62,11 +64,34 @@ def test_prune_measures_in_rounds(flyweight, machine, curves, tmp_path):
     assert "2.000 ms, which is infeasible: the floor is " in floor.err
 
 
+def test_a_budget_is_verified_on_the_runtime_of_its_table(flyweight, machine, curves, monkeypatch):
+    save = ("--save", "t.json", "--runtime", "openvino")
+    found = flyweight("bench", "--layers", *CONFIG, *save, "--json").json
+    assert found["made_on"]["runtime"].startswith("openvino 20")
+    runtimes = []
+    home = "flyweight.pipeline.latency_cuts.NetworkTimer"
+
+    def pruned(self, ratios):
+        runtimes.append(self.runtime)
+        return Timing(44.0, (44.0, 44.0), 50.0)
+
+    monkeypatch.setattr(f"{home}.pruned", pruned)
+    prune = ("prune", *CONFIG, *curves, "--latency-table", "t.json", "--no-finetune")
+    assert flyweight(*prune, "--budget", "latency_ms=45").status == 0
+    assert set(runtimes) == {"openvino"}
+    mixed = flyweight("bench", "--layers", *CONFIG, "--save", "t.json")
+    assert "must be continued on the same runtime" in mixed.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (("bench", "--layers"), "--layers must be told a network"),
         (("bench", "--layers", *CONFIG, "--threads", "1,2"), "must be of one thread count"),
+        (("bench", "--layers", *CONFIG, "--runtime", "openvin"), "Nearest: 'openvino'"),
+        (("bench", "a.onnx", "--runtime", "tvm"), "must be one of onnxruntime, openvino"),
+        (("export", "-w", "a", "--runtime", "tvm"), "must be one of onnxruntime, openvino"),
+        (("predict", "-w", "a", "b.png", "--runtime", "tvm"), "must be one of onnxruntime"),
         (
             ("prune", *CONFIG, "--dry-run", "--latency-table", "t"),
             "must come with a latency budget",

@@ -208,8 +208,8 @@ def test_a_really_full_disk_while_saving_the_checkpoint(here):
 
 
 def test_a_model_that_does_not_end_in_detections(flyweight, here):
+    from flyweight.exporting.model_card import ModelCard
     from flyweight.exporting.onnx import to_onnx
-    from flyweight.runtimes.model_card import ModelCard
 
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1))
     to_onnx(model, "raw.onnx", example=(torch.zeros(1, 3, 8, 8),), card=ModelCard(name="a"))

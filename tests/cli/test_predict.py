@@ -35,7 +35,7 @@ def test_what_is_found_is_counted_and_listed(flyweight, here, monkeypatch):
         partial(listed_boxes, labels=("cat",)),
         lambda *_, **__: None,
     )
-    monkeypatch.setattr("flyweight.pipeline.prediction.from_onnx", lambda path: predictor)
+    monkeypatch.setattr("flyweight.pipeline.prediction.from_onnx", lambda path, runtime: predictor)
     monkeypatch.setattr("flyweight.data.images.read_image", lambda path: None)
     answer = flyweight("predict", "-w", "w.onnx", "shots", "--output-dir", "out")
     assert answer.err == "weights: w.onnx\n"

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor, nn
 
 from flyweight.config.preprocessing import Preprocessing
-from flyweight.runtimes.model_card import ModelCard
+from flyweight.exporting.model_card import ModelCard
 
 
 class SmallNet(nn.Module):

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from flyweight.config.tasks import Suppression
+from flyweight.exporting.exported_model import ExportedModel
 from flyweight.exporting.nms import Detections
 from flyweight.exporting.onnx import OnnxConfig, to_onnx
 from flyweight.exporting.parity import detection_errors
-from flyweight.runtimes.onnx_model import OnnxModel
+from flyweight.runtimes.runtime_table import RUNTIMES
 from flyweight.tasks.decoding.boxes import suppress
 from flyweight.tasks.decoding.yolo import YoloDecoder
 from flyweight.zoo.specs import SPECS, create
@@ -46,17 +47,18 @@ def described(card, outputs):
 
 
 @pytest.mark.slow
-def test_raw_maps(detector, card, tmp_path):
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_raw_maps(detector, card, tmp_path, runtime):
     names = ("map_32", "map_16", "map_8")
-    config = OnnxConfig(output_names=names, dynamic_batch=True)
+    config = OnnxConfig(output_names=names, dynamic_batch=True, runtime=runtime)
     path = tmp_path / "raw.onnx"
     result = to_onnx(detector, path, example=EXAMPLE, card=described(card, "raw"), config=config)
     assert tuple(result.max_error) == names
     assert max(result.max_error.values()) < 1e-4
     assert "BatchNormalization" not in result.operators
-    found = OnnxModel(path).run(images(1, count=2))
     with torch.no_grad():
         expected = detector(images(1, count=2))
+    found = ExportedModel(path, runtime=runtime).run(images(1, count=2))
     for name, wanted in zip(names, expected, strict=True):
         torch.testing.assert_close(found[name], wanted, rtol=1e-3, atol=1e-3)
 
@@ -69,7 +71,7 @@ def test_decoded_boxes(detector, card, tmp_path):
         detector, path, example=EXAMPLE, card=described(card, "decoded"), postprocess=decoder
     )
     assert tuple(result.max_error) == ("boxes", "scores")
-    found = OnnxModel(path).run(images(2))
+    found = ExportedModel(path).run(images(2))
     with torch.no_grad():
         boxes, scores = decoder(detector(images(2)))
     torch.testing.assert_close(found["boxes"], boxes, rtol=1e-3, atol=1e-2)
@@ -89,7 +91,7 @@ def test_suppression_inside(detector, card, tmp_path):
         compare_on=[(images(seed),) for seed in range(3)],
     )
     assert tuple(result.max_error)[:3] == ("boxes", "scores", "labels")
-    found = OnnxModel(path).run(images(7))
+    found = ExportedModel(path).run(images(7))
     kept = {name: found[name].flatten(0, -2 if name == "boxes" else -1) for name in DETECTED}
     with torch.no_grad():
         boxes, scores = decoder(detector(images(7)))

@@ -1,17 +1,19 @@
 import pytest
 import torch
 
-from flyweight.errors import ExportError, FileError
+from flyweight.errors import ConfigError, ExportError, FileError
+from flyweight.exporting.exported_model import ExportedModel
 from flyweight.exporting.onnx import OnnxConfig, to_onnx
-from flyweight.runtimes.onnx_model import OnnxModel
+from flyweight.runtimes.runtime_table import RUNTIMES
 
 
-def test_an_exported_file_runs_from_its_own_description(small_net, card, tmp_path):
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_an_exported_file_runs_from_its_own_description(small_net, card, tmp_path, runtime):
     images = torch.randn(1, 3, 16, 16)
     config = OnnxConfig(output_names=("features", "logits"))
     path = tmp_path / "m.onnx"
     to_onnx(small_net, path, example=(images,), card=card, config=config)
-    model = OnnxModel(path, threads=1)
+    model = ExportedModel(path, threads=1, runtime=runtime)
     assert model.card == card
     assert model.output_names == ("features", "logits")
     found = model.run(images)
@@ -25,9 +27,12 @@ def test_an_exported_file_runs_from_its_own_description(small_net, card, tmp_pat
 
 def test_files_that_cannot_run_are_one_line(tmp_path):
     with pytest.raises(FileError, match="nothing of that name"):
-        OnnxModel(tmp_path / "no.onnx")
+        ExportedModel(tmp_path / "no.onnx")
     text = tmp_path / "text.onnx"
     text.write_text("hello")
-    with pytest.raises(ExportError, match="that ONNX Runtime can load") as error:
-        OnnxModel(text)
-    assert "\n" not in str(error.value)
+    for name, entry in RUNTIMES.items():
+        with pytest.raises(ExportError, match=f"that {entry.title} can load") as error:
+            ExportedModel(text, runtime=name)
+        assert "\n" not in str(error.value)
+    with pytest.raises(ConfigError, match=r"Received: 'onnx-runtime'\. Nearest: 'onnxruntime'"):
+        ExportedModel(text, runtime="onnx-runtime")

@@ -8,7 +8,7 @@ from onnx import helper
 
 from flyweight.config.preprocessing import Preprocessing
 from flyweight.errors import ExportError, FileError
-from flyweight.runtimes.model_card import (
+from flyweight.exporting.model_card import (
     ModelCard,
     from_properties,
     read_metadata,

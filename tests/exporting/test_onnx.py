@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from flyweight.errors import ExportError
+from flyweight.errors import ConfigError, ExportError
+from flyweight.exporting.model_card import read_metadata
 from flyweight.exporting.onnx import OPSET, OnnxConfig, to_onnx
-from flyweight.runtimes.model_card import read_metadata
 
 EXAMPLE = (torch.linspace(-1, 1, 3 * 16 * 16).reshape(1, 3, 16, 16),)
 
@@ -198,3 +198,23 @@ def test_mobilenet_v2_is_only_what_it_must_be(card, tmp_path):
     expected = {"Add": 10, "Clip": 35, "Conv": 52, "Gemm": 1, "ReduceMean": 1, "Reshape": 1}
     assert result.operators == expected
     assert max(result.max_error.values()) < 1e-4
+
+
+RUNTIMES_BESIDE_THE_DEFAULT = ["openvino"]
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES_BESIDE_THE_DEFAULT)
+def test_the_runtime_that_is_compared_can_be_chosen(small_net, card, tmp_path, runtime):
+    config = OnnxConfig(runtime=runtime, dynamic_batch=True)
+    result = to_onnx(small_net, tmp_path / "m.onnx", example=EXAMPLE, card=card, config=config)
+    assert result.runtime == runtime
+    assert 0 < max(result.max_error.values()) < 1e-5
+    with pytest.raises(ExportError, match=f"must agree with PyTorch.* on {runtime}"):
+        to_onnx(Drifting(), tmp_path / "n.onnx", example=EXAMPLE, config=config)
+
+
+def test_an_unknown_runtime_is_refused_before_the_conversion(small_net, tmp_path):
+    config = OnnxConfig(runtime="openvin")
+    with pytest.raises(ConfigError, match="Nearest: 'openvino'"):
+        to_onnx(small_net, tmp_path / "m.onnx", example=EXAMPLE, config=config)
+    assert list(tmp_path.iterdir()) == []

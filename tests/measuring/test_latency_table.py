@@ -6,7 +6,7 @@ from torch import nn
 from flyweight.errors import FileError, MeasureError
 from flyweight.graph import trace
 from flyweight.measuring.channel_step import FoundStep
-from flyweight.measuring.latency_table import LayerTable, network_key, read_table
+from flyweight.measuring.latency_table import LayerTable, network_key, read_table, require_runtime
 
 MADE_ON = {"runtime": "onnxruntime 1", "cpu": "some", "threads": "2"}
 
@@ -47,3 +47,11 @@ def test_files_that_are_none(tmp_path):
 def test_a_table_without_a_step():
     with pytest.raises(MeasureError, match="must know the fast channel step"):
         _ = LayerTable(MADE_ON, "").step
+
+
+def test_a_table_of_another_runtime_is_refused():
+    assert table().runtime == "onnxruntime"
+    require_runtime(table(), "onnxruntime")
+    with pytest.raises(MeasureError, match=r"of onnxruntime 1 for a budget on openvino") as error:
+        require_runtime(table(), "openvino")
+    assert "\n" not in str(error.value)

@@ -1,21 +1,16 @@
-import numpy as np
-import onnx
-import onnxruntime
 import pytest
 import torch
-from onnx import numpy_helper
 from torch import nn
-from torch.nn import functional
 
 from flyweight.graph import trace
-from flyweight.measuring.layer_timing import OnnxTimer, chunks, save_layers
+from flyweight.measuring.layer_timing import RuntimeTimer, chunks
 from flyweight.measuring.timed_layers import timed_layers
+from flyweight.runtimes.runtime_table import RUNTIMES
 
-LAYERS = {
-    "strided": nn.Conv2d(4, 8, 3, 2, 1),
-    "dilated": nn.Conv2d(4, 8, 3, padding=(2, 1), dilation=(2, 1)),
+KINDS = {
+    "convolution": nn.Conv2d(4, 8, 3, 2, 1),
     "grouped": nn.Conv2d(4, 8, 3, groups=2),
-    "depthwise": nn.Conv2d(4, 8, 3, groups=4),
+    "depthwise": nn.Conv2d(4, 4, 3, groups=4),
     "transposed": nn.ConvTranspose2d(4, 8, 3, 2, 1, 1),
     "linear": nn.Linear(4, 8),
 }
@@ -26,38 +21,11 @@ def layer_of(module):
     return timed_layers(trace(module.eval(), (torch.rand(shape),)))[0]
 
 
-@pytest.mark.parametrize("name", LAYERS)
-def test_the_files_compute_what_the_network_does(tmp_path, name):
-    module = LAYERS[name]
-    geometry = layer_of(module).geometry
-    widths = [(4, 8), (8, 16)]
-    save_layers(tmp_path / "a.onnx", geometry, widths)
-    weights = {
-        tensor.name: torch.tensor(numpy_helper.to_array(tensor))
-        for tensor in onnx.load(tmp_path / "a.onnx").graph.initializer
-    }
-    session = onnxruntime.InferenceSession(str(tmp_path / "a.onnx"))
-    feed = {
-        item.name: np.random.default_rng(0).random(item.shape, np.float32)
-        for item in session.get_inputs()
-    }
-    for place, found in enumerate(session.run(["layer0", "layer1"], feed)):
-        source = torch.tensor(feed[f"channels{widths[place][0]}"])
-        own = [weights[f"layer{place}.{kind}"] for kind in ("weight", "bias")]
-        if name == "linear":
-            wanted = functional.linear(source, *own)
-        else:
-            groups = module.groups * (place + 1) if name == "depthwise" else module.groups
-            more = [module.output_padding] if name == "transposed" else []
-            compute = functional.conv_transpose2d if more else functional.conv2d
-            order = [groups, module.dilation] if more else [module.dilation, groups]
-            wanted = compute(source, *own, module.stride, module.padding, *more, *order)
-        assert torch.allclose(torch.tensor(found), wanted, atol=1e-4)
-
-
-def test_a_wider_layer_takes_longer_on_the_runtime():
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_wider_layer_takes_longer_on_the_runtime(runtime):
     geometry = layer_of(nn.Conv2d(4, 8, 3, padding=1)).geometry
-    narrow, wide = OnnxTimer(seconds=0.0, runs=9)(geometry, [(16, 16), (256, 256)])
+    timer = RuntimeTimer(runtime=runtime, seconds=0.0, runs=9)
+    narrow, wide = timer(geometry, [(16, 16), (256, 256)])
     assert 0 <= narrow < wide / 10  # 256 times the products
 
 
@@ -66,3 +34,15 @@ def test_files_stay_small():
     points = [(1024, 2048)] * 5  # 75 MB each
     assert [len(chunk) for chunk in chunks(geometry, points)] == [1] * 5
     assert [len(chunk) for chunk in chunks(geometry, [(16, 16)] * 5)] == [5]
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_of_layer_has_a_time(name, runtime):
+    geometry = layer_of(KINDS[name]).geometry
+    points = [(16, 16), (32, 32), (32, 64)]
+    if name == "depthwise":
+        points = points[:2]
+    times = RuntimeTimer(runtime=runtime, seconds=0.0, runs=3)(geometry, points)
+    assert len(times) == len(points)
+    assert all(time >= 0 for time in times)

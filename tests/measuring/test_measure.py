@@ -8,17 +8,16 @@ import pytest
 
 import flyweight.measuring.measure as module
 from flyweight.config.measuring import BenchConfig
-from flyweight.errors import FileError, MeasureError
+from flyweight.errors import ConfigError, FileError, MeasureError
 from flyweight.measuring.comparison import compare
 from flyweight.measuring.measure import measure
 
 QUICK = BenchConfig(runs=16, seconds=0.1, blocks=8, warmup=1)
 
 
-def test_a_measurement_says_everything(make_chain):
+def test_a_measurement_says_everything(make_chain, recorded_progress):
     path = make_chain()
-    seen = []
-    rows = measure([path], config=QUICK, progress=lambda done, total: seen.append((done, total)))
+    rows = measure([path], config=QUICK, progress=recorded_progress)
     assert [(row.name, row.threads) for row in rows] == [("chain.onnx", 1), ("chain.onnx", 2)]
     for row in rows:
         low, high = row.interval_ms
@@ -31,7 +30,10 @@ def test_a_measurement_says_everything(make_chain):
         assert row.runs == sum(map(len, row.blocks_ms)) >= 8
         assert row.input_shapes == {"images": (16, 64)}
         assert row.environment.runtimes["onnxruntime"]
-    assert seen == [(done, 16) for done in range(1, 17)]
+    first, *updates, last = recorded_progress.events
+    assert first == ("start", "measuring", 16, 0)
+    assert [event[2] for event in updates] == list(range(1, 17))
+    assert last == ("finish", "measuring")
 
 
 def test_blocks_take_turns_in_a_rotating_order(make_chain, monkeypatch):
@@ -146,12 +148,13 @@ def test_a_missing_runtime_is_named(make_chain, monkeypatch, tmp_path):
         measure([make_chain()], threads=(1,), config=QUICK)
 
 
-def test_no_child_outlives_an_interrupt(make_chain, children):
-    def interrupt(done, total):
+def test_no_child_outlives_an_interrupt(make_chain, children, recorded_progress, monkeypatch):
+    def interrupt(*event):
         raise KeyboardInterrupt
 
+    monkeypatch.setattr(type(recorded_progress.start("")), "update", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        measure([make_chain()], threads=(1,), config=QUICK, progress=interrupt)
+        measure([make_chain()], threads=(1,), config=QUICK, progress=recorded_progress)
     assert not children()
 
 
@@ -187,3 +190,38 @@ def test_it_works_without_a_standard_input(make_chain):
 )
 def test_how_many_runs_a_block_is_given(estimate_ms, runs):
     assert module._runs_per_block(estimate_ms, BenchConfig()) == runs
+
+
+def test_two_runtimes_are_interleaved(make_chain):
+    path = make_chain(depth=2)
+    both = ("onnxruntime", "openvino")
+    rows = measure([path], threads=(1,), runtime=both, config=QUICK)
+    assert [(row.name, row.runtime) for row in rows] == [
+        (f"chain.onnx on {name}", name) for name in both
+    ]
+    assert compare(*rows).subject == "chain.onnx on openvino"
+    for row in rows:
+        assert row.precision == "float32"
+        assert {*both, "numpy"} == set(row.environment.runtimes)
+    (alone,) = measure([path], threads=(1,), runtime="openvino", config=QUICK)
+    assert (alone.name, alone.runtime) == ("chain.onnx", "openvino")
+
+
+@pytest.mark.parametrize("runtime", ["openvno", ["onnxruntime", ""]])
+def test_an_unknown_runtime_is_refused(make_chain, runtime, children):
+    with pytest.raises(ConfigError, match="must be one of onnxruntime, openvino"):
+        measure([make_chain()], runtime=runtime)
+    assert not children()
+
+
+def test_a_precision_that_the_runtime_does_not_have(make_chain):
+    config = BenchConfig(precision="bfloat16")
+    with pytest.raises(ConfigError, match=r"precision on ONNX Runtime must be float32"):
+        measure([make_chain()], threads=(1,), config=config)
+
+
+def test_a_file_of_two_parts_has_the_size_of_both(tmp_path):
+    for name, size in (("a.xml", 10), ("a.bin", 1000), ("b.onnx", 100)):
+        (tmp_path / name).write_bytes(bytes(size))
+    assert module._size_bytes(tmp_path / "a.xml") == 1010
+    assert module._size_bytes(tmp_path / "b.onnx") == 100

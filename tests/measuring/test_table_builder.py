@@ -3,11 +3,11 @@ import torch
 from tests.measuring.machine import blocked, time_of
 from torch import nn
 
-from flyweight.errors import MeasureError
+from flyweight.errors import ConfigError, MeasureError
 from flyweight.graph import trace
 from flyweight.measuring.latency_table import read_table
 from flyweight.measuring.table_builder import measure_layers
-from flyweight.measuring.timed_layers import describe, timed_layers
+from flyweight.measuring.timed_layers import geometry_key, timed_layers
 
 
 def graph_of(*, size=16):
@@ -18,23 +18,26 @@ def graph_of(*, size=16):
     return trace(model.eval(), (torch.rand(1, 3, size, size),))
 
 
-def test_every_layer_is_measured_once(tmp_path):
-    calls, told = [], []
+def test_every_layer_is_measured_once(tmp_path, recorded_progress):
+    calls = []
     graph = graph_of()
     table = measure_layers(
-        graph, tmp_path / "t.json", timer=blocked(8, calls=calls), progress=told.append
+        graph, tmp_path / "t.json", timer=blocked(8, calls=calls), progress=recorded_progress
     )
     assert read_table(tmp_path / "t.json") == table
     assert table.step == 8
     measured = calls[2:]  # the first two found the step: a pointwise layer and another
-    assert len(measured) == len({describe(geometry) for geometry, _ in measured}) == 2
+    assert len(measured) == len({geometry_key(geometry) for geometry, _ in measured}) == 2
     for layer in timed_layers(graph):
         assert table.missing(layer) == []
         for point in layer.points(8):
-            known = table.layers[describe(layer.geometry)][point]
+            known = table.layers[geometry_key(layer.geometry)][point]
             assert known == pytest.approx(time_of(layer.geometry, *point, 8), abs=1e-6)
+    (_, label, total, _), *updates, last = recorded_progress.events
+    told = [event[2] for event in updates]
     assert told == sorted(told)
-    assert told[-1] == 1.0
+    assert told[-1] == total
+    assert (label, last[0]) == ("layers", "finish")
     calls.clear()
     assert measure_layers(graph, tmp_path / "t.json", timer=blocked(8, calls=calls)) == table
     assert calls == []
@@ -79,3 +82,13 @@ def test_a_network_without_layers(tmp_path):
     graph = trace(nn.ReLU(), (torch.rand(1, 3),))
     with pytest.raises(MeasureError, match="must have convolutions or linear layers"):
         measure_layers(graph, tmp_path / "t.json", timer=blocked(8))
+
+
+def test_times_of_two_runtimes_are_not_mixed(tmp_path):
+    path = tmp_path / "t.json"
+    table = measure_layers(graph_of(), path, runtime="openvino", timer=blocked(8))
+    assert table.runtime == "openvino"
+    with pytest.raises(MeasureError, match=r"on the same runtime.*'openvino \d.*'onnxruntime \d"):
+        measure_layers(graph_of(), path, timer=blocked(8))
+    with pytest.raises(ConfigError, match="must be one of onnxruntime, openvino"):
+        measure_layers(graph_of(), tmp_path / "u.json", runtime="tvm", timer=blocked(8))

@@ -3,7 +3,7 @@ from torch import nn
 
 from flyweight.graph import trace
 from flyweight.graph.cost import AxisSize, Geometry
-from flyweight.measuring.timed_layers import TimedLayer, describe, timed_layers
+from flyweight.measuring.timed_layers import TimedLayer, geometry_key, timed_layers
 
 
 def layers_of(model, *shape):
@@ -24,7 +24,7 @@ def test_the_layers_of_a_network():
     free = [layer.free for layer in found]
     assert free[0] == (False, True)  # three colours come in
     assert free[-1] == (True, False)  # the outputs are the model's
-    assert [describe(layer.geometry) for layer in found] == [
+    assert [geometry_key(layer.geometry) for layer in found] == [
         "convolution 1x8x8, kernel 3x3, stride 2x2, padding 1x1",
         "convolution 1x4x4, kernel 3x3, padding 2x2, dilation 2x2, depthwise",
         "convolution 1x4x4, kernel 1x1",

@@ -34,7 +34,7 @@ def test_a_conversation(make_chain):
     )
     started, loaded, ready, block, memory = [answer["ok"] for answer in answers]
     assert set(started["versions"]) == {"onnxruntime", "numpy"}
-    assert loaded["inputs"] == [{"name": "images", "type": "tensor(float)", "shape": [4, 64]}]
+    assert loaded["inputs"] == [{"name": "images", "type": "float32", "shape": [4, 64]}]
     assert loaded["load_ms"] > 0
     assert ready["estimate_ms"] > 0
     assert len(block["wall_ms"]) == 7
@@ -71,7 +71,8 @@ def test_an_error_is_an_answer_and_the_child_goes_on(tmp_path):
 def test_the_child_carries_neither_torch_nor_the_rest_of_the_package():
     code = (
         "import sys, onnxruntime, flyweight.measuring.worker\n"
-        "import flyweight.runtimes.onnxruntime_session\n"
+        "import flyweight.runtimes.onnxruntime_backend, flyweight.runtimes.openvino_backend\n"
+        "import flyweight.runtimes.random_inputs\n"
         "heavy = {'torch', 'torchvision', 'pydantic', 'lightning', 'onnx'} & set(sys.modules)\n"
         "sys.exit(', '.join(sorted(heavy)) or 0)"
     )
@@ -83,3 +84,25 @@ def test_the_child_carries_neither_torch_nor_the_rest_of_the_package():
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_runtime_is_chosen_when_the_child_starts(make_chain):
+    answers = run_worker(
+        {"op": "start", "cores": [], "runtime": "openvino"},
+        {"op": "load", "path": str(make_chain()), "threads": 1, "spinning": False},
+        {"op": "prepare", "shapes": {"images": [16, 64]}, "warmup": 0, "seed": 0},
+        {"op": "block", "runs": 3},
+        {"op": "start", "cores": [], "runtime": "tvm"},
+    )
+    assert set(answers[0]["ok"]["versions"]) == {"openvino", "numpy"}
+    assert answers[1]["ok"]["inputs"][0]["type"] == "float32"
+    assert len(answers[3]["ok"]["wall_ms"]) == 3
+    assert answers[4]["kind"] == "ConfigError"
+
+
+def test_steps_in_a_wrong_order_are_answered():
+    answers = run_worker(
+        {"op": "prepare", "shapes": {}, "warmup": 0, "seed": 0}, {"op": "block", "runs": 1}
+    )
+    assert "must be loaded" in answers[0]["error"]
+    assert "must be prepared" in answers[1]["error"]

@@ -12,6 +12,7 @@ from flyweight.config.measuring import BenchConfig
 from flyweight.config.settings import load_config
 from flyweight.data.images import image_of, prepare
 from flyweight.data.loading import open_set
+from flyweight.exporting.exported_model import ExportedModel
 from flyweight.graph.inputs import tensors_in
 from flyweight.measuring.measure import measure
 from flyweight.pipeline.inputs import Saver, open_checkpoint, open_data
@@ -24,7 +25,6 @@ from flyweight.pipeline.stage_work import (
     train_model,
 )
 from flyweight.pruning import plan, prune
-from flyweight.runtimes.onnx_model import OnnxModel
 
 pytestmark = [
     # torch's exporter, not ours.
@@ -146,7 +146,7 @@ def test_masks_from_training_to_the_exported_file(tmp_path):
     images = images_to_compare(data.val, config.preprocessing)
     exported = export_model(loaded, tmp_path / "small.onnx", images=images)
     assert exported.max_error["masks"] < 1e-3
-    outputs = OnnxModel(exported.path).run(prepare(image, config.preprocessing)[None])
+    outputs = ExportedModel(exported.path).run(prepare(image, config.preprocessing)[None])
     batch = one_image_batch(image, config.preprocessing, tmp_path / "set" / "val0.png")
     theirs = place_detections(outputs, batch, ())
     with torch.no_grad():

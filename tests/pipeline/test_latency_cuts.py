@@ -7,7 +7,7 @@ from tests.measuring.machine import blocked
 from torch import nn
 
 from flyweight.config.preprocessing import Preprocessing
-from flyweight.errors import PlanError
+from flyweight.errors import MeasureError, PlanError
 from flyweight.measuring.latency_prices import LatencyPrices
 from flyweight.measuring.table_builder import measure_layers
 from flyweight.pipeline.latency_cuts import (
@@ -51,6 +51,8 @@ def wanted(tmp_path):
 
 class Stub:
     """A timer of networks that are never built."""
+
+    runtime = "onnxruntime"
 
     def __init__(self, graph, prices):
         self.graph, self.prices = graph, prices
@@ -128,3 +130,13 @@ def test_networks_are_measured_on_the_runtime(tmp_path):
     assert 0 < low <= found.latency_ms <= high
     assert found.latency_ms < found.dense_ms  # a tenth of the products
     assert LatencyPrices.of(timer.graph, table).sum_ms({}) > 0
+
+
+def test_a_table_of_another_runtime_does_not_fit(wanted):
+    graph, make = wanted
+    cut = make("latency_ms=6")
+    assert cut.runtime == "onnxruntime"
+    timer = Stub(graph, cut.prices(graph))
+    timer.runtime = "openvino"
+    with pytest.raises(MeasureError, match="for a budget on openvino"):
+        fitted_cut(cut, timer, say=lambda _: None)

@@ -1,6 +1,6 @@
 import numpy as np
 
-from flyweight.runtimes.onnxruntime_session import open_session
+from flyweight.runtimes.onnxruntime_backend import open_session
 
 
 def test_a_session_runs_with_the_asked_threads(make_chain):

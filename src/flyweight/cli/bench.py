@@ -8,6 +8,7 @@ import typer
 from flyweight.cli import heavy
 from flyweight.cli.options import Json, Overrides
 from flyweight.errors import ConfigError
+from flyweight.runtimes.runtime_table import DEFAULT_RUNTIME
 
 Files = Annotated[list[Path] | None, typer.Argument(help="Exported ONNX files.")]
 Threads = Annotated[
@@ -58,6 +59,15 @@ Save = Annotated[
         metavar="FILE",
     ),
 ]
+Runtimes = Annotated[
+    str,
+    typer.Option(
+        "--runtime",
+        help="Runtime to measure on: onnxruntime or openvino; for files also several, "
+        "separated by commas.",
+        metavar="NAMES",
+    ),
+]
 
 
 def bench(
@@ -70,6 +80,7 @@ def bench(
     config: ConfigOfLayers = "",
     opt: Overrides = None,
     save: Save = Path("layers.json"),
+    runtime: Runtimes = DEFAULT_RUNTIME,
     json: Json = False,
 ) -> None:
     """Measure latency, memory and size.
@@ -79,7 +90,7 @@ def bench(
     """
     if layers:
         count = heavy.one_count(threads or "1")
-        request = heavy.LayersRequest(config, tuple(opt or ()), count, seconds)
+        request = heavy.LayersRequest(config, tuple(opt or ()), count, seconds, runtime)
         heavy.measure_layers(request, save, as_json=json)
         return
     if not files:
@@ -87,5 +98,5 @@ def bench(
             "There must be something to measure. Received no files. Name ONNX files, or time a "
             "network's layers with: --layers -c CONFIG"
         )
-    protocol = heavy.Protocol(seconds, runs, tuple(shape or ()))
+    protocol = heavy.Protocol(seconds, runs, tuple(shape or ()), runtime)
     heavy.bench(files, threads or "1,2", protocol, as_json=json)

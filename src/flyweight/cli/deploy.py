@@ -1,6 +1,5 @@
 """`export`, `bench` and `report`."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -124,13 +123,24 @@ class Protocol:
     seconds: float
     runs: int
     shapes: tuple[str, ...]
+    runtime: str = "onnxruntime"
 
 
-def export(source: Source, ratios: "Ratios", output_dir: Path, *, end: str, as_json: bool) -> None:
+def export(
+    source: Source,
+    ratios: "Ratios",
+    output_dir: Path,
+    *,
+    end: str,
+    runtime: str = "onnxruntime",
+    as_json: bool,
+) -> None:
     """Write a checkpoint as ONNX."""
     from flyweight.pipeline.preflight import require_end
+    from flyweight.runtimes.runtime_table import require_installed
 
     require_end(end or "raw")
+    require_installed(runtime)
     source.find()
 
     from flyweight.config.settings import PruneConfig
@@ -150,7 +160,7 @@ def export(source: Source, ratios: "Ratios", output_dir: Path, *, end: str, as_j
     say(f"exporting {path}")
     images = source.images(loaded.preprocessing)
     target = output_dir / name / "model.onnx"
-    result = export_model(loaded, target, end=end, name=name, images=images)
+    result = export_model(loaded, target, end=end, name=name, images=images, runtime=runtime)
     if as_json:
         show_json(vars(result))
         return
@@ -168,17 +178,12 @@ def bench(files: Sequence[Path], threads: str, protocol: Protocol, *, as_json: b
     config = BenchConfig(
         seconds=protocol.seconds, runs=protocol.runs, shapes=_shapes(protocol.shapes)
     )
-    rows = measure(files, threads=_counts(threads), config=config, progress=_progress)
+    runtimes = [name.strip() for name in protocol.runtime.split(",")]
+    rows = measure(files, threads=_counts(threads), runtime=runtimes, config=config, progress=True)
     if as_json:
         show_json(to_records(rows))
     else:
         show(to_text(rows))
-
-
-def _progress(done: int, total: int) -> None:
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\rmeasuring {done}/{total}" + ("\n" if done == total else ""))
-        sys.stderr.flush()
 
 
 def _counts(text: str) -> list[int]:

@@ -12,8 +12,10 @@ from flyweight.cli.options import (
     Overrides,
     PrunedParams,
     PrunedRatios,
+    Runtime,
     Weights,
 )
+from flyweight.runtimes.runtime_table import DEFAULT_RUNTIME
 
 ConfigOfModel = Annotated[
     str,
@@ -43,6 +45,7 @@ def export(
     pruned_ratios: PrunedRatios = "",
     output_dir: OutputDir = Path("output"),
     end: End = "",
+    runtime: Runtime = DEFAULT_RUNTIME,
     json: Json = False,
 ) -> None:
     """Write a checkpoint as an ONNX file.
@@ -52,4 +55,4 @@ def export(
     """
     source = heavy.Source(config, tuple(opt or ()), weights)
     ratios = heavy.Ratios(pruned_params, pruned_ratios)
-    heavy.export(source, ratios, output_dir, end=end, as_json=json)
+    heavy.export(source, ratios, output_dir, end=end, runtime=runtime, as_json=json)

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flyweight.cli.console import bar, columns, say, show, show_json
+from flyweight.cli.console import columns, say, show, show_json
 from flyweight.config.settings import load_config
 from flyweight.errors import ConfigError
 from flyweight.pipeline.preflight import weights_path
+from flyweight.runtimes.runtime_table import require_installed
 
 if TYPE_CHECKING:
     from flyweight.graph import ModelGraph
@@ -23,18 +24,21 @@ class Request:
         overrides: What `-o` tells.
         threads: Threads of one inference.
         seconds: Time for the whole network.
+        runtime: Name of the runtime.
     """
 
     config: str
     overrides: tuple[str, ...]
     threads: int
     seconds: float
+    runtime: str = "onnxruntime"
 
 
 def layers(request: Request, save_to: Path, *, as_json: bool) -> None:
     """Measure the layers of the config's network, or go on with a table."""
     if not request.config:
         raise ConfigError("--layers must be told a network. Received no config. Add: -c CONFIG")
+    require_installed(request.runtime)
     _, config = load_config(request.config, request.overrides)
     if config.weights:
         weights_path(config.weights)
@@ -46,10 +50,14 @@ def layers(request: Request, save_to: Path, *, as_json: bool) -> None:
     model = load_model(Path(config.weights), config)[0] if config.weights else build_model(config)
     say("measuring layers; a run that is cut off goes on with the same --save")
     timer = NetworkTimer(
-        model.eval(), config.preprocessing, threads=request.threads, seconds=request.seconds
+        model.eval(),
+        config.preprocessing,
+        threads=request.threads,
+        seconds=request.seconds,
+        runtime=request.runtime,
     )
-    with timer, bar("layers") as progress:
-        table = measured_table(timer, save_to, progress)
+    with timer:
+        table = measured_table(timer, save_to, progress=True)
         _tell(table, timer.graph, save_to, as_json=as_json)
 
 

@@ -71,3 +71,11 @@ OutputDir = Annotated[
         "--output-dir", "--output_dir", help="Folder for the written files.", metavar="FOLDER"
     ),
 ]
+Runtime = Annotated[
+    str,
+    typer.Option(
+        "--runtime",
+        help="Runtime that executes the exported file: onnxruntime or openvino.",
+        metavar="NAME",
+    ),
+]

@@ -9,8 +9,9 @@ import typer
 from flyweight.cli import heavy
 from flyweight.cli.console import say, show, show_json
 from flyweight.cli.image_paths import images_of, targets_of
-from flyweight.cli.options import Json, OutputDir, Overrides, Weights
+from flyweight.cli.options import Json, OutputDir, Overrides, Runtime, Weights
 from flyweight.errors import ConfigError, counted
+from flyweight.runtimes.runtime_table import DEFAULT_RUNTIME, require_installed
 
 Images = Annotated[list[Path] | None, typer.Argument(help="Images or folders of images.")]
 ConfigOfWeights = Annotated[
@@ -50,6 +51,7 @@ def predict(
     infer_dir: InferDir = None,
     output_dir: OutputDir = Path("output"),
     threshold: Threshold = 0.5,
+    runtime: Runtime = DEFAULT_RUNTIME,
     json: Json = False,
 ) -> None:
     """Draw and list predictions on images.
@@ -59,13 +61,16 @@ def predict(
     """
     if not 0 <= threshold <= 1:
         raise ConfigError(f"--draw-threshold must lie in 0..1. Received {threshold}. Try 0.5.")
+    require_installed(runtime)
     given = [*(images or []), *(path for path in (infer_img, infer_dir) if path is not None)]
     targets = targets_of(images_of(given), output_dir)
     source = heavy.Source(config, tuple(opt or ()), weights)
     _, path = source.find()
     onnx = path.suffix == ".onnx"
     predictor = (
-        heavy.predictor_of_onnx(path) if onnx else heavy.predictor_of_checkpoint(source.open()[2])
+        heavy.predictor_of_onnx(path, runtime)
+        if onnx
+        else heavy.predictor_of_checkpoint(source.open()[2])
     )
     found: dict[str, Any] = {}
     for image, target in targets.items():

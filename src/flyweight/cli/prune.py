@@ -178,8 +178,14 @@ def _measured(cut: "Cut", dense: "nn.Module", config: Config) -> "Cut":
 
     if not isinstance(cut, LatencyCut):
         return cut
-    threads, seconds = cut.threads, config.bench.seconds
-    with NetworkTimer(dense, config.preprocessing, threads=threads, seconds=seconds) as timer:
+    timer = NetworkTimer(
+        dense,
+        config.preprocessing,
+        threads=cut.threads,
+        seconds=config.bench.seconds,
+        runtime=cut.runtime,
+    )
+    with timer:
         return fitted_cut(cut, timer, say=say)[0]
 
 

@@ -1,4 +1,4 @@
-"""How long and how carefully to measure."""
+"""Measuring protocol: how long to measure, and under which conditions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,7 +22,8 @@ class BenchConfig:
         shapes: Input name to shape, for inputs that are not static in the file; the empty name
             stands for the only input.
         seed: Of the random input values and of the bootstrap.
-        timeout_seconds: How long a child may be silent before it is given up.
+        timeout_seconds: How long a child may take for one answer before it is killed.
+        precision: Precision of float operations; the runtime must support it on this machine.
     """
 
     runs: int = 100
@@ -34,6 +35,7 @@ class BenchConfig:
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     seed: int = 0
     timeout_seconds: float = 300.0
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         limits = {"runs": 1, "blocks": 8, "warmup": 0}

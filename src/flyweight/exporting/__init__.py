@@ -1,1 +1,1 @@
-"""Files that leave Python: ONNX with its description, each checked against the model."""
+"""Exporting: ONNX files with their descriptions, compared with PyTorch before they are written."""

@@ -1,39 +1,53 @@
-"""Running an exported file from its own description."""
+"""Exported model: a file that is run on a runtime as its own description says."""
 
 import os
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from flyweight.errors import ExportError, FileError
-from flyweight.runtimes.model_card import ModelCard, from_properties
-from flyweight.runtimes.onnxruntime_session import open_session
+from flyweight.errors import ConfigError, ExportError, FileError
+from flyweight.exporting.model_card import ModelCard, from_properties
+from flyweight.runtimes.protocol import FLOAT32, OpenModel, OpenSettings, TensorInfo
+from flyweight.runtimes.runtime_table import DEFAULT_RUNTIME, require_installed, runtime_by_name
 
 
-class OnnxModel:
-    """An exported network on ONNX Runtime.
+class ExportedModel:
+    """A network that flyweight exported, on a runtime.
+
+    Args:
+        path: The file.
+        threads: Threads of one inference.
+        runtime: Name of the runtime, see `flyweight.runtimes.runtime_table`.
+        precision: Precision of float operations.
 
     Attributes:
         path: The file.
-        card: What travelled with it: preprocessing, labels, task.
+        card: The description in the file: preprocessing, labels, task.
 
     Raises:
+        ConfigError: There is no such runtime, it is not installed, or it does not support the
+            precision on this machine.
         FileError: There is no such file.
-        ExportError: It is no ONNX file of flyweight's, or ONNX Runtime is not installed.
+        ExportError: The runtime cannot load the file, or flyweight did not export it.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, threads: int = 1) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        threads: int = 1,
+        runtime: str = DEFAULT_RUNTIME,
+        precision: str = FLOAT32,
+    ) -> None:
         self.path = Path(path)
-        self._session = _open(self.path, threads)
-        properties = self._session.get_modelmeta().custom_metadata_map
-        self.card: ModelCard = from_properties(properties, path=self.path)
+        self._model = _open(self.path, OpenSettings(threads, precision), runtime)
+        self.card: ModelCard = from_properties(self._model.properties, path=self.path)
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """Names of the outputs, in the graph's order."""
-        return tuple(item.name for item in self._session.get_outputs())
+        """Names of the outputs, in the order of the graph."""
+        return tuple(item.name for item in self._model.outputs)
 
     def run(self, images: Tensor) -> dict[str, Tensor]:
         """Return the outputs by name.
@@ -42,17 +56,14 @@ class OnnxModel:
             images: Prepared as `card.preprocessing` says, `(n, 3, height, width)`.
 
         Raises:
-            ExportError: The shape does not fit the file.
+            ExportError: The file requires another shape.
         """
-        wanted = self._session.get_inputs()[0]
+        wanted = self._model.inputs[0]
         self._check_shape(images, wanted)
-        answers = self._session.run(None, {wanted.name: images.detach().cpu().float().numpy()})
-        return {
-            name: torch.from_numpy(answer)
-            for name, answer in zip(self.output_names, answers, strict=True)
-        }
+        found = self._model.run({wanted.name: images.detach().cpu().float().numpy()})
+        return {name: torch.from_numpy(array) for name, array in found.items()}
 
-    def _check_shape(self, images: Tensor, wanted: Any) -> None:
+    def _check_shape(self, images: Tensor, wanted: TensorInfo) -> None:
         fits = len(wanted.shape) == images.ndim and all(
             not isinstance(size, int) or size == given
             for size, given in zip(wanted.shape, images.shape, strict=True)
@@ -64,21 +75,19 @@ class OnnxModel:
             )
 
 
-def _open(path: Path, threads: int) -> Any:
+def _open(path: Path, settings: OpenSettings, runtime: str) -> OpenModel:
+    title = require_installed(runtime).title
     if not path.is_file():
         raise FileError(
             f"'{path}' must be an ONNX file. Received: nothing of that name. Correct the path."
         )
     try:
-        return open_session(path, threads=threads)
-    except ImportError as error:
-        raise ExportError(
-            f"ONNX Runtime must be installed to run '{path}'. Received: {error}. "
-            "Install it with: pip install onnxruntime"
-        ) from error
-    except Exception as error:  # its exceptions have no common base
+        return runtime_by_name(runtime).open(path, settings)
+    except ConfigError:
+        raise
+    except Exception as error:  # exceptions of runtimes have no common base
         reason = " ".join(str(error).split())
         raise ExportError(
-            f"'{path}' must be an ONNX file that ONNX Runtime can load. Received: {reason}. "
+            f"'{path}' must be an ONNX file that {title} can load. Received: {reason}. "
             "Export it again."
         ) from error

@@ -1,14 +1,14 @@
-"""What must not be left in an exported graph."""
+"""Operations and texts that must not be left in an exported graph."""
 
 from typing import Any
 
-# Each of these, given constant weights, can absorb a batch normalisation that follows it.
+# Operators with constant weights that can absorb a batch normalisation that follows them.
 _ABSORBS_NORMALIZATION = frozenset({"Conv", "ConvTranspose", "Gemm"})
 _TRAINING_ONLY = frozenset({"Dropout", "Bernoulli", "RandomNormalLike", "RandomUniformLike"})
 
 
 def leftovers(model: Any) -> tuple[str, ...]:
-    """Return what an inference graph should not contain, in words; empty when it is clean.
+    """Return the operations that an inference graph should not contain, as text; empty if clean.
 
     Args:
         model: An `onnx.ModelProto`.
@@ -31,7 +31,7 @@ def leftovers(model: Any) -> tuple[str, ...]:
 
 
 def strip_traces(model: Any) -> None:
-    """Remove the stack traces, with paths of this machine, that the exporter leaves on nodes."""
+    """Remove the stack traces that the exporter leaves on nodes; they contain paths."""
     graphs = [model.graph, *model.functions]
     while graphs:
         graph = graphs.pop()
@@ -46,7 +46,7 @@ def strip_traces(model: Any) -> None:
 
 
 def _can_absorb(node: Any, readers: dict[str, int]) -> bool:
-    # Weights that serve several nodes would have to be stored once for each.
+    # Weights that several nodes share would have to be stored once for each.
     alone = readers.get(node.output[0]) == 1 and readers.get(node.input[1]) == 1
     return node.op_type in _ABSORBS_NORMALIZATION and alone
 

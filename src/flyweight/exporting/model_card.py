@@ -1,7 +1,7 @@
-"""What travels with an exported network: inside the ONNX file and in a readable file beside it.
+"""Model card: the description of an exported network, in its file and in a readable file beside it.
 
-The sidecar keeps the keys of PaddleDetection's `infer_cfg.yml` (mode, arch, draw_threshold,
-Preprocess, label_list), so that people who deployed with it recognise theirs.
+The readable file (the sidecar) has the keys of PaddleDetection's `infer_cfg.yml` (mode, arch,
+draw_threshold, Preprocess, label_list), so that its users find the same facts in the same place.
 """
 
 import json
@@ -16,22 +16,25 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flyweight.config.preprocessing import Preprocessing
 from flyweight.errors import ExportError, FileError
+from flyweight.on_demand import load
 
 FORMAT = 1
 _KEY = "flyweight."
+_LOAD_ONNX = "onnx:load"
+_NOT_PROTOBUF = "google.protobuf.message:DecodeError"
 
 
 class ModelCard(BaseModel):
-    """What one must know to use an exported network.
+    """Description that is needed to use an exported network.
 
     Attributes:
         name: Name of the model, for people.
         architecture: Name of the network.
-        task: What it is for, such as "detect".
+        task: Name of the task, such as "detect".
         labels: Class names in the order of their indices.
         preprocessing: From an image to the input; None where the model does not take images.
-        draw_threshold: Score from which predictions are worth drawing.
-        outputs: What the graph ends in: raw maps, decoded boxes and scores, or detections after
+        draw_threshold: Lowest score of predictions that are drawn.
+        outputs: The outputs of the graph: raw maps, decoded boxes and scores, or detections after
             non-maximum suppression (boxes, scores, labels; padding has label -1).
         extra: Further facts, such as measured accuracy.
         flyweight_version: Version that wrote the file.
@@ -58,17 +61,17 @@ def to_properties(card: ModelCard) -> dict[str, str]:
 
 
 def from_properties(properties: Mapping[str, str], *, path: Path) -> ModelCard:
-    """Read what `to_properties` wrote.
+    """Return the card that `to_properties` wrote.
 
     Raises:
-        ExportError: The file does not carry a card, or one of another format.
+        ExportError: The properties contain no card, or one of another format.
     """
     found = {
         name.removeprefix(_KEY): text for name, text in properties.items() if name.startswith(_KEY)
     }
     if not found:
         raise ExportError(
-            f"'{path}' must carry flyweight's description. Received: an ONNX file without it. "
+            f"'{path}' must carry flyweight's description. Received: a file without it. "
             "Export the model with flyweight."
         )
     try:
@@ -89,24 +92,22 @@ def from_properties(properties: Mapping[str, str], *, path: Path) -> ModelCard:
 
 
 def read_metadata(path: str | os.PathLike[str]) -> ModelCard:
-    """Return the card inside an exported ONNX file, without loading its weights into a runtime.
+    """Return the card in an exported ONNX file, without opening it on a runtime.
 
     Raises:
         FileError: There is no such file.
-        ExportError: It is no ONNX file, or carries no card.
+        ExportError: It is no ONNX file, or contains no card.
     """
-    import onnx
-    from google.protobuf.message import DecodeError
-
     source = Path(path)
+    not_protobuf = load(_NOT_PROTOBUF)
     try:
-        model = onnx.load(str(source), load_external_data=False)
+        model = load(_LOAD_ONNX)(str(source), load_external_data=False)
     except OSError as error:
         raise FileError(
             f"'{source}' must be a readable ONNX file. Received: {error.strerror or error}. "
             "Correct the path."
         ) from error
-    except DecodeError as error:
+    except not_protobuf as error:
         raise ExportError(
             f"'{source}' must be an ONNX file. Received: other or damaged content. Export it again."
         ) from error
@@ -114,16 +115,16 @@ def read_metadata(path: str | os.PathLike[str]) -> ModelCard:
 
 
 def sidecar_path(path: str | os.PathLike[str]) -> Path:
-    """Return where the readable description of an exported file lies."""
+    """Return the path of the readable description of an exported file."""
     return Path(path).with_suffix(".yaml")
 
 
 def to_sidecar(card: ModelCard, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> str:
-    """Return the readable description: the originals' keys first, then ours.
+    """Return the readable description: the keys of PaddleDetection first, then ours.
 
     Args:
         card: The description.
-        inputs: Input name to shape; a string stands for a size that is free.
+        inputs: Input name to shape; a string stands for a free size.
         outputs: Output name to shape.
     """
     values = {
@@ -146,7 +147,7 @@ def to_sidecar(card: ModelCard, inputs: Mapping[str, Any], outputs: Mapping[str,
 def _preprocess_list(preprocessing: Preprocessing | None) -> list[dict[str, Any]]:
     if preprocessing is None:
         return []
-    # The originals normalise before they reorder, so theirs are always in the order of RGB.
+    # PaddleDetection normalises before it reorders, so its values are always in the order of RGB.
     order = -1 if preprocessing.channels == "bgr" else 1
     crop = {"crop_share": preprocessing.crop_share} if preprocessing.fit == "crop" else {}
     return [

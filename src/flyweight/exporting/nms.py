@@ -1,6 +1,6 @@
 """Non-maximum suppression as the last layer of an exported graph.
 
-Eager PyTorch computes `zoo.detectors.suppression.survivors` with torchvision; ONNX gets one
+PyTorch computes `zoo.detectors.suppression.survivors` with torchvision; `onnx_graph` writes one
 NonMaxSuppression node for it.
 """
 
@@ -14,38 +14,11 @@ from flyweight.zoo.detectors.suppression import best_of_each_class, keep_best, s
 
 Decode = Callable[[Any], tuple[Tensor, Tensor]]
 
-_MAX_SURVIVORS = 2**31 - 1
-
-
-def onnx_translations() -> dict[Any, Callable[..., Any]]:
-    """Return how the exporter writes this module's operator in ONNX."""
-    from onnx import TensorProto
-    from onnxscript import opset20
-
-    op: Any = opset20  # its stubs know tensors only inside scripts
-
-    def translate(boxes: Any, scores: Any, iou_threshold: float, score_threshold: float) -> Any:
-        picked = op.NonMaxSuppression(
-            boxes,
-            op.Unsqueeze(scores, op.Constant(value_ints=[1])),
-            op.Constant(value_ints=[_MAX_SURVIVORS]),
-            op.Constant(value_floats=[iou_threshold]),
-            op.Constant(value_floats=[score_threshold]),
-        )
-        # Rows of (set, class, box), with a single class.
-        places = op.Gather(picked, op.Constant(value_ints=[0, 2]), axis=1)
-        count = op.Shape(op.Gather(places, op.Constant(value_int=0), axis=1))
-        ones = op.Expand(op.Constant(value_float=1.0), count)
-        mask = op.ScatterND(op.ConstantOfShape(op.Shape(scores)), places, ones)
-        return op.Cast(mask, to=TensorProto.BOOL)
-
-    return {torch.ops.flyweight.survivors.default: translate}
-
 
 class Detections(nn.Module):
     """Decoding and class-wise non-maximum suppression, appended after a detector.
 
-    The order is the originals' `multiclass_nms`: per class, boxes that score more than
+    The order is that of PaddleDetection's `multiclass_nms`: per class, boxes that score more than
     `score_threshold`, of these the `top_k` best, suppression, then the `keep` best of all classes.
 
     Args:
@@ -55,8 +28,8 @@ class Detections(nn.Module):
         iou_threshold: Greatest overlap of two boxes of one class.
         top_k: Candidates per class.
         keep: Detections per image.
-        pixel_offset: Added to widths and heights in the overlap; 1 reproduces the originals, who
-            counted the pixels from first to last.
+        pixel_offset: Added to widths and heights in the overlap; 1 reproduces PaddleDetection,
+            which counts the pixels from first to last.
     """
 
     output_names = ("boxes", "scores", "labels", "counts")
@@ -80,10 +53,10 @@ class Detections(nn.Module):
         self.pixel_offset = pixel_offset
 
     def forward(self, outputs: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the detections of every image, by falling score, padded to `keep`.
+        """Return the detections of every image, by descending score, padded to `keep`.
 
         Args:
-            outputs: Whatever the network returns.
+            outputs: The outputs of the network, as `decode` takes them.
 
         Returns:
             boxes `(n, keep, 4)` xyxy float32, scores `(n, keep)`, labels `(n, keep)` int64 and

@@ -1,8 +1,8 @@
-"""Does the exported file say what the model says?
+"""Parity: errors of the outputs of an exported file against those of PyTorch.
 
 The error of an output is its largest difference divided by PyTorch's largest magnitude. Detections
-are compared as sets, because equal scores may come in any order and a pair of boxes whose overlap
-lies on the threshold may be decided either way by the last bit.
+are compared as sets, because detections of equal score have no defined order, and the last bit of a
+number decides whether two boxes are suppressed whose overlap equals the threshold.
 """
 
 import math
@@ -12,11 +12,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-_BORDERLINE = 0.02  # share of detections that may differ because an overlap lay on the threshold
-_TIED = 0.5  # likewise, where scores are equal to many others': suppression took some of equals
-_MANY = 8  # so many detections of one score are not a coincidence but a network that is not trained
-_TIES = 0.005  # share of labels whose two best scores may differ by no more than the last bits
-_SEARCH = 10.0  # detections this many tolerances apart are still recognised as the same one
+_BORDERLINE = 0.02  # share of detections that may differ because an overlap equals the threshold
+_TIED = 0.5  # share that may differ where many scores are equal: suppression keeps some of them
+_MANY = 8  # more detections of one score than this come from a network that is not trained
+_TIES = 0.005  # share of labels that may differ because the two best scores are almost equal
+_SEARCH = 10.0  # detections up to this many tolerances apart are recognised as the same one
 
 Outputs = Mapping[str, Tensor]
 
@@ -27,14 +27,14 @@ def value_errors(expected: Outputs, received: Outputs) -> dict[str, float]:
 
 
 def label_errors(expected: Outputs, received: Outputs) -> dict[str, float]:
-    """Return the share of labels that differ, where it exceeds what ties of scores explain.
+    """Return the share of labels that differ, if almost equal scores cannot explain it.
 
     Args:
         expected: PyTorch's outputs, whole numbers of any shape.
-        received: The file's.
+        received: The file's outputs.
 
     Returns:
-        0 where hardly any differ; infinite where shapes do.
+        0 where at most `_TIES` of the labels differ; infinite where shapes differ.
     """
     return {name: _label_error(expected[name], received[name]) for name in expected}
 
@@ -73,9 +73,9 @@ def detection_errors(expected: Outputs, received: Outputs, tolerance: float) -> 
             `(..., keep)` with -1 for padding, in this order, `...` being a batch or nothing. Of
             further outputs, those with more axes (masks) are compared like the scores; the others
             follow from these.
-        received: The file's.
-        tolerance: Relative; detections a little farther apart than this count as the same one
-            with too large an error, and much farther apart as different ones.
+        received: The file's outputs.
+        tolerance: Relative. Detections up to ten tolerances apart count as the same one, with an
+            error; detections farther apart as different ones.
 
     Returns:
         For the boxes and the scores: largest relative error of detections found in both. For the
@@ -113,15 +113,15 @@ def set_errors(
 ) -> dict[str, float]:
     """Return the errors of outputs some of which are sets of rows.
 
-    Networks that propose regions choose and order them by scores that differ in the last bit, so
-    a row may stand elsewhere, or another region in its place.
+    Networks that propose regions choose and order them by scores. Scores that differ in the last
+    bit move a row to another place, or replace it by another region.
 
     Args:
         expected: PyTorch's outputs.
-        received: The file's.
+        received: The file's outputs.
         sets: Names of outputs `(n, rows, ...)` whose rows belong together.
-        tolerance: Relative; rows a little farther apart than this count as the same one with too
-            large an error, and much farther apart as different ones.
+        tolerance: Relative. Rows up to ten tolerances apart count as the same one, with an error;
+            rows farther apart as different ones.
 
     Returns:
         For an output of a set: largest relative error of rows found in both, or the share of rows
@@ -209,7 +209,7 @@ def _match(ours: _Image, theirs: _Image, radius: float) -> Sequence[tuple[int, i
 
 
 def _nearest_pairs(distance: Tensor, radius: float) -> list[tuple[int, int]]:
-    """Return rows and columns of a matrix that are paired, closest first, none twice."""
+    """Return pairs of a row and a column of a matrix, closest first, none used twice."""
     pairs: list[tuple[int, int]] = []
     taken_ours: set[int] = set()
     taken_theirs: set[int] = set()
@@ -225,10 +225,10 @@ def _nearest_pairs(distance: Tensor, radius: float) -> list[tuple[int, int]]:
 
 
 def _tied(image: _Image, tolerance: float) -> Tensor:
-    """Return which detections score as many others do.
+    """Return which detections have the same score as many others.
 
-    A network that is not trained is sure of nothing, and rounding decides which of many equals
-    survive.
+    A network that is not trained gives almost equal scores, and rounding decides which of them
+    survive suppression.
     """
     scores = image.scores
     if not len(scores):
@@ -238,7 +238,7 @@ def _tied(image: _Image, tolerance: float) -> Tensor:
 
 
 def _unexplained(image: _Image, seen: list[int], tolerance: float) -> Tensor:
-    """Return which detections have no partner, but for those that a full list cut off by a hair."""
+    """Return which detections have no partner, except those that a full list may have cut off."""
     scores = image.scores
     alone = torch.ones(len(scores), dtype=torch.bool)
     alone[seen] = False

@@ -1,4 +1,4 @@
-"""What a network takes at any widths, looked up layer by layer."""
+"""Predicted latency of a network at any widths, from a table of its layers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,18 +12,21 @@ from flyweight.errors import MeasureError
 from flyweight.graph.cost import AxisSize
 from flyweight.graph.model_graph import ModelGraph
 from flyweight.measuring.latency_table import LayerTable, network_key
-from flyweight.measuring.timed_layers import TimedLayer, describe, timed_layers
+from flyweight.measuring.timed_layers import TimedLayer, geometry_key, timed_layers
+from flyweight.on_demand import load
+
+_NONNEGATIVE_LEAST_SQUARES = "scipy.optimize:nnls"  # scipy takes 0.2 s to import
 
 
 @dataclass(frozen=True)
 class LayerPrice:
-    """The times of one layer on a grid of its widths, in ms; between them they are linear.
+    """The times of one layer on a grid of its widths; linear interpolation between them.
 
     Attributes:
-        layer: Which one.
-        reads: Rising widths of the input.
-        makes: Rising widths of the output; one, where it follows the input's.
-        times: `(reads, makes)`.
+        layer: The layer.
+        reads: Input channels, ascending.
+        makes: Output channels, ascending; a single value where they depend on the input's.
+        times: Milliseconds, `(reads, makes)`.
     """
 
     layer: TimedLayer
@@ -32,49 +35,47 @@ class LayerPrice:
     times: Any
 
     def at(self, inputs: int, outputs: int) -> float:
-        """Return the time at these widths; outside the grid that of its edge."""
+        """Return the time at these widths; outside the grid, the time at its edge."""
         over_outputs = [np.interp(outputs, self.makes, row) for row in self.times]
         return float(np.interp(inputs, self.reads, over_outputs))
 
     def under(self, kept: Mapping[str, int]) -> float:
-        """Return the time when `kept` channels of every group stay."""
+        """Return the time when every group keeps this number of channels."""
         return self.at(self.layer.inputs.under(kept), self.layer.outputs.under(kept))
 
     @cached_property
     def plane(self) -> tuple[float, float, float, float]:
-        """The a + b in + c out + d in out that is nearest to all times, as (a, b, c, d)."""
+        """Least-squares fit (a, b, c, d) of a + b in + c out + d in out to all times."""
         terms, scale = self._terms()
         a, b, c, d = np.linalg.lstsq(terms / scale, self.times.ravel(), rcond=None)[0] / scale
         return float(a), float(b), float(c), float(d)
 
     @cached_property
     def rising(self) -> tuple[float, float, float, float]:
-        """The same with a, b, c and d at least 0."""
-        from scipy.optimize import nnls
-
+        """The same fit with a, b, c and d not below 0."""
         terms, scale = self._terms()
-        a, b, c, d = nnls(terms / scale, self.times.ravel())[0] / scale
+        a, b, c, d = load(_NONNEGATIVE_LEAST_SQUARES)(terms / scale, self.times.ravel())[0] / scale
         return float(a), float(b), float(c), float(d)
 
     def _terms(self) -> tuple[Any, Any]:
         one, other = (axis.ravel() for axis in np.meshgrid(self.reads, self.makes, indexing="ij"))
         terms = np.stack([np.ones(len(one)), one, other, one * other], axis=1)
         several = len(self.reads) > 1, len(self.makes) > 1
-        terms *= [True, several[0], several[1], all(several)]  # a width that is one has no slope
+        terms *= [True, several[0], several[1], all(several)]  # a single width gives no slope
         return terms, np.maximum(terms.max(axis=0), 1.0)
 
 
 @dataclass(frozen=True)
 class LatencyPrices:
-    """Prices the plans of one network.
+    """Predicts the latency of one network when channels are removed.
 
     Attributes:
         graph: The network.
         layers: Its layers that are in the table, in order of execution.
-        step: Multiples of channels that are fast.
-        scale: Whole network's measured latency over the sum of its layers; 1 where the whole was
-            not measured. It stands for all that is not in the table (activations, additions,
-            resizing) and for what the runtime fuses.
+        step: The channel step; multiples of it are fast.
+        scale: Measured latency of the whole network over the sum of its layers; 1 where the whole
+            was not measured. It accounts for operations that are not in the table (activations,
+            additions, resizing) and for operations that the runtime fuses.
     """
 
     graph: ModelGraph
@@ -84,7 +85,7 @@ class LatencyPrices:
 
     @classmethod
     def of(cls, graph: ModelGraph, table: LayerTable) -> Self:
-        """Look the network's layers up.
+        """Look up the layers of the network.
 
         Raises:
             MeasureError: A layer is not in the table.
@@ -94,10 +95,10 @@ class LatencyPrices:
             missing = table.missing(layer)
             if missing:
                 raise MeasureError(
-                    "A latency table must know every layer of the network. Received one without "
-                    f"'{layer.name}' ({describe(layer.geometry)}) at {missing[0][0]} to "
-                    f"{missing[0][1]} channels. Add this network to it: flyweight bench --layers "
-                    "-c CONFIG --save FILE"
+                    "A latency table must know every layer of the network. Received: one without "
+                    f"'{layer.name}' ({geometry_key(layer.geometry)}) at {missing[0][0]} input and "
+                    f"{missing[0][1]} output channels. Add this network to it: flyweight bench "
+                    "--layers -c CONFIG --save FILE"
                 )
         prices = cls(graph, tuple(_price(layer, table) for layer in layers), table.step)
         whole = table.whole.get(network_key(graph))
@@ -106,15 +107,15 @@ class LatencyPrices:
         return cls(graph, prices.layers, table.step, whole / prices.sum_ms(prices.full()))
 
     def multiple_of(self, round_to: int) -> int:
-        """Return the multiple of channels that is fast and one of `round_to`."""
+        """Return the least common multiple of the fast channel step and `round_to`."""
         return lcm(round_to, self.step)
 
     def full(self) -> dict[str, int]:
-        """Return the widths of the dense network."""
+        """Return the channels of every group in the dense network."""
         return {name: group.size for name, group in self.graph.groups.items()}
 
     def sum_ms(self, kept: Mapping[str, int]) -> float:
-        """Return the layers' times, added up, when `kept` channels of some groups stay."""
+        """Return the sum of the layers' times when some groups keep `kept` channels."""
         widths = {**self.full(), **kept}
         return sum(layer.under(widths) for layer in self.layers)
 
@@ -123,10 +124,10 @@ class LatencyPrices:
         return self.scale * self.sum_ms(kept)
 
     def rising(self) -> list[tuple[float, tuple[AxisSize, ...]]]:
-        """Return a smooth latency that never falls as widths grow: factors, in ms, of products.
+        """Return a smooth latency that never decreases as widths grow: factors of products, in ms.
 
-        Every layer is a + b in + c out + d in out, none of them below 0, nearest to its times; all
-        together are scaled to predict the dense network as `predict_ms` does.
+        Every layer is its fit `LayerPrice.rising`; the sum is scaled so that it predicts the same
+        latency of the dense network as `predict_ms`.
         """
         found: list[tuple[float, tuple[AxisSize, ...]]] = []
         for price in self.layers:
@@ -140,7 +141,7 @@ class LatencyPrices:
 
 
 def _price(layer: TimedLayer, table: LayerTable) -> LayerPrice:
-    known = table.layers[describe(layer.geometry)]
+    known = table.layers[geometry_key(layer.geometry)]
     reads, makes = layer.axes(table.step)
     if layer.depthwise:
         times = np.array([[known[layer.tied(width)]] for width in reads])

@@ -1,4 +1,4 @@
-"""A file of measured layers: what each takes, at which widths, on which runtime and machine."""
+"""Latency table: a file with the measured time of every layer at several widths."""
 
 import json
 from collections.abc import Mapping
@@ -10,21 +10,22 @@ from flyweight.files import write_text
 from flyweight.graph.cost import Geometry
 from flyweight.graph.model_graph import ModelGraph
 from flyweight.measuring.channel_step import FoundStep
-from flyweight.measuring.timed_layers import TimedLayer, Widths, describe
+from flyweight.measuring.timed_layers import TimedLayer, Widths, geometry_key
 
 FORMAT = 1
 
 
 @dataclass(frozen=True)
 class LayerTable:
-    """Measured times.
+    """Measured times of layers on one runtime, processor and thread count.
 
     Attributes:
-        made_on: What the times hold for: `runtime`, `cpu`, `threads`, as text.
-        date: When it was begun; UTC, ISO 8601.
+        made_on: Conditions of the measurement, as text: `runtime` (name and version), `cpu`,
+            `threads`.
+        date: When the measurement began; UTC, ISO 8601.
         found: The fast channel step; None until it is found.
-        layers: Geometry in words to widths to ms.
-        whole: Dense networks to their measured latency in ms, see `network_key`.
+        layers: `geometry_key` to widths to time in milliseconds.
+        whole: `network_key` of a dense network to its measured latency in milliseconds.
     """
 
     made_on: Mapping[str, str]
@@ -39,27 +40,32 @@ class LayerTable:
         return int(self.made_on["threads"])
 
     @property
+    def runtime(self) -> str:
+        """Name of the runtime, without its version."""
+        return self.made_on["runtime"].partition(" ")[0]
+
+    @property
     def step(self) -> int:
-        """Multiples of channels that are fast.
+        """The channel step: multiples of it are fast.
 
         Raises:
-            MeasureError: The table was cut off before it was found.
+            MeasureError: The measurement was interrupted before the step was found.
         """
         if self.found is None:
             raise MeasureError(
-                "A latency table must know the fast channel step. Received one that was cut off "
-                "before. Go on with it: flyweight bench --layers --save FILE"
+                "A latency table must know the fast channel step. Received: one whose measurement "
+                "was interrupted before. Resume it: flyweight bench --layers -c CONFIG --save FILE"
             )
         return self.found.step
 
     def missing(self, layer: TimedLayer) -> list[Widths]:
         """Return the widths of a layer that are not measured yet."""
-        known = self.layers.get(describe(layer.geometry), {})
+        known = self.layers.get(geometry_key(layer.geometry), {})
         return [point for point in layer.points(self.step) if point not in known]
 
     def with_times(self, geometry: Geometry, times: Mapping[Widths, float]) -> "LayerTable":
-        """Return the table with more times of one geometry, in nanoseconds' precision."""
-        name = describe(geometry)
+        """Return the table with more times of one geometry, rounded to nanoseconds."""
+        name = geometry_key(geometry)
         rounded = {widths: round(ms, 6) for widths, ms in times.items()}
         return replace(self, layers={**self.layers, name: {**self.layers.get(name, {}), **rounded}})
 
@@ -68,7 +74,7 @@ class LayerTable:
         return replace(self, whole={**self.whole, network_key(graph): latency_ms})
 
     def to_json(self) -> str:
-        """Return the table as text."""
+        """Return the table as JSON, one layer a line."""
         found = self.found
         values = {
             "format": FORMAT,
@@ -92,7 +98,7 @@ class LayerTable:
         """Read what `to_json` wrote.
 
         Raises:
-            MeasureError: The text is something else, or of another format.
+            MeasureError: The text is no latency table, or has another format.
         """
         try:
             data = json.loads(text)
@@ -112,12 +118,12 @@ class LayerTable:
             )
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise MeasureError(
-                "A latency table must be what flyweight wrote. Received text that fails with "
-                f"{type(error).__name__}: {error}. Make it again: flyweight bench --layers"
+                "A latency table must be what flyweight wrote. Received: text that fails with "
+                f"{type(error).__name__}: {error}. Measure it again: flyweight bench --layers"
             ) from error
 
     def save(self, path: Path) -> None:
-        """Write the table to `path`, whole or not at all."""
+        """Write the table to `path`, complete or not at all."""
         write_text(path, self.to_json())
 
 
@@ -126,18 +132,32 @@ def read_table(path: str | Path) -> LayerTable:
 
     Raises:
         FileError: The file cannot be read.
-        MeasureError: It is no table.
+        MeasureError: It is no latency table.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise FileError(
-            f"A latency table must be readable. Received '{path}': {error}. Check the path, or "
-            "make one: flyweight bench --layers -c CONFIG --save FILE"
+            f"A latency table must be readable. Received: '{path}': {error}. Check the path, or "
+            "measure one: flyweight bench --layers -c CONFIG --save FILE"
         ) from error
     return LayerTable.from_json(text)
 
 
+def require_runtime(table: LayerTable, runtime: str) -> None:
+    """Refuse a table that was measured on another runtime than the one a budget is for.
+
+    Raises:
+        MeasureError: The runtimes differ.
+    """
+    if table.runtime != runtime:
+        raise MeasureError(
+            "A latency table must be of the runtime that the budget is for. Received: a table of "
+            f"{table.made_on['runtime']} for a budget on {runtime}. Measure another table: "
+            f"flyweight bench --layers -c CONFIG --runtime {runtime} --save FILE"
+        )
+
+
 def network_key(graph: ModelGraph) -> str:
-    """Return what a table knows a dense network by: its structure and its input."""
+    """Return the text that stands for a dense network in a table: its structure and its input."""
     return f"{graph.fingerprint} {json.dumps(graph.inputs)}"

@@ -1,17 +1,18 @@
-"""Measuring exported files: one process each, interleaved blocks, medians with intervals."""
+"""Latency of exported files: one process each, interleaved blocks, medians with intervals."""
 
 import os
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from flyweight.config.measuring import BenchConfig
-from flyweight.errors import FileError, MeasureError, counted, nearest
+from flyweight.errors import ConfigError, FileError, MeasureError, counted, nearest
 from flyweight.measuring.bootstrap import median_interval
 from flyweight.measuring.environment import (
     Environment,
@@ -20,26 +21,27 @@ from flyweight.measuring.environment import (
     usable_cores,
 )
 from flyweight.measuring.process import RequestError, WorkerProcess
-from flyweight.runtimes.onnxruntime_session import NUMPY_TYPES
+from flyweight.progress import Progress, progress_of, progress_over
+from flyweight.runtimes.protocol import FLOAT32, NUMBER_TYPES
+from flyweight.runtimes.runtime_table import DEFAULT_RUNTIME, require_installed, runtime_entry
 
 DEFAULT = BenchConfig()
-_MAX_BLOCK_RUNS = 250  # keeps blocks short, so that drift meets all rows alike
-_STRETCH = 3  # how far a slow row may exceed its seconds to reach the wanted runs
-_WIDE_INTERVAL = 0.05  # half its width, as a fraction of the median
+_MAX_BLOCK_RUNS = 250  # keeps blocks short, so that drift affects all rows alike
+_STRETCH = 3  # how many times its seconds a slow row may take to reach the wanted runs
+_WIDE_INTERVAL = 0.05  # half the width of the interval, as a fraction of the median
 _BUSY_LOAD = 0.5  # load average per core
-_KEPT_WAITING = 1.2  # wall time over processor time, one thread
+_KEPT_WAITING = 1.2  # wall time over processor time, at one thread
 
 _NOISY = "NOISY MACHINE"
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One file at one thread count.
+    """One file on one runtime at one thread count.
 
     Attributes:
-        name: The file's name, numbered where two files share one.
+        name: The file's name, numbered where two files share one; with the runtime's name where
+            several runtimes are measured.
         path: The file as it was given.
         threads: Threads of one inference.
         median_ms: Median wall time of one inference.
@@ -48,16 +50,18 @@ class Measurement:
         interval_ms: 95 % block-bootstrap interval of the median.
         cpu_ms: Processor time of one inference, summed over threads; median over blocks.
         load_ms: Wall time of loading and optimising the file.
-        peak_bytes: Highest resident memory of the child; None where the system does not tell.
+        peak_bytes: Highest resident memory of the child; None where the system does not report it.
         model_bytes: The same less what the child held before it loaded the file.
-        file_bytes: Size of the file.
+        file_bytes: Size of the file, weights included.
         runs: Timed inferences.
         input_shapes: Input name to the measured shape.
-        notes: What the reader must know, such as a noisy machine.
+        notes: Conditions that the reader must know, such as a noisy machine.
         environment: The machine and the software.
-        session: Measurements of one call of `measure` share it.
+        session: Identity of the call of `measure` that made it.
         blocks_ms: Wall times by block.
         blocks_cpu_ms: Processor time of one inference, by block.
+        runtime: Name of the runtime.
+        precision: Precision of float operations.
     """
 
     name: str
@@ -79,6 +83,8 @@ class Measurement:
     session: str
     blocks_ms: tuple[tuple[float, ...], ...] = field(repr=False)
     blocks_cpu_ms: tuple[float, ...] = field(default=(), repr=False)
+    runtime: str = DEFAULT_RUNTIME
+    precision: str = FLOAT32
 
     @property
     def is_noisy(self) -> bool:
@@ -90,49 +96,55 @@ def measure(
     paths: Sequence[str | os.PathLike[str]],
     *,
     threads: Sequence[int] = (1, 2),
+    runtime: str | Sequence[str] = DEFAULT_RUNTIME,
     config: BenchConfig = DEFAULT,
-    progress: Progress | None = None,
+    progress: Progress | bool = False,
 ) -> tuple[Measurement, ...]:
-    """Measure every file at every thread count on ONNX Runtime, interleaved.
+    """Measure every file on every runtime at every thread count, interleaved.
 
-    Each (file, thread count) lives in its own process for the whole measurement. The processes
+    Each (file, runtime, thread count) has its own process for the whole measurement. The processes
     take turns in short blocks, in an order that rotates, so that a machine that slows down slows
     all of them alike.
 
     Args:
-        paths: ONNX files; a file may be given twice.
+        paths: ONNX files; a file may be given twice. OpenVINO also reads its own `.xml`.
         threads: Thread counts.
+        runtime: Name of a runtime, see `flyweight.runtimes.runtime_table`, or several names.
         config: The protocol.
-        progress: Called after every block with (blocks done, blocks in all).
+        progress: Receives the number of blocks that are done.
 
     Returns:
-        One measurement per file and thread count, files in the given order.
+        One measurement per file, runtime and thread count, in the given order.
 
     Raises:
+        ConfigError: There is no such runtime, or it is not installed.
         FileError: A file does not exist.
-        MeasureError: A file is no ONNX file, has inputs without static shapes, or its process
-            died; ONNX Runtime is not installed.
+        MeasureError: The runtime cannot load a file, a file has inputs without static shapes, or
+            its process ended.
     """
+    names = [runtime] if isinstance(runtime, str) else list(dict.fromkeys(runtime))
+    for name in names:
+        require_installed(name)
     files = _check_files(paths)
     counts = _check_threads(threads)
     cores = usable_cores()
     load_before = load_average()
     with ExitStack() as stack:
         rows = []
-        for file, name in zip(files, _distinct_names(files), strict=True):
-            for count in counts:
-                label = f"{name} at {count} thread{'s' if count > 1 else ''}"
+        for file, title in zip(files, _distinct_names(files), strict=True):
+            for name, count in product(names, counts):
+                full = f"{title} on {name}" if len(names) > 1 else title
+                label = f"{full} at {counted(count, 'thread')}"
                 child = WorkerProcess(label, timeout_seconds=config.timeout_seconds)
                 stack.enter_context(child)
-                row = _Row(file, name, count, child)
+                row = _Row(file, full, name, count, child)
                 _prepare(row, config, cores)
                 rows.append(row)
-        _take_turns(rows, config.blocks, progress)
+        _take_turns(rows, config.blocks, progress_of(progress))
         for row in rows:
             row.memory = row.child.ask("memory")
-    environment = read_environment(
-        rows[0].versions, load_before=load_before, load_after=load_average()
-    )
+    versions = {name: version for row in rows for name, version in row.versions.items()}
+    environment = read_environment(versions, load_before=load_before, load_after=load_average())
     session = uuid.uuid4().hex
     return tuple(_summarise(row, config, environment, session) for row in rows)
 
@@ -141,6 +153,7 @@ def measure(
 class _Row:
     path: Path
     name: str
+    runtime: str
     threads: int
     child: WorkerProcess
     versions: dict[str, str] = field(default_factory=dict)
@@ -191,20 +204,22 @@ def _prepare(row: _Row, config: BenchConfig, cores: tuple[int, ...]) -> None:
     """Start, load and warm up one row."""
     wanted = cores[: row.threads] if config.pin else ()
     try:
-        started = row.child.ask("start", cores=list(wanted))
+        started = row.child.ask("start", cores=list(wanted), runtime=row.runtime)
     except RequestError as error:
-        raise MeasureError(
-            f"ONNX Runtime must be installed to measure. Received: {error}. "
-            "Install it with: pip install onnxruntime"
-        ) from error
+        raise MeasureError(str(error)) from error
     row.versions, row.pinned = started["versions"], started["pinned"]
+    settings = {
+        "threads": row.threads,
+        "spinning": config.spinning,
+        "precision": config.precision,
+    }
     try:
-        loaded = row.child.ask(
-            "load", path=str(row.path), threads=row.threads, spinning=config.spinning
-        )
+        loaded = row.child.ask("load", path=str(row.path), **settings)
     except RequestError as error:
+        if error.kind == ConfigError.__name__:
+            raise ConfigError(str(error)) from error
         raise MeasureError(
-            f"'{row.path}' must be an ONNX file that ONNX Runtime can load. "
+            f"'{row.path}' must be an ONNX file that {runtime_entry(row.runtime).title} can load. "
             f"Received: {error}. Export it again or give another file."
         ) from error
     row.load_ms = loaded["load_ms"]
@@ -241,7 +256,7 @@ def _input_shapes(
                 f"Input '{item['name']}' of '{path}' must have a static shape to be measured. "
                 f"Received: {shown}. Give it with --shape {item['name']}=1x3x320x320 (your sizes)."
             )
-        if item["type"] not in NUMPY_TYPES:
+        if item["type"] not in NUMBER_TYPES:
             raise MeasureError(
                 f"Input '{item['name']}' of '{path}' must be a tensor of numbers. "
                 f"Received: {item['type']}. Export the model with tensor inputs."
@@ -257,23 +272,23 @@ def _runs_per_block(estimate_ms: float, config: BenchConfig) -> int:
     return max(1, min(round(runs), _MAX_BLOCK_RUNS))
 
 
-def _take_turns(rows: list[_Row], blocks: int, progress: Progress | None) -> None:
-    # Rows that will be compared stand side by side: same thread count, different files.
+def _take_turns(rows: list[_Row], blocks: int, progress: Progress) -> None:
+    # Rows that will be compared follow each other: same thread count, different files.
     order = sorted(rows, key=lambda row: row.threads)
-    total = blocks * len(rows)
-    for turn in range(blocks):
-        shift = turn % len(order)
-        for place, row in enumerate(order[shift:] + order[:shift]):
-            try:
-                timed = row.child.ask("block", runs=row.block_runs)
-            except RequestError as error:
-                raise MeasureError(
-                    f"'{row.path}' must run repeatedly. Received: {error}. Export it again."
-                ) from error
-            row.wall_ms.append(tuple(timed["wall_ms"]))
-            row.cpu_ms.append(timed["cpu_ms"])
-            if progress is not None:
-                progress(turn * len(order) + place + 1, total)
+    turns = [
+        row
+        for turn in range(blocks)
+        for row in order[turn % len(order) :] + order[: turn % len(order)]
+    ]
+    for row in progress_over(turns, "measuring", progress):
+        try:
+            timed = row.child.ask("block", runs=row.block_runs)
+        except RequestError as error:
+            raise MeasureError(
+                f"'{row.path}' must run repeatedly. Received: {error}. Export it again."
+            ) from error
+        row.wall_ms.append(tuple(timed["wall_ms"]))
+        row.cpu_ms.append(timed["cpu_ms"])
 
 
 def _summarise(
@@ -294,7 +309,7 @@ def _summarise(
         load_ms=row.load_ms,
         peak_bytes=peak,
         model_bytes=None if peak is None or baseline is None else max(0, peak - baseline),
-        file_bytes=row.path.stat().st_size,
+        file_bytes=_size_bytes(row.path),
         runs=len(times),
         input_shapes=row.shapes,
         notes=_notes(row, config, environment, interval),
@@ -302,7 +317,15 @@ def _summarise(
         session=session,
         blocks_ms=tuple(row.wall_ms),
         blocks_cpu_ms=tuple(row.cpu_ms),
+        runtime=row.runtime,
+        precision=config.precision,
     )
+
+
+def _size_bytes(path: Path) -> int:
+    # OpenVINO's own format keeps the weights in a second file.
+    files = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def _notes(
@@ -322,7 +345,7 @@ def _notes(
             load > _BUSY_LOAD * environment.cores,
             f"{_NOISY}: load average {load:g} before measuring on {cores}",
         ),
-        (waiting, f"{_NOISY}: the process was often kept waiting for its core"),
+        (waiting, f"{_NOISY}: the process often had to wait for its core"),
         (runs < config.runs, f"only {runs} of {config.runs} runs fitted into {config.seconds:g} s"),
     ]
     return tuple(text for holds, text in conditions if holds)

@@ -1,17 +1,19 @@
-"""What each operator of a file costs, as ONNX Runtime's own profiler tells it.
+"""Operators that a runtime executes for a file, with the time of each.
 
-Times of operators come from inside one inference, where their inputs already lie in the layout that
-they compute in. So they hold no share of what a file with one operator spends on entering that
-layout and leaving it.
+The runtime's own profiler gives the times from inside one inference, where inputs already have the
+layout that the operator computes in. So they do not include the change of layout that a file with
+one operator would spend at its start and end.
 """
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from flyweight.errors import MeasureError
+from flyweight.errors import ConfigError, MeasureError
 from flyweight.measuring.environment import usable_cores
 from flyweight.measuring.process import RequestError, WorkerProcess
+from flyweight.runtimes.protocol import FLOAT32, ExecutedOperator
+from flyweight.runtimes.runtime_table import DEFAULT_RUNTIME, require_installed
 
 
 @dataclass(frozen=True)
@@ -19,12 +21,17 @@ class OperatorTimes:
     """The operators of one file.
 
     Attributes:
-        times_ms: Name of the operator in the optimised graph to its times, run by run.
+        operators: The operators that the runtime executes, each with its times run by run.
         versions: Runtime name to version.
     """
 
-    times_ms: dict[str, tuple[float, ...]]
+    operators: tuple[ExecutedOperator, ...]
     versions: dict[str, str]
+
+    @property
+    def times_ms(self) -> dict[str, tuple[float, ...]]:
+        """Name of the operator to its times, run by run, in milliseconds."""
+        return {operator.name: operator.times_ms for operator in self.operators}
 
 
 def time_operators(
@@ -34,29 +41,45 @@ def time_operators(
     seconds: float = 1.0,
     runs: int = 15,
     timeout_seconds: float = 300.0,
+    runtime: str = DEFAULT_RUNTIME,
+    precision: str = FLOAT32,
 ) -> OperatorTimes:
-    """Time every operator of an ONNX file, in a pinned process of its own.
+    """Execute a file in a pinned process of its own and time every operator.
 
     Args:
         path: A file whose inputs are tensors of numbers with static shapes.
         threads: Threads of one inference.
-        seconds: How long to go on, at least.
+        seconds: How long to repeat, at least.
         runs: Timed inferences, at least.
-        timeout_seconds: How long the process may be silent before it is given up.
+        timeout_seconds: How long the process may take for an answer before it is killed.
+        runtime: Name of the runtime, see `flyweight.runtimes.runtime_table`.
+        precision: Precision of float operations.
 
     Raises:
-        MeasureError: The runtime is not installed or cannot run the file, or the process died.
+        ConfigError: There is no such runtime, it is not installed, or it does not support the
+            precision on this machine.
+        MeasureError: The runtime cannot run the file, or the process ended.
     """
+    title = require_installed(runtime).title
     file = Path(path)
     cores = list(usable_cores()[:threads])
+    settings = {"threads": threads, "precision": precision}
     with WorkerProcess(file.name, timeout_seconds=timeout_seconds) as child:
         try:
-            started = child.ask("start", cores=cores)
-            arguments = {"threads": threads, "seconds": seconds, "runs": runs, "seed": 0}
-            times = child.ask("operators", path=str(file), **arguments)
+            started = child.ask("start", cores=cores, runtime=runtime)
+            arguments = {"settings": settings, "seconds": seconds, "runs": runs, "seed": 0}
+            found = child.ask("operators", path=str(file), **arguments)
         except RequestError as error:
+            if error.kind == ConfigError.__name__:
+                raise ConfigError(str(error)) from error
             raise MeasureError(
-                f"'{file}' must be an ONNX file with static inputs that ONNX Runtime can run. "
-                f"Received: {error}. Give another file, or install onnxruntime."
+                f"'{file}' must be an ONNX file with static inputs that {title} can run. "
+                f"Received: {error}. Give another file."
             ) from error
-    return OperatorTimes({n: tuple(found) for n, found in times.items()}, started["versions"])
+    operators = tuple(
+        ExecutedOperator(
+            **{**values, "nodes": tuple(values["nodes"]), "times_ms": tuple(values["times_ms"])}
+        )
+        for values in found
+    )
+    return OperatorTimes(operators, started["versions"])

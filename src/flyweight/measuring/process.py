@@ -1,4 +1,4 @@
-"""The parent's side of a measuring child: start it, talk to it, and always end it."""
+"""Measuring process as its parent sees it: start it, send requests, and end it in every case."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from flyweight.errors import MeasureError
 
 
 class RequestError(Exception):
-    """The child answered a request with an error and is still alive.
+    """An error that the child answered a request with; the child still runs.
 
     Attributes:
         kind: Class name of the exception in the child.
@@ -26,17 +26,22 @@ class RequestError(Exception):
 
 
 class WorkerProcess:
-    """A child that answers JSON lines; a context manager that reaps it however the block ends."""
+    """A child process that answers JSON lines (see `worker`); a context manager that ends it.
+
+    Args:
+        name: What the child measures, for error messages.
+        timeout_seconds: How long one answer may take before the child is killed.
+    """
 
     def __init__(self, name: str, *, timeout_seconds: float) -> None:
         self._name = name
         self._timeout_seconds = timeout_seconds
-        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "flyweight.measuring.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._complaints,
+            stderr=self._stderr,
             text=True,
             encoding="utf-8",
             env=_environment(),
@@ -53,10 +58,10 @@ class WorkerProcess:
 
         Raises:
             RequestError: The child answered with an error.
-            MeasureError: The child died or was silent for too long.
+            MeasureError: The child ended, or did not answer in time.
         """
         expired = threading.Event()
-        timer = threading.Timer(self._timeout_seconds, self._give_up, [expired])
+        timer = threading.Timer(self._timeout_seconds, self._kill, [expired])
         timer.daemon = True
         timer.start()
         try:
@@ -64,14 +69,14 @@ class WorkerProcess:
         finally:
             timer.cancel()
         if not line.endswith("\n"):
-            raise MeasureError(self._obituary(operation, timed_out=expired.is_set()))
+            raise MeasureError(self._reason_of_end(operation, timed_out=expired.is_set()))
         answer = json.loads(line)
         if "error" in answer:
             raise RequestError(answer["error"], answer["kind"])
         return answer["ok"]
 
     def _exchange(self, request: str) -> str:
-        # Both pipes exist because both were asked for.
+        # Both pipes exist, because both were requested from Popen; mypy does not know that.
         sender, receiver = self._process.stdin, self._process.stdout
         if sender is None or receiver is None:
             return ""
@@ -82,33 +87,33 @@ class WorkerProcess:
             return ""
         return receiver.readline()
 
-    def _give_up(self, expired: threading.Event) -> None:
+    def _kill(self, expired: threading.Event) -> None:
         expired.set()
         self._process.kill()
 
-    def _obituary(self, operation: str, *, timed_out: bool) -> str:
+    def _reason_of_end(self, operation: str, *, timed_out: bool) -> str:
         code = self._process.wait()
-        self._complaints.seek(0)
-        lines = self._complaints.read().decode("utf-8", "replace").strip().splitlines()
-        last = f" Its last words: {lines[-1].strip()}" if lines else ""
+        self._stderr.seek(0)
+        lines = self._stderr.read().decode("utf-8", "replace").strip().splitlines()
+        last = f" Its last line on stderr: {lines[-1].strip()}" if lines else ""
         if timed_out:
             return (
                 f"'{self._name}' must answer within {self._timeout_seconds:g} s. Received: "
-                f"silence during '{operation}'. Measure a smaller model or raise the time limit."
+                f"no answer to '{operation}'. Measure a smaller model or raise the time limit."
             )
         return (
             f"The measuring process of '{self._name}' must survive '{operation}'. Received: exit "
-            f"{code}{_signal_name(code)}.{last} Check that the file runs and memory suffices."
+            f"code {code}{_signal_name(code)}.{last} Check that the file runs and memory suffices."
         )
 
     def close(self) -> None:
-        """End the child and release everything; calling it again does nothing."""
+        """End the child and close its pipes; a second call does nothing."""
         self._process.kill()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 _close_quietly(pipe)
         self._process.wait()
-        self._complaints.close()
+        self._stderr.close()
 
     def __enter__(self) -> "WorkerProcess":
         return self
@@ -125,7 +130,7 @@ class WorkerProcess:
 def _close_quietly(pipe: Any) -> None:
     try:
         pipe.close()
-    except OSError:  # an unsent request in the buffer of a dead child
+    except OSError:  # the buffer holds a request that a dead child did not read
         return
 
 
@@ -134,7 +139,7 @@ def _signal_name(code: int) -> str:
 
 
 def _environment() -> dict[str, str]:
-    # The child must find this very package, however the parent came to it.
+    # The child must import the same package as the parent, wherever that lies.
     source = str(Path(__file__).resolve().parents[2])
     paths = [source, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}

@@ -1,8 +1,7 @@
-"""Making a table of layers: find the fast step, then time what is missing, saving as it goes."""
+"""Measuring of a latency table: find the fast channel step, then time the missing layers."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from math import prod
 from pathlib import Path
 
@@ -12,12 +11,12 @@ from flyweight.graph.model_graph import ModelGraph
 from flyweight.measuring.channel_step import find_step
 from flyweight.measuring.environment import cpu_model
 from flyweight.measuring.latency_table import LayerTable, read_table
-from flyweight.measuring.layer_timing import OnnxTimer, Timer, chunks
+from flyweight.measuring.layer_timing import RuntimeTimer, Timer, chunks
 from flyweight.measuring.timed_layers import TimedLayer, Widths, timed_layers
+from flyweight.progress import Progress, progress_of
+from flyweight.runtimes.runtime_table import DEFAULT_RUNTIME, installed_version
 
-Progress = Callable[[float], None]
-"""Told the share of the work that is done."""
-_OVERHEAD_MACS = 1e7  # what a file of layers costs beside its own arithmetic
+_OVERHEAD_MACS = 1e7  # the cost of a file of layers beside its own arithmetic, in MACs
 
 
 def measure_layers(
@@ -25,23 +24,26 @@ def measure_layers(
     save_to: str | Path,
     *,
     threads: int = 1,
+    runtime: str = DEFAULT_RUNTIME,
     timer: Timer | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool = False,
 ) -> LayerTable:
-    """Time the network's convolutions and linear layers at a grid of widths on ONNX Runtime.
+    """Time the network's convolutions and linear layers at a grid of widths on a runtime.
 
     Widths are multiples of the fast channel step, which is found first. Layers of equal geometry
-    share their times. The file is written after every few layers; called again with it, this goes
-    on, and adds what another network needs.
+    share their times. The file is written after every few layers. A second call with the same file
+    resumes an interrupted measurement, or adds the layers of another network.
 
     Args:
-        graph: Of the network.
+        graph: The network.
         save_to: The table's file.
         threads: Threads of one inference.
-        timer: What times layers; by default ONNX Runtime on this machine.
-        progress: Told how far it is.
+        runtime: Name of the runtime, see `flyweight.runtimes.runtime_table`.
+        timer: Function that times layers; by default it runs them on `runtime` on this machine.
+        progress: Receives the multiply-adds of the layers that are timed.
 
     Raises:
+        ConfigError: There is no such runtime, or it is not installed.
         MeasureError: The file holds times of another machine, runtime or thread count, the
             network has no layer that can be timed, or the runtime fails.
     """
@@ -49,11 +51,11 @@ def measure_layers(
     layers = timed_layers(graph)
     if not layers:
         raise MeasureError(
-            "A network must have convolutions or linear layers to time. Received one without. "
-            "Its latency cannot be predicted layer by layer."
+            "A network must have convolutions or linear layers to time. Received: one without. "
+            "Measure exported files of it instead: flyweight bench FILE"
         )
-    table = _begun(path, threads)
-    timer = timer or OnnxTimer(threads)
+    table = _begun(path, runtime, threads)
+    timer = timer or RuntimeTimer(threads, runtime=runtime)
     if table.found is None:
         table = LayerTable(table.made_on, table.date, find_step(layers, timer))
         table.save(path)
@@ -63,29 +65,28 @@ def measure_layers(
         for chunk in chunks(geometry, points)
     ]
     sizes = [_macs(*item) for item in work]
-    for place, (geometry, chunk) in enumerate(work):
-        times = timer(geometry, chunk)
-        table = table.with_times(geometry, dict(zip(chunk, times, strict=True)))
-        table.save(path)
-        if progress is not None:
-            progress(sum(sizes[: place + 1]) / sum(sizes))
+    task = progress_of(progress).start("layers", sum(sizes))
+    try:
+        for place, (geometry, chunk) in enumerate(work):
+            times = timer(geometry, chunk)
+            table = table.with_times(geometry, dict(zip(chunk, times, strict=True)))
+            table.save(path)
+            task.update(sum(sizes[: place + 1]))
+    finally:
+        task.finish()
     return table
 
 
-def _begun(path: Path, threads: int) -> LayerTable:
+def _begun(path: Path, runtime: str, threads: int) -> LayerTable:
     """Return the table in the file, or an empty one."""
-    try:
-        runtime = f"onnxruntime {version('onnxruntime')}"
-    except PackageNotFoundError:
-        runtime = "none"
-    here = {"runtime": runtime, "cpu": cpu_model(), "threads": str(threads)}
+    here = {"runtime": installed_version(runtime), "cpu": cpu_model(), "threads": str(threads)}
     if not path.exists():
         return LayerTable(here, datetime.now(UTC).isoformat(timespec="seconds"))
     table = read_table(path)
     for name, value in here.items():
         if table.made_on.get(name) != value:
             raise MeasureError(
-                f"A latency table must be gone on with on the same {name}. Received '{path}' of "
+                f"A latency table must be continued on the same {name}. Received: '{path}' of "
                 f"'{table.made_on.get(name)}', where this is '{value}'. Name another file."
             )
     return table
@@ -94,7 +95,7 @@ def _begun(path: Path, threads: int) -> LayerTable:
 def _missing(
     layers: Sequence[TimedLayer], table: LayerTable
 ) -> Iterator[tuple[Geometry, list[Widths]]]:
-    """Yield what is not in the table, once for every geometry."""
+    """Yield the widths that are not in the table, once for every geometry."""
     wanted: dict[Geometry, dict[Widths, None]] = {}
     for layer in layers:
         wanted.setdefault(layer.geometry, {}).update(dict.fromkeys(table.missing(layer)))

@@ -1,4 +1,4 @@
-"""The layers of a network that are timed, and the widths that each is timed at."""
+"""Layers of a network that are timed, and the widths at which each is timed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -8,7 +8,7 @@ from flyweight.graph.cost import AxisSize, Geometry
 from flyweight.graph.model_graph import ModelGraph
 
 Widths = tuple[int, int]
-"""Channels that a layer reads, and channels that it makes."""
+"""Input channels and output channels of a layer."""
 _SHARES = (0.125, 0.25, 0.5, 0.75)
 
 
@@ -17,12 +17,12 @@ class TimedLayer:
     """One layer of a network.
 
     Attributes:
-        name: The module it runs in.
-        geometry: Everything but widths.
-        inputs: Channels read, as a function of what stays.
-        outputs: Channels made.
-        full: Both in the dense network.
-        free: Whether each can become less.
+        name: The module that it runs in.
+        geometry: Everything but the widths.
+        inputs: Input channels as a function of the channels that each group keeps.
+        outputs: Output channels, likewise.
+        full: Input and output channels in the dense network.
+        free: Whether pruning can reduce each of the two.
     """
 
     name: str
@@ -33,10 +33,10 @@ class TimedLayer:
     free: tuple[bool, bool]
 
     def axes(self, step: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return the widths to time, of inputs and of outputs, in rising order.
+        """Return the widths to time, of inputs and of outputs, in ascending order.
 
         Args:
-            step: Multiple of channels that is fast.
+            step: The channel step; multiples of it are fast.
         """
         if self.geometry.groups > 1:
             step = lcm(step, self.geometry.groups)
@@ -47,7 +47,7 @@ class TimedLayer:
         return reads, makes
 
     def points(self, step: int) -> tuple[Widths, ...]:
-        """Return every pair of widths to time; a depthwise layer makes what it reads."""
+        """Return every pair of widths to time; those of a depthwise layer depend on each other."""
         reads, makes = self.axes(step)
         if self.depthwise:
             return tuple(self.tied(each) for each in reads)
@@ -55,11 +55,11 @@ class TimedLayer:
 
     @property
     def depthwise(self) -> bool:
-        """Whether every input channel is a group of its own."""
+        """Whether every input channel is a group of its own (`groups` is 0 then)."""
         return self.geometry.groups == 0
 
     def tied(self, inputs: int) -> Widths:
-        """Return the widths of a depthwise layer that reads so many channels."""
+        """Return the widths of a depthwise layer with this number of input channels."""
         return inputs, inputs * self.full[1] // self.full[0]
 
 
@@ -85,13 +85,15 @@ def timed_layers(graph: ModelGraph) -> tuple[TimedLayer, ...]:
     )
 
 
-def describe(geometry: Geometry) -> str:
-    """Return a geometry as the words that a table knows it by.
+def geometry_key(geometry: Geometry) -> str:
+    """Return the text that stands for a geometry in a latency table.
 
     Example:
-        >>> describe(Geometry("convolution", 1, (40, 20), (3, 3), (1, 1), (1, 1), (1, 1), (0, 0)))
+        >>> geometry_key(
+        ...     Geometry("convolution", 1, (40, 20), (3, 3), (1, 1), (1, 1), (1, 1), (0, 0))
+        ... )
         'convolution 1x40x20, kernel 3x3, padding 1x1'
-        >>> describe(Geometry("linear", 7))
+        >>> geometry_key(Geometry("linear", 7))
         'linear 7'
     """
     words = [f"{geometry.kind} {_times((geometry.images, *geometry.size))}"]
@@ -104,6 +106,15 @@ def describe(geometry: Geometry) -> str:
     return ", ".join(words)
 
 
+def weight_shape(geometry: Geometry, widths: Widths) -> tuple[int, ...]:
+    """Return the shape of a layer's weight in PyTorch's order, which is also that of ONNX."""
+    reads, makes = widths
+    groups = geometry.groups or reads
+    if geometry.kind == "transposed":
+        return (reads, makes // groups, *geometry.kernel)
+    return (makes, reads // groups, *geometry.kernel)
+
+
 _USUAL = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "output_padding": (0, 0)}
 
 
@@ -112,6 +123,6 @@ def _times(sizes: Sequence[int]) -> str:
 
 
 def _widths(full: int, step: int) -> tuple[int, ...]:
-    """Return about five multiples of `step` from an eighth of `full` on, and `full` itself."""
+    """Return about four multiples of `step` from an eighth of `full` upwards, and `full`."""
     found = {full, *(max(round(share * full / step), 1) * step for share in _SHARES)}
     return tuple(sorted(width for width in found if width <= full))

@@ -1,12 +1,11 @@
-"""The child process that holds one model and times it: `python -m flyweight.measuring.worker`.
+"""Measuring process: holds one model and times it (`python -m flyweight.measuring.worker`).
 
-It reads one JSON request per line from its standard input and answers each with one JSON line,
-until the input ends. It imports nothing but NumPy and the runtime, so that its memory is the
-model's.
+It reads one JSON request per line from its standard input and writes one JSON line in answer, until
+the input ends. It imports nothing but NumPy and the runtime, so that its memory is the model's.
 
-Requests: `start` (pin, import), `load`, `prepare` (make inputs, warm up), `block` (time some runs),
-`operators` (time every operator of a file), `memory`. Every answer is `{"ok": ...}` or `{"error":
-one line, "kind": exception class}`.
+Requests: `start` (pin to cores, import the runtime), `load`, `prepare` (make inputs, warm up),
+`block` (time some runs), `operators` (time every operator of a file), `memory`. Every answer is
+`{"ok": ...}` or `{"error": one line, "kind": exception class}`.
 """
 
 import gc
@@ -14,18 +13,31 @@ import json
 import os
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
-from flyweight.runtimes.onnxruntime_session import NUMPY_TYPES, open_session
+from flyweight.on_demand import load
+from flyweight.runtimes.protocol import FLOAT32, OpenModel, OpenSettings, Runtime
+from flyweight.runtimes.runtime_table import DEFAULT_RUNTIME, runtime_by_name
+from flyweight.runtimes.timing import time_runs
+
+try:
+    import resource
+except ImportError:  # not on Windows
+    resource = None  # type: ignore[assignment]
+
+# NumPy and the runtime are imported after the process is pinned: threads that they start then
+# stay on the same cores.
+_RANDOM_INPUTS = "flyweight.runtimes.random_inputs:random_inputs"
 
 
 def main() -> int:
     """Answer requests until the input ends."""
-    # Ctrl-C is the parent's to handle; the child ends when its input does.
+    # The parent handles Ctrl-C; the child ends when its input does.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = _private_stdout()
     child = _Child()
@@ -33,7 +45,7 @@ def main() -> int:
         request = json.loads(line)
         try:
             answer = {"ok": child.answer(request)}
-        except Exception as error:  # noqa: BLE001 - runtimes share no base; the parent must hear all
+        except Exception as error:  # noqa: BLE001 - exceptions of runtimes share no base class
             text = " ".join(str(error).split())
             answer = {"error": text or type(error).__name__, "kind": type(error).__name__}
         answers.write(json.dumps(answer) + "\n")
@@ -45,8 +57,9 @@ class _Child:
     """One model in one process."""
 
     def __init__(self) -> None:
-        self._session: Any = None
-        self._feed: dict[str, Any] = {}
+        self._runtime: Runtime | None = None
+        self._model: OpenModel | None = None
+        self._inference: Callable[[], object] | None = None
         self._baseline_bytes: int | None = None
         self._operations: dict[str, Callable[..., Any]] = {
             "start": self._start,
@@ -61,88 +74,61 @@ class _Child:
         operation = self._operations[request.pop("op")]
         return operation(**request)
 
-    def _start(self, cores: list[int]) -> dict[str, Any]:
+    def _start(self, cores: list[int], runtime: str = DEFAULT_RUNTIME) -> dict[str, Any]:
         pinned = _pin(cores)
-        import numpy
-        import onnxruntime
+        self._runtime = runtime_by_name(runtime)
+        return {"pinned": pinned, "versions": self._runtime.versions(), "pid": os.getpid()}
 
-        versions = {"onnxruntime": onnxruntime.__version__, "numpy": numpy.__version__}
-        return {"pinned": pinned, "versions": versions, "pid": os.getpid()}
-
-    def _load(self, path: str, threads: int, spinning: bool) -> dict[str, Any]:
+    def _load(
+        self, path: str, threads: int, spinning: bool, precision: str = FLOAT32
+    ) -> dict[str, Any]:
+        runtime = self._started()
         gc.collect()
         _reset_peak()
         self._baseline_bytes = _memory_bytes("VmRSS")
+        settings = OpenSettings(threads, precision, spinning)
         started = time.perf_counter()
-        self._session = open_session(path, threads=threads, spinning=spinning)
+        self._model = runtime.open(path, settings)
         load_ms = (time.perf_counter() - started) * 1e3
-        inputs = [
-            {"name": item.name, "type": item.type, "shape": list(item.shape)}
-            for item in self._session.get_inputs()
-        ]
-        return {"load_ms": load_ms, "inputs": inputs}
+        return {"load_ms": load_ms, "inputs": [asdict(item) for item in self._model.inputs]}
 
     def _prepare(self, shapes: dict[str, list[int]], warmup: int, seed: int) -> dict[str, float]:
-        import numpy
-
-        generator = numpy.random.default_rng(seed)
-        for item in self._session.get_inputs():
-            values = generator.standard_normal(shapes[item.name])
-            if not item.type.startswith(("tensor(float", "tensor(double")):
-                values = abs(values)  # small non-negative whole numbers suit indices and bytes
-            self._feed[item.name] = values.astype(NUMPY_TYPES[item.type])
+        model = self._model
+        if model is None:
+            raise RuntimeError("a file must be loaded before its inputs are prepared")
+        self._inference = model.inference(load(_RANDOM_INPUTS)(model.inputs, shapes, seed=seed))
         for _ in range(warmup):
-            self._session.run(None, self._feed)
+            self._inference()
         started = time.perf_counter()
-        self._session.run(None, self._feed)
+        self._inference()
         return {"estimate_ms": (time.perf_counter() - started) * 1e3}
 
     def _block(self, runs: int) -> dict[str, Any]:
-        run, feed, clock = self._session.run, self._feed, time.perf_counter_ns
-        run(None, feed)  # the caches still hold the previous block's model
-        times = [0] * runs
-        gc.disable()
-        cpu = time.process_time_ns()
-        for index in range(runs):
-            started = clock()
-            run(None, feed)
-            times[index] = clock() - started
-        cpu = time.process_time_ns() - cpu
-        gc.enable()
-        return {"wall_ms": [ns / 1e6 for ns in times], "cpu_ms": cpu / 1e6 / runs}
+        if self._inference is None:
+            raise RuntimeError("inputs must be prepared before runs are timed")
+        wall_ms, cpu_ms = time_runs(self._inference, runs)
+        return {"wall_ms": wall_ms, "cpu_ms": cpu_ms}
 
     def _operators_of(
-        self, path: str, threads: int, seconds: float, runs: int, seed: int
-    ) -> dict[str, list[float]]:
-        """Return the times of every operator of a file with static inputs, in ms, run by run."""
-        import numpy
-
-        generator = numpy.random.default_rng(seed)
-        with tempfile.TemporaryDirectory() as folder:
-            session = open_session(path, threads=threads, profile=str(Path(folder) / "times"))
-            feed = {
-                item.name: generator.standard_normal(item.shape).astype(NUMPY_TYPES[item.type])
-                for item in session.get_inputs()
-            }
-            first = [session.get_outputs()[0].name]  # others are computed too, but not copied
-            session.run(first, feed)
-            began, done = time.perf_counter(), 0
-            while done < runs or time.perf_counter() - began < seconds:
-                session.run(first, feed)
-                done += 1
-            events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-        times: dict[str, list[float]] = {}
-        for event in events:
-            name = str(event.get("name", ""))
-            if event.get("cat") == "Node" and name.endswith(_TIMED):
-                times.setdefault(name.removesuffix(_TIMED), []).append(event["dur"] / 1e3)
-        return {name: found[1:] for name, found in times.items()}  # the first run warms up
+        self, path: str, settings: dict[str, Any], seconds: float, runs: int, seed: int
+    ) -> list[dict[str, Any]]:
+        """Return the operators that a file with static inputs executes, with their times."""
+        found = self._started().operators(
+            path,
+            OpenSettings(**settings),
+            partial(load(_RANDOM_INPUTS), seed=seed),
+            runs=runs,
+            seconds=seconds,
+        )
+        return [asdict(operator) for operator in found]
 
     def _memory(self) -> dict[str, int | None]:
         return {"peak": _memory_bytes("VmHWM"), "baseline": self._baseline_bytes}
 
-
-_TIMED = "_kernel_time"
+    def _started(self) -> Runtime:
+        if self._runtime is None:
+            self._runtime = runtime_by_name(DEFAULT_RUNTIME)
+        return self._runtime
 
 
 def _private_stdout() -> TextIO:
@@ -183,9 +169,7 @@ def _memory_bytes(field: str) -> int | None:
 
 
 def _peak_without_proc() -> int | None:
-    try:
-        import resource
-    except ImportError:
+    if resource is None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

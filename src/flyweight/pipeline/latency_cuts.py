@@ -10,15 +10,17 @@ from torch import nn
 from flyweight.config.measuring import BenchConfig
 from flyweight.config.preprocessing import Preprocessing
 from flyweight.errors import PlanError
-from flyweight.exporting.onnx import to_onnx
+from flyweight.exporting.onnx import OnnxConfig, to_onnx
 from flyweight.graph import ModelGraph
 from flyweight.measuring.bootstrap import median_interval
 from flyweight.measuring.latency_prices import LatencyPrices
-from flyweight.measuring.latency_table import LayerTable, read_table
+from flyweight.measuring.latency_table import LayerTable, read_table, require_runtime
 from flyweight.measuring.measure import Measurement, measure
-from flyweight.measuring.table_builder import Progress, measure_layers
+from flyweight.measuring.table_builder import measure_layers
 from flyweight.pipeline.network_plans import Cut, example_input, trace_model
+from flyweight.progress import Progress
 from flyweight.pruning import plan, prune
+from flyweight.runtimes.runtime_table import DEFAULT_RUNTIME
 from flyweight.sensitivity import Budget, Fitted, Round, Timing, fit_latency, read
 from flyweight.sensitivity.curves import ratios_of
 from flyweight.zoo.sources.old_names import old_names
@@ -41,6 +43,11 @@ class LatencyCut(Cut):
         """Threads that the table was measured with."""
         return read_table(self.latency_table).threads
 
+    @property
+    def runtime(self) -> str:
+        """Name of the runtime that the table was measured on."""
+        return read_table(self.latency_table).runtime
+
     def prices(self, graph: ModelGraph) -> LatencyPrices:
         """Return the network's layers as the table has them."""
         return LatencyPrices.of(graph, read_table(self.latency_table))
@@ -59,10 +66,12 @@ class NetworkTimer:
         *,
         threads: int = 1,
         seconds: float = 5.0,
+        runtime: str = DEFAULT_RUNTIME,
     ) -> None:
         self.model, self.example = model, example_input(preprocessing)
         self.graph = trace_model(model, preprocessing)
         self.threads, self.config = threads, BenchConfig(seconds=seconds)
+        self.runtime = runtime
         self._folder = tempfile.TemporaryDirectory()
 
     def __enter__(self) -> "NetworkTimer":
@@ -73,8 +82,8 @@ class NetworkTimer:
 
     def dense_ms(self) -> float:
         """Return the dense network's median latency."""
-        rows = measure([self._dense()], threads=(self.threads,), config=self.config)
-        return timing_of(rows[0], rows[0]).latency_ms
+        (row,) = self._measure([self._dense()])
+        return timing_of(row, row).latency_ms
 
     def pruned(self, ratios: dict[str, float]) -> Timing:
         """Return the latency of the network without these shares of its layers' channels."""
@@ -82,14 +91,20 @@ class NetworkTimer:
         # Which channels stay does not matter to latency.
         small = prune(self.model, plan(self.graph, ratios, "first", aliases=aliases))
         path = Path(self._folder.name) / "pruned.onnx"
-        to_onnx(small, path, example=self.example)
-        dense, found = measure([self._dense(), path], threads=(self.threads,), config=self.config)
+        self._export(small, path)
+        dense, found = self._measure([self._dense(), path])
         return timing_of(dense, found)
+
+    def _export(self, model: nn.Module, path: Path) -> None:
+        to_onnx(model, path, example=self.example, config=OnnxConfig(runtime=self.runtime))
+
+    def _measure(self, files: list[Path]) -> tuple[Measurement, ...]:
+        return measure(files, threads=(self.threads,), runtime=self.runtime, config=self.config)
 
     def _dense(self) -> Path:
         path = Path(self._folder.name) / "dense.onnx"
         if not path.exists():
-            to_onnx(self.model, path, example=self.example)
+            self._export(self.model, path)
         return path
 
 
@@ -109,14 +124,16 @@ def timing_of(dense: Measurement, found: Measurement) -> Timing:
 
 
 def measured_table(
-    timer: NetworkTimer, save_to: Path, progress: Progress | None = None
+    timer: NetworkTimer, save_to: Path, progress: Progress | bool = False
 ) -> LayerTable:
     """Return the table of a network's layers, and of the whole, saved as it grows.
 
     Raises:
         MeasureError: See `measure_layers`.
     """
-    table = measure_layers(timer.graph, save_to, threads=timer.threads, progress=progress)
+    table = measure_layers(
+        timer.graph, save_to, threads=timer.threads, runtime=timer.runtime, progress=progress
+    )
     table = table.with_whole(timer.graph, timer.dense_ms())
     table.save(save_to)
     return table
@@ -131,8 +148,10 @@ def fitted_cut(cut: LatencyCut, timer: NetworkTimer, *, say: Say) -> tuple[Cut, 
         say: Told every round.
 
     Raises:
+        MeasureError: The table is of another runtime than the timer.
         PlanError: The budget is infeasible, or the dense network is within it.
     """
+    require_runtime(read_table(cut.latency_table), timer.runtime)
     graph, prices = timer.graph, cut.prices(timer.graph)
     multiple = prices.multiple_of(cut.round_to)
     layers, options = read(cut.scan).options(graph, multiple, old_names(graph.tensors))

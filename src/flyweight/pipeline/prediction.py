@@ -14,8 +14,9 @@ from flyweight.config.tasks import TaskConfig
 from flyweight.data.batch import Batch, BoxPrediction, ClassPrediction, ImageTarget, MapPrediction
 from flyweight.data.images import prepare
 from flyweight.errors import ConfigError
+from flyweight.exporting.exported_model import ExportedModel
 from flyweight.pipeline.inputs import Loaded
-from flyweight.runtimes.onnx_model import OnnxModel
+from flyweight.runtimes.runtime_table import DEFAULT_RUNTIME
 from flyweight.tasks.by_name import task_for
 from flyweight.tasks.decoding.boxes import listed_boxes
 from flyweight.tasks.decoding.masks import paste_masks
@@ -51,15 +52,15 @@ def from_checkpoint(loaded: Loaded) -> Predictor:
     return Predictor(predict, task.listed, task.draw)
 
 
-def from_onnx(path: Path) -> Predictor:
+def from_onnx(path: Path, runtime: str = DEFAULT_RUNTIME) -> Predictor:
     """Return the predictor of an exported file: a detector that ends in detections, or another.
 
     Raises:
         FileError: There is no such file.
         ExportError: It is no ONNX file of flyweight's.
-        ConfigError: It is a detector of another end.
+        ConfigError: It is a detector of another end, or the runtime is not installed.
     """
-    model = OnnxModel(path)
+    model = ExportedModel(path, runtime=runtime)
     card = model.card
     preprocessing = card.preprocessing
     known = card.task in _PLACED or card.outputs == "detections"

@@ -15,8 +15,9 @@ from flyweight.data.images import image_of, prepare
 from flyweight.data.records import BoxSet, ImageSet
 from flyweight.engine.evaluate import evaluate
 from flyweight.engine.fit import FitResult, fit
+from flyweight.exporting.model_card import ModelCard
 from flyweight.exporting.nms import Detections
-from flyweight.exporting.onnx import ExportResult, to_onnx
+from flyweight.exporting.onnx import ExportResult, OnnxConfig, to_onnx
 from flyweight.pipeline.detector_evaluation import evaluate_detector
 from flyweight.pipeline.inputs import (
     Data,
@@ -30,7 +31,7 @@ from flyweight.pipeline.network_plans import TAYLOR, Cut, example_input
 from flyweight.pipeline.preflight import ends_of, require_end
 from flyweight.pruning import Criterion, PruningPlan, taylor
 from flyweight.pruning.repair.repair import RepairReport, repair_
-from flyweight.runtimes.model_card import ModelCard
+from flyweight.runtimes.runtime_table import DEFAULT_RUNTIME
 from flyweight.workspace import Say
 
 _COMPARED = 2
@@ -144,6 +145,7 @@ def export_model(
     end: str = "",
     name: str = "",
     images: Sequence[Tensor] = (),
+    runtime: str = DEFAULT_RUNTIME,
 ) -> ExportResult:
     """Write a checkpoint's network as ONNX, checked against PyTorch.
 
@@ -154,9 +156,10 @@ def export_model(
         name: What the description calls the model.
         images: Prepared inputs, `(3, height, width)`, to compare on besides random ones: in
             random ones a trained detector finds nothing, so they say little of its detections.
+        runtime: Name of the runtime that is compared with PyTorch.
 
     Raises:
-        ConfigError: `end` is none of these.
+        ConfigError: `end` is none of these, or the runtime is not installed.
         ExportError: The exported network differs from PyTorch's.
     """
     end = end or ends_of(loaded.task.name)[0]
@@ -178,6 +181,7 @@ def export_model(
         card=card,
         postprocess=_postprocess(loaded, end),
         compare_on=[(image[None],) for image in images],
+        config=OnnxConfig(runtime=runtime),
     )
 
 

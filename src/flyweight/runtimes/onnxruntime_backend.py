@@ -1,6 +1,7 @@
 """ONNX Runtime on the CPU."""
 
 import json
+import re
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -23,7 +24,8 @@ from flyweight.runtimes.protocol import (
 
 _NUMPY_NAMES = {"float": FLOAT32, "double": "float64"}
 _TIMED = "_kernel_time"
-_BLOCKED_LAYOUT = "_nchwc"  # appended to a node's name when it computes in blocks of channels
+# Appended to a name: computes in blocks of channels; was renamed because another has that name.
+_SUFFIXES = re.compile(r"(_nchwc)?(_token_\d+)?$")
 
 
 class OnnxRuntimeModel:
@@ -154,7 +156,7 @@ def _operators_in(events: list[dict[str, Any]]) -> tuple[ExecutedOperator, ...]:
             # Operators that ONNX Runtime adds to change the layout are no nodes of the file.
             nodes=()
             if str(details["op_name"]).startswith("Reorder")
-            else (name.removesuffix(_BLOCKED_LAYOUT),),
+            else (_SUFFIXES.sub("", name),),
             times_ms=tuple(times[1:]),
         )
         for name, (details, times) in found.items()
@@ -166,5 +168,5 @@ def _precision(details: Mapping[str, Any]) -> str:
     for tensors in (details.get("input_type_shape"), details.get("output_type_shape")):
         for tensor in tensors or ():
             for name in tensor:
-                return _NUMPY_NAMES.get(name, name)
+                return _NUMPY_NAMES.get(str(name), str(name))
     return ""

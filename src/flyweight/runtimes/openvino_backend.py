@@ -91,7 +91,9 @@ class OpenVino:
             done += 1
             for item in request.get_profiling_info():
                 if item.status == item.Status.EXECUTED:
-                    times.setdefault(item.node_name, []).append(item.real_time.total_seconds() * 1e3)
+                    times.setdefault(item.node_name, []).append(
+                        item.real_time.total_seconds() * 1e3
+                    )
         executed = compiled.get_runtime_model().get_ordered_ops()
         return tuple(
             _operator(node, times[node.friendly_name])
@@ -156,7 +158,7 @@ def _operator(node: Any, times_ms: list[float]) -> ExecutedOperator:
         name=node.friendly_name,
         kind=_text(node, "layerType"),
         precision=_NUMPY_NAMES.get(precision, precision),
-        nodes=tuple(originals.split(",")) if originals else (),
+        nodes=tuple(node for node in originals.split(",") if node),
         times_ms=tuple(times_ms),
     )
 

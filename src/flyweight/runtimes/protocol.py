@@ -65,8 +65,9 @@ class ExecutedOperator:
         name: Its name in that graph.
         kind: The runtime's name of the operation, such as "Conv" or "QLinearConv".
         precision: NumPy's name of the type that it computes in; "bfloat16" also occurs.
-        nodes: Names of the nodes of the file that it computes, where the runtime reports them;
-            empty for an operator that the runtime added, such as a change of layout.
+        nodes: Names of the nodes of the file that it computes, as far as the runtime reports them
+            (ONNX Runtime reports one name for fused nodes, that of the last output); empty for an
+            operator that the runtime added, such as a change of layout.
         times_ms: Wall time of each timed run, in milliseconds.
     """
 

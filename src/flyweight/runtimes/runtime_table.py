@@ -1,7 +1,8 @@
 """Table of runtimes by name.
 
 Each runtime needs a heavy package, so its file is imported when its name is first used. A new
-runtime is one row here and one file beside it; `tests/runtimes/test_by_name.py` runs all rows.
+runtime is one row here and one file beside it; `tests/runtimes/test_runtime_table.py` runs every
+row.
 """
 
 from dataclasses import dataclass

@@ -1,0 +1,50 @@
+"""ONNX files of single layers side by side, for timing."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from flyweight.graph.cost import Geometry
+from flyweight.measuring.timed_layers import Widths, weight_shape
+
+_OPSET = 20
+
+
+def save_layers(path: Path, geometry: Geometry, points: Sequence[Widths]) -> None:
+    """Write one ONNX file with a layer `layer0`, `layer1`, ... for each pair of widths."""
+    generator = np.random.default_rng(0)
+    nodes, weights, results, inputs = [], [], [], {}
+    for place, (reads, makes) in enumerate(points):
+        source, name = f"channels{reads}", f"layer{place}"
+        shape = (geometry.images, reads, *geometry.size)
+        inputs[source] = helper.make_tensor_value_info(source, TensorProto.FLOAT, shape)
+        shapes = (weight_shape(geometry, (reads, makes)), (makes,))
+        for suffix, wanted in zip(("weight", "bias"), shapes, strict=True):
+            values = generator.standard_normal(wanted, dtype=np.float32)
+            weights.append(numpy_helper.from_array(values, f"{name}.{suffix}"))
+        kind, attributes = _operator(geometry, reads)
+        names = [source, f"{name}.weight", f"{name}.bias"]
+        nodes.append(helper.make_node(kind, names, [name], name=name, **attributes))
+        results.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+    graph = helper.make_graph(nodes, "layers", list(inputs.values()), results, weights)
+    opset = [helper.make_opsetid("", _OPSET)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=10), path)
+
+
+def _operator(geometry: Geometry, reads: int) -> tuple[str, dict[str, Any]]:
+    if geometry.kind == "linear":
+        return "Gemm", {"transB": 1}
+    attributes: dict[str, Any] = {
+        "kernel_shape": geometry.kernel,
+        "strides": geometry.stride,
+        "pads": [*geometry.padding, *geometry.padding],
+        "dilations": geometry.dilation,
+        "group": geometry.groups or reads,
+    }
+    if geometry.kind == "convolution":
+        return "Conv", attributes
+    return "ConvTranspose", {**attributes, "output_padding": geometry.output_padding}

@@ -1,0 +1,59 @@
+import os
+
+import numpy as np
+import openvino
+import pytest
+import torch
+from torch import nn
+
+from flyweight.exporting.onnx import to_onnx
+from flyweight.runtimes.openvino_backend import OpenVino
+from flyweight.runtimes.protocol import OpenSettings
+from flyweight.runtimes.random_inputs import random_inputs
+
+
+def test_float32_is_the_default_on_every_processor(make_chain):
+    path = make_chain(rows=2, size=64)
+    found = OpenVino().operators(path, OpenSettings(), random_inputs)
+    assert {operator.precision for operator in found} == {"float32"}
+
+
+@pytest.mark.skipif("bfloat16" not in OpenVino().precisions(), reason="no bfloat16 instructions")
+def test_bfloat16_is_used_when_it_is_wanted(tmp_path):
+    layers = nn.Sequential(nn.Conv2d(3, 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 3))
+    to_onnx(layers, tmp_path / "a.onnx", example=(torch.rand(1, 3, 16, 16),))
+    settings = OpenSettings(precision="bfloat16")
+    found = OpenVino().operators(tmp_path / "a.onnx", settings, random_inputs)
+    kinds = {operator.kind: operator.precision for operator in found}
+    assert kinds["Convolution"] == "bfloat16"
+
+
+def test_the_nodes_of_a_fused_operator(tmp_path):
+    layers = nn.Sequential(nn.Conv2d(3, 32, 3), nn.ReLU())
+    to_onnx(layers, tmp_path / "a.onnx", example=(torch.rand(1, 3, 16, 16),))
+    found = OpenVino().operators(tmp_path / "a.onnx", OpenSettings(), random_inputs)
+    (convolution,) = [operator for operator in found if operator.kind == "Convolution"]
+    assert len(convolution.nodes) >= 2  # the convolution and its activation
+    assert all(not operator.nodes for operator in found if operator.kind == "Reorder")
+
+
+def test_its_own_format_keeps_the_properties_of_the_file(tmp_path, small_net, card):
+    to_onnx(small_net, tmp_path / "a.onnx", example=(torch.rand(1, 3, 16, 16),), card=card)
+    openvino.save_model(
+        openvino.Core().read_model(tmp_path / "a.onnx"), tmp_path / "a.xml", compress_to_fp16=False
+    )
+    runtime = OpenVino()
+    models = [runtime.open(tmp_path / name, OpenSettings()) for name in ("a.onnx", "a.xml")]
+    assert models[0].properties == models[1].properties
+    assert models[0].properties["flyweight.name"] == '"small"'
+    answers = [model.run(random_inputs(model.inputs)) for model in models]
+    for name, found in answers[0].items():
+        np.testing.assert_allclose(answers[1][name], found, rtol=1e-5, atol=1e-6)
+
+
+def test_threads_stay_on_the_cores_of_the_process(make_chain):
+    cores = os.sched_getaffinity(0)
+    model = OpenVino().open(make_chain(rows=64, size=256), OpenSettings(threads=2))
+    model.run(random_inputs(model.inputs))
+    threads = [int(name) for name in os.listdir("/proc/self/task")]  # noqa: PTH208
+    assert all(os.sched_getaffinity(thread) <= cores for thread in threads)
