@@ -15,7 +15,8 @@ from pathlib import Path
 
 from tables import RESULTS, read_rows, save_rows
 
-from flyweight.config.settings import Config, load_config
+from flyweight.config.reading import load_config
+from flyweight.config.settings import Config
 from flyweight.engine.state import load_state, state_path
 from flyweight.errors import FlyweightError
 from flyweight.measuring.environment import commit, hardware

@@ -17,7 +17,8 @@ from pathlib import Path
 import detection
 from tables import read_rows, save_rows
 
-from flyweight.config.settings import Config, load_config
+from flyweight.config.reading import load_config
+from flyweight.config.settings import Config
 from flyweight.data.layouts.wider_truth import LEVELS
 from flyweight.engine.run import BEST
 from flyweight.errors import FlyweightError

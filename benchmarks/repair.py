@@ -23,11 +23,12 @@ from tables import read_rows, save_rows
 from torch import Tensor, nn
 
 import flyweight as fw
-from flyweight.config.settings import load_config
+from flyweight.config.cuts import RatioCut
+from flyweight.config.reading import load_config
 from flyweight.files import write_text
 from flyweight.measuring.environment import commit, hardware
 from flyweight.pipeline.inputs import open_checkpoint, open_data, val_batches
-from flyweight.pipeline.network_plans import Cut, plan_cut, trace_model
+from flyweight.pipeline.network_plans import plan_cut, trace_model
 from flyweight.pipeline.stage_work import evaluate_model
 from flyweight.pruning import PruningPlan
 from flyweight.pruning.repair.repair import RepairReport, RepairSettings, RepairStep, repair
@@ -117,7 +118,7 @@ def detection(options: argparse.Namespace) -> Iterator[Case]:
     loaded = open_checkpoint(options.checkpoint)
     graph = trace_model(loaded.model, loaded.preprocessing)
     section = config.prune
-    plan = plan_cut(graph, Cut(tuple(section.params), tuple(section.ratios)))
+    plan = plan_cut(graph, RatioCut(tuple(section.params), tuple(section.ratios)))
     batches = [batch.images for batch in val_batches(config, data.train)]
 
     def metric(model: nn.Module) -> float:

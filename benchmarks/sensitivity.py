@@ -34,7 +34,7 @@ from torch import nn
 
 import flyweight as fw
 from flyweight.config.preprocessing import Preprocessing
-from flyweight.config.settings import load_config
+from flyweight.config.reading import load_config
 from flyweight.data.images import prepare, read_image
 from flyweight.data.loading import collate
 from flyweight.data.samples.strata import stratified_order

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from flyweight.cli.deploy import Source
-from flyweight.config.settings import load_config
+from flyweight.config.reading import load_config
 from flyweight.pipeline.inputs import Saver
 from flyweight.pipeline.network_plans import build_model
 from flyweight.report import quantities

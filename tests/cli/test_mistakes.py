@@ -12,7 +12,7 @@ import torch
 
 import flyweight as fw
 from flyweight.config.data import DataConfig
-from flyweight.config.settings import load_config
+from flyweight.config.reading import load_config
 from flyweight.data.layouts.voc_write import write_voc
 from flyweight.data.loading import open_set
 from flyweight.pipeline.inputs import Saver

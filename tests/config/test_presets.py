@@ -4,11 +4,12 @@ from importlib import resources
 import pytest
 import yaml
 
+from flyweight.config.cuts import ALL, RatioCut
 from flyweight.config.data import FORMATS
-from flyweight.config.settings import known_configs, load_config
+from flyweight.config.reading import known_configs, load_config
 from flyweight.config.tasks import Suppression
 from flyweight.engine.optimizer import make_optimizer
-from flyweight.pipeline.network_plans import ALL, Cut, weightless
+from flyweight.pipeline.network_plans import weightless
 from flyweight.pipeline.networks import kind_of
 from flyweight.pruning import resolve
 from flyweight.zoo import spec_of
@@ -66,7 +67,7 @@ def test_it_loads_and_says_how_it_is_run(name):
 @pytest.mark.parametrize("name", PRUNED)
 def test_what_it_prunes_is_there(name):
     _, config = load_config(name)
-    cut = Cut(config.prune.params, config.prune.ratios, config.prune.criterion)
+    cut = RatioCut(config.prune.params, config.prune.ratios, config.prune.criterion)
     if cut.params == (ALL,):
         return
     names = [parameter for parameter, _ in weightless(config).named_parameters()]

@@ -1,198 +1,36 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 
-import pytest
-import yaml
-from hypothesis import given
-from hypothesis import strategies as st
+import flyweight.config
+from flyweight.config.reading import load_config
 
-from flyweight.config.settings import OLD_KEYS, Config, load_config, touched
-from flyweight.errors import ConfigError
-
-
-def refusal(*overrides, name="demo_digits"):
-    with pytest.raises(ConfigError) as caught:
-        load_config(name, overrides)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+FOLDER = Path(flyweight.config.__file__).parent
+MODULES = sorted(f"flyweight.config.{path.stem}" for path in FOLDER.glob("[!_]*.py"))
+HEAVY = ("torch", "torchvision", "numpy", "scipy", "lightning", "onnx", "onnxruntime", "matplotlib")
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "yolov3_mobilenet_v1_voc",
-        "yolov3_mobilenet_v1_voc.yml",
-        "configs/yolov3_mobilenet_v1_voc.yml",
-        "./configs/yolov3_mobilenet_v1_voc.yml",
-        "configs/yolov3_mobilenet_v1_voc.yaml",
-    ],
-)
-def test_every_spelling_of_a_name(name, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert load_config(name) == load_config("yolov3_mobilenet_v1_voc")
-
-
-def test_a_file_comes_first(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    values = {"model": "m", "num_classes": 1, "input_size": 32, "train": {"steps": 1}}
-    Path("configs").mkdir()
-    path = Path("configs/demo_digits.yml")
-    path.write_text(yaml.safe_dump({**values, "data": {"format": "digits"}}))
-    label, config = load_config(str(path))
-    assert (label, config.model) == ("demo_digits", "m")
-    assert (config.preprocessing.height, config.preprocessing.width) == (32, 32)
-
-
-def test_overrides():
-    _, plain = load_config("demo_digits")
-    _, config = load_config(
-        "demo_digits",
-        [
-            "input_size=[320, 480]",
-            "train.learning_rate=1e-4",
-            "train.precision=32",
-            "weights=2024",
-            "prune.params=[a]",
-            "finetune.steps=70",
-            "augment.mixup_alpha=0.5",
-        ],
+def test_no_module_of_the_folder_loads_torch():
+    assert len(MODULES) > 8
+    code = (
+        f"import sys, importlib; [importlib.import_module(m) for m in {MODULES!r}]; "
+        "from flyweight.config.reading import load_config; load_config('demo_digits'); "
+        f"print([m for m in {HEAVY!r} if m in sys.modules])"
     )
-    assert (config.preprocessing.height, config.preprocessing.width) == (320, 480)
-    assert config.train.learning_rate == 1e-4
-    assert (config.train.precision, config.weights) == ("32", "2024")
-    assert config.prune.params == ("a",)
-    # The two share an anchor in the file; an override of one leaves the other alone.
-    assert (config.finetune.steps, config.train.steps) == (70, plain.train.steps)
-
-
-def test_an_anchor_shared_in_the_file_is_not_shared_by_an_override(tmp_path):
-    values = {"model": "m", "num_classes": 1, "input_size": 32, "data": {"format": "digits"}}
-    text = yaml.safe_dump(values) + "train: &t\n  steps: 9\nfinetune: *t\n"
-    (tmp_path / "a.yaml").write_text(text)
-    _, config = load_config(str(tmp_path / "a.yaml"), ["finetune.steps=3"])
-    assert (config.train.steps, config.finetune.steps) == (9, 3)
-
-
-DECODER_KEYS = {
-    f"{network}.output_decoder.{key}"
-    for network in ("SSD", "BlazeFace")
-    for key in ("score_threshold", "nms_threshold", "keep_top_k", "nms_top_k")
-}
-
-
-def test_the_originals_keys_of_detectors_with_priors():
-    given = [f"{key}={value}" for key, value in zip(sorted(DECODER_KEYS), range(1, 9), strict=True)]
-    given = [text for text in given if "threshold" not in text]
-    for network in ("SSD", "BlazeFace"):
-        chosen = [text for text in given if text.startswith(network)]
-        _, config = load_config("ssdlite_mobilenet_v3_small", chosen)
-        keep, top_k = (int(text.partition("=")[2]) for text in chosen)
-        assert (config.detect.suppression.keep, config.detect.suppression.top_k) == (keep, top_k)
-    thresholds = [f"SSD.output_decoder.{name}_threshold=0.25" for name in ("score", "nms")]
-    multiplier = "MobileNetV3.multiplier=1.0"
-    _, config = load_config("ssdlite_mobilenet_v3_small", [*thresholds, multiplier])
-    nms = config.detect.suppression
-    assert (nms.score_threshold, nms.iou_threshold) == (0.25, 0.25)
-    assert config.arguments == {"num_classes": 80, "multiplier": 1.0}
-
-
-def test_the_originals_keys():
-    values = {
-        "max_iters": "70001",
-        "snapshot_iter": "5",
-        "log_iter": "6",
-        "worker_num": "0",
-        "LearningRate.base_lr": "0.5",
-        "TrainReader.batch_size": "3",
-        "EvalReader.batch_size": "4",
-        "YOLOv3Head.nms.score_threshold": "0.2",
-        "YOLOv3Head.nms.nms_threshold": "0.3",
-        "YOLOv3Head.nms.keep_top_k": "7",
-        "YOLOv3Head.nms.nms_top_k": "8",
-        "metric": "coco",
-        "use_gpu": "false",
-    }
-    assert values.keys() | DECODER_KEYS | {"MobileNetV3.multiplier"} == OLD_KEYS.keys()
-    _, config = load_config(
-        "yolov3_mobilenet_v1_voc", [f"{key}={value}" for key, value in values.items()]
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
     )
-    train, nms = config.train, config.detect.suppression
-    assert (train.steps, train.evaluate_every, train.log_every) == (70001, 5, 6)
-    assert (train.num_workers, train.learning_rate, train.batch_size) == (0, 0.5, 3)
-    assert (config.eval_batch_size, config.detect.metric, train.accelerator) == (4, "coco", "cpu")
-    assert (nms.score_threshold, nms.iou_threshold, nms.keep, nms.top_k) == (0.2, 0.3, 7, 8)
+    assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize(
-    ("override", "said"),
-    [
-        ("trian.steps=3", "Received 'trian' in 'demo_digits'. Nearest: 'train'."),
-        ("train.stepz=3", "Received 'train.stepz' in 'demo_digits'. Nearest: 'train.steps'."),
-        ("detect.suppression.topk=3", "Nearest: 'detect.suppression.top_k'."),
-        ("finetune.step=3", "Nearest: 'finetune.steps'."),
-        ("train.steps=many", "Received 'many' for 'train.steps' in 'demo_digits'"),
-        ("train.steps=0", "greater than 0"),
-        ("input_size=wide", "Received 'wide' for 'input_size' in 'demo_digits'"),
-        ("data.format=vok", "Received 'vok' for 'data.format'"),
-        ("data.format=voc", "root must name the folder"),
-        ("train.milestones=[3, 2]", "milestones"),
-        ("finetune.steps=7", "Received 'finetune' in 'demo_digits': warmup_steps must be at most"),
-        ("weights", "must read key=value. Received 'weights'"),
-        ("=3", "must read key=value. Received '=3'"),
-        ("train.steps=[", "value must be YAML. Received 'train.steps=['"),
-        ("a=2024-13-45", "value must be YAML"),
-    ],
-)
-def test_what_cannot_be_meant(override, said):
-    assert said in refusal(override)
+def test_the_arguments_of_the_builder():
+    _, config = load_config("demo_digits", ["width=0.5", "model_args={span: 3}"])
+    assert config.arguments == {"num_classes": 10, "width": 0.5, "span": 3}
+    _, config = load_config("demo_digits", ["width=null"])
+    assert "width" not in config.arguments
 
 
-def test_alternatives_are_not_part_of_a_key():
-    said = refusal("input_size=wide")
-    assert "'input_size'" in said
-    assert "input_size.int" not in said
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (b"a: [", "must be YAML"),
-        (b"- a", "must be a mapping"),
-        (b"", "must be a mapping"),
-        (b"\xff\xfe\x00", "must be readable text"),
-        (b"model: m", "must have the key 'num_classes'"),
-        (b"a: 2024-13-45", "must be YAML"),
-    ],
-)
-def test_files_that_are_no_configs(tmp_path, content, said):
-    path = tmp_path / "mine.yaml"
-    path.write_bytes(content)
-    message = refusal(name=str(path))
-    assert said in message
-    assert str(path) in message
-
-
-@pytest.mark.parametrize(
-    ("name", "near"),
-    [
-        ("yolov3_mobilenet_v1_vok", "Nearest: 'yolov3_mobilenet_v1_voc'."),
-        ("configs/yolov3_mobilenet_v1_vok.yml", "Nearest: 'yolov3_mobilenet_v1_voc'."),
-        ("", "demo_digits"),
-        ("nowhere/mine.yml", "Received 'nowhere/mine.yml'"),
-    ],
-)
-def test_unknown_names(name, near):
-    assert near in refusal(name=name)
-
-
-def test_touched():
-    assert touched([]) == frozenset()
-    assert touched(["weights=a", "metric=coco"]) == {"weights", "detect"}
-
-
-@given(st.text(max_size=40), st.text(max_size=40))
-def test_any_override_gives_a_config_or_one_line(key, value):
-    try:
-        found = load_config("demo_digits", [f"{key}={value}"])[1]
-    except ConfigError as error:
-        found = str(error)
-    assert isinstance(found, (Config, str))
+def test_the_ground_truth_of_faces_lies_below_the_root():
+    _, config = load_config("blazeface", ["data.root=faces", "data.ground_truth=truth"])
+    assert config.tasks.detect.ground_truth == str(Path("faces/truth"))

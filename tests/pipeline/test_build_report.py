@@ -2,10 +2,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from flyweight.config.settings import load_config
+from flyweight.config.cuts import RatioCut
+from flyweight.config.reading import load_config
 from flyweight.pipeline.build_report import ReportInputs, Stage, build_report
 from flyweight.pipeline.inputs import Saver, open_data
-from flyweight.pipeline.network_plans import Cut, build_model, plan_cut, trace_model
+from flyweight.pipeline.network_plans import build_model, plan_cut, trace_model
 
 SMALL = ("width=0.1", "input_size=64", "data.size=64", "data.train_count=2", "data.val_count=2")
 CONFIG = load_config("demo_digits", SMALL)[1]
@@ -50,7 +51,7 @@ def report(folder):
         Stage(name, folder / name / "best_model.safetensors", folder / f"{name}.onnx", found)
         for name, found in rows.items()
     )
-    plan = plan_cut(graph, Cut((CUT,), (0.5,)))
+    plan = plan_cut(graph, RatioCut((CUT,), (0.5,)))
     return build_report(
         ReportInputs("digits", CONFIG, open_data(CONFIG), folder, plan, graph, stages)
     )

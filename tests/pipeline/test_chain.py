@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 import flyweight.pipeline.chain as chain
-from flyweight.config.settings import load_config
+from flyweight.config.reading import load_config
 from flyweight.errors import ConfigError, MeasureError
 from flyweight.pipeline.inputs import Saver
 from flyweight.pruning import PruningPlan

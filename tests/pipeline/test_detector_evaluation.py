@@ -7,7 +7,7 @@ from PIL import Image
 from torch import nn
 
 from flyweight.config.preprocessing import Preprocessing
-from flyweight.config.settings import load_config
+from flyweight.config.reading import load_config
 from flyweight.config.tasks import DetectConfig
 from flyweight.data.batch import BoxPrediction
 from flyweight.data.layouts.wider import read_wider

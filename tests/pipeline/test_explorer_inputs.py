@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import flyweight as fw
-from flyweight.config.settings import load_config
+from flyweight.config.reading import load_config
 from flyweight.pipeline.explorer_inputs import ConfigSource, cutting_of, with_explorer
 from flyweight.report import quantities
 from flyweight.report.rows import Report, Row

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from flyweight.config.measuring import BenchConfig
-from flyweight.config.settings import load_config
+from flyweight.config.reading import load_config
 from flyweight.data.images import image_of, prepare
 from flyweight.data.loading import open_set
 from flyweight.exporting.exported_model import ExportedModel

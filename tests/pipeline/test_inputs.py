@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 import flyweight as fw
 from flyweight.checkpoint import read
 from flyweight.config.data import DataConfig
-from flyweight.config.settings import load_config
+from flyweight.config.reading import load_config
 from flyweight.config.tasks import TaskConfig
 from flyweight.data.layouts.voc_write import write_voc
 from flyweight.data.loading import open_set

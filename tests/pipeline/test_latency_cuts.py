@@ -6,19 +6,20 @@ from tests.measuring.conftest import invent
 from tests.measuring.machine import blocked
 from torch import nn
 
+from flyweight.config.cuts import BudgetCut
 from flyweight.config.preprocessing import Preprocessing
 from flyweight.errors import MeasureError, PlanError
 from flyweight.measuring.latency_prices import LatencyPrices
+from flyweight.measuring.latency_table import read_table
 from flyweight.measuring.table_builder import measure_layers
 from flyweight.pipeline.latency_cuts import (
-    LatencyCut,
     NetworkTimer,
     fitted_cut,
     measured_table,
     timing_of,
 )
-from flyweight.pipeline.network_plans import plan_cut, trace_model
-from flyweight.sensitivity import Point, Sensitivity, Timing
+from flyweight.pipeline.network_plans import plan_cut, prices_of, trace_model
+from flyweight.sensitivity import Budget, Point, Sensitivity, Timing
 
 SQUARE = Preprocessing(height=16, width=16)
 
@@ -44,7 +45,7 @@ def wanted(tmp_path):
 
     def make(budget):
         scan, table = str(tmp_path / "s.json"), str(tmp_path / "t.json")
-        return LatencyCut((), (), budget=budget, scan=scan, latency_table=table)
+        return BudgetCut(scan, Budget.parse(budget), latency_table=table)
 
     return graph, make
 
@@ -70,11 +71,11 @@ class Stub:
 def test_a_budget_becomes_ratios(wanted):
     graph, make = wanted
     cut = make("latency_ms=6")
-    prices = cut.prices(graph)
+    prices = prices_of(cut, graph)
     said = []
     found, fitted = fitted_cut(cut, Stub(graph, prices), say=said.append)
     assert fitted.chosen.timing.latency_ms <= 6
-    assert type(found).__name__ == "Cut"
+    assert type(found).__name__ == "RatioCut"
     made = plan_cut(graph, found)
     assert {name: len(group.keep) for name, group in made.groups.items()} == {
         name: keep for name, keep in fitted.kept.items() if keep < 64
@@ -90,17 +91,17 @@ def test_a_dry_run_predicts(wanted):
     graph, make = wanted
     cut = make("latency_share=0.6")
     made = plan_cut(graph, cut)
-    prices = cut.prices(graph)
+    prices = prices_of(cut, graph)
     kept = {name: len(group.keep) for name, group in made.groups.items()}
     assert prices.sum_ms(kept) <= 0.6 * prices.sum_ms({})
-    assert cut.threads == 1
+    assert read_table(cut.latency_table).threads == 1
 
 
 def test_nothing_to_cut(wanted):
     graph, make = wanted
     cut = make("latency_ms=11")
     with pytest.raises(PlanError, match=r"the dense network takes 10\.000 ms"):
-        fitted_cut(cut, Stub(graph, cut.prices(graph)), say=lambda _: None)
+        fitted_cut(cut, Stub(graph, prices_of(cut, graph)), say=lambda _: None)
 
 
 def test_on_a_noisy_machine_processor_time_counts():
@@ -135,7 +136,7 @@ def test_networks_are_measured_on_the_runtime(tmp_path):
 def test_a_table_of_another_runtime_does_not_fit(wanted):
     graph, make = wanted
     cut = make("latency_ms=6")
-    assert cut.runtime == "onnxruntime"
+    assert read_table(cut.latency_table).runtime == "onnxruntime"
     timer = Stub(graph, cut.prices(graph))
     timer.runtime = "openvino"
     with pytest.raises(MeasureError, match="for a budget on openvino"):

@@ -1,6 +1,6 @@
 import pytest
 
-from flyweight.config.settings import load_config
+from flyweight.config.reading import load_config
 from flyweight.errors import ConfigError
 from flyweight.origin import origin_of
 from flyweight.pipeline.network_plans import weightless

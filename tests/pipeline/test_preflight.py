@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from flyweight.config.settings import load_config
+from flyweight.config.reading import load_config
 from flyweight.errors import CheckpointError, ConfigError, DataError
 from flyweight.pipeline.preflight import (
     checkpoint_path,

@@ -3,11 +3,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from flyweight.config.settings import load_config
+from flyweight.config.cuts import RatioCut
+from flyweight.config.reading import load_config
 from flyweight.data.loading import open_set
 from flyweight.errors import ConfigError, DataError, ExportError
 from flyweight.pipeline.inputs import Saver, open_checkpoint, open_data
-from flyweight.pipeline.network_plans import Cut, build_model, prune_model
+from flyweight.pipeline.network_plans import build_model, prune_model
 from flyweight.pipeline.stage_work import (
     evaluate_model,
     export_model,
@@ -91,10 +92,10 @@ def test_taylor_is_measured_on_training_pictures():
     config = load_config("demo_digits", (*SMALL, "data.train_count=8", "train.batch_size=4"))[1]
     model, data = build_model(config), open_data(config)
     layer = "yolo_block.0.0.0.conv.weight"
-    cut = Cut((layer,), (0.5,), "taylor")
+    cut = RatioCut((layer,), (0.5,), "taylor")
     measured = measured_criterion(model, config, data, cut)
     small, made = prune_model(model, config.preprocessing, cut, measured)
     assert made.criterion == "taylor"
     assert small.get_parameter(layer).shape[0] == model.get_parameter(layer).shape[0] // 2
     assert model.training
-    assert measured_criterion(model, config, data, Cut((layer,), (0.5,))) is None
+    assert measured_criterion(model, config, data, RatioCut((layer,), (0.5,))) is None

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests import strategies
 from torch import nn
 
+from flyweight.config.budget import Budget
 from flyweight.errors import PlanError
 from flyweight.graph import trace
 from flyweight.planning import ranking
@@ -314,3 +315,24 @@ def test_values_that_cannot_be_meant(graph, options, said):
         plan_globally(graph, **options)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_budget_is_a_share_or_an_amount(graph):
+    total = graph.cost()
+    for quantity in ("macs", "params", "size_bytes"):
+        dense = getattr(total, quantity)
+        made = plan_globally(graph, budget=Budget(**{quantity: 0.7}))
+        assert getattr(made.cost(graph), quantity) <= 0.7 * dense
+        if quantity != "size_bytes":
+            assert made == plan_globally(graph, **{quantity: 0.7})
+    amount = plan_globally(graph, budget=Budget(macs=0.7 * total.macs))
+    assert amount.groups == plan_globally(graph, macs=0.7).groups
+
+
+def test_one_budget_and_no_latency(graph):
+    with pytest.raises(PlanError, match=r"Received macs=0\.5, params=None and budget=macs=0\.5"):
+        plan_globally(graph, macs=0.5, budget=Budget(macs=0.5))
+    with pytest.raises(PlanError, match="must limit macs, params or size_bytes"):
+        plan_globally(graph, budget=Budget(latency_share=0.5))
+    with pytest.raises(TypeError, match="unexpected keyword argument 'flops'"):
+        plan_globally(graph, flops=0.5)

@@ -1,18 +1,9 @@
 import pytest
 
 from flyweight.errors import PlanError
-from flyweight.pruning import resolve, split_list
+from flyweight.pruning import resolve
 
 KNOWN = ["tip.conv.weight", "tip.conv.bias", "tip.bn.weight", "tip.bn.bias", "tip.bn.running_var"]
-
-
-@pytest.mark.parametrize("text", ["a,b,c", "a b c", "a, b, c", " a\n b\tc ", "a,,b,c,", "a ,b ,c"])
-def test_lists_split_on_commas_and_white_space(text):
-    assert split_list(text) == ["a", "b", "c"]
-
-
-def test_an_empty_list():
-    assert split_list(" , ") == []
 
 
 @pytest.mark.parametrize(

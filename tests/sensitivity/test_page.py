@@ -12,6 +12,7 @@ from flyweight.errors import PlanError
 from flyweight.graph import trace
 from flyweight.measuring.latency_prices import LatencyPrices
 from flyweight.measuring.table_builder import measure_layers
+from flyweight.planning.loss_curves import widths
 from flyweight.pruning import PruningPlan, plan
 from flyweight.sensitivity import Budget, Point, Sensitivity
 from flyweight.sensitivity.explorer_values import Cutting
@@ -142,7 +143,7 @@ def loss_of(curves, graph, ratios):
     total = 0.0
     for layer, ratio in ratios.items():
         size = graph.groups[layer].size
-        losses = {option.keep: option.loss for option in curves.widths(layer, size)}
+        losses = {option.keep: option.loss for option in widths(curves.losses(layer), size)}
         total += losses[size - round(size * ratio)]
     return total
 

@@ -12,7 +12,7 @@ from flyweight.errors import ConfigError, DataError, counted
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from flyweight.cli.ratios import Ratios
+    from flyweight.config.cut_options import CutOptions
     from flyweight.config.preprocessing import Preprocessing
     from flyweight.config.settings import Config
     from flyweight.pipeline.inputs import Loaded
@@ -33,7 +33,7 @@ class Source:
         Raises:
             ConfigError: It cannot be meant.
         """
-        from flyweight.config.settings import load_config
+        from flyweight.config.reading import load_config
 
         return load_config(self.config, self.overrides) if self.config else None
 
@@ -68,7 +68,7 @@ class Source:
         """
         name, path = self.find()
 
-        from flyweight.config.settings import touched
+        from flyweight.config.reading import touched
         from flyweight.pipeline.inputs import (
             open_checkpoint,
             task_of,
@@ -106,7 +106,7 @@ class Source:
         return found
 
     def _weights_alone(self) -> str:
-        from flyweight.config.settings import touched
+        from flyweight.config.reading import touched
 
         others = touched(self.overrides) - {"weights"}
         if others:
@@ -128,7 +128,7 @@ class Protocol:
 
 def export(
     source: Source,
-    ratios: "Ratios",
+    ratios: "CutOptions",
     output_dir: Path,
     *,
     end: str,
@@ -143,7 +143,7 @@ def export(
     require_installed(runtime)
     source.find()
 
-    from flyweight.config.settings import PruneConfig
+    from flyweight.config.pruning import PruneConfig
     from flyweight.pipeline.network_plans import with_cut
     from flyweight.pipeline.networks import own_builder
     from flyweight.pipeline.stage_work import export_model

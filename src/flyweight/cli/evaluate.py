@@ -49,6 +49,6 @@ def evaluate(
 
     A pruned checkpoint records how it was pruned, so the ratios need not be repeated.
     """
-    ratios = heavy.Ratios(pruned_params, pruned_ratios)
+    ratios = heavy.CutOptions(pruned_params, pruned_ratios)
     overrides = [*(opt or []), *(["detect.test=multi_scale"] if multi_scale else [])]
     heavy.evaluate(config, overrides, weights, ratios=ratios, save_to=output_eval, as_json=json)

@@ -54,5 +54,5 @@ def export(
     of inputs, outputs, preprocessing and labels is written beside it.
     """
     source = heavy.Source(config, tuple(opt or ()), weights)
-    ratios = heavy.Ratios(pruned_params, pruned_ratios)
+    ratios = heavy.CutOptions(pruned_params, pruned_ratios)
     heavy.export(source, ratios, output_dir, end=end, runtime=runtime, as_json=json)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:  # What type checkers see; `HOMES` says the same at run time.
     from flyweight.cli.prune import Request as PruneRequest  # noqa: F401
     from flyweight.cli.prune import dry_run as dry_run
     from flyweight.cli.prune import prune as prune
-    from flyweight.cli.ratios import Ratios as Ratios
     from flyweight.cli.sensitivity import Files as ScanFiles  # noqa: F401
     from flyweight.cli.sensitivity import How as ScanHow  # noqa: F401
     from flyweight.cli.sensitivity import Request as ScanRequest  # noqa: F401
@@ -32,9 +31,10 @@ if TYPE_CHECKING:  # What type checkers see; `HOMES` says the same at run time.
     from flyweight.cli.train import train as train
     from flyweight.cli.tree import group_tree as group_tree
     from flyweight.cli.tree import reason_of as reason_of
+    from flyweight.config.cut_options import CutOptions as CutOptions
     from flyweight.config.data import DataConfig as DataConfig
-    from flyweight.config.settings import known_configs as known_configs
-    from flyweight.config.settings import load_config as load_config
+    from flyweight.config.reading import known_configs as known_configs
+    from flyweight.config.reading import load_config as load_config
     from flyweight.data.check import require_sound as require_sound
     from flyweight.data.images import read_image as read_image
     from flyweight.data.layouts.box_readers import read_boxes as read_boxes
@@ -52,13 +52,13 @@ if TYPE_CHECKING:  # What type checkers see; `HOMES` says the same at run time.
     from flyweight.zoo.sources.libraries import LIBRARIES as LIBRARIES
 
 HOMES = {
+    "CutOptions": "flyweight.config.cut_options:CutOptions",
     "DataConfig": "flyweight.config.data:DataConfig",
     "LIBRARIES": "flyweight.zoo.sources.libraries:LIBRARIES",
     "LayersRequest": "flyweight.cli.layers:Request",
     "Protocol": "flyweight.cli.deploy:Protocol",
     "PruneOptions": "flyweight.cli.prune:Options",
     "PruneRequest": "flyweight.cli.prune:Request",
-    "Ratios": "flyweight.cli.ratios:Ratios",
     "SPECS": "flyweight.zoo:SPECS",
     "ScanFiles": "flyweight.cli.sensitivity:Files",
     "ScanHow": "flyweight.cli.sensitivity:How",
@@ -71,10 +71,10 @@ HOMES = {
     "evaluate": "flyweight.cli.train:evaluate",
     "export": "flyweight.cli.deploy:export",
     "group_tree": "flyweight.cli.tree:group_tree",
-    "known_configs": "flyweight.config.settings:known_configs",
+    "known_configs": "flyweight.config.reading:known_configs",
     "leave_out_bad": "flyweight.data.usable:leave_out_bad",
     "left_out": "flyweight.data.usable:left_out",
-    "load_config": "flyweight.config.settings:load_config",
+    "load_config": "flyweight.config.reading:load_config",
     "load_model": "flyweight.pipeline.inputs:load_model",
     "measure_layers": "flyweight.cli.layers:layers",
     "merge_scans": "flyweight.cli.sensitivity:merge",

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flyweight.cli.console import columns, say, show, show_json
-from flyweight.config.settings import load_config
+from flyweight.config.reading import load_config
 from flyweight.errors import ConfigError
 from flyweight.pipeline.preflight import weights_path
 from flyweight.runtimes.runtime_table import require_installed

@@ -115,12 +115,23 @@ Sensitivities = Annotated[
         metavar="FILE",
     ),
 ]
+DropOfCut = Annotated[
+    float | None,
+    typer.Option(
+        "--max-drop",
+        "--eval_metric_loss",
+        help="Largest loss that each layer may cause alone, as a share of the metric; "
+        "default: 0.05 where --sensitivities is given without --budget.",
+        metavar="SHARE",
+    ),
+]
 Budget = Annotated[
     str,
     typer.Option(
         "--budget",
-        help="Choose ratios that keep QUANTITY within NUMBER: macs, params, size_bytes, "
-        "latency_ms or latency_share.",
+        help="Keep QUANTITY within NUMBER: macs, params or size_bytes (below 1 the share kept, "
+        "from 1000 on an amount), latency_ms or latency_share. By the curves of --sensitivities; "
+        "without them, by a ranking of all channels.",
         metavar="QUANTITY=NUMBER",
     ),
 ]
@@ -218,7 +229,7 @@ def prune(
     pruned_params: PrunedParams = "",
     pruned_ratios: PrunedRatios = "",
     sensitivities: Sensitivities = "",
-    max_drop: MaxDrop = 0.05,
+    max_drop: DropOfCut = None,
     budget: Budget = "",
     latency_table: TableOfBudget = "",
     criterion: Criterion = "",
@@ -238,10 +249,8 @@ def prune(
     if print_params:
         list_parameters(config, opt or [])
         return
-    ratios = heavy.Ratios(
-        pruned_params, pruned_ratios, sensitivities, max_drop, budget, latency_table
-    )
-    request = heavy.PruneRequest(config, tuple(opt or ()), ratios, criterion)
+    said = (pruned_params, pruned_ratios, sensitivities, max_drop, budget, latency_table, criterion)
+    request = heavy.PruneRequest(config, tuple(opt or ()), heavy.CutOptions(*said))
     if dry_run:
         heavy.dry_run(request, flops_convention, as_json=json)
     else:

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from flyweight.cli.console import columns, metrics_table, say, show, show_json
-from flyweight.cli.ratios import Ratios
-from flyweight.config.settings import Config, load_config
-from flyweight.errors import ConfigError, counted, nearest
+from flyweight.config.cut_options import CutOptions
+from flyweight.config.cuts import BUILT_IN, TAYLOR, BudgetCut, Cut, MaxDropCut, RankingCut
+from flyweight.config.reading import load_config
+from flyweight.config.settings import Config
+from flyweight.errors import ConfigError, PlanError, counted, nearest
 from flyweight.pipeline.preflight import require_paths, weights_path
 
 if TYPE_CHECKING:
@@ -16,12 +18,7 @@ if TYPE_CHECKING:
 
     from flyweight.graph import Convention, Cost
     from flyweight.pipeline.inputs import Data
-    from flyweight.pipeline.network_plans import Cut
     from flyweight.pruning import PruningPlan
-
-
-_BUILT_IN = "DEFAULT"
-"""In place of a file of curves: those that come with flyweight. The originals' word."""
 
 
 @dataclass(frozen=True)
@@ -30,35 +27,35 @@ class Request:
 
     config: str
     overrides: tuple[str, ...]
-    ratios: Ratios
-    criterion: str
+    options: CutOptions
 
-    def read(self) -> tuple[str, Config]:
-        """Return the config's name and the config.
-
-        Raises:
-            ConfigError: The config cannot be meant.
-        """
-        return load_config(self.config, self.overrides)
-
-    def cut(self, config: Config) -> "Cut":
-        """Return what to cut.
+    def read(self) -> tuple[str, Config, Cut]:
+        """Return the config's name, the config, and what to cut.
 
         Raises:
-            PlanError: A ratio is no number, the lists are not equally long, or there are no curves
-                of the network.
+            ConfigError: The config is invalid.
+            PlanError: The cut is.
         """
-        ratios = self.ratios
-        if ratios.sensitivities == _BUILT_IN:
-            from flyweight.sensitivity import builtin_curves, read
+        name, config = load_config(self.config, self.overrides)
+        return name, config, self.options.cut(config.prune)
 
-            path = builtin_curves(config.model)
-            say(
-                f"note: DEFAULT: measured on {read(path).measured_on}. On your data other layers "
-                "may matter; `flyweight sensitivity` tells"
-            )
-            ratios = replace(ratios, sensitivities=str(path))
-        return ratios.cut(config.prune, self.criterion)
+
+def with_builtin_curves(cut: Cut, config: Config) -> Cut:
+    """Return the cut with the file of the curves that come with flyweight, where it names them.
+
+    Raises:
+        PlanError: There are no such curves of the network.
+    """
+    if not isinstance(cut, MaxDropCut | BudgetCut) or cut.scan != BUILT_IN:
+        return cut
+    from flyweight.sensitivity import builtin_curves, read
+
+    path = builtin_curves(config.model)
+    say(
+        f"note: {BUILT_IN}: measured on {read(path).measured_on}. On your data other layers "
+        "may matter; `flyweight sensitivity` tells"
+    )
+    return replace(cut, scan=str(path))
 
 
 @dataclass(frozen=True)
@@ -80,16 +77,16 @@ def dry_run(request: Request, convention: str, *, as_json: bool) -> None:
             f"{nearest(convention, ('real', 'paddle'))}"
         )
     counting = cast("Convention", convention)
-    _, config = request.read()
+    _, config, cut = request.read()
 
-    from flyweight.pipeline.network_plans import plan_cut, trace_model, weightless
+    from flyweight.pipeline.network_plans import plan_cut, prices_of, trace_model
 
-    cut = request.cut(config)
-    graph = trace_model(weightless(config), config.preprocessing)
+    cut = with_builtin_curves(cut, config)
+    graph = trace_model(_priced_network(cut, config), config.preprocessing)
     made = plan_cut(graph, cut)
     before, after = graph.cost(counting), made.cost(graph, counting)
     _say_notes(made)
-    prices = cut.prices(graph)
+    prices = prices_of(cut, graph)
     if prices is not None:
         kept = {name: len(group.keep) for name, group in made.groups.items()}
         say(
@@ -104,6 +101,26 @@ def dry_run(request: Request, convention: str, *, as_json: bool) -> None:
         show_json({"before": vars(before), "after": vars(after), "groups": widths})
         return
     show(cost_table(before, after, made))
+
+
+def _priced_network(cut: Cut, config: Config) -> "nn.Module":
+    """Return the network to price: shapes alone, or weights where the widths depend on them."""
+    from flyweight.pipeline.network_plans import build_model, weightless
+
+    if not isinstance(cut, RankingCut):
+        return weightless(config)
+    if cut.ranking == TAYLOR:
+        raise PlanError(
+            f"--dry-run must rank by weights alone. Received the ranking '{TAYLOR}', which looks "
+            "at images. Choose another, such as --prune-criterion l1_norm, or leave --dry-run out."
+        )
+    if not config.weights:
+        say("note: the ranking is of untrained weights; give -o weights=CHECKPOINT")
+        return build_model(config)
+    from flyweight.checkpoint import load
+    from flyweight.pipeline.networks import own_builder
+
+    return load(weights_path(config.weights), build=own_builder(config))
 
 
 def cost_table(before: "Cost", after: "Cost", made: "PruningPlan") -> str:
@@ -129,7 +146,7 @@ _PRICES = (
 
 def prune(request: Request, options: Options) -> None:
     """Cut, evaluate if asked, fine-tune, save."""
-    name, config = request.read()
+    name, config, cut = request.read()
     if config.weights:
         weights_path(config.weights)
     require_paths(config)
@@ -141,7 +158,7 @@ def prune(request: Request, options: Options) -> None:
     from flyweight.pipeline.networks import kind_of
     from flyweight.pruning import prune as cut_channels
 
-    cut = request.cut(config)
+    cut = with_builtin_curves(cut, config)
     folder = Path(config.save_dir) / name
     data = open_data(config, save_dir=folder)
     dense = _starting_point(build_model(config), config, folder)
@@ -172,18 +189,20 @@ def prune(request: Request, options: Options) -> None:
         show(f"{metrics_table(metrics)}\nsaved {saved}" if metrics else f"saved {saved}")
 
 
-def _measured(cut: "Cut", dense: "nn.Module", config: Config) -> "Cut":
+def _measured(cut: Cut, dense: "nn.Module", config: Config) -> Cut:
     """Return the cut, found by measuring networks where it is within a latency budget."""
-    from flyweight.pipeline.latency_cuts import LatencyCut, NetworkTimer, fitted_cut
-
-    if not isinstance(cut, LatencyCut):
+    if not isinstance(cut, BudgetCut) or not cut.budget.measured:
         return cut
+    from flyweight.measuring.latency_table import read_table
+    from flyweight.pipeline.latency_cuts import NetworkTimer, fitted_cut
+
+    table = read_table(cut.latency_table)
     timer = NetworkTimer(
         dense,
         config.preprocessing,
-        threads=cut.threads,
+        threads=table.threads,
         seconds=config.bench.seconds,
-        runtime=cut.runtime,
+        runtime=table.runtime,
     )
     with timer:
         return fitted_cut(cut, timer, say=say)[0]

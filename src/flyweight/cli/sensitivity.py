@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from flyweight.cli.console import columns, say, show, show_json
 from flyweight.cli.image_paths import images_of
-from flyweight.config.settings import Config, load_config
+from flyweight.config.cut_options import split_list
+from flyweight.config.cuts import ALL
+from flyweight.config.reading import load_config
+from flyweight.config.settings import Config
 from flyweight.errors import PlanError, nearest
 from flyweight.pipeline.preflight import checkpoint_path, require_paths
 
@@ -141,7 +144,6 @@ def scan(request: Request, files: Files, *, as_json: bool) -> None:
         read_table(files.latency_table)  # a scan takes long: what cannot be drawn is told before it
 
     from flyweight.pipeline.network_plans import trace_model
-    from flyweight.pruning import split_list
     from flyweight.sensitivity import FastScanSettings
     from flyweight.sensitivity import scan as scan_layers
     from flyweight.zoo.sources.old_names import old_names
@@ -206,8 +208,6 @@ def _judged(label: str, config: Config, path: Path, how: How) -> tuple["nn.Modul
 
 
 def _layers(given: Sequence[str]) -> Sequence[str] | None:
-    from flyweight.pipeline.network_plans import ALL
-
     return None if not given or tuple(given) == (ALL,) else given
 
 
@@ -295,7 +295,6 @@ def _write_page(curves: "Sensitivity", files: Files, request: Request, network: 
 
 
 def _ratios(text: str) -> tuple[float, ...]:
-    from flyweight.pruning import split_list
 
     try:
         found = tuple(float(word) for word in split_list(text))

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flyweight.cli.console import metrics_table, say, show, show_json
-from flyweight.cli.ratios import Ratios
-from flyweight.config.settings import load_config, touched
+from flyweight.config.cut_options import CutOptions
+from flyweight.config.reading import load_config, touched
 from flyweight.pipeline.preflight import checkpoint_path, require_paths
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def evaluate(
     overrides: Sequence[str],
     weights: str,
     *,
-    ratios: Ratios,
+    ratios: CutOptions,
     save_to: Path | None = None,
     as_json: bool,
 ) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import flyweight
+from flyweight.config.cuts import Cut, nothing_to_cut, plain_cut
 from flyweight.config.measuring import BenchConfig
 from flyweight.config.settings import Config
 from flyweight.config.training import HARMLESS, TrainConfig
@@ -27,7 +28,7 @@ from flyweight.pipeline.inputs import (
     open_data,
     starting_weights,
 )
-from flyweight.pipeline.network_plans import Cut, build_model, prune_model, trace_model
+from flyweight.pipeline.network_plans import build_model, prune_model, trace_model
 from flyweight.pipeline.networks import kind_of
 from flyweight.pipeline.preflight import HUBS, ends_of, weights_path
 from flyweight.pipeline.stage_work import (
@@ -94,8 +95,9 @@ def run(name: str, config: Config, folder: Path, *, say: Say) -> Finished:
             f"The chain must train its own network. Received weights '{config.weights}'. "
             "Give them as pretrain_weights to start from."
         )
-    wanted = config.prune
-    cut = Cut(wanted.params, wanted.ratios, wanted.criterion, wanted.round_to)
+    cut = config.prune.cut
+    if cut is None:
+        raise nothing_to_cut()
     chain = _Chain(name, config, cut, folder, open_data(config, save_dir=folder), say)
     dense = _dense(chain)
     pruned = _pruned(chain, dense)
@@ -156,7 +158,7 @@ def _pruned(chain: _Chain, dense: Path) -> Path:
     training = config.finetune or config.train
     made_from = {
         **_facts(chain, training),
-        "cut": vars(chain.cut),
+        "cut": plain_cut(chain.cut),
         "dense": digest_of_file(dense),
         **({"repair": config.prune.repair_images} if config.prune.repair else {}),
     }

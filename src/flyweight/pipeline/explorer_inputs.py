@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flyweight.config.settings import Config, load_config
+from flyweight.config.reading import load_config
+from flyweight.config.settings import Config
 from flyweight.engine.run import BEST
 from flyweight.errors import FlyweightError
 from flyweight.graph import ModelGraph

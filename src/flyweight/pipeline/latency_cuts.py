@@ -2,55 +2,29 @@
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
 
+from flyweight.config.cuts import BudgetCut, RatioCut
 from flyweight.config.measuring import BenchConfig
 from flyweight.config.preprocessing import Preprocessing
 from flyweight.errors import PlanError
 from flyweight.exporting.onnx import OnnxConfig, to_onnx
-from flyweight.graph import ModelGraph
 from flyweight.measuring.bootstrap import median_interval
-from flyweight.measuring.latency_prices import LatencyPrices
 from flyweight.measuring.latency_table import LayerTable, read_table, require_runtime
 from flyweight.measuring.measure import Measurement, measure
 from flyweight.measuring.table_builder import measure_layers
-from flyweight.pipeline.network_plans import Cut, example_input, trace_model
+from flyweight.pipeline.network_plans import example_input, prices_of, trace_model
+from flyweight.planning.budget_solver import required
+from flyweight.planning.loss_curves import ratios_of
 from flyweight.progress import Progress
 from flyweight.pruning import plan, prune
 from flyweight.runtimes.runtime_table import DEFAULT_RUNTIME
-from flyweight.sensitivity import Budget, Fitted, Round, Timing, fit_latency, read
-from flyweight.sensitivity.curves import ratios_of
+from flyweight.sensitivity import Fitted, Round, Timing, fit_latency, read
 from flyweight.zoo.sources.old_names import old_names
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class LatencyCut(Cut):
-    """A cut within a latency budget.
-
-    Attributes:
-        latency_table: File of the layers' times on the runtime.
-    """
-
-    latency_table: str = ""
-
-    @property
-    def threads(self) -> int:
-        """Threads that the table was measured with."""
-        return read_table(self.latency_table).threads
-
-    @property
-    def runtime(self) -> str:
-        """Name of the runtime that the table was measured on."""
-        return read_table(self.latency_table).runtime
-
-    def prices(self, graph: ModelGraph) -> LatencyPrices:
-        """Return the network's layers as the table has them."""
-        return LatencyPrices.of(graph, read_table(self.latency_table))
 
 
 class NetworkTimer:
@@ -139,7 +113,7 @@ def measured_table(
     return table
 
 
-def fitted_cut(cut: LatencyCut, timer: NetworkTimer, *, say: Say) -> tuple[Cut, Fitted]:
+def fitted_cut(cut: BudgetCut, timer: NetworkTimer, *, say: Say) -> tuple[RatioCut, Fitted]:
     """Return the cut, layer by layer, whose measured latency is within its budget.
 
     Args:
@@ -152,7 +126,7 @@ def fitted_cut(cut: LatencyCut, timer: NetworkTimer, *, say: Say) -> tuple[Cut, 
         PlanError: The budget is infeasible, or the dense network is within it.
     """
     require_runtime(read_table(cut.latency_table), timer.runtime)
-    graph, prices = timer.graph, cut.prices(timer.graph)
+    graph, prices = timer.graph, required(prices_of(cut, timer.graph))
     multiple = prices.multiple_of(cut.round_to)
     layers, options = read(cut.scan).options(graph, multiple, old_names(graph.tensors))
     rounds: list[Round] = []
@@ -164,7 +138,7 @@ def fitted_cut(cut: LatencyCut, timer: NetworkTimer, *, say: Say) -> tuple[Cut, 
     fitted = fit_latency(
         options,
         prices,
-        Budget.parse(cut.budget),
+        cut.budget,
         lambda kept: timer.pruned(ratios_of(graph, layers, kept)),
         tell=tell,
     )
@@ -175,5 +149,5 @@ def fitted_cut(cut: LatencyCut, timer: NetworkTimer, *, say: Say) -> tuple[Cut, 
             f"takes {fitted.rounds[0].timing.dense_ms:.3f} ms. Nothing has to be cut."
         )
     ratios = ratios_of(graph, layers, fitted.kept)
-    found = Cut(tuple(ratios), tuple(ratios.values()), cut.criterion, from_scan=True)
+    found = RatioCut(tuple(ratios), tuple(ratios.values()), cut.criterion)
     return found, fitted

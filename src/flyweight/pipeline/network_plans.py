@@ -1,79 +1,31 @@
 """What to prune, and the plan that follows from it. Light: needs neither data nor a trainer."""
 
-from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from flyweight.checkpoint import Checkpoint, rebuild
+from flyweight.config.cuts import BudgetCut, Cut, MaxDropCut, RankingCut
 from flyweight.config.preprocessing import Preprocessing
 from flyweight.config.settings import Config
-from flyweight.errors import PlanError, counted, nearest
+from flyweight.errors import PlanError
 from flyweight.graph import ModelGraph, trace
 from flyweight.measuring.latency_prices import LatencyPrices
+from flyweight.measuring.latency_table import read_table
+from flyweight.on_demand import load
 from flyweight.pipeline.networks import create_network
-from flyweight.pruning import CRITERIA, Criterion, PruningPlan, plan, prune
+from flyweight.planning.cut_plans import PlanRules
+from flyweight.planning.cut_plans import plan_cut as plan_of
+from flyweight.pruning import Criterion, PruningPlan, prune
 from flyweight.zoo import SPECS
 from flyweight.zoo.sources.old_names import old_names
 from flyweight.zoo.sources.own import Builder
 
-TAYLOR = "taylor"
-ALL = "all"
-
-
-@dataclass(frozen=True)
-class Cut:
-    """What to prune and how.
-
-    Attributes:
-        params: Layers, by the name of their weight; old spellings are understood. `all` alone
-            stands for every layer that can be cut.
-        ratios: Share of channels to remove, one per layer.
-        criterion: A name of `pruning.CRITERIA`, or `taylor`, which needs images.
-        round_to: Multiple that the channels that stay are rounded to.
-        from_scan: Whether the layers were found by a scan, maybe of another network: those that
-            this one does not have, or cannot cut, are passed over.
-        scan: File of a scan to choose ratios from, within `budget`.
-        budget: As `Budget.parse` reads it, for example `macs=0.5`.
-    """
-
-    params: tuple[str, ...]
-    ratios: tuple[float, ...]
-    criterion: str = "l1_norm"
-    round_to: int = 1
-    from_scan: bool = False
-    scan: str = ""
-    budget: str = ""
-
-    def __post_init__(self) -> None:
-        if not self.params and not self.budget:
-            raise PlanError(
-                "Pruning must be told what to cut. Received no layer. Give --pruned-params and "
-                "--pruned-ratios, or a 'prune' section in the config."
-            )
-        if len(self.params) != len(self.ratios):
-            raise PlanError(
-                "Pruned parameters and ratios must be equally many. Received "
-                f"{counted(len(self.params), 'parameter')} and "
-                f"{counted(len(self.ratios), 'ratio')}. Give one ratio per parameter."
-            )
-        known = [*CRITERIA, TAYLOR]
-        if self.criterion not in known:
-            raise PlanError(
-                f"A criterion must be a known one. Received '{self.criterion}'. "
-                f"{nearest(self.criterion, known)}"
-            )
-        if len(set(self.params)) < len(self.params):
-            twice = next(name for name in self.params if self.params.count(name) > 1)
-            raise PlanError(
-                f"A parameter must be named once. Received '{twice}' twice. Remove one."
-            )
-
-    def prices(self, graph: ModelGraph) -> LatencyPrices | None:
-        """Return what the network's layers take; None where no table was given."""
-        return None
+if TYPE_CHECKING:
+    from flyweight.sensitivity.curves import Sensitivity
 
 
 def build_model(config: Config) -> nn.Module:
@@ -105,60 +57,53 @@ def trace_model(model: nn.Module, preprocessing: Preprocessing) -> ModelGraph:
     return trace(model, example_input(preprocessing, device))
 
 
+def curves_of(cut: Cut) -> "Sensitivity | None":
+    """Return the curves of a cut's scan; None where the cut has no scan.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    if not isinstance(cut, MaxDropCut | BudgetCut):
+        return None
+    curves: Sensitivity = load("flyweight.sensitivity.curves:read")(cut.scan)
+    return curves
+
+
+def prices_of(cut: Cut, graph: ModelGraph) -> LatencyPrices | None:
+    """Return the latency of the network's layers; None where the cut has no latency table.
+
+    Raises:
+        FlyweightError: The table cannot be read, or lacks a layer.
+    """
+    if not isinstance(cut, BudgetCut) or not cut.latency_table:
+        return None
+    return LatencyPrices.of(graph, read_table(cut.latency_table))
+
+
 def plan_cut(graph: ModelGraph, cut: Cut, measured: Criterion | None = None) -> PruningPlan:
     """Choose channels by the originals' rule: each layer by its own unpruned weights.
 
-    A model without weights can be priced, not pruned: its plan keeps the first channels.
+    A model without weights can be priced, not pruned: its plan keeps the first channels. A ranking
+    needs weights in any case, because the widths depend on them.
 
     Args:
         graph: Of the model to cut.
-        cut: What to cut and how.
+        cut: What to cut and how; its files are read.
         measured: The criterion that `cut` names, where it was measured on images.
 
     Raises:
-        PlanError: A name, a ratio or the criterion cannot be meant.
+        PlanError: A name, a ratio or the criterion is invalid.
     """
     weightless = any(tensor.is_meta for tensor in graph.tensors.values())
-    aliases = old_names(graph.tensors)
-    return plan(
+    curves = curves_of(cut)
+    return plan_of(
         graph,
-        _wanted(graph, cut, aliases),
-        "first" if weightless else measured or cut.criterion,
-        round_to=cut.round_to,
-        local=True,
-        aliases=aliases,
+        cut,
+        losses=None if curves is None else curves.all_losses(),
+        prices=prices_of(cut, graph),
+        scorer="first" if weightless and not isinstance(cut, RankingCut) else measured,
+        rules=PlanRules(local=True, aliases=old_names(graph.tensors), skip_unknown=True),
     )
-
-
-def _wanted(graph: ModelGraph, cut: Cut, aliases: Mapping[str, str]) -> Mapping[str, float] | float:
-    if cut.budget:
-        from flyweight.sensitivity import Budget, read
-
-        wanted = Budget.parse(cut.budget)
-        prices = cut.prices(graph)
-        return read(cut.scan).ratios_within(graph, wanted, cut.round_to, aliases, prices)
-    ratios = dict(zip(cut.params, cut.ratios, strict=True))
-    if set(ratios) == {ALL}:
-        return ratios[ALL]
-    return _possible(graph, ratios) if cut.from_scan else ratios
-
-
-def _possible(graph: ModelGraph, ratios: dict[str, float]) -> dict[str, float]:
-    """Return the ratios of layers that `graph` has and can cut."""
-    found: dict[str, float] = {}
-    refused: PlanError | None = None
-    for name, ratio in ratios.items():
-        try:
-            plan(graph, {name: ratio}, "first", aliases=old_names(graph.tensors))
-            found[name] = ratio
-        except PlanError as error:
-            refused = error
-    if not found and refused is not None:
-        raise PlanError(
-            f"Some layer of the scan must be one that this network can cut. Received "
-            f"{counted(len(ratios), 'layer')}, and none is. The last one: {refused}"
-        )
-    return found
 
 
 def prune_model(

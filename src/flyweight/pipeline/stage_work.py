@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from flyweight.config.cuts import TAYLOR, Cut
 from flyweight.config.preprocessing import Preprocessing
 from flyweight.config.settings import Config
 from flyweight.config.training import TrainConfig
@@ -27,7 +28,7 @@ from flyweight.pipeline.inputs import (
     task_of,
     val_batches,
 )
-from flyweight.pipeline.network_plans import TAYLOR, Cut, example_input
+from flyweight.pipeline.network_plans import example_input
 from flyweight.pipeline.preflight import ends_of, require_end
 from flyweight.pruning import Criterion, PruningPlan, taylor
 from flyweight.pruning.repair.repair import RepairReport, repair_

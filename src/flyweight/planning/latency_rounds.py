@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from flyweight.config.budget import Budget
 from flyweight.errors import PlanError
 from flyweight.measuring.latency_prices import LatencyPrices
-from flyweight.planning.budget import Budget, latency_program
+from flyweight.planning.budget_solver import latency_program
 from flyweight.planning.knapsack import Option, Program, solved
 
 CLOSE = 0.03

@@ -3,23 +3,32 @@
 import heapq
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
+from flyweight.config.budget import Budget
+from flyweight.config.cuts import require_counted, require_multiple
 from flyweight.errors import PlanError, nearest
 from flyweight.graph.cost import AxisSize, CostModel
 from flyweight.graph.groups import ChannelGroup
 from flyweight.graph.model_graph import ModelGraph
 from flyweight.pruning.criteria import Criterion, Scores, makers
-from flyweight.pruning.make_plan import check_multiple, groups_of, layers_in, require_prunable
+from flyweight.pruning.make_plan import groups_of, layers_in, require_prunable
 from flyweight.pruning.names import resolve
 from flyweight.pruning.plans import PruningPlan
 from flyweight.pruning.scoring import criterion_name, find_criterion, scores_of
 
 Normalise = Literal["mean", "max", "lamp", "none"]
-Quantity = Literal["macs", "params"]
+Quantity = Literal["macs", "params", "size_bytes"]
+
+
+class Shares(TypedDict, total=False):
+    """The keywords of version 0.1.0: the share of one quantity that stays, below 1."""
+
+    macs: float | None
+    params: float | None
 
 
 @dataclass(frozen=True)
@@ -41,25 +50,25 @@ def plan_globally(
     graph: ModelGraph,
     criterion: str | Criterion = "l1_norm",
     *,
-    macs: float | None = None,
-    params: float | None = None,
+    budget: Budget | None = None,
     normalise: Normalise | None = None,
     round_to: int = 1,
     limits: Limits = Limits(),
+    **shares: Unpack[Shares],
 ) -> PruningPlan:
-    """Choose how many channels of which group leave, until the network costs little enough.
+    """Choose how many channels of which group leave, until the network is within a budget.
 
     Channels of all groups compete. The one whose score is smallest for what its removal saves goes
     first; savings are those of the network as it is by then, for all layers that shrink with the
-    channel together (a layer's outputs and its readers' inputs). A smaller target continues the
+    channel together (a layer's outputs and its readers' inputs). A smaller budget continues the
     same sequence, so it removes a superset.
 
     Args:
         graph: From `trace`.
         criterion: As in `plan`; scores must not be negative.
-        macs: Share of the graph's multiply-adds that may stay, like a budget: 0.3 keeps at most
-            30 %. (A ratio of `plan` is a share of channels to remove.)
-        params: Share of the learnable values that may stay; give either this or `macs`.
+        budget: What the network may cost: `Budget(macs=0.3)` keeps at most 30 % of the
+            multiply-adds, `Budget(params=2_000_000)` at most so many learnable values. (A ratio of
+            `plan` is a share of channels to remove.)
         normalise: How scores of different groups become comparable. `none` takes them as they are:
             the default for a criterion whose scores have one unit and that says so by an attribute
             `comparable`, as `taylor`'s do. `lamp`, the default for the others, squares scores and
@@ -69,12 +78,14 @@ def plan_globally(
             channel counts once for every layer that makes it: with it, each of them loses one.
         round_to: Widths that change become multiples; a whole block leaves at a time.
         limits: Which groups may be cut and how far.
+        shares: `macs` or `params` in place of `budget`: the share that stays, below 1. Version
+            0.1.0 had these; `budget` is preferred.
 
     Raises:
-        PlanError: A value that cannot be meant, or a target that cannot be met within the limits.
+        PlanError: A value is invalid, or the budget cannot be met within the limits.
     """
-    quantity, share = _target(macs, params)
-    check_multiple(round_to)
+    limit = _limit(budget, dict(shares))
+    require_multiple(round_to)
     scorer = find_criterion(criterion)
     how = normalise or ("none" if getattr(scorer, "comparable", False) else "lamp")
     _check_choice(how)
@@ -83,31 +94,42 @@ def plan_globally(
     for group in groups:
         scores = _comparable(group, scores_of(scorer, group, graph), how)
         queues.append(_Queue(scores, _floor(group.size, limits.max_ratio, round_to), round_to))
+    quantity: Any = limit.quantity
     prices = _Prices(graph, quantity, groups)
-    target = share * prices.total
+    target = limit.value * prices.total if limit.value < 1 else limit.value
     _remove_cheapest(queues, prices, target)
     if prices.total > target:
         raise PlanError(
-            f"A target must be one that the limits allow. Received {quantity}={share:g}; what may "
-            f"be cut leaves {prices.share:.3g}. Give a larger share, a larger max_ratio or more "
-            "groups."
+            f"A budget must be one that the limits allow. Received {limit}; what may be cut leaves "
+            f"{prices.share:.3g}. Give a larger budget, a larger max_ratio or more groups."
         )
     keep = {group.name: queue.kept() for group, queue in zip(groups, queues, strict=True)}
-    name = f"{criterion_name(criterion)}, all groups ranked, {quantity}={share:g}"
+    name = f"{criterion_name(criterion)}, all groups ranked, {limit}"
     return PruningPlan.of(graph, keep, name)
 
 
-def _target(macs: float | None, params: float | None) -> tuple[Quantity, float]:
-    quantity: Quantity = "macs" if params is None else "params"
-    share = macs if params is None else params
-    both = macs is not None and params is not None
-    number = isinstance(share, int | float) and not isinstance(share, bool)
-    if both or not number or not 0 < float(share) < 1:  # type: ignore[arg-type]
+def _limit(budget: Budget | None, shares: dict[str, Any]) -> Budget:
+    """Return the one limit that was given, by `budget` or by the keywords of version 0.1.0."""
+    unknown = next((name for name in shares if name not in Shares.__annotations__), None)
+    if unknown is not None:
+        raise TypeError(f"plan_globally() got an unexpected keyword argument '{unknown}'")
+    given = {name: value for name, value in shares.items() if value is not None}
+    if budget is not None and not given:
+        require_counted(budget)
+        return budget
+    valid = [
+        isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1
+        for value in given.values()
+    ]
+    if budget is not None or valid != [True]:
+        received = ", ".join(f"{name}={shares.get(name)!r}" for name in Shares.__annotations__)
+        received += "" if budget is None else f" and budget={budget}"
         raise PlanError(
-            "A target must be either macs or params, strictly between 0 and 1 (the share that may "
-            f"stay). Received macs={macs!r}, params={params!r}. Give macs=0.5 to keep half."
+            "A ranking must have one budget: budget=Budget(...), or a share that stays, strictly "
+            f"between 0 and 1, as macs or params. Received {received}. Give "
+            "budget=Budget(macs=0.5) to keep half."
         )
-    return quantity, float(share)  # type: ignore[arg-type]
+    return Budget(**given)
 
 
 def _check_choice(normalise: str) -> None:
@@ -260,6 +282,8 @@ class _Prices:
 def _products(costs: CostModel, quantity: Quantity) -> Iterable[tuple[int, tuple[AxisSize, ...]]]:
     if quantity == "macs":
         return ((op.positions, op.axes) for op in costs.ops)
+    if quantity == "size_bytes":
+        return ((tensor.itemsize, tensor.axes) for tensor in costs.tensors)
     return ((1, tensor.axes) for tensor in costs.tensors if tensor.learnable)
 
 

@@ -3,7 +3,7 @@
 from flyweight.pruning.criteria import CRITERIA, Criterion
 from flyweight.pruning.gradients import Taylor, taylor
 from flyweight.pruning.make_plan import plan
-from flyweight.pruning.names import resolve, split_list
+from flyweight.pruning.names import resolve
 from flyweight.pruning.plans import GroupPlan, PruningPlan
 from flyweight.pruning.surgery import largest_error, masked, prune, prune_
 
@@ -19,6 +19,5 @@ __all__ = [
     "prune",
     "prune_",
     "resolve",
-    "split_list",
     "taylor",
 ]

@@ -7,6 +7,7 @@ from operator import eq
 
 import numpy as np
 
+from flyweight.config.cuts import require_multiple, require_ratio
 from flyweight.errors import PlanError, nearest
 from flyweight.graph.groups import ChannelGroup, Member
 from flyweight.graph.model_graph import ModelGraph
@@ -55,7 +56,7 @@ def plan(
         PlanError: A name, a ratio or a criterion that cannot be meant, or a group that is frozen.
     """
     scorer = find_criterion(criterion)
-    check_multiple(round_to)
+    require_multiple(round_to)
     requests, notes = _requests(graph, ratios, aliases or {}, inexact=inexact, local=local)
     kept: dict[str, tuple[int, ...]] = {}
     for request in requests:
@@ -75,14 +76,14 @@ def _requests(
     local: bool,
 ) -> tuple[list[_Request], list[str]]:
     if not isinstance(ratios, Mapping):
-        _check_ratio("every group", ratios)
+        require_ratio("every group", ratios)
         every = [g for g in graph.groups.values() if g.reason is None and (g.exact or inexact)]
         return [_Request(group, float(ratios), group.name) for group in every], []
     layers = layers_in(graph)
     asked: dict[str, _Request] = {}
     notes: list[str] = []
     for name, ratio in ratios.items():
-        _check_ratio(name, ratio)
+        require_ratio(name, ratio)
         tensor = name if name in graph.groups else resolve(name, graph.tensors, aliases)
         for group in groups_of(tensor, graph, layers):
             require_prunable(name, group, inexact)
@@ -188,29 +189,6 @@ def require_prunable(name: str, group: ChannelGroup, inexact: bool) -> None:
             f"'{name}' must be cut exactly. Received a layer of group '{group.name}', whose "
             "channels are mixed by "
             f"{group.mixes[0]}. Leave it out, or allow it with inexact=True."
-        )
-
-
-def _check_ratio(name: str, ratio: object) -> None:
-    number = isinstance(ratio, (int, float)) and not isinstance(ratio, bool)
-    if not number or not 0 < float(ratio) < 1:  # type: ignore[arg-type]
-        raise PlanError(
-            "A ratio must lie strictly between 0 and 1 (the share of channels to remove). "
-            f"Received {ratio!r} for "
-            f"{name if name == 'every group' else repr(name)}. Leave a layer out to keep it whole."
-        )
-
-
-def check_multiple(round_to: object) -> None:
-    """Check that widths can be rounded to multiples of `round_to`.
-
-    Raises:
-        PlanError: It is no whole number of at least 1.
-    """
-    if not isinstance(round_to, int) or isinstance(round_to, bool) or round_to < 1:
-        raise PlanError(
-            "round_to must be a whole number of at least 1. "
-            f"Received {round_to!r}. Give 8 to keep multiples of eight."
         )
 
 

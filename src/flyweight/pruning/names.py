@@ -15,16 +15,6 @@ _ENDINGS = {
 }
 
 
-def split_list(text: str) -> list[str]:
-    """Split on commas or white space, as the originals' documents and scripts did.
-
-    Example:
-        >>> split_list("conv1.weights,conv2.weights  conv3.weights")
-        ['conv1.weights', 'conv2.weights', 'conv3.weights']
-    """
-    return [part for part in text.replace(",", " ").split() if part]
-
-
 def resolve(name: str, known: Iterable[str], aliases: Mapping[str, str] | None = None) -> str:
     """Return the parameter that `name` means.
 

@@ -1,6 +1,6 @@
 """What each layer's channels are worth: scans, their curves, and the plans that follow."""
 
-from flyweight.planning.budget import Budget
+from flyweight.config.budget import Budget
 from flyweight.planning.latency_rounds import Fitted, Round, Timing, fit_latency
 from flyweight.sensitivity.builtin_curves import builtin_curves, builtin_names
 from flyweight.sensitivity.curves import Point, Sensitivity, merge, read

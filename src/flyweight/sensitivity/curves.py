@@ -5,24 +5,22 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-
+from flyweight.config.budget import Budget
+from flyweight.config.cuts import BudgetCut, Cut, MaxDropCut, Rule
 from flyweight.errors import DataError, PlanError
 from flyweight.files import write_text
 from flyweight.graph.model_graph import ModelGraph
 from flyweight.measuring.latency_prices import LatencyPrices
-from flyweight.planning.budget import Budget, solve
+from flyweight.planning.cut_plans import PlanRules, plan_cut
 from flyweight.planning.knapsack import Option
+from flyweight.planning.loss_curves import ratios_at, ratios_within, width_options
 from flyweight.pruning.criteria import CRITERIA, Criterion
-from flyweight.pruning.make_plan import kept_count, plan
 from flyweight.pruning.plans import PruningPlan
 from flyweight.sensitivity.paddle_files import read_losses
 
 FORMAT = 1
-Rule = Literal["monotone", "original"]
-_MOST_LOSS = 1.0
 
 
 @dataclass(frozen=True)
@@ -99,35 +97,22 @@ class Sensitivity:
             for point in self.curves[layer]
         }
 
+    def all_losses(self) -> dict[str, dict[float, float]]:
+        """Return the losses of every layer; see `losses`."""
+        return {layer: self.losses(layer) for layer in self.curves}
+
     def ratios(self, max_drop: float, *, rule: Rule = "monotone") -> dict[str, float]:
         """Return, for every layer, the largest ratio that costs at most `max_drop`.
 
-        Between two ratios the loss is interpolated linearly; below the first one a layer is not
-        cut, as the originals did it. A noisy curve that dips below the threshold after it was
-        above it is read two ways: `monotone` takes what more channels cost to be at least what
-        fewer do, `original` takes the last dip.
-
         Args:
             max_drop: Share of the baseline, for example 0.05; the originals' `eval_metric_loss`.
-            rule: How dips are read.
+            rule: How a curve that dips below the threshold again is read; see
+                `planning.loss_curves.ratios_at`.
 
         Raises:
             PlanError: `max_drop` is not within 0..1, or no layer allows any cut.
         """
-        if not 0 <= max_drop <= _MOST_LOSS:
-            raise PlanError(
-                f"max_drop must be a share of the baseline between 0 and 1. Received {max_drop!r}. "
-                "0.05 allows each layer to cost five per cent."
-            )
-        found = {layer: _ratio_at(self.losses(layer), max_drop, rule) for layer in self.curves}
-        chosen = {layer: ratio for layer, ratio in found.items() if ratio > 0}
-        if not chosen:
-            least = min(loss for layer in self.curves for loss in self.losses(layer).values())
-            raise PlanError(
-                f"max_drop must allow some layer to be cut. Received {max_drop:g}, where the least "
-                f"that any cut costs is {least:.3g}. Allow more, or scan smaller ratios."
-            )
-        return chosen
+        return ratios_at(self.all_losses(), max_drop, rule)
 
     def plan(
         self,
@@ -165,19 +150,17 @@ class Sensitivity:
                 "A plan must be given either max_drop or a budget. "
                 f"Received max_drop={max_drop!r} and budget={budget!r}. Leave one of them out."
             )
-        chosen = (
-            self.ratios_within(known, budget, round_to, aliases)
-            if budget is not None
-            else self.ratios(float(max_drop or 0), rule=rule)
-        )
-        return plan(
+        cut: Cut
+        if budget is not None:
+            cut = BudgetCut("curves", budget, round_to=round_to)
+        else:
+            cut = MaxDropCut("curves", float(max_drop or 0), round_to=round_to, rule=rule)
+        return plan_cut(
             known,
-            chosen,
-            self.known_criterion(),
-            round_to=round_to,
-            local=self.local,
-            inexact=True,
-            aliases=aliases,
+            cut,
+            losses=self.all_losses(),
+            scorer=self.known_criterion(),
+            rules=PlanRules(local=self.local, inexact=True, aliases=aliases),
         )
 
     def ratios_within(
@@ -188,66 +171,23 @@ class Sensitivity:
         aliases: Mapping[str, str] | None = None,
         latency: LatencyPrices | None = None,
     ) -> dict[str, float]:
-        """Return the ratios of least loss, added up, within a budget; see `plan`.
+        """Return the ratios of least loss, added up, within a budget.
 
-        Args:
-            graph: Of the network to cut.
-            budget: What it may cost.
-            round_to: Multiple that the channels that stay are rounded to; under a latency budget
-                that of the table is kept, too.
-            aliases: Other names of parameters.
-            latency: Prices of layers, for a latency budget; the answer is as good as their
-                prediction.
-
-        Raises:
-            PlanError: The budget cannot be met, or there are no prices for it.
+        See `planning.loss_curves.ratios_within`.
         """
-        multiple = round_to if latency is None else latency.multiple_of(round_to)
-        layers, options = self.options(graph, multiple, aliases)
-        found = solve(graph, options, budget, latency)
-        return ratios_of(graph, layers, {group: option.keep for group, option in found.items()})
+        losses = self.all_losses()
+        return ratios_within(
+            losses, graph, budget, round_to=round_to, aliases=aliases, prices=latency
+        )
 
     def options(
         self, graph: ModelGraph, round_to: int = 1, aliases: Mapping[str, str] | None = None
     ) -> tuple[dict[str, str], dict[str, list[Option]]]:
-        """Return the layer of each scanned group, and the widths that it can take."""
-        layers = self.leading_layers(graph, aliases)
-        options = {
-            group: self.widths(layer, graph.groups[group].size, round_to)
-            for group, layer in layers.items()
-        }
-        return layers, options
+        """Return the layer of each scanned group, and the widths that it can take.
 
-    def leading_layers(
-        self, graph: ModelGraph, aliases: Mapping[str, str] | None = None
-    ) -> dict[str, str]:
-        """Return, for every group that a budget can narrow, the layer whose curve speaks for it.
-
-        Raises:
-            PlanError: The scan was of other layers.
+        See `planning.loss_curves.width_options`.
         """
-        layers: dict[str, str] = {}
-        for layer in self.curves:
-            touched = plan(graph, {layer: 0.5}, "first", inexact=True, aliases=aliases).groups
-            if len(touched) == 1:  # of one that is several groups, the widths are not one number
-                layers.setdefault(next(iter(touched)), layer)
-        return layers
-
-    def widths(self, layer: str, channels: int, round_to: int = 1) -> list[Option]:
-        """Return the widths of a layer and what each costs, between the points too."""
-        losses = {0.0: 0.0, **self.losses(layer)}
-        ratios = sorted(losses)
-        values = [max(losses[r] for r in ratios[: place + 1]) for place in range(len(ratios))]
-        # What a scan cut at each ratio: whole channels. Losses of other widths lie between.
-        gone = [channels - kept_count(channels, ratio, 1) if ratio else 0 for ratio in ratios]
-        tried = np.unique(np.concatenate([ratios, (np.array(ratios[1:]) + ratios[:-1]) / 2]))
-        widths = {
-            channels if ratio == 0 else kept_count(channels, ratio, round_to)
-            for ratio in tried.tolist()
-        }
-        ordered = sorted(widths, reverse=True)
-        found = np.interp([channels - keep for keep in ordered], gone, values)
-        return [Option(keep, float(loss)) for keep, loss in zip(ordered, found, strict=True)]
+        return width_options(self.all_losses(), graph, round_to, aliases)
 
     def known_criterion(self) -> str | Criterion:
         """Return how channels are chosen.
@@ -332,24 +272,6 @@ class Sensitivity:
         write_page(self, path, graph or self.graph)
 
 
-def ratios_of(
-    graph: ModelGraph, layers: Mapping[str, str], kept: Mapping[str, int]
-) -> dict[str, float]:
-    """Return the ratios that leave so many channels of groups, by layer; whole ones are left out.
-
-    Args:
-        graph: Of the network to cut.
-        layers: Group to the layer it was scanned as.
-        kept: Group to the channels that stay.
-    """
-    sizes = {group: graph.groups[group].size for group in kept}
-    return {
-        layers[group]: 1 - keep / sizes[group]
-        for group, keep in kept.items()
-        if keep < sizes[group]
-    }
-
-
 def read(path: str | Path) -> Sensitivity:
     """Return the curves of a file of ours, or of an original's pickle.
 
@@ -398,22 +320,6 @@ def merge(one: Sensitivity, other: Sensitivity) -> Sensitivity:
         by_ratio = {point.ratio: point for point in (*points, *curves.get(layer, ()))}
         curves[layer] = tuple(by_ratio[ratio] for ratio in sorted(by_ratio))
     return replace(one, curves=curves)
-
-
-def _ratio_at(losses: Mapping[float, float], most: float, rule: Rule) -> float:
-    """Return the ratio at which a curve crosses `most`; 0 where it begins above."""
-    ratios = sorted(losses)
-    values = [losses[ratio] for ratio in ratios]
-    if rule == "monotone":
-        values = [max(values[: place + 1]) for place in range(len(values))]
-    fine = [place for place, value in enumerate(values) if value <= most]
-    if not fine:
-        return 0.0
-    place = fine[-1]
-    if place + 1 == len(ratios):
-        return ratios[place]
-    share = (most - values[place]) / (values[place + 1] - values[place])
-    return ratios[place] + share * (ratios[place + 1] - ratios[place])
 
 
 def _number(value: Any) -> float:

@@ -8,6 +8,7 @@ from flyweight.errors import PlanError, counted
 from flyweight.graph.cost import AxisSize
 from flyweight.graph.model_graph import ModelGraph
 from flyweight.measuring.latency_prices import LatencyPrices
+from flyweight.planning.loss_curves import leading_layers, widths
 from flyweight.pruning.make_plan import leaving_orders
 from flyweight.pruning.plans import PruningPlan
 from flyweight.pruning.scoring import criterion_name
@@ -82,7 +83,9 @@ def explorer(curves: Sensitivity, graph: ModelGraph, cutting: Cutting | None = N
     criterion = criterion_name(curves.known_criterion())
     orders = _orders(curves, graph, how)
     known = Sensitivity(curves.metric, curves.baseline, {n: curves.curves[n] for n in orders})
-    leading = {layer: group for group, layer in known.leading_layers(graph, how.aliases).items()}
+    leading = {
+        layer: group for group, layer in leading_layers(known.curves, graph, how.aliases).items()
+    }
     places = {name: place for place, name in enumerate(graph.groups)}
     prices = _Prices(places)
     products = prices.products(graph, how.latency)
@@ -149,7 +152,7 @@ def _options(
 ) -> tuple[tuple[int, float], ...]:
     if group is None:
         return ()
-    options = curves.widths(layer, graph.groups[group].size, round_to)
+    options = widths(curves.losses(layer), graph.groups[group].size, round_to)
     return tuple((option.keep, option.loss) for option in options)
 
 

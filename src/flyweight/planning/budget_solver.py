@@ -1,96 +1,21 @@
-"""The least predicted loss within a budget: a multiple-choice knapsack over the widths of groups.
+"""Solver of budgets: the widths of least predicted loss within a limit on cost.
 
 Every group takes one of its widths; losses of groups add up (what a scan predicts), and costs are
 those of the whole network: a layer costs its inputs times its outputs, so two groups are priced
-together. Latency is looked up in a table of layers by the widths of inputs and outputs alike.
+together. Latency is looked up in a table of layers by the widths of inputs and outputs alike. The
+problem is a multiple-choice knapsack, see `planning.knapsack`.
 """
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
 
-from flyweight.errors import PlanError, nearest
-from flyweight.graph.cost import AxisSize, Cost
+from flyweight.config.budget import Budget
+from flyweight.config.cuts import no_latency_table
+from flyweight.errors import PlanError
+from flyweight.graph.cost import AxisSize
 from flyweight.graph.model_graph import ModelGraph
 from flyweight.measuring.latency_prices import LatencyPrices
 from flyweight.planning.knapsack import Monomial, Option, Program, expanded, solved
-
-LATENCIES = ("latency_ms", "latency_share")
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What a network may cost; exactly one of these is given.
-
-    Attributes:
-        macs: Multiply-adds: a number, or below 1 a share of the dense network's.
-        params: Learnable values, likewise.
-        size_bytes: Bytes of parameters and buffers, likewise.
-        latency_ms: Milliseconds of one inference on the runtime; never a share, because networks
-            take less than one, too.
-        latency_share: The same as a share of the dense network's, below 1.
-    """
-
-    macs: float | None = None
-    params: float | None = None
-    size_bytes: float | None = None
-    latency_ms: float | None = None
-    latency_share: float | None = None
-
-    def __post_init__(self) -> None:
-        given = {f.name: getattr(self, f.name) for f in fields(self)}
-        given = {name: value for name, value in given.items() if value is not None}
-        numbers = [v for v in given.values() if isinstance(v, (int, float)) and v > 0]
-        if len(given) != 1 or len(numbers) != 1 or isinstance(numbers[0], bool):
-            told = ", ".join(f"{name}={value!r}" for name, value in given.items()) or "nothing"
-            raise PlanError(
-                "A budget must limit one thing, by a number above 0. "
-                f"Received {told}. Give for example macs=0.5 to keep half, or params=2_000_000."
-            )
-        if self.latency_share is not None and self.latency_share >= 1:
-            raise PlanError(
-                "latency_share must be below 1, a share of the dense network's latency. Received "
-                f"{self.latency_share:g}. Give milliseconds as latency_ms."
-            )
-
-    @property
-    def quantity(self) -> str:
-        """The name of what is limited."""
-        return next(f.name for f in fields(self) if getattr(self, f.name) is not None)
-
-    @property
-    def measured(self) -> bool:
-        """Whether it limits what only a runtime can tell."""
-        return self.quantity in LATENCIES
-
-    def limit(self, dense: Cost) -> float:
-        """Return the limit as a number, given the cost of the dense network.
-
-        Raises:
-            AttributeError: It limits latency, which is no part of that cost.
-        """
-        value = float(getattr(self, self.quantity))
-        return value * getattr(dense, self.quantity) if value < 1 else value
-
-    @classmethod
-    def parse(cls, text: str) -> "Budget":
-        """Read `macs=0.5`, as the command line has it.
-
-        Raises:
-            PlanError: The text cannot be meant.
-        """
-        name, _, value = text.partition("=")
-        known = [f.name for f in fields(cls)]
-        try:
-            number = float(value)
-        except ValueError:
-            number = -1.0
-        if name not in known or number <= 0:
-            raise PlanError(
-                f"A budget must read QUANTITY=NUMBER. Received '{text}'. "
-                f"{nearest(name, known)} Example: macs=0.5"
-            )
-        return cls(**{name: number})
 
 
 def solve(
@@ -134,11 +59,7 @@ def required(latency: LatencyPrices | None) -> LatencyPrices:
         PlanError: There are none.
     """
     if latency is None:
-        raise PlanError(
-            "A latency budget must come with a table of layers measured on the runtime. Received "
-            "none. Make one with: flyweight bench --layers -c CONFIG --save layers.json, and give "
-            "it as --latency-table layers.json"
-        )
+        raise no_latency_table()
     return latency
 
 
