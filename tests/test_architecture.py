@@ -28,7 +28,6 @@ SOURCE, TESTS = ROOT / "src" / "flyweight", ROOT / "tests"
 KNOWN = {
     "imports inside functions": {
         "cli",
-        "data",
         "engine",
         "pipeline",
         "planning",

@@ -123,7 +123,7 @@ def _me() -> dict[str, Any]:
 
 
 def _start_of(pid: int) -> str | None:
-    """Return when a process started, in ticks since the machine did, where the system tells.
+    """Return when a process started, in ticks since the machine did, where the system states.
 
     Process numbers are used again; a number and a start together are not.
     """

@@ -12,7 +12,7 @@ from flyweight.cli.options import Json, OutputDir
 from flyweight.errors import ConfigError, DataError, nearest
 
 if TYPE_CHECKING:
-    from flyweight.data.layouts.image_files import How
+    from flyweight.data.layouts.image_files import Transfer
     from flyweight.data.records import BoxSet
 
 LAYOUTS = ("voc", "coco", "wider", "yolo")
@@ -94,11 +94,11 @@ def convert_data(
         box_set = _open_set(root, source, each, labels=names, images=images)
         box_set = _checked(box_set, output_dir / "data_problems.txt", leave_out=leave_out)
         name = split_name(each)
-        way = cast("How", image_files)
-        found = heavy.convert(box_set, output_dir, to, split=name, pictures=way)
+        way = cast("Transfer", image_files)
+        found = heavy.convert(box_set, output_dir, to, split=name, image_files=way)
         notes = [*filter(None, [heavy.left_out(box_set)]), *found.lost]
         done[name] = {
-            "pictures": found.pictures,
+            "pictures": found.images,
             "boxes": found.boxes,
             "written": found.written,
             "notes": notes,

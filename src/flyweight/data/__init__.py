@@ -1,1 +1,1 @@
-"""Detection sets: readers, the check, augmentations and loaders."""
+"""Data sets: readers and writers of layouts, the data check, augmentations and loaders."""

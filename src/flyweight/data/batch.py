@@ -1,6 +1,6 @@
-"""What flows between data, tasks and the engine: plain frozen values.
+"""Batches, targets and predictions, exchanged between data, tasks and engine as frozen values.
 
-Boxes are xyxy in pixels, float32; class labels are 0-based int64.
+Boxes are xyxy in pixels, float32. Class labels are 0-based int64.
 """
 
 from dataclasses import dataclass, replace
@@ -12,19 +12,19 @@ import torch
 from torch import Tensor
 
 IGNORE = 255
-"""The label of pixels that no class claims, in maps of labels (Pascal VOC's, Cityscapes')."""
+"""Label of pixels without a class, in label maps (as in Pascal VOC and Cityscapes)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageTarget:
-    """What is known of one image besides its pixels; every task adds its own.
+    """Data of one image besides its pixels; every task adds its own fields.
 
     Attributes:
         image_id: Position of the image in its data set.
-        path: Its file; a made-up image has an empty path.
+        path: Its file; empty for a generated image.
         original_size: Height and width of the image on disk, in pixels.
-        scale: Pixels of the image on disk per pixel of the input, across and down. Both share
-            their upper left corner. Without meaning where the input is a part of the image.
+        scale: Pixels of the image on disk per pixel of the input, horizontally and vertically. The
+            upper left corners of both coincide. Undefined if the input is a part of the image.
     """
 
     image_id: int
@@ -40,7 +40,7 @@ class ImageTarget:
 
     def __getstate__(self) -> dict[str, Any]:
         # A tensor from a worker process costs the receiver a file descriptor, five per image;
-        # an array travels by value.
+        # an array is sent by value.
         on_cpu = {k: v.numpy() for k, v in vars(self).items() if _is_on_cpu(v)}
         return {**vars(self), **on_cpu}
 
@@ -57,13 +57,13 @@ class BoxTarget(ImageTarget):
     Attributes:
         boxes: xyxy, `(n, 4)` float32.
         labels: `(n,)` int64.
-        weights: `(n,)` float32, 1 except where mixup blended two images.
+        weights: `(n,)` float32, 1 unless mixup blended two images.
         difficult: `(n,)` bool, objects that VOC evaluation ignores.
         crowd: `(n,)` bool, regions that COCO evaluation ignores.
-        masks: `(n, height, width)` bool at the size of the input, for training; None where objects
-            have none.
-        outlines: For evaluation, every object's mask at the size of the image on disk, as COCO's
-            compressed run lengths; None where objects have none.
+        masks: `(n, height, width)` bool at the size of the input, for training; None without
+            masks.
+        outlines: For evaluation, the mask of every object at the size of the image on disk, as
+            compressed run lengths of COCO; None without masks.
     """
 
     boxes: Tensor
@@ -80,9 +80,9 @@ class ClassTarget(ImageTarget):
     """The class of one image.
 
     Attributes:
-        label: Its index.
-        mixed: Index of the class of a second image that mixup blended in, and the share of the
-            first; None where there is none.
+        label: Index of the class.
+        mixed: Class index of the second image of a mixup, and the share of the first image; None
+            without mixup.
     """
 
     label: int
@@ -94,7 +94,7 @@ class MapTarget(ImageTarget):
     """The class of every pixel of one image.
 
     Attributes:
-        labels: `(height, width)` uint8 at the size of the input; `IGNORE` where no class counts.
+        labels: `(height, width)` uint8 at the size of the input; `IGNORE` for pixels without class.
         full: `(h, w)` uint8 at the size of the image on disk, for evaluation; None in training.
     """
 
@@ -110,8 +110,8 @@ class Batch:
     """Images of one size with their targets.
 
     Attributes:
-        images: `(n, 3, height, width)` float32, normalised as the model wants them.
-        targets: One per image, all of one kind.
+        images: `(n, 3, height, width)` float32, normalised for the model.
+        targets: One per image, all of the same kind.
     """
 
     images: Tensor
@@ -123,16 +123,16 @@ class Batch:
         return Batch(self.images.to(device, non_blocking=non_blocking), targets)
 
     def pin_memory(self) -> "Batch":
-        """Return the same batch with pinned images, as a `DataLoader` asks for."""
+        """Return the same batch with pinned images; a `DataLoader` calls this."""
         return replace(self, images=self.images.pin_memory())
 
 
 @dataclass(frozen=True)
 class BoxPrediction:
-    """What a detector says of one image, in the pixels of the image on disk.
+    """Detections in one image, in the pixels of the image on disk.
 
     Attributes:
-        boxes: xyxy, `(n, 4)` float32, sorted by falling score.
+        boxes: xyxy, `(n, 4)` float32, sorted by descending score.
         scores: `(n,)` float32 in 0..1.
         labels: `(n,)` int64.
         masks: `(n, h, w)` bool at the size of the image on disk; None without masks.
@@ -146,7 +146,7 @@ class BoxPrediction:
 
 @dataclass(frozen=True)
 class ClassPrediction:
-    """What a classifier says of one image.
+    """Prediction of a classifier for one image.
 
     Attributes:
         scores: `(classes,)` float32 in 0..1 that sum to 1.
@@ -157,7 +157,7 @@ class ClassPrediction:
 
 @dataclass(frozen=True)
 class MapPrediction:
-    """What a segmenter says of one image.
+    """Prediction of a segmentation network for one image.
 
     Attributes:
         labels: `(h, w)` uint8, the class of every pixel of the image on disk.

@@ -1,4 +1,4 @@
-"""The data check: every bad image and box, with its place, before training starts."""
+"""Data check: a list of all bad images and annotations with their places, before training."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,8 +25,8 @@ from flyweight.data.records import (
 from flyweight.errors import DataError
 from flyweight.files import write_text
 
-# VOC counts pixels from 1 and tools disagree whether a box ends on or after its last pixel, so a
-# box may stand out by one pixel; loading clips it.
+# VOC counts pixels from 1, and tools disagree whether a box ends on or after its last pixel. So a
+# box may exceed its image by one pixel; loading clips it.
 _TOLERANCE = 1.0
 _ANNOTATIONS: Mapping[type, str] = {
     BoxRecord: "box",
@@ -38,13 +38,12 @@ _THREADS = 8
 
 
 def check(images: ImageSet, *, decode: bool = False) -> tuple[Problem, ...]:
-    """Return everything that must be put right in one split, in the order of its files.
+    """Return all problems of one split, in the order of its files.
 
-    Images are opened as far as their header and the mark at their end, and decoded where that
-    mark is missing.
+    Of each image, the header and the end mark are read. Images without an end mark are decoded.
 
     Args:
-        images: What to check.
+        images: The split.
         decode: Decode every image to the last pixel.
     """
     problems = list(images.problems)
@@ -56,30 +55,32 @@ def check(images: ImageSet, *, decode: bool = False) -> tuple[Problem, ...]:
         problems.append(Problem(_source(images), None, message))
     problems.extend(_repeated_images(images))
     with ThreadPoolExecutor(_THREADS) as pool:
-        looks = list(pool.map(partial(_look, decode=decode), images.records))
-    for look, found in zip(looks, _annotation_problems(images, looks), strict=True):
-        problems.extend([*look.problems, *found])
+        inspected = list(pool.map(partial(_inspect, decode=decode), images.records))
+    for image, found in zip(inspected, _annotation_problems(images, inspected), strict=True):
+        problems.extend([*image.problems, *found])
     return tuple(problems)
 
 
-def _annotation_problems(images: ImageSet, looks: "Sequence[_Look]") -> Iterator[Iterable[Problem]]:
-    """Return an iterator over what is wrong with what is said of each image."""
+def _annotation_problems(
+    images: ImageSet, inspected: "Sequence[_ImageFile]"
+) -> Iterator[Iterable[Problem]]:
+    """Return an iterator over the problems of the annotations of each image."""
     if isinstance(images, MapSet):
-        return map_problems(images, [look.size for look in looks])
+        return map_problems(images, [image.size for image in inspected])
     if isinstance(images, BoxSet):
-        pairs = zip(images.records, looks, strict=True)
-        return (_box_problems(record, look.size, images.labels) for record, look in pairs)
-    # What a reader could not understand of a class, it left out and noted.
-    return iter([() for _ in looks])
+        pairs = zip(images.records, inspected, strict=True)
+        return (_box_problems(record, image.size, images.labels) for record, image in pairs)
+    # Readers of classes leave invalid entries out and report them themselves.
+    return iter([() for _ in inspected])
 
 
 def check_apart(train: ImageSet, val: ImageSet, *, contents: bool = False) -> tuple[Problem, ...]:
-    """Return the images of `val` that `train` has too, and whether their classes differ.
+    """Return problems between two splits: common images, and different classes.
 
     Args:
-        train: What is trained on.
-        val: What is validated on.
-        contents: Compare the bytes of the files too, which finds copies under other names.
+        train: The training split.
+        val: The validation split.
+        contents: Also compare the bytes of the files, which finds copies under other names.
     """
     problems: list[Problem] = []
     if train.labels != val.labels:
@@ -112,16 +113,16 @@ def require_sound(
     decode: bool = False,
     list_to: Path | None = None,
 ) -> None:
-    """Refuse to go on with bad images or boxes.
+    """Check splits, and raise an error if there are problems.
 
     Args:
-        train: A split to check.
-        val: Another, checked by itself and against the first.
+        train: A split.
+        val: Another split, which is checked by itself and against the first.
         decode: Decode every image, and find copies of images by their bytes.
-        list_to: File for the whole list, one problem per line; written only if there are any.
+        list_to: File for the whole list, one problem per line; written only if there are problems.
 
     Raises:
-        DataError: One line that counts the problems and names the first one and the list.
+        DataError: There are problems. The message has their number, the first one and the list.
     """
     problems = list(check(train, decode=decode))
     if val is not None:
@@ -131,11 +132,11 @@ def require_sound(
 
 
 def refuse(problems: Sequence[Problem], list_to: Path | None) -> NoReturn:
-    """Raise one line about all problems.
+    """Raise an error with the number of problems and the first one.
 
     Args:
-        problems: At least one.
-        list_to: File for the whole list, one per line.
+        problems: At least one problem.
+        list_to: File for the whole list, one problem per line.
 
     Raises:
         DataError: Always.
@@ -155,35 +156,35 @@ def refuse(problems: Sequence[Problem], list_to: Path | None) -> NoReturn:
 
 
 @dataclass(frozen=True)
-class _Look:
-    """What the file of an image shows: its upright size, where it can be told."""
+class _ImageFile:
+    """Result of the check of an image file: its upright size, or None if it is unreadable."""
 
     size: tuple[int, int] | None
     problems: tuple[Problem, ...] = ()
 
 
-def _look(record: Any, *, decode: bool) -> _Look:
+def _inspect(record: Any, *, decode: bool) -> _ImageFile:
     declared = (record.height, record.width)
     if record.path is None:
-        return _Look(declared)
+        return _ImageFile(declared)
     path = record.path
     try:
         if not path.is_file():
-            return _Look(None, (Problem(path, None, _missing(record), record),))
+            return _ImageFile(None, (Problem(path, None, _missing(record), record),))
         size = image_size(path)
         mismatch = 0 not in declared and size != declared
         if decode or mismatch or not _ends_well(path):
             height, width = read_image(path).shape[-2:]
             size = (int(height), int(width))
     except DataError as error:
-        return _Look(None, (Problem(path, None, _reason(error), record),))
+        return _ImageFile(None, (Problem(path, None, _reason(error), record),))
     except DECODER_ERRORS as error:
         message = f"{_DECODES} Received: {error}. {_REMEDY}"
-        return _Look(None, (Problem(path, None, message, record),))
+        return _ImageFile(None, (Problem(path, None, message, record),))
     if 0 not in declared and size != declared:
         message = _size_message(record, size)
-        return _Look(size, (Problem(record.annotation, None, message, record),))
-    return _Look(size)
+        return _ImageFile(size, (Problem(record.annotation, None, message, record),))
+    return _ImageFile(size)
 
 
 _DECODES = "an image must decode to the last pixel."
@@ -216,7 +217,7 @@ def _size_message(record: Any, size: tuple[int, int]) -> str:
 
 
 def _ends_well(path: Path) -> bool:
-    """Return whether a JPEG or PNG has its end mark; other formats are taken on trust."""
+    """Return whether a JPEG or PNG file has its end mark; True for other formats."""
     with path.open("rb") as file:
         start = file.read(8)
         file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
@@ -235,7 +236,7 @@ def _box_problems(
         return
     declared = (record.height, record.width)
     height, width = declared if 0 not in declared else size or (0, 0)
-    with np.errstate(invalid="ignore"):  # NaN is what we look for.
+    with np.errstate(invalid="ignore"):  # NaN is one of the faults.
         faults = tuple(_faults(record, height, width))
     found: set[int] = set()
     for bad, rule, remedy in faults:
@@ -249,7 +250,7 @@ def _box_problems(
 
 
 def _faults(record: BoxRecord, height: int, width: int) -> Iterator[tuple[Flags, str, str]]:
-    """Yield which boxes break each rule, the rule and the remedy, gravest first."""
+    """Yield (boxes that break the rule, rule, remedy), the most serious rule first."""
     boxes = record.boxes
     low, high = boxes[:, :2], boxes[:, 2:]
     remove = "Correct or remove it."
@@ -269,7 +270,7 @@ def _any(flags: Flags) -> Flags:
 
 
 def _repeats(record: BoxRecord) -> Flags:
-    """Return which boxes an earlier one of the same class equals."""
+    """Return which boxes are equal to an earlier box of the same class."""
     repeated = np.zeros(len(record.boxes), dtype=np.bool_)
     seen: set[tuple[float, ...]] = set()
     for row, (box, label) in enumerate(zip(record.boxes.tolist(), record.labels, strict=True)):

@@ -1,4 +1,4 @@
-"""The check of label images: there, whole, as large as their image, and of known values."""
+"""Check of label images: they exist, decode, have the size of their image and known values."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,15 +15,15 @@ _REMEDY = "Restore it or take the image out of the list."
 def map_problems(
     images: MapSet, sizes: list[tuple[int, int] | None]
 ) -> Iterator[tuple[Problem, ...]]:
-    """Yield what is wrong with the labels of each image, all of which are decoded.
+    """Yield the problems of the labels of each image. All label images are decoded.
 
     Args:
-        images: What to check.
-        sizes: Height and width of every image, None where it could not be told.
+        images: The split.
+        sizes: Height and width of every image, None for an unreadable image.
     """
-    look = partial(_problems, images)
+    find = partial(_problems, images)
     with ThreadPoolExecutor(_THREADS) as pool:
-        yield from pool.map(look, images.records, sizes)
+        yield from pool.map(find, images.records, sizes)
 
 
 def _problems(
@@ -56,6 +56,6 @@ def _problems(
 
 
 def _reason(error: DataError) -> str:
-    """Return the letter without the path, which stands before every problem."""
-    said = str(error)
-    return said[:1].lower() + said[1:]
+    """Return the error message in lower case at its start, because the path is put before it."""
+    message = str(error)
+    return message[:1].lower() + message[1:]

@@ -1,4 +1,4 @@
-"""Reading images, and making a network's input of one."""
+"""Images: decoding, and conversion to the input of a network."""
 
 import io
 import os
@@ -17,7 +17,7 @@ from flyweight.config.preprocessing import Preprocessing
 from flyweight.data.records import ImageSet
 from flyweight.errors import DataError
 
-# What Pillow's decoders are known to raise on damaged files.
+# Errors that the decoders of Pillow raise for damaged files.
 DECODER_ERRORS = (
     OSError,
     ValueError,
@@ -39,8 +39,8 @@ _SIDEWAYS = (5, 6, 7, 8)
 def read_image(path: str | os.PathLike[str]) -> Tensor:
     """Return the image at `path` as `(3, height, width)` uint8 RGB, upright by its EXIF tag.
 
-    Greyscale, palette and CMYK images become RGB; of 16-bit greyscale the high byte stays;
-    transparent parts are shown on white, as viewers do.
+    Greyscale, palette and CMYK images are converted to RGB. Of 16-bit greyscale the high byte is
+    kept. Transparent parts are shown on white, as image viewers do.
 
     Raises:
         DataError: There is no such file, or it does not decode to the last pixel.
@@ -56,7 +56,7 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
 
 
 def decode_image(data: bytes, path: str | os.PathLike[str]) -> Tensor:
-    """Return the image encoded in `data`, as `read_image` does; `path` is for the message.
+    """Return the image encoded in `data`, as `read_image` does; `path` is for the error message.
 
     Raises:
         DataError: The image does not decode to the last pixel.
@@ -65,7 +65,7 @@ def decode_image(data: bytes, path: str | os.PathLike[str]) -> Tensor:
         with Image.open(io.BytesIO(data)) as image:
             upright = image.getexif().get(_ORIENTATION, 1) == 1
             colours = _to_rgb(image if upright else ImageOps.exif_transpose(image))
-            # Channel after channel is what colour work and resizing are fast on.
+            # Colour operations and resizing are fast on channel after channel.
             pixels = np.stack([np.asarray(channel) for channel in colours.split()])
     except DECODER_ERRORS as error:
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -82,18 +82,18 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     """Return height and width of the upright image at `path` from its header alone.
 
     Raises:
-        One of `DECODER_ERRORS`: The header does not tell.
+        One of `DECODER_ERRORS`: The header has no size.
     """
     with Image.open(path) as image:
         width, height = image.size
-        # Asked for EXIF that it does not begin with, a PNG is decoded to look behind its pixels.
-        told = image.format != "PNG" or "exif" in image.info
-        sideways = told and image.getexif().get(_ORIENTATION) in _SIDEWAYS
+        # Pillow would decode a PNG to search for EXIF data after the pixels.
+        has_exif = image.format != "PNG" or "exif" in image.info
+        sideways = has_exif and image.getexif().get(_ORIENTATION) in _SIDEWAYS
     return (width, height) if sideways else (height, width)
 
 
 def image_of(images: ImageSet, index: int) -> Tensor:
-    """Return image number `index` of `images` as `(3, height, width)` uint8 RGB.
+    """Return the image with index `index` of `images` as `(3, height, width)` uint8 RGB.
 
     Raises:
         DataError: Its file does not decode.
@@ -112,8 +112,8 @@ def image_of(images: ImageSet, index: int) -> Tensor:
 def prepare(image: Tensor, preprocessing: Preprocessing) -> Tensor:
     """Return `image`, `(3, h, w)` uint8, as the network's input `(3, height, width)` float32.
 
-    Unless `antialias` says so, resizing does not smooth before shrinking, like the originals' and
-    like `cv2.resize`: whoever serves the model elsewhere gets the same pixels.
+    Without `antialias`, resizing does not smooth before it shrinks, as in the originals and in
+    `cv2.resize`. So other programs that serve the model compute the same pixels.
     """
     size = list(preprocessing.resized(*image.shape[-2:]))
     method = InterpolationMode(preprocessing.interpolation)
@@ -133,7 +133,7 @@ def padded(values: Tensor, size: tuple[int, int]) -> Tensor:
 def normalise(image: Tensor, preprocessing: Preprocessing) -> Tensor:
     """Return `(image / 255 - mean) / std` for `(3, h, w)` uint8, as contiguous float32.
 
-    Channels come in the order that the network takes; with `value_range` 255 nothing is divided.
+    Channels are in the order of the network. With `value_range` 255 there is no division by 255.
     """
     whole = 255 // preprocessing.value_range
     mean = torch.tensor(preprocessing.mean)[:, None, None]

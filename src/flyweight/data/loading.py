@@ -1,4 +1,4 @@
-"""From a data set to batches."""
+"""Loaders: from the configuration of a data set to batches."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -38,7 +38,7 @@ SAMPLES: dict[type[ImageSet], tuple[Any, Any]] = {
     ClassSet: (ClassTrainSamples, ClassValSamples),
     MapSet: (MapTrainSamples, MapValSamples),
 }
-"""What the images of each kind of set become, in training and in evaluation."""
+"""Kind of set -> classes of its samples for training and for evaluation."""
 
 
 class StreamOptions(TypedDict):
@@ -56,8 +56,8 @@ def open_set(config: DataConfig, split: Split) -> ImageSet:
     """Read one split of a set.
 
     Raises:
-        DataError: A file that the whole split depends on is missing or unreadable. What ails
-            single images and their annotations is left for `check`.
+        DataError: A file that the whole split depends on is missing or unreadable. Problems of
+            single images and annotations are found by `check`.
     """
     return READERS[config.format](config, split)
 
@@ -71,7 +71,7 @@ def _boxes(config: DataConfig, split: Split) -> ImageSet:
 
 
 def _imagefolder(config: DataConfig, split: Split) -> ImageSet:
-    # One numbering for both splits: that of the folders to train on, where they are.
+    # Both splits have one numbering: that of the class folders of the training split, if it exists.
     labels = config.labels or folders_in(Path(config.root) / config.train) or None
     return read_class_folders(config.root, _source(config, split), labels=labels)
 
@@ -104,7 +104,7 @@ READERS: Mapping[str, Callable[[DataConfig, Split], ImageSet]] = {
     "digits_classes": partial(_made, make_digit_classes),
     "digits_maps": partial(_made, make_digit_maps),
 }
-"""How each `DataConfig.format` is read."""
+"""`DataConfig.format` -> reader."""
 
 
 def train_loader(
@@ -117,15 +117,15 @@ def train_loader(
 ) -> DataLoader[Batch]:
     """Return the batches of the steps `start_step` to `steps` of an endless seeded stream.
 
-    A step sees the same batch whatever the number of workers and wherever the run was resumed,
-    and several devices see slices of the batch that one device would. The images left over at
-    the end of an epoch wait for the next shuffling. Difficult objects and crowds are left out.
+    The batch of a step depends neither on the number of workers nor on where the run was resumed.
+    Several devices get slices of the batch that one device would get. Images that are left at the
+    end of an epoch are not used in this epoch. Difficult objects and crowds are left out.
 
     Args:
-        images: What to train on.
+        images: The training split.
         preprocessing: Size and normalisation; `augment` may vary the size.
-        augment: How images vary.
-        num_workers: Processes that prepare batches ahead; 0 prepares them here.
+        augment: The augmentations.
+        num_workers: Processes that prepare batches in advance; 0 prepares them in this process.
         **stream: `batch_size` and `steps`, optionally `start_step`, `seed`, `rank` and
             `world_size`; see `sampling.Stream`.
 
@@ -155,10 +155,10 @@ def val_loader(
     world_size: int = 1,
     order: Sequence[int] | None = None,
 ) -> DataLoader[Batch]:
-    """Return all images in their order or another, unvaried; each device takes its share.
+    """Return all images without augmentation, in their order or in `order`.
 
-    No image is seen twice, so shares may differ by one. Difficult objects and crowds stay, with
-    their flags.
+    Each device gets a share. No image is repeated, so the shares may differ by one image. Difficult
+    objects and crowds are kept, with their flags.
 
     Raises:
         ConfigError: A number is out of range.
@@ -206,7 +206,7 @@ def _loader(
     sampler: SequentialSampler | None = None,
     batch_size: int = 1,
 ) -> DataLoader[Batch]:
-    # A generator of its own, for a DataLoader draws from the global one each time it starts.
+    # A separate generator, because a DataLoader otherwise draws from the global one at each start.
     generator = torch.Generator().manual_seed(key(WORKERS))
     loader: DataLoader[Any] = DataLoader(
         samples,

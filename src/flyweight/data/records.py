@@ -1,6 +1,6 @@
-"""What a reader makes of a data set: plain frozen values that no image was opened for.
+"""Records of a data set, as frozen values that readers return without opening images.
 
-Boxes are xyxy in pixels of the upright image, exactly as the annotation file gives them.
+Boxes are xyxy in pixels of the upright image, exactly as in the annotation file.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,26 +21,26 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def as_boxes(rows: Sequence[Sequence[float]]) -> Boxes:
-    """Return the rows as `(n, 4)` float32, also where there are none.
+    """Return the rows as `(n, 4)` float32, also if there are none.
 
     Example:
         >>> as_boxes([]).shape
         (0, 4)
     """
-    with np.errstate(over="ignore"):  # What does not fit becomes inf, which `check` reports.
+    with np.errstate(over="ignore"):  # Too large numbers become inf, which `check` reports.
         return np.array(rows, dtype=np.float64).reshape(-1, 4).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that must be put right before training.
+    """A problem of a data set that must be corrected before training.
 
     Attributes:
-        path: The image, annotation file or list at fault.
-        line: Its line, where the file has lines that mean something.
+        path: The image, annotation file or list with the problem.
+        line: Line in the file; None for files without lines.
         message: What must hold, what was received and what to do, on one line.
-        record: The record at fault, where leaving it or one of its boxes out mends the set.
-        box: The number of that box; None means the whole record.
+        record: Record with the problem, if it is solved by leaving out the record or one box.
+        box: Index of that box; None means the whole record.
     """
 
     path: Path
@@ -59,18 +59,18 @@ class BoxRecord:
     """The objects of one image.
 
     Attributes:
-        path: Its file; None for an image made on the fly.
-        height: In pixels, as the annotation says; 0 where it does not say.
-        width: In pixels, likewise.
+        path: Its file; None for a generated image.
+        height: Height in pixels in the annotation; 0 if the annotation has none.
+        width: Width in pixels in the annotation; 0 if the annotation has none.
         boxes: xyxy, `(n, 4)` float32.
         labels: `(n,)` int64, indices into the labels of the set.
         difficult: `(n,)` bool.
         crowd: `(n,)` bool.
-        lines: Where each box stands in `annotation`: its line in an XML file, its position in the
-            `annotations` of a JSON file.
-        annotation: The file that the boxes come from.
+        lines: Place of each box in `annotation`: the line in an XML file, or the position in the
+            list `annotations` of a JSON file.
+        annotation: The file with the boxes.
         positions: Whether `lines` holds positions instead of lines.
-        outlines: One per box, see `outlines.masks_of`; None where they were not asked for.
+        outlines: One per box, see `outlines.masks_of`; None if they were not requested.
     """
 
     path: Path | None
@@ -86,7 +86,7 @@ class BoxRecord:
     outlines: tuple[Outline, ...] | None = None
 
     def only(self, kept: Flags) -> "BoxRecord":
-        """Return the same image with the boxes that `kept`, `(n,)`, says."""
+        """Return the same image with the boxes whose flag in `kept`, `(n,)`, is set."""
         lines = tuple(compress(self.lines, kept))
         outlines = None if self.outlines is None else tuple(compress(self.outlines, kept))
         rows = {name: getattr(self, name)[kept] for name in ("boxes", "labels")}
@@ -94,11 +94,11 @@ class BoxRecord:
         return replace(self, **rows, **flags, lines=lines, outlines=outlines)
 
     def problem(self, box: int, message: str) -> Problem:
-        """Return a problem with the box number `box` of this record."""
+        """Return a problem of the box with index `box` of this record."""
         if self.positions:
             place = f"annotations[{self.lines[box]}]"
             return Problem(self.annotation, None, f"{place}: {message}", self, box)
-        # Files are often written on a single line, so the line alone does not find the object.
+        # XML files often have a single line, so the number of the object is given, too.
         return Problem(self.annotation, self.lines[box], f"object {box + 1}: {message}", self, box)
 
 
@@ -107,12 +107,12 @@ class ClassRecord:
     """The class of one image.
 
     Attributes:
-        path: Its file; None for an image made on the fly.
+        path: Its file; None for a generated image.
         label: Index into the labels of the set.
-        annotation: The list that names it, or the folder it lies in.
-        line: Its line in that list; None for a folder.
-        height: In pixels, where the annotation says; else 0.
-        width: In pixels, likewise.
+        annotation: The list that names the image, or the folder with the image.
+        line: Line in that list; None for a folder.
+        height: Height in pixels in the annotation; 0 if it has none.
+        width: Width in pixels in the annotation; 0 if it has none.
     """
 
     path: Path | None
@@ -128,12 +128,12 @@ class MapRecord:
     """The file that holds the class of every pixel of one image.
 
     Attributes:
-        path: The image's file; None for an image made on the fly.
-        map_path: The file of its labels; None for labels made on the fly.
+        path: File of the image; None for a generated image.
+        map_path: File of the labels; None for generated labels.
         annotation: The list that names both, or the folder of the labels.
-        line: Their line in that list; None for a folder.
-        height: In pixels, where the annotation says; else 0.
-        width: In pixels, likewise.
+        line: Line in that list; None for a folder.
+        height: Height in pixels in the annotation; 0 if it has none.
+        width: Width in pixels in the annotation; 0 if it has none.
     """
 
     path: Path | None
@@ -149,12 +149,12 @@ class ImageSet:
     """One split of a data set.
 
     Attributes:
-        name: For messages and reports, e.g. "bccd/train".
+        name: Name in messages and reports, for example "bccd/train".
         labels: Class names in the order of their indices.
         records: One per image.
-        image: Makes image number `index` as `(height, width, 3)` uint8 RGB; None where images
-            are files.
-        problems: What the reader had to leave out; `check` reports it.
+        image: Function that generates the image with an index as `(height, width, 3)` uint8 RGB;
+            None if images are files.
+        problems: Entries that the reader left out; `check` reports them.
         source: The list or JSON file that names the images.
     """
 
@@ -176,7 +176,7 @@ class BoxSet(ImageSet):
     records: tuple[BoxRecord, ...]
 
     def without_difficult_flags(self) -> "BoxSet":
-        """Return the set with every difficult object made an ordinary one."""
+        """Return the set with the flag `difficult` removed from all objects."""
         records = (replace(r, difficult=np.zeros_like(r.difficult)) for r in self.records)
         return replace(self, records=tuple(records))
 
@@ -193,10 +193,10 @@ class MapSet(ImageSet):
     """One split of a segmentation set.
 
     Attributes:
-        values: Pixel value in the label files to class index; values that it lacks are an error,
-            `batch.IGNORE` says that a pixel does not count. None takes the values as they are.
-        label_map: Makes the labels of image number `index` as `(height, width)` uint8; None where
-            labels are files.
+        values: Pixel value in the label files -> class index, or `batch.IGNORE` for pixels without
+            class. Other values are an error. None means that values are class indices.
+        label_map: Function that generates the labels of the image with an index as
+            `(height, width)` uint8; None if labels are files.
     """
 
     records: tuple[MapRecord, ...]

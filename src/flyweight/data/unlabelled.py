@@ -1,4 +1,4 @@
-"""Images without labels, for what needs none."""
+"""Batches of images without labels, for scans and repair on unlabelled images."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from flyweight.data.images import prepare, read_image
 
 @dataclass(frozen=True)
 class ImageBatches:
-    """Files as batches of a network's input; can be gone over again and again.
+    """Image files as batches of network inputs, which can be iterated repeatedly.
 
     Attributes:
         paths: The images, in order.
-        preprocessing: What the network takes.
-        batch_size: Images in each batch but perhaps the last.
+        preprocessing: Preprocessing of the network.
+        batch_size: Images per batch; the last batch may be smaller.
     """
 
     paths: Sequence[Path]

@@ -1,7 +1,7 @@
-"""Going on without the bad images and boxes of a set, where the user says so.
+"""Removal of bad images and boxes from a set, on request of the user.
 
-Published sets have some that nobody will correct: WIDER FACE has faces of no width and faces given
-twice, COCO has boxes of no height.
+Published sets contain errors that will not be corrected: WIDER FACE has faces of zero width and
+repeated faces, COCO has boxes of zero height.
 """
 
 from collections.abc import Sequence
@@ -22,19 +22,19 @@ Images = TypeVar("Images", bound=ImageSet)
 def leave_out_bad(
     train: Images, val: Images | None = None, *, list_to: Path | None = None
 ) -> tuple[Images, Images | None]:
-    """Return the splits without what is bad; `problems` of each tells what that was.
+    """Return the splits without bad images and boxes, which are listed in `problems` of each.
 
-    A bad box goes alone, a bad image with all its boxes. An image in both splits stays in
-    training.
+    Of a bad box only the box is removed, of a bad image the whole record. An image in both splits
+    is kept in training.
 
     Args:
-        train: A split to check.
-        val: Another, checked by itself and against the first.
-        list_to: File for everything that was left out, one per line.
+        train: A split.
+        val: Another split, which is checked by itself and against the first.
+        list_to: File for the list of all removed entries, one per line.
 
     Raises:
-        DataError: Something is wrong that leaving out does not mend: the splits have other classes,
-            or nothing remains.
+        DataError: A problem cannot be solved by removal: the splits have different classes, or
+            nothing remains.
     """
     problems = list(check(train))
     apart = [] if val is None else [*check(val), *check_apart(train, val)]
@@ -53,7 +53,7 @@ def leave_out_bad(
 
 
 def left_out(images: ImageSet) -> str:
-    """Return what a set goes without, in words; empty if nothing.
+    """Return a sentence on the entries removed from a set; empty if there are none.
 
     Example:
         >>> left_out(ImageSet("faces/train", ("face",), ()))

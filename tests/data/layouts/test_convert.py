@@ -84,7 +84,7 @@ def test_what_is_written_reads_back(tmp_path_factory, layout, made):
     assert read.problems == ()
     assert read.labels == (("face",) if layout == "wider" else made.labels)
     # Images come back in their order, but not in that of WIDER's events, which are one here.
-    assert len(read) == len(made) == done.pictures
+    assert len(read) == len(made) == done.images
     assert sum(len(record.boxes) for record in read.records) == done.boxes
     for index, (found, record) in enumerate(zip(read.records, made.records, strict=True)):
         boxes, labels, difficult, crowd = expected_of(record, layout)

@@ -7,7 +7,7 @@ from flyweight.data.images import image_of, prepare
 from flyweight.data.layouts.digit_sets import make_digit_classes
 from flyweight.data.loading import train_loader, val_loader
 from flyweight.data.samples.class_samples import ClassTrainSamples
-from flyweight.data.samples.sampling import Draw
+from flyweight.data.samples.sampling import SampleRequest
 
 PREPROCESSING = Preprocessing(height=40, width=32, fit="crop", mean=(0.5,) * 3, std=(0.5,) * 3)
 RICH = ClassAugment(rand_augment=(2, 9), color=0.3, mixup_alpha=0.4)
@@ -61,8 +61,8 @@ def test_mixup_blends_the_pictures_too(digits):
         update={"classify": ClassAugment(crop="none", flip=False, mixup_alpha=5)}
     )
     samples = [ClassTrainSamples(digits, PREPROCESSING, augment, 0) for augment in (plain, mixed)]
-    alone = {i: samples[0][Draw(i, 0, (40, 32), 0)][0] for i in range(9)}
-    image, target = samples[1][Draw(2, 0, (40, 32), 0)]
+    alone = {i: samples[0][SampleRequest(i, 0, (40, 32), 0)][0] for i in range(9)}
+    image, target = samples[1][SampleRequest(2, 0, (40, 32), 0)]
     share = target.mixed[1]
     blends = [share * alone[2] + (1 - share) * alone[i] for i in range(9) if i != 2]
     assert min(float((image - blend).abs().max()) for blend in blends) < 1e-5
@@ -70,7 +70,7 @@ def test_mixup_blends_the_pictures_too(digits):
 
 def test_nothing_varies_where_everything_is_off(digits):
     samples = ClassTrainSamples(digits, PREPROCESSING, AugmentConfig.off(), 0)
-    image, target = samples[Draw(1, 3, (40, 32), 0)]
+    image, target = samples[SampleRequest(1, 3, (40, 32), 0)]
     stretched = PREPROCESSING.model_copy(update={"fit": "stretch"})
     assert torch.equal(image, prepare(image_of(digits, 1), stretched))
     assert target.mixed is None

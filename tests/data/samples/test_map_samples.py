@@ -10,7 +10,7 @@ from flyweight.data.layouts.digit_sets import make_digit_maps
 from flyweight.data.loading import train_loader, val_loader
 from flyweight.data.records import MapRecord, MapSet
 from flyweight.data.samples.map_samples import MapTrainSamples, MapValSamples
-from flyweight.data.samples.sampling import Draw
+from flyweight.data.samples.sampling import SampleRequest
 
 PREPROCESSING = Preprocessing(height=48, width=64, fit="pad", interpolation="bilinear")
 
@@ -64,7 +64,7 @@ def test_labels_move_with_their_pixels():
     samples = MapTrainSamples(painted(60, 80), preprocessing, augment, 0)
     padded = flipped = 0
     for epoch in range(20):
-        image, target = samples[Draw(0, epoch, (48, 64), 0)]
+        image, target = samples[SampleRequest(0, epoch, (48, 64), 0)]
         inside = target.labels != IGNORE
         padded += int(not inside.all())
         # Plain "nearest" rounds down where labels take their centre, hence the borders.
@@ -80,7 +80,7 @@ def test_labels_move_with_their_pixels():
 def test_a_part_smaller_than_the_input():
     augment = AugmentConfig(segment=MapAugment(crop=(24, 16)))
     samples = MapTrainSamples(painted(60, 80), PREPROCESSING, augment, 0)
-    image, target = samples[Draw(0, 0, (48, 64), 0)]
+    image, target = samples[SampleRequest(0, 0, (48, 64), 0)]
     assert image.shape == (3, 24, 16)
     assert target.labels.shape == (24, 16)
 
@@ -101,7 +101,7 @@ def test_evaluation_keeps_the_labels_of_the_picture(fit):
 def test_nothing_varies_where_everything_is_off(digits):
     samples = MapTrainSamples(digits, PREPROCESSING, AugmentConfig.off(), 0)
     (batch,) = val_loader(digits, preprocessing=PREPROCESSING, batch_size=7)
-    image, target = samples[Draw(1, 0, (48, 64), 0)]
+    image, target = samples[SampleRequest(1, 0, (48, 64), 0)]
     assert torch.equal(target.labels, batch.targets[1].labels)
     seen = target.labels != IGNORE
     assert torch.equal(image[:, seen], batch.images[1][:, seen])

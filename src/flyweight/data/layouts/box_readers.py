@@ -1,4 +1,4 @@
-"""How each layout of detection sets is read: one table."""
+"""Readers of detection sets by layout: one table."""
 
 from collections.abc import Callable, Mapping
 
@@ -26,8 +26,8 @@ def read_boxes(config: DataConfig, split: str) -> BoxSet:
     """Read one split of a detection set.
 
     Args:
-        config: Says the layout and the folder.
-        split: What the layout calls it, see `DataConfig.train`.
+        config: Layout and folder.
+        split: Name of the split in the layout, see `DataConfig.train`.
 
     Raises:
         DataError: A file that the whole split depends on is missing or unreadable.

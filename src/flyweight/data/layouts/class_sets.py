@@ -1,4 +1,4 @@
-"""Classification sets: a folder per class, or a list of images and their classes.
+"""Readers of classification sets: a folder per class, or a list of images and their classes.
 
 root/<split>/<class>/**/<image>      `imagefolder`, as torchvision's ImageFolder and ImageNet
 root/<list>.txt, root/labels.txt       `class_list`: lines `image class`, as in PaddleX, where the
@@ -25,13 +25,13 @@ from flyweight.errors import DataError, nearest
 def read_class_folders(
     root: str | os.PathLike[str], split: str, *, labels: Sequence[str] | None = None
 ) -> ClassSet:
-    """Read one split with a folder per class; no image is opened.
+    """Read one split with one folder per class. No image is opened.
 
     Args:
         root: Folder of the set.
-        split: Folder of the split in it; "." where there is none.
-        labels: Names of the class folders in the order of their indices; None takes those of the
-            split in the order of their names.
+        split: Folder of the split in it; "." for a set without splits.
+        labels: Names of the class folders in the order of their indices; None means the folders of
+            the split in alphabetical order.
 
     Raises:
         DataError: There is no such folder, or there are no classes in it.
@@ -71,10 +71,10 @@ def read_class_folders(
 def read_class_list(
     root: str | os.PathLike[str], split: str, *, labels: Sequence[str] | None = None
 ) -> ClassSet:
-    """Read one split from a list of lines `image class`; no image is opened.
+    """Read one split from a list of lines `image class`. No image is opened.
 
-    A class is an index into the labels or one of them. What cannot be read is left out and noted
-    in `ClassSet.problems`.
+    A class is an index into the labels or a label. Invalid lines are left out and listed in
+    `ClassSet.problems`.
 
     Args:
         root: Folder of the set; the images are relative to it.

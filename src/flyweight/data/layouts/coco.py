@@ -1,4 +1,4 @@
-"""COCO detection annotations: one JSON file of `images`, `annotations` and `categories`."""
+"""Reader of COCO annotations: one JSON file of `images`, `annotations` and `categories`."""
 
 import json
 import os
@@ -25,17 +25,17 @@ def read_coco(
     labels: Sequence[str] | None = None,
     masks: bool = False,
 ) -> BoxSet:
-    """Read one annotation file; no image is opened.
+    """Read one annotation file. No image is opened.
 
-    What cannot be read is left out and noted in `BoxSet.problems`. An annotation with `ignore`, as
-    converters write VOC's difficult objects, becomes a difficult one.
+    Invalid entries are left out and listed in `BoxSet.problems`. An annotation with `ignore`, which
+    converters write for difficult objects of VOC, becomes a difficult object.
 
     Args:
         root: Folder of the set.
         annotations: The JSON file, relative to `root`.
-        images: Folder of the images, relative to `root`; None looks in the usual ones.
-        labels: Class names; None takes the categories in the order of their ids.
-        masks: Read the objects' outlines, too; those without one are left out.
+        images: Folder of the images, relative to `root`; None tries the usual folders.
+        labels: Class names; None means the categories in the order of their ids.
+        masks: Also read the outlines of objects; objects without outline are left out.
 
     Raises:
         DataError: The file is missing or is not COCO JSON.
@@ -44,9 +44,9 @@ def read_coco(
     content = _read_json(path)
     problems: list[Problem] = []
     names, indices = _categories(path, content["categories"], labels)
-    pictures = _images(path, content["images"], problems)
-    folder = _image_folder(Path(root), path, images, pictures)
-    by_image: dict[Any, list[_Row]] = {key: [] for key in pictures}
+    by_id = _images(path, content["images"], problems)
+    folder = _image_folder(Path(root), path, images, by_id)
+    by_image: dict[Any, list[_Row]] = {key: [] for key in by_id}
     for position, item in enumerate(content["annotations"]):
         row = _row(item, position, by_image, indices)
         if masks and isinstance(row, _Row):
@@ -55,7 +55,7 @@ def read_coco(
             problems.append(Problem(path, None, f"annotations[{position}]: {row}"))
         else:
             by_image[item["image_id"]].append(row)
-    records = [_record(folder, path, pictures[key], rows) for key, rows in by_image.items()]
+    records = [_record(folder, path, by_id[key], rows) for key, rows in by_image.items()]
     if masks:
         records = [_with_outlines(*pair) for pair in zip(records, by_image.values(), strict=True)]
     name = f"{Path(root).name}/{path.stem}"
@@ -102,7 +102,7 @@ def _read_json(path: Path) -> dict[str, list[Any]]:
 def _categories(
     path: Path, categories: list[Any], labels: Sequence[str] | None
 ) -> tuple[tuple[str, ...], dict[Any, int]]:
-    """Return the class names, and the index of every category id that has one."""
+    """Return the class names, and {category id: index} for the categories among them."""
     named = [(item.get("id"), item.get("name")) for item in categories if isinstance(item, dict)]
     sound = all(isinstance(key, int) and isinstance(name, str) for key, name in named)
     if not sound or len(named) != len(categories):
@@ -151,7 +151,7 @@ def _images(path: Path, images: list[Any], problems: list[Problem]) -> dict[Any,
 
 
 def _image_folder(
-    root: Path, path: Path, images: str | None, pictures: Mapping[Any, Mapping[str, Any]]
+    root: Path, path: Path, images: str | None, by_id: Mapping[Any, Mapping[str, Any]]
 ) -> Path:
     if images is not None:
         folder = root / images
@@ -162,7 +162,7 @@ def _image_folder(
         return folder
     split = path.stem.removeprefix("instances_")
     candidates = [split, f"images/{split}", "images", "JPEGImages", "."]
-    first = next((item["file_name"] for item in pictures.values()), "")
+    first = next((item["file_name"] for item in by_id.values()), "")
     found = (root / name for name in candidates if (root / name / first).is_file())
     return next(found, root / "images")
 
@@ -170,7 +170,7 @@ def _image_folder(
 def _row(
     item: Any, position: int, known: Mapping[Any, object], indices: Mapping[Any, int]
 ) -> _Row | str:
-    """Return one annotation, or what is wrong with it."""
+    """Return one annotation, or the description of its problem."""
     if not isinstance(item, dict):
         return f"an annotation must be an object. Received {item!r:.80}. Correct it."
     image, category, box = item.get("image_id"), item.get("category_id"), item.get("bbox")
@@ -212,12 +212,12 @@ def _is_box(box: object) -> TypeGuard[list[float]]:
 
 
 def _record(
-    folder: Path, annotation: Path, picture: Mapping[str, Any], rows: list[_Row]
+    folder: Path, annotation: Path, image: Mapping[str, Any], rows: list[_Row]
 ) -> BoxRecord:
     return BoxRecord(
-        path=folder / picture["file_name"],
-        height=_side(picture.get("height")),
-        width=_side(picture.get("width")),
+        path=folder / image["file_name"],
+        height=_side(image.get("height")),
+        width=_side(image.get("width")),
         boxes=as_boxes([row.box for row in rows]),
         labels=np.array([row.label for row in rows], dtype=np.int64),
         difficult=np.array([row.difficult for row in rows], dtype=np.bool_),

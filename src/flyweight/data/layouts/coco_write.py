@@ -1,11 +1,11 @@
-"""Writing a detection set to disk as COCO annotations."""
+"""Writer of detection sets as COCO annotations."""
 
 import json
 import os
 from pathlib import Path
 from typing import Any
 
-from flyweight.data.layouts.image_files import How, place_images, size_of
+from flyweight.data.layouts.image_files import Transfer, place_images, size_of
 from flyweight.data.records import BoxRecord, BoxSet
 from flyweight.files import write_text
 
@@ -15,7 +15,7 @@ def write_coco(
     folder: str | os.PathLike[str],
     *,
     split: str | None = None,
-    pictures: How = "copy",
+    image_files: Transfer = "copy",
 ) -> Path:
     """Write images into `<split>/` and boxes into `annotations/instances_<split>.json`.
 
@@ -23,10 +23,10 @@ def write_coco(
     difficult objects get `ignore`, which `read_coco` reads and COCO's own tools do not.
 
     Args:
-        box_set: What to write.
-        folder: Made where it does not exist.
-        split: Names the file and the folder; None takes the last part of the set's name.
-        pictures: How they get there; see `place_images`.
+        box_set: The set.
+        folder: Target folder, which is created if needed.
+        split: Names the file and the folder; None means the last part of the name of the set.
+        image_files: How image files get into the folder; see `place_images`.
 
     Returns:
         The annotation file, the last file written.
@@ -37,7 +37,7 @@ def write_coco(
     """
     root = Path(folder)
     part = split if split is not None else box_set.name.rpartition("/")[2]
-    placed = place_images(box_set, root / part, part, pictures)
+    placed = place_images(box_set, root / part, part, image_files)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for index, (path, record) in enumerate(zip(placed, box_set.records, strict=True)):

@@ -1,4 +1,4 @@
-"""From one layout of detection sets to another, with what it costs in words."""
+"""Conversion of detection sets between layouts, with a list of lost information."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from flyweight.data.layouts.coco_write import write_coco
-from flyweight.data.layouts.image_files import How
+from flyweight.data.layouts.image_files import Transfer
 from flyweight.data.layouts.voc_write import write_voc
 from flyweight.data.layouts.wider_write import write_wider
 from flyweight.data.layouts.yolo_write import write_yolo
@@ -26,17 +26,17 @@ WRITERS: Mapping[str, Callable[..., Path]] = {
 
 @dataclass(frozen=True)
 class Conversion:
-    """What was written.
+    """Result of a conversion.
 
     Attributes:
-        written: The list, annotation file or card of the split.
-        pictures: How many.
-        boxes: How many stand in the new files.
-        lost: What the layout cannot say, a sentence each.
+        written: The list, annotation file or data card of the split.
+        images: Number of images.
+        boxes: Number of boxes in the new files.
+        lost: Information that the layout cannot store, one sentence each.
     """
 
     written: Path
-    pictures: int
+    images: int
     boxes: int
     lost: tuple[str, ...]
 
@@ -47,16 +47,16 @@ def convert(
     to: str,
     *,
     split: str | None = None,
-    pictures: How = "copy",
+    image_files: Transfer = "copy",
 ) -> Conversion:
     """Write a detection set in another layout.
 
     Args:
-        box_set: What to write; it should be sound, see `check`.
-        folder: Made where it does not exist; other splits in it stay.
+        box_set: The set, without problems, see `check`.
+        folder: Target folder, which is created if needed. Other splits in it are kept.
         to: A key of `WRITERS`.
-        split: What the split is called; None takes the last part of the set's name.
-        pictures: How they get there; see `place_images`.
+        split: Name of the split; None means the last part of the name of the set.
+        image_files: How image files get into the folder; see `place_images`.
 
     Raises:
         ConfigError: There is no such layout.
@@ -68,7 +68,7 @@ def convert(
             f"A detection set must be written in a known layout. Received '{to}'. "
             f"{nearest(to, WRITERS)}"
         )
-    written = WRITERS[to](box_set, folder, split=split, pictures=pictures)
+    written = WRITERS[to](box_set, folder, split=split, image_files=image_files)
     lost = tuple(_losses(box_set, to))
     boxes = sum(len(record.boxes) for record in box_set.records)
     if to == "yolo":
@@ -77,7 +77,7 @@ def convert(
 
 
 def _losses(box_set: BoxSet, to: str) -> Iterator[str]:
-    """Yield what a layout cannot say of a set."""
+    """Yield sentences on information of a set that a layout cannot store."""
     flags = {
         name: int(np.sum([getattr(record, name).sum() for record in box_set.records]))
         for name in ("difficult", "crowd")

@@ -1,4 +1,4 @@
-"""The digits as classes and as maps: the same scans and backgrounds, other questions."""
+"""Generated classification and segmentation sets of digits, with the scans of `digits`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,11 @@ MAP_LABELS = ("background", *LABELS)
 def make_digit_classes(
     split: Literal["train", "val"], count: int, *, size: int = 64, seed: int = 0
 ) -> ClassSet:
-    """Return `count` square images of one large digit each; pixels are made when asked for.
+    """Return `count` square images of one large digit each. Images are generated on access.
 
     Args:
         split: "train" and "val" show different scans.
-        count: Images.
+        count: Number of images.
         size: Side in pixels.
         seed: Another seed makes another set.
     """
@@ -34,11 +34,11 @@ def make_digit_classes(
 def make_digit_maps(
     split: Literal["train", "val"], count: int, *, size: int = 96, seed: int = 0
 ) -> MapSet:
-    """Return `count` square images in which the ink of every digit has its class.
+    """Return `count` square images in which every pixel of a digit has the class of the digit.
 
     Args:
         split: "train" and "val" show different scans.
-        count: Images.
+        count: Number of images.
         size: Side in pixels.
         seed: Another seed makes another set.
     """
@@ -57,7 +57,7 @@ def make_digit_maps(
 
 @dataclass(frozen=True, eq=False)
 class _InkMap:
-    """Makes the labels of images of digits by their index."""
+    """Generates the labels of images of digits by their index."""
 
     painter: DigitPainter
 
@@ -66,6 +66,6 @@ class _InkMap:
         labels = np.zeros((self.painter.size, self.painter.size), dtype=np.uint8)
         for glyph in self.painter.glyphs(index):
             left, top, right, bottom = glyph.box
-            # Later digits lie on top of earlier ones, as they are painted.
+            # Later digits cover earlier ones, as in the image.
             labels[top:bottom, left:right][glyph.ink > VISIBLE] = glyph.label + 1
         return labels

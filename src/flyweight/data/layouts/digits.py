@@ -1,8 +1,8 @@
-"""A detection set made on the fly: real handwritten digits on cluttered backgrounds.
+"""Generated detection set: real handwritten digits on cluttered backgrounds.
 
-The digits are the 1797 scans that scikit-learn bundles (Alpaydin and Kaynak 1998, UCI "Optical
-Recognition of Handwritten Digits"). Everything is a function of (seed, split, index); training and
-validation show different scans.
+The digits are the 1797 scans in scikit-learn (Alpaydin and Kaynak 1998, UCI "Optical Recognition of
+Handwritten Digits"). An image is a function of (seed, split, index). Training and validation have
+different scans.
 """
 
 import math
@@ -17,27 +17,29 @@ from PIL import Image, ImageDraw
 
 from flyweight.data.records import BoxRecord, BoxSet, Pixels, as_boxes
 from flyweight.errors import ConfigError
+from flyweight.on_demand import load
 
 LABELS = tuple(str(digit) for digit in range(10))
 Floats = npt.NDArray[np.float32]
 
-_EVERY_FIFTH = 5  # Of the scans goes to validation.
+_SCANS = "sklearn.datasets:load_digits"  # Imported on use: it takes about a second.
+_EVERY_FIFTH = 5  # Every fifth scan is in the validation split.
 _DEGREES = 15.0
 _PLACING_ATTEMPTS = 12
-_MOST_OVERLAP = 0.05  # Of the smaller of two boxes.
+_MOST_OVERLAP = 0.05  # As a share of the smaller of two boxes.
 _FLANKS = np.clip((np.arange(256, dtype=np.float32) - 51) / 128, 0, 1)  # From grey to ink.
-VISIBLE = 0.3  # Ink from which a pixel belongs to the digit.
+VISIBLE = 0.3  # Least ink of a pixel of a digit.
 _LEAST_CONTRAST = 70.0  # Grey levels between a digit and the mean of what it covers.
 
 
 def make_digits(
     split: Literal["train", "val"], count: int, *, size: int = 160, seed: int = 0
 ) -> BoxSet:
-    """Return `count` square images of 1 to 8 digits each; pixels are made when asked for.
+    """Return `count` square images of 1 to 8 digits each. Images are generated on access.
 
     Args:
         split: "train" and "val" show different scans.
-        count: Images.
+        count: Number of images.
         size: Side in pixels, at least 32.
         seed: Another seed makes another set.
 
@@ -56,7 +58,7 @@ def make_digits(
 
 @dataclass(frozen=True)
 class Glyph:
-    """A digit in its place.
+    """A placed digit.
 
     Attributes:
         ink: `(h, w)` float32 in 0..1.
@@ -71,15 +73,15 @@ class Glyph:
 
 @dataclass(frozen=True, eq=False)
 class DigitPainter:
-    """Makes the images of a set by their index.
+    """Generates the images of a set by their index.
 
     Attributes:
         scans: `(n, 10, 10)` uint8, 0..255.
-        digits: `(n,)` int64, what each scan shows.
+        digits: `(n,)` int64, the digit of each scan.
         size: Side of an image in pixels.
         key: Seed and number of the split.
-        counts: Fewest and most digits that are placed in an image.
-        heights: Least and greatest height of a digit, relative to the side of the image.
+        counts: Smallest and largest number of digits to place in an image.
+        heights: Smallest and largest height of a digit, relative to the side of the image.
     """
 
     scans: Pixels
@@ -130,11 +132,9 @@ class DigitPainter:
 
 
 def scans_of(split: Literal["train", "val"]) -> tuple[Pixels, npt.NDArray[np.int64]]:
-    """Return the scans of a split, `(n, 10, 10)` uint8, and what each shows."""
-    from sklearn.datasets import load_digits
-
-    bundled: Any = load_digits()
-    # A margin of paper lets strokes that touch the rim fade out.
+    """Return the scans of a split, `(n, 10, 10)` uint8, and the digit of each."""
+    bundled: Any = load(_SCANS)()
+    # A margin, because some strokes touch the border of the scan.
     images = np.pad(bundled.images, ((0, 0), (1, 1), (1, 1)))
     chosen = (np.arange(len(bundled.target)) % _EVERY_FIFTH == 0) == (split == "val")
     scans = np.rint(images[chosen] * (255 / 16)).astype(np.uint8)
@@ -144,13 +144,13 @@ def scans_of(split: Literal["train", "val"]) -> tuple[Pixels, npt.NDArray[np.int
 def _ink(
     random: np.random.Generator, scan: Pixels, size: int, heights: tuple[float, float]
 ) -> Floats:
-    """Return the scan enlarged smoothly, turned slightly and cut to its ink."""
+    """Return the scan enlarged, rotated by a few degrees and cropped to its ink."""
     low, high = heights
-    # Uniform in the logarithm: as many small ones as large ones.
+    # Uniform in the logarithm, so that small and large digits are equally frequent.
     height = size * low * (high / low) ** random.random()
     width = height * random.uniform(0.75, 1.15)
     turned = _enlarge(scan, width, height, math.radians(random.uniform(-_DEGREES, _DEGREES)))
-    # Steeper flanks make strokes of what enlarging blurred.
+    # More contrast, because enlarging blurs the strokes.
     ink: Floats = _FLANKS[np.asarray(turned)]
     visible = ink > VISIBLE
     rows, columns = np.flatnonzero(visible.any(axis=1)), np.flatnonzero(visible.any(axis=0))
@@ -158,7 +158,7 @@ def _ink(
 
 
 def _enlarge(scan: Pixels, width: float, height: float, angle: float) -> Image.Image:
-    """Return the scan at `width` x `height` pixels, turned by `angle` on a canvas that holds it."""
+    """Return the scan at `width` x `height` pixels, rotated by `angle` on a large enough canvas."""
     cosine, sine = math.cos(angle), math.sin(angle)
     wide = math.ceil(width * abs(cosine) + height * abs(sine))
     high = math.ceil(width * abs(sine) + height * abs(cosine))
@@ -178,7 +178,7 @@ def _place(
     size: int,
     taken: list[tuple[int, int, int, int]],
 ) -> tuple[int, int, int, int] | None:
-    """Return a box for ink of `shape` that hardly overlaps the taken ones, None if none fits."""
+    """Return a box for ink of `shape` with little overlap with `taken`, or None if none fits."""
     height, width = shape
     for _ in range(_PLACING_ATTEMPTS):
         left = int(random.integers(0, size - width + 1))
@@ -234,7 +234,7 @@ def _clutter(
 
 
 def _paint(random: np.random.Generator, image: Floats, glyph: Glyph) -> None:
-    """Lay dark ink on `image`, below what is there by a visible amount."""
+    """Paint dark ink on `image`, with a visible contrast to the background."""
     left, top, right, bottom = glyph.box
     under = image[top:bottom, left:right]
     grey = float(under[::2, ::2].mean())

@@ -1,4 +1,4 @@
-"""Bringing the images of a set into another folder."""
+"""Transfer of the images of a set into another folder."""
 
 import filecmp
 import os
@@ -14,29 +14,31 @@ from flyweight.data.records import ImageSet
 from flyweight.errors import DataError, FileError
 from flyweight.files import replacing
 
-How = Literal["copy", "link", "png"]
+Transfer = Literal["copy", "link", "png"]
+"""How image files get into a folder: copied, linked, or decoded and written as PNG."""
 
 
 def place_images(
-    pictures: ImageSet,
+    images: ImageSet,
     folder: str | os.PathLike[str],
     split: str,
-    how: How = "copy",
+    transfer: Transfer = "copy",
     *,
     by_stem: bool = False,
 ) -> tuple[Path, ...]:
-    """Bring every image of a set into `folder` and return where each lies, in their order.
+    """Bring every image of a set into `folder` and return the new paths in the same order.
 
-    Files keep their names; where one is taken by another image, the split's name goes before it.
-    Images made on the fly are written as PNG.
+    Files keep their names. If a name is taken by another image, the name of the split is put before
+    it. Generated images are written as PNG.
 
     Args:
-        pictures: The set.
-        folder: Made where it does not exist.
-        split: For names.
-        how: Copied byte by byte, linked to, or decoded and written again without loss.
-        by_stem: No two images of the set may differ by the ending of their names alone, because
-            annotations are named after them.
+        images: The set.
+        folder: Target folder, which is created if needed.
+        split: Name of the split, for file names.
+        transfer: "copy" copies the bytes, "link" makes symbolic links, "png" decodes the images and
+            writes them without loss.
+        by_stem: Whether file names must differ without their endings, because annotations are named
+            after them.
 
     Raises:
         DataError: An image is missing or does not decode.
@@ -45,8 +47,8 @@ def place_images(
     root = Path(folder)
     taken: set[str] = set()
     placed: list[Path] = []
-    for index, record in enumerate(pictures.records):
-        made = record.path is None or how == "png"
+    for index, record in enumerate(images.records):
+        made = record.path is None or transfer == "png"
         name = f"{split}_{index:05d}.png" if record.path is None else record.path.name
         for candidate in _candidates(root, split, Path(name), png=made):
             key = candidate.stem if by_stem else candidate.name
@@ -56,21 +58,21 @@ def place_images(
         placed.append(candidate)
         if made:
             with replacing(candidate, durable=False) as draft:
-                to_pil_image(image_of(pictures, index)).save(draft)
+                to_pil_image(image_of(images, index)).save(draft)
         else:
-            _bring(record.path, candidate, how)
+            _bring(record.path, candidate, transfer)
     return tuple(placed)
 
 
-def size_of(pictures: ImageSet, index: int) -> tuple[int, int]:
-    """Return height and width of the upright image number `index`, of a file by its header.
+def size_of(images: ImageSet, index: int) -> tuple[int, int]:
+    """Return height and width of the upright image with index `index`; of a file by its header.
 
     Raises:
         DataError: Its file is missing or is no image.
     """
-    path = pictures.records[index].path
+    path = images.records[index].path
     if path is None:
-        height, width = image_of(pictures, index).shape[-2:]
+        height, width = image_of(images, index).shape[-2:]
         return int(height), int(width)
     try:
         return image_size(path)
@@ -97,10 +99,10 @@ def _free(target: Path, source: Path) -> bool:
     try:
         return target.samefile(source) or filecmp.cmp(target, source, shallow=False)
     except OSError:
-        return True  # The source is missing, which bringing it will say.
+        return True  # The source is missing, which `_bring` reports.
 
 
-def _bring(source: Path, target: Path, how: How) -> None:
+def _bring(source: Path, target: Path, transfer: Transfer) -> None:
     if not source.is_file():
         raise DataError(
             f"An image must be a readable file. Received '{source}', which is none. "
@@ -108,7 +110,7 @@ def _bring(source: Path, target: Path, how: How) -> None:
         )
     if target.exists() and target.samefile(source):
         return
-    if how == "copy":
+    if transfer == "copy":
         with replacing(target, durable=False) as draft:
             shutil.copyfile(source, draft)
         return

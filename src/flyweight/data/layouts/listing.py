@@ -1,4 +1,4 @@
-"""Files that name things line by line, and folders of images."""
+"""Lists in text files, one entry per line, and folders of images."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -7,16 +7,16 @@ from pathlib import Path
 from flyweight.errors import DataError, nearest
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm")
-"""Endings of images, in small letters; where a name has several, the earliest wins."""
+"""Endings of image files, in lower case. Among files of one name, the earliest ending is used."""
 LABEL_FILES = ("labels.txt", "label_list.txt")
-"""Where a set names its classes, one per line in the order of their indices."""
+"""Files with the class names of a set, one per line in the order of their indices."""
 
 
 def lines_of(path: Path) -> list[str]:
     """Return the lines of a text file, without white space at their ends.
 
     Raises:
-        DataError: It is not readable UTF-8.
+        DataError: The file is not readable UTF-8.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -46,7 +46,7 @@ def labels_in(root: Path) -> tuple[str, ...]:
     """Return the class names that the set in `root` lists.
 
     Raises:
-        DataError: There is no such list, or it cannot be meant.
+        DataError: There is no such list, or it is invalid.
     """
     for name in LABEL_FILES:
         if (root / name).is_file():
@@ -58,16 +58,16 @@ def labels_in(root: Path) -> tuple[str, ...]:
 
 
 def find_list(root: Path, name: str) -> Path | None:
-    """Return the list file that `name` means, relative to `root`; None where there is none."""
+    """Return the list file for `name`, relative to `root`, or None if there is none."""
     candidates = (root / name, root / f"{name}.txt", root / f"{name}_list.txt")
     return next((path for path in candidates if path.is_file()), None)
 
 
 def require_list(root: Path, name: str) -> Path:
-    """Return the list file that `name` means, relative to `root`.
+    """Return the list file for `name`, relative to `root`.
 
     Raises:
-        DataError: There is none; the letter names the nearest.
+        DataError: There is no such file. The error message names the nearest name.
     """
     found = find_list(root, name)
     if found is None:
@@ -80,7 +80,7 @@ def require_list(root: Path, name: str) -> Path:
 
 
 def images_below(folder: Path) -> Iterator[Path]:
-    """Yield the images in `folder` and its folders in the order of their names, hidden ones not.
+    """Yield the images in `folder` and its subfolders by name, without hidden ones.
 
     Raises:
         DataError: The folder cannot be listed.
@@ -115,11 +115,11 @@ def require_folder(path: Path, what: str) -> None:
     """Check that `path` is a folder.
 
     Args:
-        path: What was given.
-        what: What it should be, as in "A Cityscapes set".
+        path: The given path.
+        what: Subject of the error message, such as "A Cityscapes set".
 
     Raises:
-        DataError: It is none.
+        DataError: The path is not a folder.
     """
     if not path.is_dir():
         raise DataError(f"{what} must be a folder. Received '{path}', which is none. Check `root`.")

@@ -1,4 +1,4 @@
-"""Reading label images: one class per pixel, as the file's plain values."""
+"""Reader of label images: one value per pixel, and its class."""
 
 import io
 from collections.abc import Mapping
@@ -20,8 +20,7 @@ _TABLE_SIZE = 1 << 16
 def read_map(path: Path) -> Values:
     """Return the values of a label image, `(h, w)`; of a palette image, its indices.
 
-    The file is taken as it is: an EXIF orientation, which label images have by accident only, is
-    not followed.
+    An EXIF orientation is ignored, because label images have one only by mistake.
 
     Raises:
         DataError: There is no such file, it does not decode, or it has colours instead of values.
@@ -55,15 +54,15 @@ def read_map(path: Path) -> Values:
 
 
 def class_map(values: Values, classes: int, table: Mapping[int, int] | None) -> Pixels:
-    """Return the class of every pixel, `(h, w)` uint8, `IGNORE` where none counts.
+    """Return the class of every pixel, `(h, w)` uint8, `IGNORE` for pixels without class.
 
     Args:
-        values: From `read_map`.
-        classes: How many classes there are.
+        values: Result of `read_map`.
+        classes: Number of classes.
         table: See `MapSet.values`.
 
     Raises:
-        DataError: A value is of no class; all such values are named.
+        DataError: Some values have no class; the error message names them.
     """
     unknown = unknown_values(values, classes, table)
     if unknown:
@@ -78,9 +77,9 @@ def class_map(values: Values, classes: int, table: Mapping[int, int] | None) -> 
 
 
 def unknown_values(values: Values, classes: int, table: Mapping[int, int] | None) -> list[int]:
-    """Return the values that are of no class, sorted."""
+    """Return the values without class, sorted."""
     known = {*range(classes), IGNORE} if table is None else set(table)
-    # Counting is many times faster than sorting all pixels, and values are small.
+    # Counting is much faster than sorting all pixels, and values are small.
     if values.size and int(values.min()) >= 0 and int(values.max()) < _TABLE_SIZE:
         present = np.flatnonzero(np.bincount(values.ravel())).tolist()
     else:
@@ -89,7 +88,7 @@ def unknown_values(values: Values, classes: int, table: Mapping[int, int] | None
 
 
 def unknown_message(unknown: list[int], classes: int, table: Mapping[int, int] | None) -> str:
-    """Return the letter about values that are of no class."""
+    """Return the error message about values without class."""
     shown = ", ".join(map(str, unknown[:8])) + (", ..." if len(unknown) > 8 else "")
     if table is None:
         rule = f"a label must be within 0..{classes - 1}, or {IGNORE} where none counts"
@@ -99,7 +98,7 @@ def unknown_message(unknown: list[int], classes: int, table: Mapping[int, int] |
 
 
 def map_of(images: MapSet, index: int) -> Pixels:
-    """Return the labels of image number `index` of a set, `(h, w)` uint8.
+    """Return the labels of the image with index `index` of a set, `(h, w)` uint8.
 
     Raises:
         DataError: Its file cannot be read or has values of no class.

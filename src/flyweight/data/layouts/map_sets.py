@@ -1,4 +1,4 @@
-"""Segmentation sets: images and, for each, an image of its labels.
+"""Readers of segmentation sets: images and, for each, an image of its labels.
 
 root/images/<split>/**/x.jpg, root/masks/<split>/**/x.png    `masks`: folders with the same names,
 root/<split>/images/x.jpg, root/<split>/masks/x.png          or the other way round,
@@ -25,7 +25,7 @@ from flyweight.errors import DataError
 
 IMAGE_FOLDERS = ("images", "JPEGImages", "imgs")
 MAP_FOLDERS = ("masks", "labels", "annotations", "Annotations", "SegmentationClass")
-"""Where images and their labels are looked for."""
+"""Folders in which images and their labels are searched."""
 
 CITYSCAPES = {
     7: "road",
@@ -48,16 +48,16 @@ CITYSCAPES = {
     32: "motorcycle",
     33: "bicycle",
 }
-"""The label ids of Cityscapes that its benchmark counts, in the order of its train ids."""
+"""Label ids of Cityscapes that its benchmark evaluates, in the order of the train ids."""
 
 _CITYSCAPES_IDS = range(-1, 34)
 _IMAGE_END, _MAP_END = "_leftImg8bit.png", "_gtFine_labelIds.png"
 
 
 def cityscapes_values() -> dict[int, int]:
-    """Return the train id of every label id; `IGNORE` for those that the benchmark leaves out.
+    """Return {label id: train id}, with `IGNORE` for ids that the benchmark does not evaluate.
 
-    Files hold the id -1, the licence plate, as 255.
+    The id -1 (licence plate) is 255 in files.
 
     Example:
         >>> values = cityscapes_values()
@@ -75,7 +75,7 @@ def read_maps(
     labels: Sequence[str] | None = None,
     values: Mapping[int, int] | None = None,
 ) -> MapSet:
-    """Read one split of images and label images; none is opened.
+    """Read one split of images and label images. No image is opened.
 
     Args:
         root: Folder of the set.
@@ -107,10 +107,10 @@ def read_maps(
 
 
 def read_cityscapes(root: str | os.PathLike[str], split: str) -> MapSet:
-    """Read one split in the layout of Cityscapes (fine annotations); no image is opened.
+    """Read one split in the layout of Cityscapes (fine annotations). No image is opened.
 
     Args:
-        root: Folder that holds `leftImg8bit` and `gtFine`.
+        root: Folder with `leftImg8bit` and `gtFine`.
         split: "train" or "val".
 
     Raises:
@@ -143,7 +143,7 @@ def read_cityscapes(root: str | os.PathLike[str], split: str) -> MapSet:
 
 
 def _as_given(folder: Path, split: str) -> Path | None:
-    """Return the list that `split` means; folders of that name go before a guessed ending."""
+    """Return the list file for `split`. Folders of this name precede files with another ending."""
     if (folder / split).is_file():
         return folder / split
     return None if _find_folders(folder, split) else find_list(folder, split)

@@ -1,4 +1,4 @@
-"""Outlines of objects as COCO writes them, made into masks only when an image is looked at."""
+"""Outlines of objects in the format of COCO, converted to masks when an image is loaded."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,12 +8,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from flyweight.on_demand import load
+
+_RUN_LENGTHS = "faster_coco_eval.core:mask"  # Imported on use: only sets with masks need it.
+
 Outline = tuple[npt.NDArray[np.float32], ...] | dict[str, Any]
-"""Polygons, each of alternating x and y in pixels; or run lengths: `size` and `counts`."""
+"""Polygons, each of alternating x and y in pixels, or run lengths (`size` and `counts`)."""
 
 
 def read_outline(segmentation: Any) -> Outline | None:
-    """Return what an annotation's `segmentation` says, None where it makes no sense.
+    """Return the outline in the field `segmentation` of an annotation, or None if it is invalid.
 
     Args:
         segmentation: Lists of at least three points, or run lengths, compressed or not.
@@ -28,14 +32,13 @@ def read_outline(segmentation: Any) -> Outline | None:
 
 
 def run_lengths_of(outline: Outline, size: tuple[int, int]) -> dict[str, Any]:
-    """Return an outline as COCO's compressed run lengths.
+    """Return an outline as compressed run lengths of COCO.
 
     Args:
-        outline: From `read_outline`.
-        size: Height and width of the image; run lengths bring their own.
+        outline: Result of `read_outline`.
+        size: Height and width of the image; run lengths have their own size.
     """
-    from faster_coco_eval.core import mask as coco
-
+    coco = load(_RUN_LENGTHS)
     height, width = size
     if isinstance(outline, dict):
         if isinstance(outline["counts"], list):
@@ -50,11 +53,10 @@ def masks_of(outlines: Sequence[Outline], size: tuple[int, int]) -> Tensor:
     """Return outlines as masks of an image, `(n, height, width)` uint8 of 0 and 1.
 
     Args:
-        outlines: From `read_outline`.
-        size: Height and width of the image; run lengths of another size are cut or padded.
+        outlines: Results of `read_outline`.
+        size: Height and width of the image; run lengths of another size are cropped or padded.
     """
-    from faster_coco_eval.core import mask as coco
-
+    coco = load(_RUN_LENGTHS)
     masks = torch.zeros((len(outlines), *size), dtype=torch.uint8)
     for index, outline in enumerate(outlines):
         found = torch.from_numpy(np.ascontiguousarray(coco.decode(run_lengths_of(outline, size))))

@@ -1,4 +1,4 @@
-"""The Pascal VOC layout: one XML file per image, and lists that name the images of a split.
+"""Reader of the Pascal VOC layout: one XML file per image, and one list of images per split.
 
 root/ImageSets/Main/<split>.txt    one image name per line, or a list file of the lines
                                    `JPEGImages/x.jpg Annotations/x.xml`
@@ -19,17 +19,17 @@ from flyweight.data.layouts.voc_xml import Annotation, AnnotationError, read_ann
 from flyweight.data.records import BoxRecord, BoxSet, Problem, as_boxes
 from flyweight.errors import DataError, nearest
 
-_PAIR = re.compile(r"(?P<picture>.+\.\w+)\s+(?P<annotation>.+\.xml)", re.IGNORECASE)
+_PAIR = re.compile(r"(?P<image>.+\.\w+)\s+(?P<annotation>.+\.xml)", re.IGNORECASE)
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 def read_voc(
     root: str | os.PathLike[str], split: str, *, labels: Sequence[str] | None = None
 ) -> BoxSet:
-    """Read one split; no image is opened.
+    """Read one split. No image is opened.
 
-    Coordinates stay as they are in the file, as in the originals (nothing is subtracted for VOC's
-    counting from 1). What cannot be read is left out and noted in `BoxSet.problems`.
+    Coordinates are those of the file, as in the originals: nothing is subtracted, although VOC
+    counts from 1. Invalid entries are left out and listed in `BoxSet.problems`.
 
     Args:
         root: Folder of the set.
@@ -104,7 +104,7 @@ def _images_by_stem(folder: Path) -> dict[str, Path]:
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries]
     found = [Path(name) for name in names if name.lower().endswith(SUFFIXES)]
-    # Where a name has several images, the earliest suffix of the table wins.
+    # Among images of one name, the earliest suffix of the table is used.
     found.sort(key=lambda path: (-SUFFIXES.index(path.suffix.lower()), path.name))
     return {path.stem: folder / path for path in found}
 
@@ -112,7 +112,7 @@ def _images_by_stem(folder: Path) -> dict[str, Path]:
 def _resolve(folder: Path, line: str, images: Mapping[str, Path]) -> tuple[Path, Path]:
     pair = _PAIR.fullmatch(line)
     if pair is not None:
-        return folder / pair["picture"], folder / pair["annotation"]
+        return folder / pair["image"], folder / pair["annotation"]
     missing = folder / "JPEGImages" / f"{line}.jpg"
     return images.get(line, missing), folder / "Annotations" / f"{line}.xml"
 

@@ -1,10 +1,10 @@
-"""Writing a detection set to disk in the VOC layout."""
+"""Writer of detection sets in the VOC layout."""
 
 import os
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from flyweight.data.layouts.image_files import How, place_images, size_of
+from flyweight.data.layouts.image_files import Transfer, place_images, size_of
 from flyweight.data.records import BoxRecord, BoxSet
 from flyweight.errors import DataError
 from flyweight.files import write_text
@@ -15,17 +15,18 @@ def write_voc(
     folder: str | os.PathLike[str],
     *,
     split: str | None = None,
-    pictures: How = "copy",
+    image_files: Transfer = "copy",
 ) -> Path:
     """Write images, annotations, the list of the split and the class names.
 
-    Several splits can go into one folder. VOC knows no crowds: they are written as difficult.
+    Several splits can go into one folder. VOC has no crowds, so they are written as difficult
+    objects.
 
     Args:
-        box_set: What to write.
-        folder: Made where it does not exist.
-        split: Name of the list; None takes the last part of the set's name.
-        pictures: How they get there; see `place_images`.
+        box_set: The set.
+        folder: Target folder, which is created if needed.
+        split: Name of the list; None means the last part of the name of the set.
+        image_files: How image files get into the folder; see `place_images`.
 
     Returns:
         The list that names the images, the last file written.
@@ -37,7 +38,7 @@ def write_voc(
     root = Path(folder)
     part = split if split is not None else box_set.name.rpartition("/")[2]
     write_labels(box_set.labels, root / "label_list.txt")
-    placed = place_images(box_set, root / "JPEGImages", part, pictures, by_stem=True)
+    placed = place_images(box_set, root / "JPEGImages", part, image_files, by_stem=True)
     for index, (path, record) in enumerate(zip(placed, box_set.records, strict=True)):
         text = _annotation(path.name, size_of(box_set, index), record, box_set.labels)
         write_text(root / "Annotations" / f"{path.stem}.xml", text, durable=False)
@@ -50,7 +51,7 @@ def write_labels(labels: tuple[str, ...], path: Path) -> None:
     """Write class names, one per line.
 
     Raises:
-        DataError: The file is there and names other classes.
+        DataError: The file exists and names other classes.
         FileError: It cannot be written.
     """
     text = "".join(f"{label}\n" for label in labels)

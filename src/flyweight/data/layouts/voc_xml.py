@@ -1,4 +1,4 @@
-"""One VOC annotation file, parsed without building a tree and without expanding entities."""
+"""Parser of one VOC annotation file, without a tree and without expansion of entities."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ class AnnotationError(DataError):
     """An annotation that cannot be read at all.
 
     Attributes:
-        line: Where reading stopped, if it began.
+        line: Line at which parsing stopped; None if the file was not parsed.
     """
 
     def __init__(self, message: str, line: int | None = None) -> None:
@@ -28,8 +28,8 @@ class AnnotationError(DataError):
 class Object:
     """One `<object>`: the line it starts on, and the text of its fields.
 
-    `text` holds `name`, `difficult` and the like, and the corners in `<bndbox>`; the fields of
-    `<part>` are not among them.
+    `text` holds fields such as `name` and `difficult`, and the corners in `<bndbox>`, but not the
+    fields of `<part>`.
     """
 
     line: int
@@ -38,7 +38,7 @@ class Object:
 
 @dataclass(frozen=True)
 class Annotation:
-    """One file. Height and width are in pixels, 0 where the file does not give them."""
+    """One file. Height and width are in pixels, 0 if the file has none."""
 
     height: int
     width: int
@@ -96,7 +96,7 @@ def parse_annotation(data: bytes) -> Annotation:
 
 
 class _Handler:
-    """Collects the fields we know while expat walks through the file."""
+    """Collects the known fields while expat parses the file."""
 
     def __init__(self) -> None:
         self.parser: expat.XMLParserType | None = None

@@ -1,11 +1,11 @@
-"""The WIDER FACE layout: one text of all faces, images in a folder per event.
+"""Reader of the WIDER FACE layout: one text of all faces, images in a folder per event.
 
 root/wider_face_split/wider_face_<split>_bbx_gt.txt
 root/WIDER_<split>/images/<event>/<image>.jpg
 
-The text repeats: an image's path (`0--Parade/0_Parade_marchingband_1_849.jpg`), how many faces it
-has, and a row for each: `x y w h blur expression illumination invalid occlusion pose`. An image
-without faces has a count of 0 and one row of zeros (http://shuoyang1213.me/WIDERFACE).
+The text contains for each image its path (`0--Parade/0_Parade_marchingband_1_849.jpg`), the number
+of faces, and a row per face: `x y w h blur expression illumination invalid occlusion pose`. An
+image without faces has the number 0 and one row of zeros (http://shuoyang1213.me/WIDERFACE).
 """
 
 import os
@@ -30,17 +30,17 @@ def read_wider(
     images: str | None = None,
     labels: Sequence[str] | None = None,
 ) -> BoxSet:
-    """Read one split; no image is opened.
+    """Read one split. No image is opened.
 
-    A face marked invalid becomes a difficult one. What cannot be read is left out and noted in
-    `BoxSet.problems`. The published texts hold a few faces of no width or height and a few twice,
-    which `check` names: see `DataConfig.problems`.
+    A face marked invalid becomes a difficult object. Invalid entries are left out and listed in
+    `BoxSet.problems`. The published texts contain a few faces of zero width or height and a few
+    repeated faces, which `check` reports: see `DataConfig.problems`.
 
     Args:
         root: Folder of the set.
         split: "train" or "val" for the published texts, or the path of a text relative to `root`.
-        images: Folder of the events, relative to `root`; None looks in the usual ones.
-        labels: The name of the one class; None is "face".
+        images: Folder of the events, relative to `root`; None tries the usual folders.
+        labels: Name of the class; None means "face".
 
     Raises:
         DataError: The folder or the text is missing, or more than one class is named.
@@ -59,14 +59,14 @@ def read_wider(
     source = _find_text(folder, split)
     problems: list[Problem] = []
     entries = list(_entries(source, problems))
-    pictures = _image_folder(folder, source, images, entries)
-    records = [_record(pictures, source, entry) for entry in entries]
+    image_folder = _image_folder(folder, source, images, entries)
+    records = [_record(image_folder, source, entry) for entry in entries]
     name = f"{folder.name}/{_split_name(source)}"
     return BoxSet(name, names, tuple(records), problems=tuple(problems), source=source)
 
 
 def event_of(path: Path) -> str:
-    """Return the event of an image, the folder it lies in.
+    """Return the event of an image, which is the name of its folder.
 
     Example:
         >>> event_of(Path("WIDER_val/images/0--Parade/0_Parade_marchingband_1_849.jpg"))
@@ -79,7 +79,7 @@ def event_of(path: Path) -> str:
 class _Entry:
     """One image of the text: its path, the line of its name, and its rows with their lines."""
 
-    picture: str
+    image: str
     line: int
     rows: list[tuple[float, ...]] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
@@ -104,7 +104,7 @@ def _split_name(text: Path) -> str:
 
 
 def _entries(source: Path, problems: list[Problem]) -> Iterator[_Entry]:
-    """Yield the images of a text; a row is what holds nothing but four numbers or more."""
+    """Yield the images of a text. A line of four or more numbers is a row of a face."""
     try:
         lines = source.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -123,7 +123,7 @@ def _entries(source: Path, problems: list[Problem]) -> Iterator[_Entry]:
                 yield _closed(source, entry, expected, problems)
             entry, expected = _Entry(line, number), None
         elif entry is None:
-            # Numbers before the first path have no image to belong to.
+            # Numbers before the first path belong to no image.
             message = f"a text must begin with an image's path. Received '{line:.60}'. Add it."
             problems.append(Problem(source, number, message))
         elif len(numbers) == 1:
@@ -138,7 +138,7 @@ def _entries(source: Path, problems: list[Problem]) -> Iterator[_Entry]:
 
 
 def _numbers(line: str) -> tuple[float, ...] | None:
-    """Return the numbers of a line, or None if it is an image's path."""
+    """Return the numbers of a line, or None if the line is the path of an image."""
     try:
         return tuple(float(word) for word in line.split())
     except ValueError:
@@ -166,15 +166,15 @@ def _add_row(
 def _closed(source: Path, entry: _Entry, expected: float | None, problems: list[Problem]) -> _Entry:
     found = len(entry.rows)
     if found == 1 and not any(entry.rows[0][:4]):
-        # How the published texts write that there is no face; some count that row, most do not.
-        return _Entry(entry.picture, entry.line)
+        # The published texts have this row for an image without faces; some count it, most do not.
+        return _Entry(entry.image, entry.line)
     if expected is None:
         message = f"an image must have a count of faces below it. Received {found} rows. Add it."
         problems.append(Problem(source, entry.line, message))
     elif expected != found:
         message = (
             f"the count must be that of the usable rows. Received {expected:g} where there are "
-            f"{found} for '{entry.picture}'. Correct it."
+            f"{found} for '{entry.image}'. Correct it."
         )
         problems.append(Problem(source, entry.line + 1, message))
     return entry
@@ -190,7 +190,7 @@ def _image_folder(root: Path, source: Path, images: str | None, entries: Sequenc
         return folder
     split = _split_name(source)
     candidates = [f"WIDER_{split}/images", f"{split}/images", f"images/{split}", "images", "."]
-    first = next((entry.picture for entry in entries), "")
+    first = next((entry.image for entry in entries), "")
     found = (root / name for name in candidates if (root / name / first).is_file())
     return next(found, root / candidates[0])
 
@@ -200,7 +200,7 @@ def _record(folder: Path, source: Path, entry: _Entry) -> BoxRecord:
     boxes = [(x, y, x + w, y + h) for x, y, w, h, *_ in entry.rows]
     invalid = [len(row) > _INVALID and row[_INVALID] == 1 for row in entry.rows]
     return BoxRecord(
-        path=folder / entry.picture,
+        path=folder / entry.image,
         height=0,
         width=0,
         boxes=as_boxes(boxes),

@@ -1,7 +1,7 @@
-"""The ground truth that WIDER FACE is evaluated on: four MATLAB files of the validation split.
+"""Ground truth for the evaluation of WIDER FACE: four MATLAB files of the validation split.
 
-`wider_face_val.mat` holds every face; `wider_easy_val.mat`, `wider_medium_val.mat` and
-`wider_hard_val.mat` hold which of them count at that level, numbered from 1 within their image.
+`wider_face_val.mat` holds all faces. `wider_easy_val.mat`, `wider_medium_val.mat` and
+`wider_hard_val.mat` hold the numbers of the faces of that level, from 1 within each image.
 """
 
 import io
@@ -15,9 +15,11 @@ import numpy.typing as npt
 
 from flyweight.data.records import Flags
 from flyweight.errors import DataError
+from flyweight.on_demand import load
 
 LEVELS = ("easy", "medium", "hard")
 _FACES = "wider_face_val.mat"
+_READER, _READ_ERROR = "scipy.io:loadmat", "scipy.io.matlab:MatReadError"  # Imported on use.
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,11 +27,11 @@ class ImageTruth:
     """The faces of one image.
 
     Attributes:
-        event: The folder that the image lies in, e.g. "0--Parade".
-        image: Its name without an ending.
+        event: Folder of the image, for example "0--Parade".
+        image: File name without ending.
         boxes: `(n, 4)` float64, `x, y, x + w, y + h`.
-        counts: `(n, 3)` bool, whether a face counts at each of `LEVELS`; where it does not, finding
-            it is neither rewarded nor punished.
+        counts: `(n, 3)` bool, whether a face belongs to each of `LEVELS`. A detection of another
+            face is neither right nor wrong at this level.
     """
 
     event: str
@@ -39,10 +41,10 @@ class ImageTruth:
 
 
 def read_truth(folder: str | os.PathLike[str]) -> tuple[ImageTruth, ...]:
-    """Read the four files in `folder`; nothing in them is executed.
+    """Read the four files in `folder`. Nothing in them is executed.
 
     Raises:
-        DataError: A file is missing, is no such MATLAB file, or disagrees with the others.
+        DataError: A file is missing, is no MATLAB file of this kind, or differs from the others.
     """
     root = Path(folder)
     faces = _load(root / _FACES, ("event_list", "file_list", "face_bbx_list"))
@@ -66,18 +68,15 @@ def read_truth(folder: str | os.PathLike[str]) -> tuple[ImageTruth, ...]:
 
 
 def _load(path: Path, names: tuple[str, ...]) -> dict[str, Any]:
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
-
     try:
         file = io.BytesIO(path.read_bytes())
-        content: dict[str, Any] = loadmat(file, variable_names=names)
+        content: dict[str, Any] = load(_READER)(file, variable_names=names)
     except FileNotFoundError as error:
         raise DataError(
             f"WIDER FACE's ground truth must be four .mat files. Received no '{path}'. "
             "They come with the evaluation tools of the data set."
         ) from error
-    except (OSError, ValueError, TypeError, NotImplementedError, MatReadError) as error:
+    except (OSError, ValueError, TypeError, NotImplementedError, load(_READ_ERROR)) as error:
         reason = " ".join(str(error).split())
         raise DataError(
             f"'{path}' must be a MATLAB file of version 5 to 7. Received: {reason}. Copy it again."

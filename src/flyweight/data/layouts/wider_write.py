@@ -1,11 +1,11 @@
-"""Writing a detection set to disk in the WIDER FACE layout."""
+"""Writer of detection sets in the WIDER FACE layout."""
 
 import os
 from pathlib import Path
 
 import numpy as np
 
-from flyweight.data.layouts.image_files import How, place_images
+from flyweight.data.layouts.image_files import Transfer, place_images
 from flyweight.data.layouts.wider import ATTRIBUTES, event_of
 from flyweight.data.records import BoxRecord, BoxSet
 from flyweight.files import write_text
@@ -16,19 +16,19 @@ def write_wider(
     folder: str | os.PathLike[str],
     *,
     split: str | None = None,
-    pictures: How = "copy",
+    image_files: Transfer = "copy",
 ) -> Path:
     """Write images into folders per event and the text of the split.
 
-    An image whose folder is an event ("0--Parade") keeps it; others go into "0--<split>", because
-    tools tell paths from counts by the two dashes. All objects become faces; difficult ones and
-    crowds become invalid ones.
+    An image whose folder is an event ("0--Parade") stays in a folder of this name. Other images go
+    into "0--<split>", because tools recognise paths by the two dashes. All objects become faces;
+    difficult objects and crowds become invalid faces.
 
     Args:
-        box_set: What to write.
-        folder: Made where it does not exist.
-        split: Names the text; None takes the last part of the set's name.
-        pictures: How they get there; see `place_images`.
+        box_set: The set.
+        folder: Target folder, which is created if needed.
+        split: Names the text; None means the last part of the name of the set.
+        image_files: How image files get into the folder; see `place_images`.
 
     Returns:
         The text, the last file written.
@@ -44,7 +44,7 @@ def write_wider(
     placed: dict[int, Path] = {}
     for event in dict.fromkeys(events):
         indices = [index for index, other in enumerate(events) if other == event]
-        paths = place_images(_part(box_set, indices), images / event, part, pictures)
+        paths = place_images(_part(box_set, indices), images / event, part, image_files)
         placed |= dict(zip(indices, paths, strict=True))
     lines: list[str] = []
     for index, record in enumerate(box_set.records):
@@ -63,9 +63,9 @@ def _event(record: BoxRecord, split: str) -> str:
 
 def _part(box_set: BoxSet, indices: list[int]) -> BoxSet:
     make = box_set.image
-    picture = None if make is None else lambda index: make(indices[index])
+    image = None if make is None else lambda index: make(indices[index])
     records = tuple(box_set.records[index] for index in indices)
-    return BoxSet(box_set.name, box_set.labels, records, picture)
+    return BoxSet(box_set.name, box_set.labels, records, image)
 
 
 def _rows(record: BoxRecord) -> list[str]:

@@ -1,10 +1,10 @@
-"""The YOLO layout: a text of boxes beside every image, in a tree of its own.
+"""Reader of the YOLO layout: one text file of boxes per image, in a separate tree of folders.
 
 root/images/<split>/<name>.jpg     root/labels/<split>/<name>.txt     root/data.yaml
 
-A row is `class x y width height`: the box's centre and sides as shares of the image's. A row of
-more numbers is an outline, `class x1 y1 x2 y2 ...`, of which the enclosing box is taken. An image
-without text has no objects. `data.yaml` names the classes, and may say where the splits lie.
+A row is `class x y width height`, with centre and sides of the box as shares of the image sides. A
+row of more numbers is an outline, `class x1 y1 x2 y2 ...`, whose enclosing box is used. An image
+without text file has no objects. `data.yaml` names the classes and may name the folders of splits.
 """
 
 import os
@@ -26,16 +26,16 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 CARD = "data.yaml"
 _NAME_LISTS = ("classes.txt", "obj.names", "label_list.txt")
 _THREADS = 8
-# Rounding in the text may put a corner a hair outside.
+# Because of rounding, a corner may be slightly outside.
 _MOST = 1.001
 
 
 def read_yolo(
     root: str | os.PathLike[str], split: str, *, labels: Sequence[str] | None = None
 ) -> BoxSet:
-    """Read one split; of the images only their headers, for the size that boxes are shares of.
+    """Read one split. Of the images only the headers are read, for their sizes.
 
-    What cannot be read is left out and noted in `BoxSet.problems`.
+    Invalid entries are left out and listed in `BoxSet.problems`.
 
     Args:
         root: Folder of the set.
@@ -68,7 +68,7 @@ def read_yolo(
 
 
 def label_path(image: Path) -> Path:
-    """Return where the boxes of an image stand: in the tree `labels` beside the tree `images`.
+    """Return the text file of an image: in the folder `labels` beside the folder `images`.
 
     Example:
         >>> label_path(Path("set/images/train/a.jpg")).as_posix()
@@ -121,7 +121,7 @@ def _find_split(folder: Path, split: str, card: dict[str, Any]) -> Path:
     entry = card.get(split)
     candidates = [folder / "images" / split, folder / split / "images", folder / split]
     if isinstance(entry, str):
-        # Tools write the way from their own working folder: `../train/images`.
+        # Tools write the path relative to their own working folder: `../train/images`.
         inside = [part for part in PurePosixPath(entry).parts if part not in ("..", ".", "/")]
         candidates = [folder / str(card.get("path", "")) / entry, folder.joinpath(*inside)]
     found = next((path for path in candidates if path.is_dir() or path.is_file()), None)
@@ -153,7 +153,7 @@ def _size(image: Path) -> tuple[int, int] | None:
     try:
         return image_size(image)
     except DECODER_ERRORS:
-        return None  # `check` says what ails it.
+        return None  # `check` reports the problem.
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ def _rows(path: Path, num_classes: int, problems: list[Problem]) -> Iterator[_Ro
 
 
 def _row(line: str, number: int, num_classes: int) -> _Row | str:
-    """Return one row, or what is wrong with it."""
+    """Return one row, or the description of its problem."""
     try:
         label, *values = (float(word) for word in line.split())
     except ValueError:

@@ -1,4 +1,4 @@
-"""Writing a detection set to disk in the YOLO layout."""
+"""Writer of detection sets in the YOLO layout."""
 
 import os
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from flyweight.data.layouts.image_files import How, place_images, size_of
+from flyweight.data.layouts.image_files import Transfer, place_images, size_of
 from flyweight.data.layouts.yolo_txt import CARD, label_path
 from flyweight.data.records import BoxRecord, BoxSet
 from flyweight.errors import DataError
@@ -20,18 +20,18 @@ def write_yolo(
     folder: str | os.PathLike[str],
     *,
     split: str | None = None,
-    pictures: How = "copy",
+    image_files: Transfer = "copy",
 ) -> Path:
     """Write images into `images/<split>`, boxes into `labels/<split>` and `data.yaml`.
 
-    Several splits can go into one folder. The layout has no flags: difficult objects and crowds are
-    left out, as other converters to it do.
+    Several splits can go into one folder. The layout has no flags, so difficult objects and crowds
+    are left out, as other converters do.
 
     Args:
-        box_set: What to write.
-        folder: Made where it does not exist.
-        split: Names the folders; None takes the last part of the set's name.
-        pictures: How they get there; see `place_images`.
+        box_set: The set.
+        folder: Target folder, which is created if needed.
+        split: Names the folders; None means the last part of the name of the set.
+        image_files: How image files get into the folder; see `place_images`.
 
     Returns:
         `data.yaml`, the last file written.
@@ -43,9 +43,9 @@ def write_yolo(
     root = Path(folder)
     part = split if split is not None else box_set.name.rpartition("/")[2]
     card = _card(root / CARD, box_set.labels) | {part: f"images/{part}"}
-    # Also where there is no image, for `data.yaml` names it.
+    # Also created without images, because `data.yaml` names it.
     (root / "images" / part).mkdir(parents=True, exist_ok=True)
-    placed = place_images(box_set, root / "images" / part, part, pictures, by_stem=True)
+    placed = place_images(box_set, root / "images" / part, part, image_files, by_stem=True)
     for index, (path, record) in enumerate(zip(placed, box_set.records, strict=True)):
         text = "".join(f"{row}\n" for row in _rows(record, size_of(box_set, index)))
         write_text(label_path(path), text, durable=False)
@@ -78,5 +78,5 @@ def _rows(record: BoxRecord, size: tuple[int, int]) -> Iterator[str]:
     high = record.boxes[ordinary, 2:].astype(np.float64) / scale
     values = np.concatenate([(low + high) / 2, high - low], axis=1)
     for label, row in zip(record.labels[ordinary], values, strict=True):
-        # Enough digits for a hundredth of a pixel in any image.
+        # Enough digits for a hundredth of a pixel in every image.
         yield " ".join([str(int(label)), *(f"{value:.8f}" for value in row)])

@@ -1,4 +1,4 @@
-"""What a detection set's images become: varied for training, as they are for evaluation."""
+"""Samples of a detection set: augmented for training, plain for evaluation."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from flyweight.data.batch import BoxTarget
 from flyweight.data.images import image_of, normalise, padded, prepare
 from flyweight.data.layouts.outlines import masks_of, run_lengths_of
 from flyweight.data.records import BoxRecord, BoxSet
-from flyweight.data.samples.sampling import SAMPLE, Draw, keyed_random
+from flyweight.data.samples.sampling import SAMPLE, SampleRequest, keyed_random
 from flyweight.data.samples.transforms import (
     INTERPOLATIONS,
     ROWS,
@@ -33,41 +33,41 @@ Item = tuple[Tensor, BoxTarget]
 
 @dataclass(frozen=True)
 class BoxTrainSamples(Dataset[Item]):
-    """Varied images; `__getitem__` takes a `Draw` of a `StepSampler`."""
+    """Augmented images; `__getitem__` takes a `SampleRequest` of a `StepSampler`."""
 
     box_set: BoxSet
     preprocessing: Preprocessing
     augment: AugmentConfig
     seed: int
 
-    def __getitem__(self, draw: Draw) -> Item:
-        with keyed_random(SAMPLE, self.seed, draw.epoch, draw.image):
-            sample, original_size = self._varied(draw)
+    def __getitem__(self, request: SampleRequest) -> Item:
+        with keyed_random(SAMPLE, self.seed, request.epoch, request.image):
+            sample, original_size = self._augmented(request)
         interpolation, smooth = InterpolationMode(self.preprocessing.interpolation), False
         if self.augment.random_interpolation:
-            interpolation, smooth = INTERPOLATIONS[draw.method]
-        size = self._size(sample, draw)
+            interpolation, smooth = INTERPOLATIONS[request.method]
+        size = self._size(sample, request)
         sample = resize_sample(sample, size, interpolation, smooth=smooth)
-        record = self.box_set.records[draw.image]
+        record = self.box_set.records[request.image]
         scale = (original_size[1] / size[1], original_size[0] / size[0])
         target = _target(
             sample,
             record,
-            draw.image,
+            request.image,
             original_size,
             scale=scale,
             max_boxes=self.augment.max_boxes,
         )
         if target.masks is not None:
-            target = replace(target, masks=padded(target.masks, draw.size))
+            target = replace(target, masks=padded(target.masks, request.size))
         image = normalise(sample["image"].as_subclass(Tensor), self.preprocessing)
-        return padded(image, draw.size), target
+        return padded(image, request.size), target
 
-    def _size(self, sample: Sample, draw: Draw) -> tuple[int, int]:
-        """Return what the image is resized to, within the size of its batch."""
+    def _size(self, sample: Sample, request: SampleRequest) -> tuple[int, int]:
+        """Return the size that the image is resized to, within the size of its batch."""
         if self.preprocessing.fit != "pad":
-            return draw.size
-        whole = {"height": draw.size[0], "width": draw.size[1]}
+            return request.size
+        whole = {"height": request.size[0], "width": request.size[1]}
         fitted = self.preprocessing.model_copy(update=whole)
         return fitted.resized(*sample["image"].shape[-2:])
 
@@ -79,22 +79,22 @@ class BoxTrainSamples(Dataset[Item]):
                 f"{self.augment.mixup_alpha}. Set: -o augment.mixup_alpha=null"
             )
 
-    def _varied(self, draw: Draw) -> tuple[Sample, tuple[int, int]]:
-        sample = self._ordinary(draw.image)
+    def _augmented(self, request: SampleRequest) -> tuple[Sample, tuple[int, int]]:
+        sample = self._ordinary(request.image)
         height, width = sample["image"].shape[-2:]
         augment, count = self.augment, len(self.box_set)
         epochs = augment.mixup_epochs
-        early = epochs is None or draw.epoch < epochs
+        early = epochs is None or request.epoch < epochs
         if augment.mixup_alpha is not None and early and count > 1:
             share = draw_mixup_share(augment.mixup_alpha)
-            other = (draw.image + int(torch.randint(1, count, ()))) % count
+            other = (request.image + int(torch.randint(1, count, ()))) % count
             sample = mixup(sample, self._ordinary(other), share)
         fill = self.preprocessing.mean_colour
-        vary = training_transforms(augment, fill=fill, size=draw.size)
-        return vary(sample), (height, width)
+        transforms = training_transforms(augment, fill=fill, size=request.size)
+        return transforms(sample), (height, width)
 
     def _ordinary(self, index: int) -> Sample:
-        """Return image `index` with the objects that are neither difficult nor a crowd."""
+        """Return image `index` with its objects, without difficult ones and crowds."""
         record = self.box_set.records[index]
         image = image_of(self.box_set, index)
         sample = _sample(image, record)
@@ -108,7 +108,7 @@ class BoxTrainSamples(Dataset[Item]):
 
 @dataclass(frozen=True)
 class BoxValSamples(Dataset[Item]):
-    """Images as they are; position `i` is image `indices[i]`."""
+    """Plain images; position `i` is the image with the index `indices[i]`."""
 
     box_set: BoxSet
     preprocessing: Preprocessing
@@ -130,14 +130,14 @@ class BoxValSamples(Dataset[Item]):
 
 
 def own_target(image: Tensor, record: BoxRecord, index: int) -> BoxTarget:
-    """Return what is known of an image, in its own pixels instead of a network's."""
+    """Return the target of an image in the pixels of the image instead of the network input."""
     height, width = image.shape[-2:]
     sample = _sample(image, record, masks=False)
     return _outlined(_target(sample, record, index, (height, width), scale=(1.0, 1.0)), record)
 
 
 def _outlined(target: BoxTarget, record: BoxRecord) -> BoxTarget:
-    """Return the target with what masks are measured against, where there is something."""
+    """Return the target with run lengths of its objects for evaluation, if there are masks."""
     if record.outlines is None:
         return target
     lengths = (run_lengths_of(outline, target.original_size) for outline in record.outlines)
@@ -145,7 +145,7 @@ def _outlined(target: BoxTarget, record: BoxRecord) -> BoxTarget:
 
 
 def _sample(image: Tensor, record: BoxRecord, *, masks: bool = True) -> Sample:
-    """Return the image with its boxes, clipped to it, and their masks where there are some."""
+    """Return the image with its boxes, clipped to the image, and with masks if there are any."""
     height, width = image.shape[-2:]
     boxes = torch.from_numpy(record.boxes)
     limit = torch.tensor([width, height, width, height], dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""What a classification set's images become: varied for training, as they are for evaluation."""
+"""Samples of a classification set: augmented for training, plain for evaluation."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from flyweight.config.preprocessing import Preprocessing
 from flyweight.data.batch import ClassTarget
 from flyweight.data.images import image_of, normalise, prepare
 from flyweight.data.records import ClassSet
-from flyweight.data.samples.sampling import SAMPLE, Draw, keyed_random
+from flyweight.data.samples.sampling import SAMPLE, SampleRequest, keyed_random
 from flyweight.data.samples.transforms import draw_mixup_share
 
 Item = tuple[Tensor, ClassTarget]
@@ -22,43 +22,43 @@ Item = tuple[Tensor, ClassTarget]
 
 @dataclass(frozen=True)
 class ClassTrainSamples(Dataset[Item]):
-    """Varied images; `__getitem__` takes a `Draw` of a `StepSampler`."""
+    """Augmented images; `__getitem__` takes a `SampleRequest` of a `StepSampler`."""
 
     class_set: ClassSet
     preprocessing: Preprocessing
     augment: AugmentConfig
     seed: int
 
-    def __getitem__(self, draw: Draw) -> Item:
+    def __getitem__(self, request: SampleRequest) -> Item:
         records, augment = self.class_set.records, self.augment.classify
         count, mixed = len(records), None
-        with keyed_random(SAMPLE, self.seed, draw.epoch, draw.image):
-            image, original_size = self._varied(draw.image, draw.size)
+        with keyed_random(SAMPLE, self.seed, request.epoch, request.image):
+            image, original_size = self._augmented(request.image, request.size)
             if augment.mixup_alpha is not None and count > 1:
                 share = draw_mixup_share(augment.mixup_alpha)
-                other = (draw.image + int(torch.randint(1, count, ()))) % count
-                # Of normalised images, so that nothing is rounded.
-                image = image.lerp(self._varied(other, draw.size)[0], 1 - share)
+                other = (request.image + int(torch.randint(1, count, ()))) % count
+                # Normalised images are blended, so that nothing is rounded.
+                image = image.lerp(self._augmented(other, request.size)[0], 1 - share)
                 mixed = (records[other].label, share)
         target = ClassTarget(
-            label=records[draw.image].label,
+            label=records[request.image].label,
             mixed=mixed,
-            image_id=draw.image,
-            path=records[draw.image].path or Path(),
+            image_id=request.image,
+            path=records[request.image].path or Path(),
             original_size=original_size,
         )
         return image, target
 
-    def _varied(self, index: int, size: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
+    def _augmented(self, index: int, size: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
         image = image_of(self.class_set, index)
         height, width = image.shape[-2:]
-        vary = class_transforms(self.augment.classify, size, self.preprocessing)
-        return normalise(vary(image), self.preprocessing), (height, width)
+        transforms = class_transforms(self.augment.classify, size, self.preprocessing)
+        return normalise(transforms(image), self.preprocessing), (height, width)
 
 
 @dataclass(frozen=True)
 class ClassValSamples(Dataset[Item]):
-    """Images as they are; position `i` is image `indices[i]`."""
+    """Plain images; position `i` is the image with the index `indices[i]`."""
 
     class_set: ClassSet
     preprocessing: Preprocessing
@@ -84,9 +84,9 @@ class ClassValSamples(Dataset[Item]):
 def class_transforms(
     augment: ClassAugment, size: tuple[int, int], preprocessing: Preprocessing
 ) -> v2.Transform:
-    """Return the variations of `augment`, from a `(3, h, w)` uint8 image to one of `size`.
+    """Return the augmentations of a `(3, h, w)` uint8 image, which also resize it to `size`.
 
-    Randomness comes from torch's global CPU generator, which the caller seeds.
+    Random numbers come from the global CPU generator of torch, which the caller seeds.
     """
     fill = list(preprocessing.mean_colour)
     steps: list[v2.Transform] = [_crop(augment, size, preprocessing, fill)]

@@ -1,9 +1,9 @@
-"""Cropping images of faces for training, as the originals' BlazeFace was trained.
+"""Random crops of images of faces for training, as for BlazeFace in the original.
 
-Half of the time by data-anchor sampling (PyramidBox, Tang et al. 2018, section 3.3,
-https://arxiv.org/abs/1803.07737): a face is chosen and the image brought to a size at which it
-is as large as an anchor of its size or a smaller one, so that large faces become small ones, of
-which there are never enough. Half of the time by one of five square crops that hold a whole face
+With probability 0.5, the crop is made by data-anchor sampling (PyramidBox, Tang et al. 2018,
+section 3.3, https://arxiv.org/abs/1803.07737): a face is chosen, and the image is scaled so that
+the face is as large as the anchor of its size or a smaller one. So large faces become small ones,
+which are rare in the data. Otherwise the crop is one of five square crops that contain a whole face
 (after S3FD, Zhang et al. 2017, https://arxiv.org/abs/1708.05237).
 """
 
@@ -30,15 +30,15 @@ _LEAST_SIDE = 8.0
 class FaceCrop(v2.Transform):  # type: ignore[misc]
     """Data-anchor sampling or a square crop, each with probability 0.5.
 
-    A crop comes out at the network's input size where it reaches beyond the image (on black),
-    otherwise at its own size. Faces whose centre lies outside, or that would be smaller than 8x8
-    pixels of the input, are emptied for `SanitizeBoundingBoxes` to remove; a crop that leaves no
-    face is not made.
+    A crop that exceeds the image is padded with black and returned at the input size of the
+    network; other crops have their own size. Boxes of faces whose centre is outside the crop, or
+    which would be smaller than 8x8 pixels of the input, are set to zero, so that
+    `SanitizeBoundingBoxes` removes them. A crop without faces is not made.
 
     Args:
-        size: Height and width of the network's input.
-        anchor_scales: Sides of the anchors in pixels, rising. As in the originals the last one is
-            an upper end that is never chosen.
+        size: Height and width of the network input.
+        anchor_scales: Sides of the anchors in pixels, ascending. As in the originals the last one
+            is an upper limit and never chosen.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class FaceCrop(v2.Transform):  # type: ignore[misc]
         self.anchor_scales = np.array(anchor_scales, dtype=np.float64)
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Draw the crop, `left, top, side`; no entries mean no crop."""
+        """Choose a random crop, `left, top, side`; no entries mean no crop."""
         framed = next(item for item in flat_inputs if isinstance(item, tv_tensors.BoundingBoxes))
         faces = framed.as_subclass(Tensor).numpy().astype(np.float64)
         if not len(faces):
@@ -100,7 +100,7 @@ class FaceCrop(v2.Transform):  # type: ignore[misc]
         return []
 
     def _anchor_side(self, face: Floats) -> float:
-        """Return the side of a crop that makes the face as wide as a drawn anchor."""
+        """Return the side of a crop in which the face is as wide as a randomly chosen anchor."""
         wide, high = face[2] - face[0], face[3] - face[1]
         geometric = math.sqrt(wide * high)
         scales = self.anchor_scales
@@ -137,7 +137,7 @@ class FaceCrop(v2.Transform):  # type: ignore[misc]
         height, width = image.shape[-2:]
         if _inside((height, width), left, top, side):
             return image[:, top : top + side, left : left + side]
-        # A crop may be a hundred times as large as the image: only what is in both is resized.
+        # A crop may be a hundred times as large as the image, so only the common part is resized.
         rows = max(0, top), min(height, top + side)
         columns = max(0, left), min(width, left + side)
         part = image[:, rows[0] : rows[1], columns[0] : columns[1]]
@@ -158,14 +158,14 @@ def _inside(size: tuple[int, int], left: int, top: int, side: int) -> bool:
 
 
 def _offset(low: float, high: float, whole: int, side: int, longest: int) -> int:
-    """Return where a crop begins along one axis, so that it holds the face or lies in it."""
+    """Return the start of a crop along one axis, so that it contains the face or is inside it."""
     if side < longest:
         return math.floor(_uniform(high - side, low))
     return math.floor(_uniform(whole - side, 0))
 
 
 def _coverages(faces: Floats, crop: tuple[int, int, int]) -> Floats:
-    """Return the share of each face that lies in the crop."""
+    """Return the share of each face that is inside the crop."""
     left, top, side = crop
     low = np.maximum(faces[:, :2], [left, top])
     high = np.minimum(faces[:, 2:], [left + side, top + side])

@@ -1,4 +1,4 @@
-"""What a segmentation set's images become: varied for training, as they are for evaluation."""
+"""Samples of a segmentation set: augmented for training, plain for evaluation."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,32 +18,32 @@ from flyweight.data.batch import IGNORE, MapTarget
 from flyweight.data.images import image_of, normalise, prepare
 from flyweight.data.layouts.map_files import map_of
 from flyweight.data.records import MapSet
-from flyweight.data.samples.sampling import SAMPLE, Draw, keyed_random
+from flyweight.data.samples.sampling import SAMPLE, SampleRequest, keyed_random
 
 Item = tuple[Tensor, MapTarget]
 
 
 @dataclass(frozen=True)
 class MapTrainSamples(Dataset[Item]):
-    """Varied images; `__getitem__` takes a `Draw` of a `StepSampler`."""
+    """Augmented images; `__getitem__` takes a `SampleRequest` of a `StepSampler`."""
 
     map_set: MapSet
     preprocessing: Preprocessing
     augment: AugmentConfig
     seed: int
 
-    def __getitem__(self, draw: Draw) -> Item:
+    def __getitem__(self, request: SampleRequest) -> Item:
         augment = self.augment.segment
-        image, labels = _pair_of(self.map_set, draw.image)
+        image, labels = _pair_of(self.map_set, request.image)
         height, width = image.shape[-2:]
-        with keyed_random(SAMPLE, self.seed, draw.epoch, draw.image):
+        with keyed_random(SAMPLE, self.seed, request.epoch, request.image):
             image, labels = _scaled(image, labels, augment, self.preprocessing)
-            image, labels = _cut(image, labels, augment.crop or draw.size, self.preprocessing)
-            image, labels = _varied(image, labels, augment)
+            image, labels = _cut(image, labels, augment.crop or request.size, self.preprocessing)
+            image, labels = _augmented(image, labels, augment)
         target = MapTarget(
             labels=labels,
-            image_id=draw.image,
-            path=self.map_set.records[draw.image].path or Path(),
+            image_id=request.image,
+            path=self.map_set.records[request.image].path or Path(),
             original_size=(height, width),
         )
         return normalise(image, self.preprocessing), target
@@ -51,7 +51,7 @@ class MapTrainSamples(Dataset[Item]):
 
 @dataclass(frozen=True)
 class MapValSamples(Dataset[Item]):
-    """Images as they are; position `i` is image `indices[i]`."""
+    """Plain images; position `i` is the image with the index `indices[i]`."""
 
     map_set: MapSet
     preprocessing: Preprocessing
@@ -88,7 +88,7 @@ def _labels_at_input(labels: Tensor, preprocessing: Preprocessing) -> Tensor:
 def _scaled(
     image: Tensor, labels: Tensor, augment: MapAugment, preprocessing: Preprocessing
 ) -> tuple[Tensor, Tensor]:
-    """Resize both to a random multiple of what evaluation resizes them to."""
+    """Resize both to a random multiple of the size in evaluation."""
     low, high = augment.scale
     factor = low + (high - low) * float(torch.rand(()))
     height, width = preprocessing.resized(*labels.shape)
@@ -102,7 +102,7 @@ def _scaled(
 def _cut(
     image: Tensor, labels: Tensor, size: tuple[int, int], preprocessing: Preprocessing
 ) -> tuple[Tensor, Tensor]:
-    """Pad both to at least `size` and cut a part of that size out of them at random."""
+    """Pad both to at least `size` and crop a random part of that size."""
     fill = torch.tensor(preprocessing.mean_colour, dtype=torch.uint8)
     height, width = (max(have, want) for have, want in zip(labels.shape, size, strict=True))
     canvas = fill[:, None, None].repeat(1, height, width)
@@ -114,7 +114,7 @@ def _cut(
     return canvas[:, rows, columns], labels[rows, columns]
 
 
-def _varied(image: Tensor, labels: Tensor, augment: MapAugment) -> tuple[Tensor, Tensor]:
+def _augmented(image: Tensor, labels: Tensor, augment: MapAugment) -> tuple[Tensor, Tensor]:
     pair = (tv_tensors.Image(image), tv_tensors.Mask(labels))
     if augment.flip:
         pair = v2.RandomHorizontalFlip()(*pair)
@@ -126,7 +126,7 @@ def _varied(image: Tensor, labels: Tensor, augment: MapAugment) -> tuple[Tensor,
 
 
 def _resized_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return `(h, w)` labels at `size`; each pixel takes the one that its centre lies in."""
+    """Return `(h, w)` labels at `size`; each pixel gets the label at its centre."""
     method = InterpolationMode.NEAREST_EXACT
     resized: Tensor = transform.resize(labels[None], list(size), interpolation=method)[0]
     return resized

@@ -1,8 +1,8 @@
-"""The endless seeded stream of training samples, and the random numbers that belong to each.
+"""Endless seeded stream of training samples, with the random numbers of each sample.
 
-Everything random is a function of whole numbers: the order of (seed, epoch), the size of a batch
-of (seed, step), the variation of a sample of (seed, epoch, index). Hence neither the number of
-workers nor of devices, nor where a run was resumed, changes what a step sees.
+All randomness is a function of integers: the order depends on (seed, epoch), the size of a batch on
+(seed, step), the augmentation of a sample on (seed, epoch, index). So the samples of a step depend
+neither on the number of workers or devices nor on where the run was resumed.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from torch.utils.data import Sampler
 
 from flyweight.errors import ConfigError, counted
 
-ORDER, SHAPE, SAMPLE, WORKERS = range(4)  # The first part of a key says what it is for.
+ORDER, SHAPE, SAMPLE, WORKERS = range(4)  # First part of a key: its use.
 
 
 def key(*parts: int) -> int:
@@ -29,21 +29,21 @@ def key(*parts: int) -> int:
 
 @contextmanager
 def keyed_random(*parts: int) -> Iterator[None]:
-    """Let torch's CPU generator be seeded by `parts` inside the block and as before after it."""
+    """Seed the CPU generator of torch by `parts` inside the block and restore it afterwards."""
     with torch.random.fork_rng(devices=[]):
-        # Not torch.manual_seed: that would seed the accelerators too, which are not forked.
+        # torch.manual_seed would also seed the accelerators, whose generators are not forked.
         torch.default_generator.manual_seed(key(*parts))
         yield
 
 
-class Draw(NamedTuple):
+class SampleRequest(NamedTuple):
     """One sample of one batch.
 
     Attributes:
-        image: Its position in the set.
-        epoch: Of the stream, from 0.
+        image: Index of the image in the set.
+        epoch: Epoch of the stream, from 0.
         size: Height and width of its batch in pixels.
-        method: Which of the interpolations its batch takes.
+        method: Index of the interpolation of its batch.
     """
 
     image: int
@@ -54,15 +54,15 @@ class Draw(NamedTuple):
 
 @dataclass(frozen=True)
 class Stream:
-    """Which steps of the endless stream are wanted, and which share of each.
+    """Range of steps of the endless stream, and the share of this device.
 
     Attributes:
         batch_size: Images per step and device.
-        steps: The step to stop before, counted from the beginning of training.
+        steps: The stream ends before this step, counted from the beginning of training.
         start_step: The first step.
         seed: Another seed gives another stream.
-        rank: This device among `world_size`.
-        world_size: Devices; each takes its own slice of every global batch.
+        rank: Index of this device.
+        world_size: Number of devices. Each gets its own slice of every global batch.
     """
 
     batch_size: int
@@ -93,7 +93,7 @@ class Stream:
             )
 
     def batches_per_epoch(self, count: int) -> int:
-        """Return how many steps go through `count` images; the odd ones at the end are dropped.
+        """Return the number of steps for `count` images; the remainder at the end is dropped.
 
         Raises:
             ConfigError: One step takes more images than there are.
@@ -108,14 +108,14 @@ class Stream:
         return count // together
 
 
-class StepSampler(Sampler[list[Draw]]):
-    """Yields the draws of each step of a stream.
+class StepSampler(Sampler[list[SampleRequest]]):
+    """Yields the samples of each step of a stream.
 
     Args:
-        stream: Which steps.
-        count: Images in the set.
-        sizes: Heights and widths that batches choose from.
-        methods: How many interpolations batches choose from.
+        stream: The steps.
+        count: Number of images in the set.
+        sizes: Heights and widths from which the size of a batch is chosen.
+        methods: Number of interpolations from which one is chosen for a batch.
     """
 
     def __init__(
@@ -130,11 +130,11 @@ class StepSampler(Sampler[list[Draw]]):
     def __len__(self) -> int:
         return max(0, self._stream.steps - self._stream.start_step)
 
-    def __iter__(self) -> Iterator[list[Draw]]:
+    def __iter__(self) -> Iterator[list[SampleRequest]]:
         for step in range(self._stream.start_step, self._stream.steps):
-            yield self._draws(step)
+            yield self._requests(step)
 
-    def _draws(self, step: int) -> list[Draw]:
+    def _requests(self, step: int) -> list[SampleRequest]:
         stream = self._stream
         epoch, position = divmod(step, self._per_epoch)
         first = (position * stream.world_size + stream.rank) * stream.batch_size
@@ -142,7 +142,7 @@ class StepSampler(Sampler[list[Draw]]):
         choice = np.random.default_rng(key(SHAPE, stream.seed, step))
         size = self._sizes[choice.integers(len(self._sizes))]
         method = int(choice.integers(self._methods))
-        return [Draw(int(index), epoch, size, method) for index in indices]
+        return [SampleRequest(int(index), epoch, size, method) for index in indices]
 
 
 @lru_cache(maxsize=2)

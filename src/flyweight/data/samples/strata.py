@@ -1,4 +1,4 @@
-"""An order of images in which every beginning is like the whole set."""
+"""Stratified order of images: every beginning of the order represents the whole set."""
 
 from collections import Counter
 from collections.abc import Hashable
@@ -11,13 +11,14 @@ from flyweight.data.records import BoxSet, ClassSet, ImageSet
 def stratified_order(images: ImageSet, seed: int = 0) -> tuple[int, ...]:
     """Return the positions of all images, shuffled within strata that are mixed evenly.
 
-    A stratum of m images has one in every m-th part of the order. Strata are classes; of a
-    detection set, the rarest class in an image and how many objects there are, by powers of two;
-    of a segmentation set, whose labels would have to be read, all images are one.
+    A stratum of m images has one image in every m-th part of the order. Strata of a classification
+    set are the classes. Strata of a detection set are pairs of the rarest class in the image and
+    the number of objects by powers of two. A segmentation set is one stratum, because its labels
+    would have to be read.
 
     Args:
         images: One split.
-        seed: Of the shuffling.
+        seed: Seed of the shuffling.
 
     Example:
         >>> from flyweight.data.records import ClassRecord

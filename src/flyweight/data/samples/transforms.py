@@ -1,10 +1,11 @@
-"""How training images vary: the steps of the original YOLOv3 readers, in their order.
+"""Augmentations of detection: the steps of the original YOLOv3 readers, in their order.
 
-A sample is a dict of a `tv_tensors.Image`, its `tv_tensors.BoundingBoxes` and what belongs to the
-boxes row by row. Randomness comes from torch's global CPU generator, which the caller seeds.
+A sample is a dict of a `tv_tensors.Image`, its `tv_tensors.BoundingBoxes`, and tensors with one row
+per box (`ROWS`). Random numbers come from the global CPU generator of torch, which the caller
+seeds.
 
-Three accidents of the originals are not repeated: their hue turned by 18 half-turns instead of
-degrees, their brightness added at most 1.5 of 255, and values beyond 0..255 wrapped round.
+Three errors of the originals are not repeated: their hue was rotated by 18 half-turns instead of 18
+degrees, their brightness changed by at most 1.5 of 255, and values outside 0..255 overflowed.
 """
 
 import math
@@ -27,8 +28,9 @@ Sample = dict[str, Any]
 _Array = npt.NDArray[np.float64]
 ROWS = ("labels", "weights", "difficult", "crowd")
 
-# Stand for OpenCV's nearest, linear, cubic, area and Lanczos, of which the originals chose one per
-# batch: the last two smooth before shrinking, as area does.
+# The originals chose one of five interpolations of OpenCV per batch: nearest, linear, cubic, area
+# and Lanczos. These are the nearest equivalents; the last two smooth before shrinking, as area
+# does.
 INTERPOLATIONS: tuple[tuple[InterpolationMode, bool], ...] = (
     (InterpolationMode.NEAREST, False),
     (InterpolationMode.BILINEAR, False),
@@ -44,16 +46,16 @@ _PROBABILITY = 0.5
 
 
 def make_sample(image: Tensor, boxes: Tensor, **rows: Tensor) -> Sample:
-    """Return a sample of a `(3, h, w)` uint8 image, `(n, 4)` boxes and `ROWS` of n each."""
+    """Return a sample of a `(3, h, w)` uint8 image, `(n, 4)` boxes, and `ROWS` of length n."""
     height, width = image.shape[-2:]
     framed = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(height, width))
     return {"image": tv_tensors.Image(image), "boxes": framed, **rows}
 
 
 def mixup(first: Sample, second: Sample, share: float) -> Sample:
-    """Blend two samples, corner on corner on a black canvas as large as both.
+    """Blend two samples on a black canvas that contains both, with equal upper left corners.
 
-    The boxes of both stay, and the loss weighs them by the `share` of their image
+    The boxes of both are kept, and the loss weighs them by the `share` of their image
     (Zhang et al. 2017, https://arxiv.org/abs/1710.09412).
     """
     if share >= 1:
@@ -72,7 +74,8 @@ def mixup(first: Sample, second: Sample, share: float) -> Sample:
 
 def draw_mixup_share(alpha: float) -> float:
     """Draw the share of the first image from beta(alpha, alpha)."""
-    # torch.distributions.Beta would do, at twenty times the cost; two gammas are a beta.
+    # A beta variable is made of two gamma variables; torch.distributions.Beta takes 20 times as
+    # long.
     first, second = torch._standard_gamma(torch.tensor([alpha, alpha], dtype=torch.float64))
     return float(first / (first + second))
 
@@ -80,12 +83,12 @@ def draw_mixup_share(alpha: float) -> float:
 def training_transforms(
     augment: AugmentConfig, *, fill: tuple[int, int, int], size: tuple[int, int]
 ) -> Callable[[Sample], Sample]:
-    """Return the variations of `augment` that follow mixup and precede resizing.
+    """Return the augmentations after mixup and before resizing.
 
     Args:
-        augment: Which of them.
-        fill: Colour of the canvas that `expand` shows, 0..255.
-        size: Height and width that the image is resized to then.
+        augment: The selected augmentations.
+        fill: Colour of the canvas around the image in `expand`, 0..255.
+        size: Height and width that the image is resized to afterwards.
     """
     steps: list[v2.Transform] = []
     if augment.color_distort:
@@ -100,14 +103,14 @@ def training_transforms(
         steps.append(OverlapCrop(allow_none=augment.allow_no_crop))
     if augment.flip:
         steps.append(v2.RandomHorizontalFlip(p=_PROBABILITY))
-    vary: Callable[[Sample], Sample] = v2.Compose(steps) if steps else v2.Identity()
-    return vary
+    composed: Callable[[Sample], Sample] = v2.Compose(steps) if steps else v2.Identity()
+    return composed
 
 
 def resize_sample(
     sample: Sample, size: tuple[int, int], interpolation: InterpolationMode, *, smooth: bool
 ) -> Sample:
-    """Resize image and boxes to `size`, drop the boxes below one pixel."""
+    """Resize image and boxes to `size`, and remove boxes smaller than one pixel."""
     resize = v2.Resize(list(size), interpolation=interpolation, antialias=smooth)
     resized: Sample = _SANITIZE(resize(sample))
     return resized
@@ -116,11 +119,11 @@ def resize_sample(
 class ColorDistort(v2.Transform):  # type: ignore[misc]
     """Hue, saturation, contrast and brightness, each with probability 0.5, in random order.
 
-    All four are affine in the colour, so that they become one matrix and one offset and values
-    are clipped once, at the end, instead of after each.
+    All four are affine functions of the colour. They are combined into one matrix and one offset,
+    and values are clipped once at the end instead of after each step.
 
     Args:
-        augment: How far each goes, and whether the order is one of SSD's two.
+        augment: Ranges of the four, and whether the order is one of the two orders of SSD.
     """
 
     def __init__(self, augment: AugmentConfig | None = None) -> None:
@@ -128,7 +131,7 @@ class ColorDistort(v2.Transform):  # type: ignore[misc]
         self.ranges = AugmentConfig() if augment is None else augment
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Draw the matrix `(3, 3)` and the offset `(3,)` for the image among the inputs."""
+        """Choose a random matrix `(3, 3)` and offset `(3,)` for the image among the inputs."""
         image = next(item for item in flat_inputs if isinstance(item, tv_tensors.Image))
         matrix, offset = torch.eye(3), torch.zeros(3)
         mean: Tensor | None = None
@@ -160,25 +163,25 @@ class ColorDistort(v2.Transform):  # type: ignore[misc]
         return [3, 2, 1, 0] if torch.rand(()) < _PROBABILITY else [3, 1, 0, 2]
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Apply the map to images, and leave everything else alone."""
+        """Apply the matrix and offset to images; return other inputs unchanged."""
         if not isinstance(inpt, tv_tensors.Image) or torch.equal(params["matrix"], torch.eye(3)):
             return inpt
         pixels = _floats(inpt.as_subclass(Tensor))
         mapped = (params["matrix"] @ pixels.flatten(1)).reshape(pixels.shape)
-        # Adding a half and cutting off rounds.
+        # Adding one half before truncation rounds.
         mapped.add_(params["offset"][:, None, None] + 0.5).clamp_(0, 255.5)
         return tv_tensors.wrap(mapped.to(torch.uint8), like=inpt)
 
 
 class OverlapCrop(v2.Transform):  # type: ignore[misc]
-    """Cut out a part that overlaps some object by a random least IoU, as the originals do.
+    """Random crop with a minimum IoU with an object, as in the originals.
 
-    The thresholds 0, 0.1, 0.3, 0.5, 0.7, 0.9 and "no crop" are tried in random order; each has 50
-    attempts of scale 0.3 to 1 and aspect ratio 0.5 to 2. A crop counts if its IoU with some box
-    reaches the threshold and the centre of some box lies in it; boxes whose centre does not are
-    emptied, for `SanitizeBoundingBoxes` to remove (Liu et al. 2015, section 2.2,
-    https://arxiv.org/abs/1512.02325). `v2.RandomIoUCrop` draws scale and aspect ratio otherwise
-    and tries one candidate at a time.
+    The thresholds 0, 0.1, 0.3, 0.5, 0.7, 0.9 and "no crop" are tried in random order. Each has 50
+    attempts with scale 0.3 to 1 and aspect ratio 0.5 to 2. A crop is accepted if its IoU with a box
+    reaches the threshold and it contains the centre of a box. Boxes whose centre is outside are set
+    to zero, so that `SanitizeBoundingBoxes` removes them (Liu et al. 2015, section 2.2,
+    https://arxiv.org/abs/1512.02325). `v2.RandomIoUCrop` has other distributions of scale and
+    aspect ratio and tries one candidate at a time.
 
     Args:
         allow_none: Whether "no crop" is among the choices.
@@ -194,7 +197,7 @@ class OverlapCrop(v2.Transform):  # type: ignore[misc]
         self._choices = self._thresholds if allow_none else self._thresholds[:-1]
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Draw the crop; no entries mean no crop."""
+        """Choose a random crop; no entries mean no crop."""
         framed = next(item for item in flat_inputs if isinstance(item, tv_tensors.BoundingBoxes))
         boxes = framed.numpy().astype(np.float64)
         if not len(boxes):
@@ -232,7 +235,7 @@ class OverlapCrop(v2.Transform):  # type: ignore[misc]
         least = np.maximum(self._ratios[0], scale**2)
         most = np.minimum(self._ratios[1], scale**-2)
         root = np.sqrt(least + (most - least) * draws[1])
-        # The relative sides are at most one up to rounding.
+        # The relative sides are at most one, except for rounding errors.
         heights = np.clip((height * scale / root).astype(np.int64), 1, height)
         widths = np.clip((width * scale * root).astype(np.int64), 1, width)
         top = np.floor((height - heights + 1) * draws[2])
@@ -275,12 +278,12 @@ def _on_canvas(image: Tensor, height: int, width: int) -> Tensor:
 
 
 def _floats(image: Tensor) -> Tensor:
-    """Return the image as float32, channel after channel: many times faster than pixelwise."""
+    """Return the image as float32, with contiguous channels, which is much faster."""
     return image.to(torch.float32, memory_format=torch.contiguous_format)
 
 
 def _hue_matrix(degrees: float) -> Tensor:
-    """Return the turn of colours about the grey axis, in YIQ."""
+    """Return the matrix that rotates RGB colours about the grey axis, in YIQ."""
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     turn = torch.tensor([[1.0, 0.0, 0.0], [0.0, cosine, -sine], [0.0, sine, cosine]])
     return _FROM_YIQ @ turn @ _TO_YIQ
