@@ -12,15 +12,18 @@ def blocked(step, *, calls=None):
     def timer(geometry, points):
         if calls is not None:
             calls.append((geometry, list(points)))
-        return [time_of(geometry, reads, makes, step) for reads, makes in points]
+        return [
+            time_of(geometry, in_channels, out_channels, step)
+            for in_channels, out_channels in points
+        ]
 
     return timer
 
 
-def time_of(geometry, reads, makes, step):
+def time_of(geometry, in_channels, out_channels, step):
     """Return ms: area times full blocks read times full blocks made, and a start."""
     area = geometry.images * math.prod(geometry.size) * math.prod(geometry.kernel)
-    full = [math.ceil(width / step) * step for width in (reads, makes)]
+    full = [math.ceil(width / step) * step for width in (in_channels, out_channels)]
     product = full[1] if geometry.groups == 0 else full[0] * full[1] / geometry.groups
     return 0.001 + area * product * 1e-7
 

@@ -55,7 +55,7 @@ def test_the_ratio_cancels_drift_that_both_rows_share():
 
 
 def test_unequal_rounds_cannot_be_paired():
-    with pytest.raises(ValueError, match="as many blocks"):
+    with pytest.raises(ValueError, match="same number of blocks"):
         bootstrap.ratio_interval([[1.0]], [[1.0], [2.0]])
 
 

@@ -56,5 +56,5 @@ def test_a_noisy_machine_resolves_less(made_up):
 def test_separate_measurements_and_thread_counts_cannot_be_compared(made_up):
     with pytest.raises(MeasureError, match="must be measured together"):
         compare(made_up("a", 1.0), made_up("b", 1.0, session="other"))
-    with pytest.raises(MeasureError, match="as many threads"):
+    with pytest.raises(MeasureError, match="same number of threads"):
         compare(made_up("a", 1.0), made_up("b", 1.0, threads=2))

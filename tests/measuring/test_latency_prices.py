@@ -58,8 +58,12 @@ def test_a_table_of_another_network():
 
 
 def test_the_plane_of_a_layer_that_is_one():
-    reads, makes = (8, 16, 32), (8, 16, 24)
-    exact = np.array([[1 + 0.5 * i + 0.25 * o + 0.125 * i * o for o in makes] for i in reads])
-    assert LayerPrice(layer(), reads, makes, exact).plane == pytest.approx((1, 0.5, 0.25, 0.125))
-    tied = LayerPrice(layer(groups=0), reads, (32,), exact[:, :1])
+    in_channels, out_channels = (8, 16, 32), (8, 16, 24)
+    exact = np.array(
+        [[1 + 0.5 * i + 0.25 * o + 0.125 * i * o for o in out_channels] for i in in_channels]
+    )
+    assert LayerPrice(layer(), in_channels, out_channels, exact).plane == pytest.approx(
+        (1, 0.5, 0.25, 0.125)
+    )
+    tied = LayerPrice(layer(groups=0), in_channels, (32,), exact[:, :1])
     assert tied.plane == pytest.approx((3, 1.5, 0, 0))

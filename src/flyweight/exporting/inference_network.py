@@ -58,7 +58,7 @@ class InferenceNetwork(nn.Module):
 
         Args:
             inputs: Inputs to call the network with.
-            card: Tells what the graph ends in.
+            card: States the last step of the graph (`outputs`) and the task.
             given: The caller's names; empty chooses names as `OnnxConfig.output_names` says.
 
         Raises:

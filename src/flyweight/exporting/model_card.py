@@ -28,7 +28,7 @@ class ModelCard(BaseModel):
     """Description that is needed to use an exported network.
 
     Attributes:
-        name: Name of the model, for people.
+        name: Readable name of the model.
         architecture: Name of the network.
         task: Name of the task, such as "detect".
         labels: Class names in the order of their indices.

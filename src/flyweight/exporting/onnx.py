@@ -96,7 +96,7 @@ def to_onnx(
     compare_on: Sequence[Example] = (),
     config: OnnxConfig = DEFAULT,
 ) -> ExportResult:
-    """Write a copy of `model`, in evaluation mode and float32, as one ONNX file with description.
+    """Write a copy of `model`, in evaluation mode and float32, as one ONNX file with a card.
 
     The file appears under its name only after ONNX's checker accepts it, the runtime loads it and
     its outputs agree with PyTorch's on `example`, on random inputs and on `compare_on`.

@@ -20,7 +20,7 @@ from flyweight.exporting.hygiene import leftovers, strip_traces
 from flyweight.exporting.inference_network import Example, InferenceNetwork
 from flyweight.exporting.model_card import ModelCard, to_properties
 
-_SINGLE_FILE_BYTES = 2**31 - 2**20  # protobuf's limit, less room for the graph itself
+_SINGLE_FILE_BYTES = 2**31 - 2**20  # protobuf's limit, less the size of the graph itself
 _MAX_SURVIVORS = 2**31 - 1
 
 

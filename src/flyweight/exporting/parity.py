@@ -87,7 +87,7 @@ def detection_errors(expected: Outputs, received: Outputs, tolerance: float) -> 
     errors = dict.fromkeys(expected, 0.0)
     if any(expected[name].shape != received[name].shape for name in expected):
         return dict.fromkeys(expected, math.inf)
-    lonely = tied = total = 0
+    unmatched = tied = total = 0
     for ours, theirs in zip(_images(expected, more), _images(received, more), strict=True):
         pairs = _match(ours, theirs, _SEARCH * tolerance)
         if pairs:
@@ -100,11 +100,11 @@ def detection_errors(expected: Outputs, received: Outputs, tolerance: float) -> 
         for image, seen in ((ours, [one for one, _ in pairs]), (theirs, [o for _, o in pairs])):
             alone = _unexplained(image, seen, tolerance)
             equal = _tied(image, tolerance)
-            lonely += int((alone & ~equal).sum())
+            unmatched += int((alone & ~equal).sum())
             tied += int((alone & equal).sum())
         total += len(ours.scores) + len(theirs.scores)
-    if lonely > _BORDERLINE * total or lonely + tied > _TIED * total:
-        errors[names[2]] = (lonely + tied) / total
+    if unmatched > _BORDERLINE * total or unmatched + tied > _TIED * total:
+        errors[names[2]] = (unmatched + tied) / total
     return errors
 
 
@@ -141,7 +141,7 @@ def _row_errors(
     if any(expected[name].shape != received[name].shape for name in names):
         return dict.fromkeys(names, math.inf)
     errors = dict.fromkeys(names, 0.0)
-    lonely = total = 0
+    unmatched = total = 0
     for image in range(len(expected[names[0]])):
         ours = {name: expected[name][image] for name in names}
         theirs = {name: received[name][image] for name in names}
@@ -151,9 +151,9 @@ def _row_errors(
             gap = relative_error(ours[name][rows], theirs[name][columns])
             errors[name] = max(errors[name], gap)
         total += len(ours[names[0]])
-        lonely += len(ours[names[0]]) - len(pairs)
-    if lonely > _BORDERLINE * total:
-        errors[names[0]] = lonely / total
+        unmatched += len(ours[names[0]]) - len(pairs)
+    if unmatched > _BORDERLINE * total:
+        errors[names[0]] = unmatched / total
     return errors
 
 
@@ -238,7 +238,7 @@ def _tied(image: _Image, tolerance: float) -> Tensor:
 
 
 def _unexplained(image: _Image, seen: list[int], tolerance: float) -> Tensor:
-    """Return which detections have no partner, except those that a full list may have cut off."""
+    """Return which detections have no partner, except the last ones of a full list."""
     scores = image.scores
     alone = torch.ones(len(scores), dtype=torch.bool)
     alone[seen] = False

@@ -1,1 +1,1 @@
-"""Latency, memory and size of exported files, measured on the runtime that will serve them."""
+"""Measuring: latency of exported files, and latency tables of layers."""

@@ -1,9 +1,9 @@
-"""Intervals for medians of interleaved blocks.
+"""Bootstrap intervals for medians of interleaved blocks.
 
-Neighbouring inferences share the machine's momentary state, so single runs are not independent and
-a plain bootstrap would be far too sure of itself. Whole blocks are resampled instead (Efron and
-Tibshirani, An Introduction to the Bootstrap, 1993, chapter 8). Rows measured together went through
-the same rounds; their ratio resamples the same rounds for both, which cancels drift.
+Consecutive inferences share the momentary state of the machine, so single runs are not independent
+and a plain bootstrap gives intervals that are far too narrow. Whole blocks are resampled instead
+(Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 8). Rows that were measured
+together have the same rounds; their ratio resamples the same rounds for both, which cancels drift.
 """
 
 from collections.abc import Sequence
@@ -27,11 +27,12 @@ def ratio_interval(numerator: Blocks, denominator: Blocks, *, seed: int = 0) -> 
     """Return the 95 % interval of the ratio of pooled medians, resampling rounds jointly.
 
     Raises:
-        ValueError: The two have not gone through the same number of rounds.
+        ValueError: The two have different numbers of rounds.
     """
     if len(numerator) != len(denominator):
         raise ValueError(
-            f"Both must have as many blocks. Received: {len(numerator)} and {len(denominator)}."
+            "Both must have the same number of blocks. "
+            f"Received: {len(numerator)} and {len(denominator)}."
         )
     draws = _draws(len(numerator), seed)
     return _percentiles(
@@ -52,7 +53,7 @@ def _resampled_medians(blocks: Blocks, draws: NDArray[np.int64]) -> NDArray[np.f
     values, owners = values[order], owners[order]
     medians = np.empty(len(draws))
     for index, counts in enumerate(draws):
-        # A resample is the sorted sample with multiplicities, so nothing needs sorting again.
+        # A resample is the sorted sample with multiplicities, so it need not be sorted again.
         ranks = np.cumsum(counts[owners])
         lower = values[np.searchsorted(ranks, (ranks[-1] - 1) // 2, side="right")]
         upper = values[np.searchsorted(ranks, ranks[-1] // 2, side="right")]

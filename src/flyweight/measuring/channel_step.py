@@ -1,8 +1,8 @@
-"""Which multiples of channels are fast on a runtime: found by timing, not asked.
+"""Channel step: the multiple of channels that is fast on a runtime, found by timing.
 
-Convolution kernels compute blocks of channels (8 with AVX2, 16 with AVX-512), and a block that is
-not full costs as much as one that is. So a count of channels is fast if it costs no more per
-channel than the next counts of a coarser step do.
+Convolution kernels compute blocks of channels (8 with AVX2, 16 with AVX-512), and a partly filled
+block costs as much as a full one. So a number of channels is fast if it costs no more per channel
+than the neighbouring multiples of a coarser step.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,35 +15,35 @@ from flyweight.measuring.timed_layers import TimedLayer
 
 STEPS = (1, 4, 8, 16, 32)
 TOLERANCE = 0.10
-# Counts that are multiples of a step and of no coarser one; below them their coarser neighbours.
+# Numbers of channels that are multiples of a step and of no coarser one.
 _COUNTS = {1: (33, 41, 53), 4: (36, 44, 52, 60), 8: (40, 56, 72, 88), 16: (48, 80, 112), 32: (96,)}
 _COARSEST = (32, 64, 128)
-_MOST_ROWS = 40  # blocks of channels do not depend on the image's size, the time does
+_MOST_ROWS = 40  # blocks of channels do not depend on the image's size, but the time does
 
 
 @dataclass(frozen=True)
 class FoundStep:
-    """The fast step and what says so.
+    """The channel step and the measurement that it follows from.
 
     Attributes:
         step: Multiples of it are fast.
-        excess: Step to what counts that are multiples of no coarser step cost per channel, above
-            their neighbours of the next coarser step; 0.3 is 30 % more.
+        excess: For each step, the cost per channel of its multiples, relative to the neighbouring
+            multiples of the next coarser step; 0.3 is 30 % more. Only multiples of no coarser step
+            count.
     """
 
     step: int
     excess: Mapping[int, float]
 
     def __str__(self) -> str:
-        told = ", ".join(f"{step}: {100 * more:+.0f} %" for step, more in self.excess.items())
-        return f"fast channel step {self.step} (a channel at multiples of {told})"
+        shares = ", ".join(f"{step}: {100 * more:+.0f} %" for step, more in self.excess.items())
+        return f"fast channel step {self.step} (a channel at multiples of {shares})"
 
 
 def find_step(layers: Sequence[TimedLayer], timer: Timer) -> FoundStep:
-    """Time some of the network's kinds of layers at many widths and return the step.
+    """Time one layer of each kind at many widths and return the channel step.
 
-    It is the smallest one that costs, like every coarser one, at most `TOLERANCE` more per channel
-    than its neighbours.
+    It is the smallest step whose excess is at most `TOLERANCE`, as is that of every coarser step.
     """
     ratios: dict[int, list[float]] = {step: [] for step in STEPS}
     for geometry in _representatives(layers):
@@ -63,14 +63,14 @@ def find_step(layers: Sequence[TimedLayer], timer: Timer) -> FoundStep:
 
 
 def _excess(each: Mapping[int, float], count: int, coarser: int) -> float:
-    """Return what a channel costs above the mean of the next counts of a coarser step."""
+    """Return the cost of a channel relative to the mean at the neighbouring coarser multiples."""
     below = count // coarser * coarser
     neighbours = (each[below] + each[below + coarser]) / 2
     return each[count] / neighbours - 1
 
 
 def _representatives(layers: Sequence[TimedLayer]) -> list[Geometry]:
-    """Return a depthwise, a pointwise and another layer, each of a moderate size."""
+    """Return a depthwise, a pointwise and another layer, of moderate sizes."""
     found: dict[str, Geometry] = {}
     for layer in sorted(layers, key=lambda layer: layer.geometry.size, reverse=True):
         geometry = layer.geometry

@@ -1,4 +1,4 @@
-"""Is one file faster than another, or is it the machine?"""
+"""Comparison of two measurements: faster, slower, or no difference that the machine can show."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,13 +8,15 @@ from flyweight.measuring.bootstrap import ratio_interval
 from flyweight.measuring.measure import Measurement
 
 RESOLUTION = 0.02
-"""Where memory lies differs from process to process and moves a median for as long as the process
-lives: on a quiet machine the same file in two processes differs by up to about 1 %, with intervals
-ten times narrower. Ratios closer to 1 than this are therefore not told from 1."""
+"""Smallest difference from 1 that a ratio must have on a quiet machine.
+
+The position of memory differs from process to process and changes the median for the lifetime of
+the process: the same file in two processes differs by up to about 1 %, with intervals ten times
+narrower."""
 
 NOISY_RESOLUTION = 0.10
-"""The same where a row is noted as noisy: there the scheduler treats processes unequally for
-seconds on end, and the same file differed by up to 13 % at two threads on two busy cores."""
+"""The same where a row is marked as noisy: there the scheduler treats processes unequally for
+seconds, and the same file differed by up to 13 % at two threads on two busy cores."""
 
 Verdict = Literal["faster", "slower", "no difference"]
 
@@ -29,7 +31,7 @@ class Comparison:
         threads: Threads of one inference.
         speedup: Median of the reference over median of the subject; above 1 is faster.
         interval: 95 % paired block-bootstrap interval of `speedup`.
-        resolution: How far from 1 a ratio must be to count on this machine, as a fraction.
+        resolution: Smallest difference from 1 that a ratio must have here, as a fraction.
         verdict: "no difference" when `interval` comes within `resolution` of 1 or the intervals of
             the two medians overlap; else whether the subject is faster or slower.
     """
@@ -47,8 +49,8 @@ def compare(reference: Measurement, subject: Measurement, *, seed: int = 0) -> C
     """Compare two rows of one call of `measure`.
 
     Raises:
-        MeasureError: The two were not interleaved, or differ in threads, so that their ratio
-            would hide drift.
+        MeasureError: The two were not measured together, so that their ratio would contain drift,
+            or their numbers of threads differ.
     """
     if reference.session != subject.session:
         raise MeasureError(
@@ -57,8 +59,8 @@ def compare(reference: Measurement, subject: Measurement, *, seed: int = 0) -> C
         )
     if reference.threads != subject.threads:
         raise MeasureError(
-            f"Compared rows must use as many threads. Received: {reference.threads} and "
-            f"{subject.threads}. Compare rows of one thread count."
+            f"Compared rows must use the same number of threads. Received: {reference.threads} "
+            f"and {subject.threads}. Compare rows of one thread count."
         )
     noisy = reference.is_noisy or subject.is_noisy
     resolution = NOISY_RESOLUTION if noisy else RESOLUTION

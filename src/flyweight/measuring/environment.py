@@ -1,4 +1,4 @@
-"""What a measurement was made on: processor, load, versions, code."""
+"""Environment of a measurement: processor, load, versions, commit."""
 
 import os
 import platform
@@ -20,7 +20,7 @@ class Environment:
     Attributes:
         cpu: Model name of the processor.
         cores: Cores this process may use.
-        governor: Frequency governor, where the system tells.
+        governor: Frequency governor; None where the system does not report it.
         load_before: Load average of the last minute before measuring; None where unknown.
         load_after: The same after measuring (the measurement itself adds to it).
         system: Operating system and its version.
@@ -61,7 +61,7 @@ def read_environment(
 
 
 def load_average() -> float | None:
-    """Return the load average of the last minute, where the system tells."""
+    """Return the load average of the last minute; None where the system does not report it."""
     try:
         return round(os.getloadavg()[0], 2)
     except (AttributeError, OSError):
@@ -69,15 +69,15 @@ def load_average() -> float | None:
 
 
 def hardware() -> str:
-    """Return the processor and how many of its cores this process may run on, in words."""
+    """Return the processor's name and the number of its cores that this process may use."""
     return f"{cpu_model()}, {counted(len(usable_cores()), 'core')}"
 
 
 def usable_cores() -> tuple[int, ...]:
-    """Return the logical cores this process may run on, in the order they should be taken.
+    """Return the logical cores that this process may use, in the order of preference.
 
-    One core of every physical core comes first, so that two threads do not share one; within that
-    the highest numbers come first, because systems prefer the lowest for their own work.
+    One logical core of every physical core comes first, so that two threads do not share one.
+    Higher numbers come first, because systems prefer the lowest for their own work.
     """
     if hasattr(os, "sched_getaffinity"):
         allowed = sorted(os.sched_getaffinity(0), reverse=True)
@@ -94,7 +94,7 @@ def usable_cores() -> tuple[int, ...]:
 
 
 def cpu_model() -> str:
-    """Return the processor's name for people."""
+    """Return the processor's name as the system reports it."""
     found = re.search(r"^model name\s*:\s*(.+)$", _read(Path("/proc/cpuinfo")) or "", re.MULTILINE)
     return found.group(1).strip() if found else platform.processor() or platform.machine()
 

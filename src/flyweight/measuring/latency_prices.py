@@ -24,20 +24,20 @@ class LayerPrice:
 
     Attributes:
         layer: The layer.
-        reads: Input channels, ascending.
-        makes: Output channels, ascending; a single value where they depend on the input's.
-        times: Milliseconds, `(reads, makes)`.
+        in_channels: Input channels, ascending.
+        out_channels: Output channels, ascending; a single value where they depend on the input's.
+        times: Milliseconds, `(in_channels, out_channels)`.
     """
 
     layer: TimedLayer
-    reads: tuple[int, ...]
-    makes: tuple[int, ...]
+    in_channels: tuple[int, ...]
+    out_channels: tuple[int, ...]
     times: Any
 
     def at(self, inputs: int, outputs: int) -> float:
         """Return the time at these widths; outside the grid, the time at its edge."""
-        over_outputs = [np.interp(outputs, self.makes, row) for row in self.times]
-        return float(np.interp(inputs, self.reads, over_outputs))
+        over_outputs = [np.interp(outputs, self.out_channels, row) for row in self.times]
+        return float(np.interp(inputs, self.in_channels, over_outputs))
 
     def under(self, kept: Mapping[str, int]) -> float:
         """Return the time when every group keeps this number of channels."""
@@ -58,9 +58,11 @@ class LayerPrice:
         return float(a), float(b), float(c), float(d)
 
     def _terms(self) -> tuple[Any, Any]:
-        one, other = (axis.ravel() for axis in np.meshgrid(self.reads, self.makes, indexing="ij"))
+        one, other = (
+            axis.ravel() for axis in np.meshgrid(self.in_channels, self.out_channels, indexing="ij")
+        )
         terms = np.stack([np.ones(len(one)), one, other, one * other], axis=1)
-        several = len(self.reads) > 1, len(self.makes) > 1
+        several = len(self.in_channels) > 1, len(self.out_channels) > 1
         terms *= [True, several[0], several[1], all(several)]  # a single width gives no slope
         return terms, np.maximum(terms.max(axis=0), 1.0)
 
@@ -131,8 +133,8 @@ class LatencyPrices:
         """
         found: list[tuple[float, tuple[AxisSize, ...]]] = []
         for price in self.layers:
-            reads, makes = price.layer.inputs, price.layer.outputs
-            axes = ((), (reads,), (makes,), (reads, makes))
+            in_channels, out_channels = price.layer.inputs, price.layer.outputs
+            axes = ((), (in_channels,), (out_channels,), (in_channels, out_channels))
             found += zip(price.rising, axes, strict=True)
         full = self.full()
         whole = sum(f * prod(axis.under(full) for axis in axes) for f, axes in found)
@@ -142,9 +144,9 @@ class LatencyPrices:
 
 def _price(layer: TimedLayer, table: LayerTable) -> LayerPrice:
     known = table.layers[geometry_key(layer.geometry)]
-    reads, makes = layer.axes(table.step)
+    in_channels, out_channels = layer.axes(table.step)
     if layer.depthwise:
-        times = np.array([[known[layer.tied(width)]] for width in reads])
-        return LayerPrice(layer, reads, (layer.full[1],), times)
-    times = np.array([[known[one, other] for other in makes] for one in reads])
-    return LayerPrice(layer, reads, makes, times)
+        times = np.array([[known[layer.tied(width)]] for width in in_channels])
+        return LayerPrice(layer, in_channels, (layer.full[1],), times)
+    times = np.array([[known[one, other] for other in out_channels] for one in in_channels])
+    return LayerPrice(layer, in_channels, out_channels, times)

@@ -18,15 +18,15 @@ def save_layers(path: Path, geometry: Geometry, points: Sequence[Widths]) -> Non
     """Write one ONNX file with a layer `layer0`, `layer1`, ... for each pair of widths."""
     generator = np.random.default_rng(0)
     nodes, weights, results, inputs = [], [], [], {}
-    for place, (reads, makes) in enumerate(points):
-        source, name = f"channels{reads}", f"layer{place}"
-        shape = (geometry.images, reads, *geometry.size)
+    for place, (in_channels, out_channels) in enumerate(points):
+        source, name = f"channels{in_channels}", f"layer{place}"
+        shape = (geometry.images, in_channels, *geometry.size)
         inputs[source] = helper.make_tensor_value_info(source, TensorProto.FLOAT, shape)
-        shapes = (weight_shape(geometry, (reads, makes)), (makes,))
+        shapes = (weight_shape(geometry, (in_channels, out_channels)), (out_channels,))
         for suffix, wanted in zip(("weight", "bias"), shapes, strict=True):
             values = generator.standard_normal(wanted, dtype=np.float32)
             weights.append(numpy_helper.from_array(values, f"{name}.{suffix}"))
-        kind, attributes = _operator(geometry, reads)
+        kind, attributes = _operator(geometry, in_channels)
         names = [source, f"{name}.weight", f"{name}.bias"]
         nodes.append(helper.make_node(kind, names, [name], name=name, **attributes))
         results.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
@@ -35,7 +35,7 @@ def save_layers(path: Path, geometry: Geometry, points: Sequence[Widths]) -> Non
     onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=10), path)
 
 
-def _operator(geometry: Geometry, reads: int) -> tuple[str, dict[str, Any]]:
+def _operator(geometry: Geometry, in_channels: int) -> tuple[str, dict[str, Any]]:
     if geometry.kind == "linear":
         return "Gemm", {"transB": 1}
     attributes: dict[str, Any] = {
@@ -43,7 +43,7 @@ def _operator(geometry: Geometry, reads: int) -> tuple[str, dict[str, Any]]:
         "strides": geometry.stride,
         "pads": [*geometry.padding, *geometry.padding],
         "dilations": geometry.dilation,
-        "group": geometry.groups or reads,
+        "group": geometry.groups or in_channels,
     }
     if geometry.kind == "convolution":
         return "Conv", attributes

@@ -1,4 +1,4 @@
-"""Measurements as plain text for people and as plain values for machines."""
+"""Text and JSON of measurements."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -7,13 +7,14 @@ from typing import Any
 from flyweight.errors import counted
 from flyweight.measuring.comparison import Comparison, compare
 from flyweight.measuring.measure import Measurement
+from flyweight.runtimes.protocol import FLOAT32
 
 _HEADINGS = ("file", "threads", "median ms", "95% interval", "p95 ms", "min ms")
 _HEADINGS_MORE = ("cpu ms", "load ms", "model MB", "peak MB", "file MB", "runs")
 
 
 def comparisons(measurements: Sequence[Measurement]) -> tuple[Comparison, ...]:
-    """Compare every file with the first one, at each thread count."""
+    """Compare every row with that of the first file and runtime, at each thread count."""
     if not measurements:
         return ()
     first = measurements[0].name
@@ -22,7 +23,7 @@ def comparisons(measurements: Sequence[Measurement]) -> tuple[Comparison, ...]:
 
 
 def to_record(measurement: Measurement) -> dict[str, Any]:
-    """Return a measurement as JSON values, without the single times."""
+    """Return a measurement as JSON values, without the times of single inferences."""
     record = asdict(measurement)
     del record["blocks_ms"], record["blocks_cpu_ms"]
     record["interval_ms"] = list(measurement.interval_ms)
@@ -32,7 +33,7 @@ def to_record(measurement: Measurement) -> dict[str, Any]:
 
 
 def to_records(measurements: Sequence[Measurement]) -> dict[str, Any]:
-    """Return everything that `flyweight bench --json` prints."""
+    """Return the values that `flyweight bench --json` prints."""
     return {
         "measurements": [to_record(row) for row in measurements],
         "comparisons": [
@@ -47,7 +48,7 @@ def to_text(measurements: Sequence[Measurement]) -> str:
         return ""
     ordered = sorted(measurements, key=lambda row: row.threads)
     table = _align([(*_HEADINGS, *_HEADINGS_MORE), *map(_cells, ordered)])
-    versus = [describe(item) for item in comparisons(ordered)]
+    versus = [comparison_text(item) for item in comparisons(ordered)]
     notes = [
         f"! {row.name}, {counted(row.threads, 'thread')}: {note}"
         for row in ordered
@@ -57,7 +58,7 @@ def to_text(measurements: Sequence[Measurement]) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def describe(comparison: Comparison) -> str:
+def comparison_text(comparison: Comparison) -> str:
     """Return a comparison as one sentence."""
     low, high = comparison.interval
     if comparison.verdict == "no difference":
@@ -113,6 +114,7 @@ def _environment_line(row: Measurement) -> str:
         f"governor {here.governor}" if here.governor else "",
         f"load {here.load_before} before, {here.load_after} after",
         runtimes,
+        f"precision {row.precision}" if row.precision != FLOAT32 else "",
         f"Python {here.python}",
         here.system,
         here.date,

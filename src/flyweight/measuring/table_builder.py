@@ -104,5 +104,8 @@ def _missing(
 
 def _macs(geometry: Geometry, points: Sequence[Widths]) -> float:
     area = geometry.images * prod(geometry.size) * prod(geometry.kernel)
-    macs = sum(reads * makes / (geometry.groups or reads) for reads, makes in points)
+    macs = sum(
+        in_channels * out_channels / (geometry.groups or in_channels)
+        for in_channels, out_channels in points
+    )
     return area * macs / prod(geometry.stride) + _OVERHEAD_MACS

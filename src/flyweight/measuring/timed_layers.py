@@ -40,18 +40,18 @@ class TimedLayer:
         """
         if self.geometry.groups > 1:
             step = lcm(step, self.geometry.groups)
-        reads, makes = (
+        in_channels, out_channels = (
             _widths(full, step) if free else (full,)
             for full, free in zip(self.full, self.free, strict=True)
         )
-        return reads, makes
+        return in_channels, out_channels
 
     def points(self, step: int) -> tuple[Widths, ...]:
         """Return every pair of widths to time; those of a depthwise layer depend on each other."""
-        reads, makes = self.axes(step)
+        in_channels, out_channels = self.axes(step)
         if self.depthwise:
-            return tuple(self.tied(each) for each in reads)
-        return tuple((one, other) for one in reads for other in makes)
+            return tuple(self.tied(each) for each in in_channels)
+        return tuple((one, other) for one in in_channels for other in out_channels)
 
     @property
     def depthwise(self) -> bool:
@@ -108,11 +108,11 @@ def geometry_key(geometry: Geometry) -> str:
 
 def weight_shape(geometry: Geometry, widths: Widths) -> tuple[int, ...]:
     """Return the shape of a layer's weight in PyTorch's order, which is also that of ONNX."""
-    reads, makes = widths
-    groups = geometry.groups or reads
+    in_channels, out_channels = widths
+    groups = geometry.groups or in_channels
     if geometry.kind == "transposed":
-        return (reads, makes // groups, *geometry.kernel)
-    return (makes, reads // groups, *geometry.kernel)
+        return (in_channels, out_channels // groups, *geometry.kernel)
+    return (out_channels, in_channels // groups, *geometry.kernel)
 
 
 _USUAL = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "output_padding": (0, 0)}
