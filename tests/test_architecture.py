@@ -30,7 +30,6 @@ KNOWN = {
         "cli",
         "engine",
         "pipeline",
-        "planning",
         "sensitivity",
         "tasks",
     },
@@ -40,9 +39,6 @@ KNOWN = {
     "more than 60 lines": {
         "checkpoint",
         "cli",
-        "sensitivity",
-    },
-    "cycles": {
         "sensitivity",
     },
 }

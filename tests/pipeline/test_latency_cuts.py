@@ -137,7 +137,7 @@ def test_a_table_of_another_runtime_does_not_fit(wanted):
     graph, make = wanted
     cut = make("latency_ms=6")
     assert read_table(cut.latency_table).runtime == "onnxruntime"
-    timer = Stub(graph, cut.prices(graph))
+    timer = Stub(graph, prices_of(cut, graph))
     timer.runtime = "openvino"
     with pytest.raises(MeasureError, match="for a budget on openvino"):
         fitted_cut(cut, timer, say=lambda _: None)

@@ -26,12 +26,6 @@ def curves(baseline=0.8, **losses):
     )
 
 
-def test_losses_are_shares_of_the_baseline():
-    assert curves(a=[0.25, -0.5]).losses("a") == pytest.approx({0.1: 0.25, 0.2: -0.5})
-    with pytest.raises(DataError, match=r"above 0. Received map_50 0\."):
-        curves(baseline=0.0, a=[0.0]).losses("a")
-
-
 @pytest.mark.parametrize(
     ("losses", "ratio"),
     [

@@ -13,7 +13,15 @@ import numpy as np
 
 from flyweight.errors import PlanError
 from flyweight.graph.cost import AxisSize
+from flyweight.on_demand import load
 
+# Loaded on first use: a command without a budget does without scipy.
+_SCIPY = (
+    "scipy.optimize:milp",
+    "scipy.optimize:Bounds",
+    "scipy.optimize:LinearConstraint",
+    "scipy.sparse:csr_array",
+)
 Monomial = tuple[str, ...]
 """Groups whose widths are multiplied, in order of their names."""
 
@@ -56,9 +64,7 @@ def solved(program: "Program", limit: float) -> dict[str, Option]:
     Raises:
         PlanError: Nothing does, as far as the solver can tell.
     """
-    from scipy.optimize import Bounds, LinearConstraint, milp
-    from scipy.sparse import csr_array
-
+    milp, bounds, linear_constraint, csr_array = map(load, _SCIPY)
     options = program.options
     rows, columns, values, low, high = program.constraints()
     shape = (len(low), program.count)
@@ -68,8 +74,8 @@ def solved(program: "Program", limit: float) -> dict[str, Option]:
     found = milp(
         program.losses,
         integrality=program.whole,
-        bounds=Bounds(0, 1),
-        constraints=[LinearConstraint(matrix, low, high), LinearConstraint(cost, -np.inf, room)],
+        bounds=bounds(0, 1),
+        constraints=[linear_constraint(matrix, low, high), linear_constraint(cost, -np.inf, room)],
         options={"mip_rel_gap": 1e-6, "time_limit": 60.0},
     )
     if found.x is None:

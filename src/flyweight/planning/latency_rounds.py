@@ -17,9 +17,11 @@ import numpy as np
 from flyweight.config.budget import Budget
 from flyweight.errors import PlanError
 from flyweight.measuring.latency_prices import LatencyPrices
+from flyweight.on_demand import load
 from flyweight.planning.budget_solver import latency_program
 from flyweight.planning.knapsack import Option, Program, solved
 
+_INTERPOLATOR = "scipy.interpolate:PchipInterpolator"  # loaded on first use
 CLOSE = 0.03
 """How far below a budget a network may lie to meet it, as a share of the budget."""
 _AIM = 1 - CLOSE / 2
@@ -246,14 +248,12 @@ class _Search:
 
         A monotone cubic goes through all that was measured, the dense network included.
         """
-        from scipy.interpolate import PchipInterpolator
-
         points = {found.sum_ms: found.spent for found in self.rounds}
         points.setdefault(self.prices.sum_ms({}), self.dense)
         sums = np.array(sorted(points))
         shares = np.maximum.accumulate([points[each] for each in sums])
         between = np.linspace(self.low, self.high, 1001)
-        return between, PchipInterpolator(sums, shares)(between)
+        return between, load(_INTERPOLATOR)(sums, shares)(between)
 
     def _measured(self, chosen: Mapping[str, Option], predicted: float | None) -> Round:
         kept = _kept(chosen)

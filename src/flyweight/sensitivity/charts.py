@@ -8,14 +8,16 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.figure import Figure
 
 from flyweight.files import replacing
 from flyweight.report.line_charts import ticks
-from flyweight.sensitivity.curves import Point, Sensitivity
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from flyweight.sensitivity.measured_curves import MeasuredCurves, Point
 
 _Points = list[tuple[float, float]]
 _COLUMNS = ((4, 2), (12, 4), (30, 6))
@@ -30,7 +32,7 @@ _SMALL, _NAME_LENGTH = 7, 30
 class _Sheet:
     """Where everything lies, in inches from the lower left corner."""
 
-    curves: Sensitivity
+    curves: MeasuredCurves
     max_drop: float
 
     @cached_property
@@ -82,7 +84,7 @@ class _Sheet:
         return [self.at(place, 0, value), self.at(place, 1, value)]
 
 
-def draw(curves: Sensitivity, path: str | Path, *, max_drop: float = 0.05) -> None:
+def draw(curves: MeasuredCurves, path: str | Path, *, max_drop: float = 0.05) -> None:
     """Write a PNG of the curves, with intervals where points have them.
 
     Args:
@@ -94,9 +96,6 @@ def draw(curves: Sensitivity, path: str | Path, *, max_drop: float = 0.05) -> No
         FileError: The file cannot be written.
     """
     # Not pyplot: it would choose a backend for the whole program.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     sheet = _Sheet(curves, max_drop)
     width, height = sheet.size
     figure = Figure(figsize=(width, height), facecolor="white")
@@ -109,9 +108,7 @@ def draw(curves: Sensitivity, path: str | Path, *, max_drop: float = 0.05) -> No
         figure.savefig(draft, dpi=130, format="png")
 
 
-def _draw_lines(canvas: "Axes", sheet: _Sheet) -> None:
-    from matplotlib.collections import LineCollection, PolyCollection
-
+def _draw_lines(canvas: Axes, sheet: _Sheet) -> None:
     curves = sheet.curves
     limit = max(curves.baseline * (1 - sheet.max_drop), sheet.marks[0])
     places = range(len(curves.curves))
@@ -158,7 +155,7 @@ def _bands(sheet: _Sheet, place: int, points: tuple[Point, ...]) -> list[_Points
     return found
 
 
-def _draw_words(canvas: "Axes", sheet: _Sheet) -> None:
+def _draw_words(canvas: Axes, sheet: _Sheet) -> None:
     curves, top = sheet.curves, sheet.size[1]
     unit = " %" if sheet.scale == 100 else ""
     head = f"{curves.metric} after one layer lost channels"

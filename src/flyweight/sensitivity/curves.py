@@ -1,11 +1,10 @@
-"""What a scan found: how the metric falls as layers lose channels, and the plans that follow."""
+"""Sensitivity: the measured curves of a scan, with plans, files and drawings made of them."""
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from flyweight.config.budget import Budget
 from flyweight.config.cuts import BudgetCut, Cut, MaxDropCut, Rule
@@ -13,93 +12,26 @@ from flyweight.errors import DataError, PlanError
 from flyweight.files import write_text
 from flyweight.graph.model_graph import ModelGraph
 from flyweight.measuring.latency_prices import LatencyPrices
+from flyweight.on_demand import load
 from flyweight.planning.cut_plans import PlanRules, plan_cut
 from flyweight.planning.knapsack import Option
 from flyweight.planning.loss_curves import ratios_at, ratios_within, width_options
-from flyweight.pruning.criteria import CRITERIA, Criterion
 from flyweight.pruning.plans import PruningPlan
+from flyweight.sensitivity.measured_curves import MeasuredCurves, Point, number_of
 from flyweight.sensitivity.paddle_files import read_losses
 
 FORMAT = 1
 
 
-@dataclass(frozen=True)
-class Point:
-    """The metric after one cut.
-
-    Attributes:
-        ratio: Share of the layer's channels that left.
-        value: The metric.
-        interval: Ends of its 95 % interval, where only a part of the data was looked at.
-    """
-
-    ratio: float
-    value: float
-    interval: tuple[float, float] | None = None
-
-    def row(self) -> list[float]:
-        """Return the numbers as a file has them."""
-        return [self.ratio, self.value, *(self.interval or ())]
-
-    @classmethod
-    def of(cls, row: Sequence[Any]) -> "Point":
-        """Read what `row` returned.
-
-        Raises:
-            TypeError: Something is not a number.
-            ValueError: These are not two or four numbers.
-        """
-        ratio, value, *ends = map(_number, row)
-        if len(ends) not in (0, 2):
-            raise ValueError(f"{row!r} must be two or four numbers")
-        return cls(ratio, value, (ends[0], ends[1]) if ends else None)
+_WRITERS = {
+    "chart": "flyweight.sensitivity.charts:draw",
+    "page": "flyweight.sensitivity.page:write_page",
+}
 
 
 @dataclass(frozen=True)
-class Sensitivity:
-    """The metric of a network after cuts of one layer each.
-
-    Attributes:
-        metric: Its name.
-        baseline: Its value before any cut.
-        curves: Layer to points of rising ratio. Layers have the names that they were asked for by.
-        criterion: How channels were chosen.
-        local: Whether each layer alone chose them, as the originals' did.
-        measured_on: The data, in words.
-        made_from: What the numbers depend on, as digests: `graph`, `weights`, `data`, `settings`.
-        graph: To make plans for; it is not saved.
-    """
-
-    metric: str
-    baseline: float
-    curves: Mapping[str, tuple[Point, ...]]
-    criterion: str | Criterion = "l1_norm"
-    local: bool = False
-    measured_on: str = ""
-    made_from: Mapping[str, str] = field(default_factory=dict)
-    graph: ModelGraph | None = field(default=None, compare=False, repr=False)
-
-    def losses(self, layer: str) -> dict[float, float]:
-        """Return a layer's losses by ratio, as shares of the baseline; negative is a gain.
-
-        Raises:
-            DataError: The baseline is 0: an untrained network, or the wrong data.
-        """
-        if not self.baseline > 0:
-            raise DataError(
-                "A sensitivity must be of a network that works: its metric before any cut must be "
-                f"above 0. Received {self.metric} {self.baseline:g}. Train it first, or check "
-                "that the weights and the data belong together."
-            )
-        # Rounded, so that a loss that was meant to be at the threshold is.
-        return {
-            point.ratio: round((self.baseline - point.value) / self.baseline, 9)
-            for point in self.curves[layer]
-        }
-
-    def all_losses(self) -> dict[str, dict[float, float]]:
-        """Return the losses of every layer; see `losses`."""
-        return {layer: self.losses(layer) for layer in self.curves}
+class Sensitivity(MeasuredCurves):
+    """Measured curves, and the plans, files and drawings made of them."""
 
     def ratios(self, max_drop: float, *, rule: Rule = "monotone") -> dict[str, float]:
         """Return, for every layer, the largest ratio that costs at most `max_drop`.
@@ -127,10 +59,10 @@ class Sensitivity:
         """Return the plan that cuts every layer as far as the curves allow.
 
         Args:
-            max_drop: What each layer may cost by itself, before any training; together they cost
-                more. See `ratios`.
-            budget: Instead: what the network may cost; among all plans within it the one whose
-                losses, added up, are least.
+            max_drop: Share of the metric that each layer may cost by itself, before any training;
+                all together cost more. See `ratios`.
+            budget: In place of `max_drop`: what the network may cost. Of all plans within it, the
+                one whose losses, added up, are least.
             graph: Of the network to cut; by default the one that was scanned.
             rule: See `ratios`; for `max_drop` alone.
             round_to: Multiple that the channels that stay are rounded to.
@@ -189,20 +121,6 @@ class Sensitivity:
         """
         return width_options(self.all_losses(), graph, round_to, aliases)
 
-    def known_criterion(self) -> str | Criterion:
-        """Return how channels are chosen.
-
-        Raises:
-            PlanError: The scan's criterion has to be measured again.
-        """
-        if isinstance(self.criterion, str) and self.criterion not in CRITERIA:
-            raise PlanError(
-                "A plan must choose channels as the scan did. Received a scan by "
-                f"'{self.criterion}', which has to be measured again. Give the ratios to fw.plan "
-                "with that criterion."
-            )
-        return self.criterion
-
     def to_json(self) -> str:
         """Return the curves as text; equal curves give equal text."""
         name = self.criterion
@@ -242,7 +160,7 @@ class Sensitivity:
             }
             return cls(
                 metric=str(data["metric"]),
-                baseline=_number(data["baseline"]),
+                baseline=number_of(data["baseline"]),
                 curves=curves,
                 criterion=str(data["criterion"]),
                 local=bool(data["local"]),
@@ -260,22 +178,18 @@ class Sensitivity:
         write_text(path, self.to_json())
 
     def draw(self, path: str | Path, *, max_drop: float = 0.05) -> None:
-        """Write a PNG of the curves; see `image.draw`."""
-        from flyweight.sensitivity.charts import draw
-
-        draw(self, path, max_drop=max_drop)
+        """Write a PNG of the curves; see `charts.draw`."""
+        load(_WRITERS["chart"])(self, path, max_drop=max_drop)
 
     def write_page(self, path: str | Path, *, graph: ModelGraph | None = None) -> None:
         """Write the curves and the plan explorer as one HTML page; see `page.write_page`."""
-        from flyweight.sensitivity.page import write_page
-
-        write_page(self, path, graph or self.graph)
+        load(_WRITERS["page"])(self, path, graph or self.graph)
 
 
 def read(path: str | Path) -> Sensitivity:
-    """Return the curves of a file of ours, or of an original's pickle.
+    """Return the curves of a file that flyweight or one of the originals wrote.
 
-    An original's file knows losses alone, so its baseline is 1.
+    The originals' pickle files hold losses alone, so their baseline is 1. Nothing is unpickled.
 
     Raises:
         DataError: The file cannot be read or understood.
@@ -298,7 +212,7 @@ def read(path: str | Path) -> Sensitivity:
 
 
 def merge(one: Sensitivity, other: Sensitivity) -> Sensitivity:
-    """Return the curves of both; of a point that both have, the first one's.
+    """Return the curves of both; a point that both have is taken from the first.
 
     Raises:
         DataError: They are not of the same network, data and metric.
@@ -320,9 +234,3 @@ def merge(one: Sensitivity, other: Sensitivity) -> Sensitivity:
         by_ratio = {point.ratio: point for point in (*points, *curves.get(layer, ()))}
         curves[layer] = tuple(by_ratio[ratio] for ratio in sorted(by_ratio))
     return replace(one, curves=curves)
-
-
-def _number(value: Any) -> float:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise TypeError(f"{value!r} must be a number")
-    return float(value)

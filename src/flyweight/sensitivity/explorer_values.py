@@ -13,7 +13,7 @@ from flyweight.pruning.make_plan import leaving_orders
 from flyweight.pruning.plans import PruningPlan
 from flyweight.pruning.scoring import criterion_name
 from flyweight.report.explorer import Channels, Explorer, Layer, Priced, Size, Spot, packed
-from flyweight.sensitivity.curves import Sensitivity
+from flyweight.sensitivity.measured_curves import MeasuredCurves
 
 QUANTITIES = (
     Priced(key="macs", label="MACs", unit="MACs"),
@@ -65,7 +65,7 @@ class Cutting:
         return (*QUANTITIES, timed)
 
 
-def explorer(curves: Sensitivity, graph: ModelGraph, cutting: Cutting | None = None) -> Explorer:
+def explorer(curves: MeasuredCurves, graph: ModelGraph, cutting: Cutting | None = None) -> Explorer:
     """Return what the page needs to make the plans that `curves.plan` makes for `graph`.
 
     Layers that this network does not have, or that cannot be cut, are left out, with a note.
@@ -82,7 +82,7 @@ def explorer(curves: Sensitivity, graph: ModelGraph, cutting: Cutting | None = N
     how = cutting or Cutting()
     criterion = criterion_name(curves.known_criterion())
     orders = _orders(curves, graph, how)
-    known = Sensitivity(curves.metric, curves.baseline, {n: curves.curves[n] for n in orders})
+    known = MeasuredCurves(curves.metric, curves.baseline, {n: curves.curves[n] for n in orders})
     leading = {
         layer: group for group, layer in leading_layers(known.curves, graph, how.aliases).items()
     }
@@ -115,7 +115,7 @@ def explorer(curves: Sensitivity, graph: ModelGraph, cutting: Cutting | None = N
     )
 
 
-def _orders(curves: Sensitivity, graph: ModelGraph, how: Cutting) -> _Orders:
+def _orders(curves: MeasuredCurves, graph: ModelGraph, how: Cutting) -> _Orders:
     criterion = curves.known_criterion()
     orders: dict[str, Mapping[str, tuple[int, ...]]] = {}
     refused: PlanError | None = None
@@ -139,7 +139,7 @@ def _orders(curves: Sensitivity, graph: ModelGraph, how: Cutting) -> _Orders:
     return orders
 
 
-def _spots(curves: Sensitivity, layer: str) -> tuple[Spot, ...]:
+def _spots(curves: MeasuredCurves, layer: str) -> tuple[Spot, ...]:
     losses = curves.losses(layer)
     return tuple(
         Spot(ratio=one.ratio, value=one.value, loss=losses[one.ratio], interval=one.interval)
@@ -148,7 +148,7 @@ def _spots(curves: Sensitivity, layer: str) -> tuple[Spot, ...]:
 
 
 def _options(
-    curves: Sensitivity, layer: str, graph: ModelGraph, group: str | None, round_to: int
+    curves: MeasuredCurves, layer: str, graph: ModelGraph, group: str | None, round_to: int
 ) -> tuple[tuple[int, float], ...]:
     if group is None:
         return ()
@@ -218,7 +218,7 @@ class _Prices:
         return found.setdefault(key, [0] * len(QUANTITIES))
 
 
-def _notes(curves: Sensitivity, graph: ModelGraph, shown: int) -> Iterator[str]:
+def _notes(curves: MeasuredCurves, graph: ModelGraph, shown: int) -> Iterator[str]:
     if curves.made_from.get("graph", graph.fingerprint) != graph.fingerprint:
         yield "The curves were measured on a network of another shape than the one priced here."
     absent = len(curves.curves) - shown

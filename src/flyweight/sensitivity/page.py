@@ -8,9 +8,10 @@ from flyweight.errors import PlanError
 from flyweight.files import write_text
 from flyweight.graph.model_graph import ModelGraph
 from flyweight.report import quantities
+from flyweight.report.html import to_html
 from flyweight.report.rows import Quantity, Report, Row
-from flyweight.sensitivity.curves import Sensitivity
 from flyweight.sensitivity.explorer_values import Cutting, explorer
+from flyweight.sensitivity.measured_curves import MeasuredCurves
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Subject:
 
 
 def write_page(
-    curves: Sensitivity,
+    curves: MeasuredCurves,
     path: str | Path,
     graph: ModelGraph | None = None,
     *,
@@ -53,9 +54,6 @@ def write_page(
         raise PlanError(
             "A page must have a graph. Received curves read from a file. Give graph=trace(...)."
         )
-    # Here, not above: the template engine loads only when a page is made.
-    from flyweight.report.html import to_html
-
     about = subject or Subject()
     report = Report(
         title=f"Sensitivity of {about.name}",
@@ -69,7 +67,7 @@ def write_page(
     write_text(path, to_html(report, Path(path).parent))
 
 
-def _quantities(curves: Sensitivity, graph: ModelGraph) -> dict[str, Quantity]:
+def _quantities(curves: MeasuredCurves, graph: ModelGraph) -> dict[str, Quantity]:
     cost = graph.cost()
     of_data = "over the data of the scan"
     value = curves.baseline

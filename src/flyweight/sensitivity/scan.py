@@ -20,12 +20,13 @@ from flyweight.graph.stored import held_tensors
 from flyweight.pruning.criteria import Criterion
 from flyweight.sensitivity.agreement import Agreement, Kind
 from flyweight.sensitivity.cluster import Cluster
-from flyweight.sensitivity.curves import Point, Sensitivity
+from flyweight.sensitivity.curves import Sensitivity
 from flyweight.sensitivity.cut_runner import CutRunner
 from flyweight.sensitivity.evaluator import Evaluator, Mean, Score, state_of
 from flyweight.sensitivity.fast.decisions import FastScanSettings
 from flyweight.sensitivity.fast.scan import FastScan
 from flyweight.sensitivity.journal import Journal, States
+from flyweight.sensitivity.measured_curves import Point
 from flyweight.sensitivity.scanned_cuts import BASELINE, RATIOS, Cut, Cuts, digest_of
 from flyweight.tasks.task import Metric
 

@@ -13,13 +13,13 @@ from typing import Any
 
 from flyweight.digests import digest_of_batch
 from flyweight.errors import DataError
-from flyweight.sensitivity.curves import Point
 from flyweight.sensitivity.cut_runner import CutRunner
 from flyweight.sensitivity.evaluator import states_by_image
 from flyweight.sensitivity.fast.decisions import FastScanSettings, Race
 from flyweight.sensitivity.fast.prior import prior_of
 from flyweight.sensitivity.fast.probes import by_layer, first_probes, next_probes
 from flyweight.sensitivity.journal import Journal, States
+from flyweight.sensitivity.measured_curves import Point
 from flyweight.sensitivity.scanned_cuts import BASELINE, Cut
 
 Watch = Callable[[Iterable[Any], str], Iterable[Any]]
