@@ -1,10 +1,12 @@
 import subprocess
 import sys
 from collections import Counter
+from typing import get_args
 
 import numpy as np
 import pytest
 
+from flyweight.config.settings import MeasureConfig, load_config
 from flyweight.errors import ConfigError
 from flyweight.runtimes import runtime_table
 from flyweight.runtimes.protocol import NUMBER_TYPES, OpenSettings, TensorInfo
@@ -127,3 +129,12 @@ def test_runtimes_are_imported_on_first_use(name):
 
 def test_types_of_tensors_are_those_of_numpy():
     assert {np.dtype(name).name for name in NUMBER_TYPES} == NUMBER_TYPES
+
+
+def test_a_config_takes_the_names_of_the_table():
+    assert get_args(MeasureConfig.model_fields["runtime"].annotation) == tuple(RUNTIMES)
+    assert MeasureConfig().runtime == DEFAULT_RUNTIME
+    _, config = load_config("demo_digits", ["bench.runtime=openvino"])
+    assert config.bench.runtime == "openvino"
+    with pytest.raises(ConfigError, match=r"bench\.runtime.*openvin"):
+        load_config("demo_digits", ["bench.runtime=openvin"])

@@ -21,12 +21,14 @@ class MeasureConfig(BaseModel):
     Attributes:
         threads: Thread counts.
         seconds: Time for each file at each thread count.
+        runtime: Name of the runtime that executes the exported files.
     """
 
     model_config = _STRICT
 
     threads: tuple[int, ...] = (1, 2)
     seconds: float = Field(default=5.0, gt=0)
+    runtime: Literal["onnxruntime", "openvino"] = "onnxruntime"
 
 
 class Config(Appearance):

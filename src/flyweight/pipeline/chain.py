@@ -210,8 +210,9 @@ def _exported(chain: _Chain, dense: Path, pruned: Path) -> tuple[Path, Path]:
 
 def _measure(chain: _Chain, files: tuple[Path, Path]) -> dict[Path, tuple[Measurement, ...]]:
     chain.say("measure:")
-    settings = BenchConfig(seconds=chain.config.bench.seconds)
-    rows = measure(files, threads=chain.config.bench.threads, config=settings)
+    bench = chain.config.bench
+    settings = BenchConfig(seconds=bench.seconds)
+    rows = measure(files, threads=bench.threads, runtime=bench.runtime, config=settings)
     for row in rows:
         for note in row.notes:
             chain.say(f"note: {row.name}, {counted(row.threads, 'thread')}: {note}")
