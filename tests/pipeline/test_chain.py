@@ -28,7 +28,7 @@ def stubbed(monkeypatch, tmp_path):
         assert [image.shape for image in images] == [(3, 64, 64)] * 2
         path.write_text(f"{name} {end}")
 
-    def measure(files, *, threads, config):
+    def measure(files, *, threads, runtime, config):
         return [SimpleNamespace(path=str(path), notes=()) for path in files]
 
     def cut(model, preprocessing, wanted, measured):

@@ -6,7 +6,8 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from flyweight.config.settings import MeasureConfig, load_config
+from flyweight.config.reading import load_config
+from flyweight.config.settings import MeasureConfig
 from flyweight.errors import ConfigError
 from flyweight.runtimes import runtime_table
 from flyweight.runtimes.protocol import NUMBER_TYPES, OpenSettings, TensorInfo
@@ -136,5 +137,5 @@ def test_a_config_takes_the_names_of_the_table():
     assert MeasureConfig().runtime == DEFAULT_RUNTIME
     _, config = load_config("demo_digits", ["bench.runtime=openvino"])
     assert config.bench.runtime == "openvino"
-    with pytest.raises(ConfigError, match=r"bench\.runtime.*openvin"):
+    with pytest.raises(ConfigError, match=r"openvin.*bench\.runtime"):
         load_config("demo_digits", ["bench.runtime=openvin"])
