@@ -1,3 +1,6 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
 import torch
 from torch import nn
 
@@ -32,12 +35,43 @@ def test_special_methods_keep_their_name():
 
 def test_modes_and_the_fast_path_come_back():
     model = nn.Sequential(nn.Dropout(), nn.Dropout().eval())
-    fused = torch.backends.mha.get_fastpath_enabled()
-    with evaluating(model):
+    model.add_module("attention", nn.MultiheadAttention(4, 2, batch_first=True))
+    x = torch.rand(2, 3, 4)
+    with evaluating(model), _Names() as mode:
         assert not any(module.training for module in model.modules())
         assert torch.is_inference_mode_enabled()
-        assert not torch.backends.mha.get_fastpath_enabled()
-    assert [module.training for module in model] == [True, False]
-    with plain_attention():
-        assert not torch.backends.mha.get_fastpath_enabled()
-    assert torch.backends.mha.get_fastpath_enabled() == fused
+        model.attention(x, x, x)
+    assert "_native_multi_head_attention" not in [name for name, _ in mode.seen]
+    assert [module.training for module in model] == [True, False, True]
+    assert _fuses(model.attention.eval())
+
+
+def _fuses(model):
+    """Whether a network of attention runs as one fused operation."""
+    x = torch.rand(2, 3, 4)
+    with torch.inference_mode(), _Names() as mode:
+        model(*[x] * (3 if isinstance(model, nn.MultiheadAttention) else 1))
+    names = {name for name, _ in mode.seen}
+    return bool(names & {"_native_multi_head_attention", "_transformer_encoder_layer_fwd"})
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: nn.MultiheadAttention(4, 2, batch_first=True),
+        lambda: nn.TransformerEncoderLayer(4, 2, 8, batch_first=True),
+        lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 8, batch_first=True), 2),
+    ],
+)
+def test_attention_is_plain_in_this_thread_alone(make):
+    model = make().eval()
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    with ThreadPoolExecutor(1) as other:
+        assert _fuses(model)
+        with plain_attention(model):
+            assert not _fuses(model)
+            assert other.submit(_fuses, model).result()
+            assert torch.backends.mha.get_fastpath_enabled() == enabled
+        assert _fuses(model)
+        with plain_attention(nn.Linear(2, 2)):
+            assert _fuses(model), "only models that hold attention pay for the mode"

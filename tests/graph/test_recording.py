@@ -6,14 +6,19 @@ import torch
 from torch import nn
 
 from flyweight.errors import GraphError
-from flyweight.graph.recording import Value, record
+from flyweight.graph.program import Value
+from flyweight.graph.recording import record
 
 IMAGE = torch.rand(1, 3, 8, 8)
 FOLLOWED = frozenset(["conv2d", "relu", "linear", "cat", "add", "gt", "mul", "batch_norm"])
 
 
+def recorded(model, args, followed=FOLLOWED):
+    return record(model, args, followed).evaluation
+
+
 def names(model, *args, followed=FOLLOWED):
-    return [call.op for call in record(model, args, followed).calls]
+    return [call.op for call in recorded(model, args, followed).calls]
 
 
 def test_composite_operations_stay_whole():
@@ -32,19 +37,21 @@ def test_what_is_not_followed_is_taken_apart_where_pytorch_can():
 
 def test_where_and_arguments():
     model = nn.Sequential(nn.Identity(), nn.Sequential(nn.Conv2d(3, 4, 3, padding=1)))
-    recording = record(model, (IMAGE,), FOLLOWED)
+    recording = recorded(model, (IMAGE,), FOLLOWED)
     (call,) = recording.calls
     assert (call.op, call.where, call.single) == ("conv2d", "1.0", True)
     assert call.results[0].shape == (1, 4, 8, 8)
     assert call.arguments["padding"] == [1, 1]
     assert call.arguments["groups"] == 1
-    assert recording.stored[call.arguments["weight"].number] == "1.0.weight"
+    assert recording.names[call.arguments["weight"].number] == "1.0.weight"
     assert recording.outputs == call.results
     assert call.arguments["input"].shape == (1, 3, 8, 8)
 
 
 def test_in_place_results_are_new_values():
-    recording = record(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(inplace=True)), (IMAGE,), FOLLOWED)
+    recording = recorded(
+        nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(inplace=True)), (IMAGE,), FOLLOWED
+    )
     made, changed = (call.results[0] for call in recording.calls)
     assert [call.op for call in recording.calls] == ["conv2d", "relu"]
     assert recording.calls[1].arguments["self"] == made
@@ -55,11 +62,11 @@ def test_in_place_results_are_new_values():
 def test_a_shared_tensor_has_one_number_and_its_first_name():
     model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1))
     model[1].weight = model[0].weight
-    recording = record(model, (IMAGE,), FOLLOWED)
+    recording = recorded(model, (IMAGE,), FOLLOWED)
     weights = [call.arguments["weight"] for call in recording.calls]
     assert weights[0] == weights[1]
-    assert recording.stored[weights[0].number] == "0.weight"
-    assert "1.weight" not in recording.stored.values()
+    assert recording.names[weights[0].number] == "0.weight"
+    assert "1.weight" not in recording.names.values()
 
 
 class Remembering(nn.Module):
@@ -101,7 +108,7 @@ class Choosing(nn.Module):
 
 def test_values_are_used_where_shapes_do_not_do():
     images = torch.stack([torch.ones(3, 2, 2), -torch.ones(3, 2, 2), torch.ones(3, 2, 2)])
-    recording = record(Choosing(), (images,), FOLLOWED)
+    recording = recorded(Choosing(), (images,), FOLLOWED)
     assert recording.outputs[0].shape == (2, 3, 2, 2)
 
 
@@ -116,7 +123,7 @@ def test_constants_meet_the_meta_device():
             place = torch.arange(x.shape[-1])
             return x + place * int(place.max())
 
-    recording = record(Counting(), (IMAGE,), FOLLOWED)
+    recording = recorded(Counting(), (IMAGE,), FOLLOWED)
     assert recording.outputs[0].shape == (1, 3, 8, 8)
 
 
@@ -126,7 +133,7 @@ def test_nested_inputs_and_outputs():
             return {"sum": [pair["a"] + pair["b"][0]], "none": None}
 
     shape = (2, 3)
-    recording = record(Nested(), ({"a": torch.rand(shape), "b": [torch.rand(shape)]},), FOLLOWED)
+    recording = recorded(Nested(), ({"a": torch.rand(shape), "b": [torch.rand(shape)]},), FOLLOWED)
     assert [value.shape for value in recording.outputs] == [shape]
     assert isinstance(recording.calls[0].arguments["self"], Value)
 

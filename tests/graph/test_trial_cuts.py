@@ -2,8 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from flyweight.graph import trace
-from flyweight.graph.trial_cuts import slice_window
+from flyweight.graph import trace, trial_cuts
 from flyweight.pruning import plan, prune
 from flyweight.pruning.surgery import largest_error
 
@@ -155,16 +154,14 @@ def test_only_what_is_in_the_way_is_frozen():
 def test_numbers_are_set_in_every_module_of_the_class_at_once():
     model = Blocks("rest", depth=12).double()
     runs = []
-    from flyweight.graph import trial_cuts as following
-
-    original = following._Trial._run
+    original = trial_cuts._Trial._run
 
     def counted(self, *args, **kwargs):
         runs.append(1)
         return original(self, *args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(following._Trial, "_run", counted)
+        patch.setattr(trial_cuts._Trial, "_run", counted)
         graph = trace(model, TOKENS)
     assert len(graph.numbers) == 12
     assert len(runs) <= 6
@@ -192,14 +189,6 @@ def test_numbers_survive_json():
     again = type(made).from_json(made.to_json())
     assert again == made
     assert again.numbers == {"border": 1}
-
-
-@pytest.mark.parametrize(
-    ("start", "end"), [(None, None), (2, None), (None, 4), (-3, None), (1, -1), (5, 2), (0, 99)]
-)
-def test_windows_are_pythons(start, end):
-    first, last = slice_window(6, start, end)
-    assert list(range(first, last)) == list(range(6))[start:end]
 
 
 class Table(nn.Module):

@@ -269,3 +269,82 @@ def test_a_plan_that_sets_what_the_model_does_not_have(model, made):
     strange = replace(made, numbers={"body.forward": 2})
     with pytest.raises(PlanError, match="Received a plan for another: 'body' has no whole number"):
         prune(model, strange)
+
+
+class Remembering(nn.Module):
+    """Keeps a table from its first forward, as position encodings do, and counts its runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 8), nn.Linear(8, 2)
+        self.table = None
+        self.tables = {}
+        self.register_buffer("runs", torch.zeros(1))
+
+    def forward(self, x):
+        if self.table is None:
+            self.table = torch.arange(x.shape[0], dtype=x.dtype)[:, None]
+            self.tables[x.shape] = self.table
+        self.runs.add_(1)
+        return self.last(self.first(x) * self.table)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_check_leaves_nothing_behind(training):
+    model, x = Remembering().train(training), torch.rand(3, 4)
+    small = prune(model, plan(trace(model, (x,)), 0.5))
+    for one in (model, small):
+        assert one.table is None
+        assert one.tables == {}
+        assert float(one.runs) == 0
+        assert one.training is training
+        one(x).sum().backward()  # A table made in inference mode would be refused here.
+        assert one.first.weight.grad is not None
+
+
+class Keyword(nn.Module):
+    """Needs a keyword input, and counts channels by hand."""
+
+    def __init__(self):
+        super().__init__()
+        self.width = 6
+        self.first, self.last = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 2, 1)
+
+    def forward(self, x, *, mask, options):
+        y = self.first(x).view(x.shape[0], self.width, *x.shape[2:])
+        return self.last(y * mask + options["shift"])
+
+
+def test_keyword_inputs_reach_trials_and_the_check():
+    model = Keyword()
+    x, mask = torch.rand(2, 3, 4, 4), torch.rand(2, 1, 4, 4)
+    kwargs = {"mask": mask, "options": {"shift": torch.rand(1)}}
+    graph = trace(model, (x,), kwargs)
+    made = plan(graph, 0.5)
+    assert made.numbers == {"width": 3}
+    assert list(made.keywords) == ["mask", "options"]
+    again = PruningPlan.from_json(made.to_json())
+    assert again == made
+    small = prune(model, again)
+    assert small.width == 3
+    assert largest_error(model, small, made, (x,), kwargs) < 1e-5
+    with torch.no_grad():
+        small.last.bias += 1
+    with pytest.raises(PlanError, match="relative error"):
+        require_same(model, small, made)
+
+
+def test_keyword_inputs_alone_are_checked_too():
+    class Only(Keyword):
+        def forward(self, *, x):
+            return self.last(self.first(x) * self.first.out_channels**-0.5)
+
+    model = Only()
+    made = plan(trace(model, (), {"x": torch.rand(1, 3, 4, 4)}), 0.5)
+    assert made.inputs == ()
+    with pytest.raises(PlanError, match="relative error"):
+        prune(model, made)
+
+
+def test_a_plan_without_keyword_inputs_is_the_text_it_was(made):
+    assert "keywords" not in made.to_json()

@@ -1,19 +1,20 @@
+import pytest
 import torch
 from tests import strategies
 from torch import nn
 
 from flyweight.graph.dispatch import evaluating
-from flyweight.replay.folding import fold
-from flyweight.replay.tape import needed_by, record, rerun
+from flyweight.replay.folding import Normalisation, fold
+from flyweight.replay.rerun import needed_by, record, rerun
 
 
 def run_folded(model, x):
     with evaluating(model):
-        tape = record(model, lambda: model(x))
-        folded = fold(tape)
-        tape = record(model, lambda: model(x), needed_by(folded.steps))
-        values = {**tape.values, **folded.values}
-        return tape, folded, tape.outputs_with(rerun(folded.steps, values, {}))
+        run = record(model, lambda: model(x))
+        folded = fold(run)
+        run = record(model, lambda: model(x), needed_by(folded.steps))
+        values = {**run.values, **folded.values}
+        return run, folded, run.outputs_with(rerun(folded.steps, values, {}))
 
 
 def test_a_normalisation_goes_into_the_convolution_before_it():
@@ -23,9 +24,9 @@ def test_a_normalisation_goes_into_the_convolution_before_it():
     )
     strategies.randomised(model)
     x = torch.randn(2, 3, 9, 9, dtype=torch.float64)
-    tape, folded, found = run_folded(model, x)
-    assert len(tape.steps) - len(folded.steps) == 2
-    assert set(folded.weights) == {tape.stored["0.weight"], tape.stored["3.weight"]}
+    run, folded, found = run_folded(model, x)
+    assert len(run.calls) - len(folded.steps) == 2
+    assert set(folded.weights) == {run.stored["0.weight"], run.stored["3.weight"]}
     torch.testing.assert_close(found, model(x), rtol=1e-12, atol=1e-12)
 
 
@@ -45,13 +46,26 @@ class Both(nn.Module):
 
 def test_what_is_read_elsewhere_stays():
     model = strategies.randomised(Both())
-    tape, folded, found = run_folded(model, torch.randn(2, 3, 4, 4, dtype=torch.float64))
-    assert len(folded.steps) == len(tape.steps)
+    run, folded, found = run_folded(model, torch.randn(2, 3, 4, 4, dtype=torch.float64))
+    assert len(folded.steps) == len(run.calls)
     assert folded.weights == {}
     assert found.shape == (2, 3, 4, 4)
 
 
 def test_statistics_of_the_batch_are_not_folded():
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, track_running_stats=False)).eval()
-    tape, folded, _ = run_folded(model, torch.randn(2, 3, 4, 4))
-    assert len(folded.steps) == len(tape.steps)
+    run, folded, _ = run_folded(model, torch.randn(2, 3, 4, 4))
+    assert len(folded.steps) == len(run.calls)
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("biased", [True, False])
+def test_the_arithmetic_holds_for_any_layer(affine, biased):
+    norm = strategies.randomised(nn.BatchNorm1d(4, affine=affine)).double().eval()
+    layer = nn.Linear(3, 4, bias=biased).double()
+    found = Normalisation(norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
+    weight, bias = found.folded(layer.weight, layer.bias)
+    x = torch.randn(5, 3, dtype=torch.float64)
+    torch.testing.assert_close(
+        nn.functional.linear(x, weight, bias), norm(layer(x)), rtol=1e-12, atol=1e-12
+    )

@@ -3,7 +3,7 @@ from torch import nn
 
 from flyweight.graph.dispatch import evaluating
 from flyweight.replay.layout import laid_out, maps_in, select
-from flyweight.replay.tape import needed_by, record, rerun
+from flyweight.replay.rerun import needed_by, record, rerun
 
 
 class Net(nn.Module):
@@ -22,36 +22,36 @@ class Net(nn.Module):
         return heads.transpose(2, 3).contiguous().view(y.shape[0], -1)
 
 
-def taped(model, x):
+def recorded(model, x):
     with evaluating(model):
-        steps = record(model, lambda: model(x)).steps
+        steps = record(model, lambda: model(x)).calls
         return record(model, lambda: model(x), needed_by(steps))
 
 
 def test_weights_and_maps_are_found_up_to_views():
     model = Net().eval()
-    tape = taped(model, torch.randn(2, 3, 5, 5))
-    maps = maps_in(tape.steps)
-    assert {tape.stored["first.weight"], tape.stored["second.weight"]} <= maps
-    assert tape.stored["first.bias"] not in maps
-    made = [step for step in tape.steps if not maps.isdisjoint(step.makes)]
+    run = recorded(model, torch.randn(2, 3, 5, 5))
+    maps = maps_in(run.calls)
+    assert {run.stored["first.weight"], run.stored["second.weight"]} <= maps
+    assert run.stored["first.bias"] not in maps
+    made = [step for step in run.calls if not maps.isdisjoint(step.makes)]
     names = [step.func._schema.name.removeprefix("aten::") for step in made]
     assert names == ["conv2d", "relu", "conv2d", "relu"]
 
 
 def test_strides_hold_for_one_layout():
-    assert not maps_in(taped(Net(strided=True).eval(), torch.randn(2, 3, 5, 5)).steps)
+    assert not maps_in(recorded(Net(strided=True).eval(), torch.randn(2, 3, 5, 5)).calls)
 
 
 def test_a_run_in_the_other_layout_gives_the_same():
     model = Net().eval()
     x = torch.randn(2, 3, 5, 5, dtype=torch.float64)
-    tape = taped(model.double(), x)
-    values = laid_out(tape.values, maps_in(tape.steps))
-    weight = values[tape.stored["first.weight"]]
+    run = recorded(model.double(), x)
+    values = laid_out(run.values, maps_in(run.calls))
+    weight = values[run.stored["first.weight"]]
     assert weight.is_contiguous(memory_format=torch.channels_last)
     assert not weight.is_contiguous()
-    found = tape.outputs_with(rerun(tape.steps, values, {}))
+    found = run.outputs_with(rerun(run.calls, values, {}))
     torch.testing.assert_close(found, model(x), rtol=1e-12, atol=1e-12)
 
 

@@ -8,8 +8,8 @@ from flyweight.graph import trace
 from flyweight.graph.dispatch import evaluating
 from flyweight.pruning import masked, plan, prune
 from flyweight.replay.folding import fold
+from flyweight.replay.rerun import record
 from flyweight.replay.suffix import suffix_of
-from flyweight.replay.tape import record
 
 RATIOS = (0.25, 0.5, 0.75)
 
@@ -18,13 +18,13 @@ def outputs_of(model, x, plans, groups):
     """Return what the part of the run that changes says for each plan."""
     found = {}
     with evaluating(model):
-        tape = record(model, lambda: model(x))
-        folded = fold(tape)
-        part = suffix_of(tape, folded, groups)
-        tape = record(model, lambda: model(x), part.needed)
-        values = {**tape.values, **folded.values}
+        run = record(model, lambda: model(x))
+        folded = fold(run)
+        part = suffix_of(run, folded, groups)
+        run = record(model, lambda: model(x), part.needed)
+        values = {**run.values, **folded.values}
         for place, changed in part.runs(values, [one.keep for one in plans]):
-            found[place] = tape.outputs_with(changed).clone()
+            found[place] = run.outputs_with(changed).clone()
     return [found[place] for place in range(len(plans))], part
 
 

@@ -113,3 +113,89 @@ def test_the_model_stays_as_it_was(training):
     assert model.training is training
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[name])
+
+
+class Viewing(nn.Module):
+    """Writes the batch's size into an operation."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1)
+        self.c = nn.Linear(64, 2)
+
+    def forward(self, x):
+        return self.c(self.b(self.a(x).relu()).view(x.shape[0], -1))
+
+
+class Reading(Viewing):
+    """Computes with a Python number that it reads from what a cut changes."""
+
+    def forward(self, x):
+        y = self.b(self.a(x).relu())
+        return self.c((y * y.mean().item()).flatten(1))
+
+
+class Boxed:
+    def __init__(self, scores):
+        self.scores = scores
+
+
+class Boxing(Viewing):
+    """Returns its tensors inside of an object."""
+
+    def forward(self, x):
+        return Boxed(super().forward(x))
+
+
+@pytest.mark.parametrize("kind", [Viewing, Reading, Boxing])
+def test_batches_of_unequal_size_and_values_in_python(kind):
+    torch.manual_seed(0)
+    model = kind().double().eval()
+    sizes = (3, 2, 3, 2, 1)
+    data = [torch.randn(n, 3, 4, 4, dtype=torch.float64) for n in sizes]
+    graph = fw.trace(model, (data[0],))
+    plans = Cuts((0.25, 0.5)).plans(graph)
+    assert plans
+
+    def forward(model, batch):
+        return model(batch)
+
+    runner = CutRunner(graph, model, SimpleNamespace(forward=forward), plans)
+    for batch in data:
+        found = {}
+        runner.outputs(
+            batch,
+            tuple(plans),
+            lambda cut, outputs, found=found: found.update(
+                {cut: getattr(outputs, "scores", outputs).clone()}
+            ),
+        )
+        for cut, one in plans.items():
+            with torch.no_grad():
+                expected = prune(model, one, verify=False)(batch)
+            expected = getattr(expected, "scores", expected)
+            torch.testing.assert_close(found[cut], expected, rtol=1e-9, atol=1e-12)
+
+
+class Keeping(Viewing):
+    """Keeps what it made in an attribute, as position tables are kept."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = None
+
+    def forward(self, x):
+        if self.table is None:
+            self.table = torch.ones(1, 8, 1, 1)
+        return self.c(self.b(self.a(x) * self.table).flatten(1))
+
+
+def test_nothing_made_in_inference_mode_stays_in_the_model():
+    model, x = Keeping(), torch.randn(2, 3, 4, 4)
+    graph = fw.trace(model, (x,))
+    plans = Cuts((0.5,)).plans(graph)
+    evaluator = SimpleNamespace(forward=lambda model, batch: model(batch))
+    CutRunner(graph, model, evaluator, plans).outputs(x, tuple(plans), lambda *_: None)
+    assert model.table is None
+    model(x).sum().backward()
+    assert model.a.weight.grad is not None

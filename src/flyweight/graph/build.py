@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from flyweight.graph.cost import AxisSize, CostModel, Layer, OpCost, TensorCost
 from flyweight.graph.groups import ChannelGroup, Member, Role, span_of
 from flyweight.graph.identity import Ids
-from flyweight.graph.inputs import InputSpec
+from flyweight.graph.inputs import Example
 from flyweight.graph.model_graph import ModelGraph
 from flyweight.graph.sizes import AxisSizes, Labels
 from flyweight.graph.step import CountedAxis, CountedLayer, Ledger
@@ -47,7 +47,7 @@ def build_graph(
     slots: list[Slot],
     tensors: Mapping[str, Tensor],
     saved: frozenset[str],
-    inputs: tuple[InputSpec, ...],
+    example: Example,
 ) -> tuple[ModelGraph, AxisSizes]:
     """Settle what a trace wrote down.
 
@@ -59,7 +59,7 @@ def build_graph(
         slots: The axes of the stored tensors.
         tensors: Stored tensors by name.
         saved: Names of those that are parameters or buffers; plain attributes cost nothing.
-        inputs: Shape and type of every example input.
+        example: Shape and type of every example input.
     """
     labels = ledger.identities.components()
     order = _execution_order(ledger, slots)
@@ -72,7 +72,8 @@ def build_graph(
         groups=groups,
         costs=_cost_model(ledger, slots, tensors, saved, sizes),
         tensors=dict(tensors),
-        inputs=inputs,
+        inputs=example.args,
+        keywords=example.kwargs,
         fingerprint=_fingerprint(groups, tensors),
     )
     return graph, sizes

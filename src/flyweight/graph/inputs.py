@@ -1,13 +1,47 @@
-"""Example inputs: described in plain values, drawn again from the description."""
+"""Example inputs, their description in plain values, and inputs drawn from a description."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import keystr, tree_flatten_with_path, tree_map_only
 
 InputSpec = Any
 """A tensor is `(shape, dtype)`; lists, tuples and dictionaries hold specs; the rest is itself."""
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """What a model is called with, or the description of it.
+
+    Attributes:
+        args: Positional inputs; tensors may be nested in lists, tuples and mappings.
+        kwargs: Keyword inputs by name.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def described(self) -> "Example":
+        """Return the same with a spec in place of every input."""
+        return Example(
+            tuple(describe(value) for value in self.args),
+            {name: describe(value) for name, value in self.kwargs.items()},
+        )
+
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> "Example":
+        """Return the same with every tensor replaced by what `change` returns."""
+        args, kwargs = tree_map_only(Tensor, change, (self.args, dict(self.kwargs)))
+        return Example(args, kwargs)
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield every tensor with its place, for example `args[0]` or `kwargs['mask']`."""
+        for root, tree in (("args", self.args), ("kwargs", dict(self.kwargs))):
+            for path, leaf in tree_flatten_with_path(tree)[0]:
+                if isinstance(leaf, Tensor):
+                    yield root + keystr(path), leaf
 
 
 def describe(value: Any) -> InputSpec:

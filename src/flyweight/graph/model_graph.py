@@ -8,6 +8,7 @@ from torch import Tensor
 from flyweight.graph.cost import AxisSize, Convention, Cost, CostModel
 from flyweight.graph.groups import ChannelGroup
 from flyweight.graph.inputs import InputSpec
+from flyweight.graph.operations import GraphTensor, Operation
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,9 +19,13 @@ class ModelGraph:
         groups: Coupled channel groups by name, in order of execution.
         costs: Prices any plan for this graph.
         tensors: The traced model's own parameters and buffers, which criteria score; not copies.
-        inputs: Shape and type of every example input, as `inputs.describe` writes them.
+        inputs: Shape and type of every positional input, as `inputs.describe` writes them.
         fingerprint: Digest of names, shapes and groups; equal graphs accept the same plans.
         numbers: Attributes that modules count channels with, as functions of what stays.
+        keywords: Shape and type of every keyword input, by name.
+        operations: What the model executes in evaluation, in order of execution. Quantizers,
+            distillation taps and precisions are placed on these.
+        outputs: The tensors that the model returns.
     """
 
     groups: Mapping[str, ChannelGroup]
@@ -29,6 +34,9 @@ class ModelGraph:
     inputs: tuple[InputSpec, ...]
     fingerprint: str
     numbers: Mapping[str, AxisSize] = field(default_factory=dict, repr=False)
+    keywords: Mapping[str, InputSpec] = field(default_factory=dict)
+    operations: tuple[Operation, ...] = field(default=(), repr=False)
+    outputs: tuple[GraphTensor, ...] = field(default=(), repr=False)
 
     def numbers_under(self, kept: Mapping[str, int]) -> dict[str, int]:
         """Return the attributes that change when `kept` channels of some groups stay."""

@@ -90,6 +90,15 @@ def clone_structure(model: nn.Module) -> nn.Module:
     return twins[id(model)]
 
 
+def sharing_copy(model: nn.Module) -> nn.Module:
+    """Return a copy in evaluation mode that shares every tensor with `model`.
+
+    To be run in place of a user's model: what a forward keeps in attributes of modules (a table
+    made in inference mode, for example) is lost with the copy.
+    """
+    return clone_structure(model).eval()
+
+
 _INTERNAL = frozenset(vars(nn.Module()))
 _MAPPINGS = (dict, OrderedDict)
 _SEQUENCES = (list, tuple, set)

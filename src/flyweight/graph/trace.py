@@ -4,6 +4,7 @@ A recorded run gives every operation with its shapes; the rules carry channel id
 them (design note 0002). The module is left as it was.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,27 +15,33 @@ from torch import Tensor, nn
 from flyweight.graph.build import Slot, build_graph
 from flyweight.graph.cost import AxisSize
 from flyweight.graph.identity import Field, Flow, Ids
-from flyweight.graph.inputs import InputSpec, describe
+from flyweight.graph.inputs import Example
 from flyweight.graph.model_graph import ModelGraph
-from flyweight.graph.recording import Call, Recording, Shape, Value, record
-from flyweight.graph.rules import RULES
+from flyweight.graph.operations import operations_of
+from flyweight.graph.predictions import Place, Prediction, slice_window
+from flyweight.graph.program import Call, Recording, Shape, Value
+from flyweight.graph.recording import record
+from flyweight.graph.rules import RULES, WHOLE
 from flyweight.graph.sizes import AxisSizes
 from flyweight.graph.step import Ledger, Step
 from flyweight.graph.stored import stored_tensors
-from flyweight.graph.trial_cuts import Place, Prediction, followable, slice_window
+from flyweight.graph.trial_cuts import followable
 
 
-def trace(model: nn.Module, args: tuple[Any, ...]) -> ModelGraph:
-    """Return the graph of `model` as it runs on `args` in evaluation mode.
+def trace(
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None
+) -> ModelGraph:
+    """Return the graph of `model` as it runs on an example in evaluation mode.
 
     Args:
         model: Any module that runs; it is not changed. It may live on the meta device, and so may
-            `args`.
+            the inputs.
         args: Example inputs, for example `(torch.rand(1, 3, 320, 320),)`. Sizes are taken as they
             are; the values matter only to a model that asks for them.
+        kwargs: Example inputs by keyword, for example `{"mask": mask}`.
 
     Raises:
-        GraphError: The module fails on `args`; the message carries its reason.
+        GraphError: The module fails on these inputs; the message carries its reason.
 
     Example:
         >>> import torch
@@ -43,48 +50,52 @@ def trace(model: nn.Module, args: tuple[Any, ...]) -> ModelGraph:
         ... )
         >>> [(name, group.size) for name, group in graph.groups.items() if group.prunable]
         [('0.weight', 8)]
+        >>> [operation.name for operation in graph.operations]
+        ['0.conv2d', '1.conv2d']
     """
-    recording = record(model, args, _FOLLOWED)
-    walk = _Walk(model, recording, tuple(describe(args)))
+    example = Example(args, dict(kwargs or {}))
+    recording = record(model, args, WHOLE, kwargs)
+    walk = _Walk(model, recording)
     walk.run()
-    return followable(model, args, walk, _FOLLOWED, values=recording.values)
+    graph = followable(model, example, walk, WHOLE, values=recording.evaluation.on_values)
+    operations, outputs = operations_of(model, recording.evaluation)
+    return replace(graph, operations=operations, outputs=outputs)
 
 
-_FOLLOWED = frozenset(RULES)
 _INDICES = (torch.int64, torch.int32)
 
 
 class _Walk:
     """Carries flows from call to call of one recording."""
 
-    def __init__(
-        self, model: nn.Module, recording: Recording, inputs: tuple[InputSpec, ...]
-    ) -> None:
-        self.recording, self.inputs = recording, inputs
+    def __init__(self, model: nn.Module, recording: Recording) -> None:
+        self.recorded = recording.evaluation
         self.tensors = stored_tensors(model)
         self.saved = frozenset({**dict(model.named_parameters()), **dict(model.named_buffers())})
         self.ledger = Ledger()
         self.slots: list[Slot] = []
         self.steps: list[tuple[Step, tuple[Flow, ...]]] = []
-        numbers = {name: number for number, name in recording.stored.items()}
+        stored = self.recorded.stored
         self.flows = {
-            numbers[name]: self._stored(name, tuple(tensor.shape))
+            stored[name]: self._stored(name, tuple(tensor.shape))
             for name, tensor in self.tensors.items()
         }
 
     def run(self) -> None:
         """Apply the rules to every call."""
-        for call in self.recording.calls:
-            self._call(call)
-        for output in self.recording.outputs:
+        for call in self.recorded.calls:
+            if call.is_step:
+                self._call(call)
+            else:
+                self._relay(call)
+        for output in self.recorded.outputs:
             for found in self._lookup(output).fields:
                 self.ledger.identities.freeze(found.ids, "is an output of the model")
 
     def settled(self) -> tuple[ModelGraph, tuple[Prediction, ...]]:
         """Return the graph and the prediction of every call, as things stand."""
-        self.graph, sizes = build_graph(
-            self.ledger, self.slots, self.tensors, self.saved, self.inputs
-        )
+        example = self.recorded.example
+        self.graph, sizes = build_graph(self.ledger, self.slots, self.tensors, self.saved, example)
         return self.graph, tuple(_predict(step, flows, sizes) for step, flows in self.steps)
 
     def tie(self, one: Place, other: Place) -> None:
@@ -136,6 +147,11 @@ class _Walk:
         for value, flow in zip(call.results, flows, strict=False):
             self.flows[value.number] = flow
         self.steps.append((step, flows))
+
+    def _relay(self, call: Call) -> None:
+        """Hand the identities of what only changed its layout in memory on."""
+        for value in call.results:
+            self.flows[value.number] = self._lookup(call.args[0])
 
     def _lookup(self, value: Any) -> Any:
         if isinstance(value, Value):

@@ -1,75 +1,56 @@
-"""Find out which cuts the code of a model follows, before any is made.
+"""Trial cuts: runs of narrowed networks that show which cuts the code of a model follows.
 
-Code that counts channels by hand (`view(n, self.num_heads, -1)`) runs on after a cut only if what
-it counts with is changed too. A trial cut of every free group is run. Where the run leaves the
-predicted shapes, three things are tried in turn (design note 0010): give the whole numbers of the
-module their predicted values; tie two widths that the code takes for one; freeze the groups there.
+The rules of a trace say which channels can leave together. They do not say whether the model's own
+code still runs then: code that counts channels by hand (`view(n, self.num_heads, -1)`) runs after a
+cut only if the number that it counts with is changed too. No analysis of the code finds that out
+in general, so the cut network is run, on shapes alone, and compared with its prediction.
+
+Where a run leaves its prediction, three things are tried in turn (design note 0010): give the whole
+numbers of the module their predicted values; tie two widths that the code takes for one; freeze the
+groups there. Each of them only takes freedom away or changes a number, so that none can make a cut
+wrong that was right.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from torch import nn
 
 from flyweight.graph.cost import AxisSize
 from flyweight.graph.cutting import cut_tensors, numbers_in, set_numbers
 from flyweight.graph.groups import orders_among, removed_positions
+from flyweight.graph.inputs import Example
 from flyweight.graph.model_graph import ModelGraph
-from flyweight.graph.recording import Call, run, stand_in
+from flyweight.graph.predictions import Place, Prediction, PredictionCheck
+from flyweight.graph.recording import private_copy, run
 from flyweight.graph.stored import clone_structure
 
 _MOST_PAIRS = 4
+"""How many pairs of widths are tied on trial at one place; each try costs a run."""
 _MOST_IDLE = 8
+"""How many modules that are never called are searched for numbers."""
 _MOST_CALLS = 30_000
-"""Beyond so many operations in all trials, groups are frozen without looking for less."""
+"""Bound of the operations in all trials together. Beyond it, all groups near a place are frozen
+without a search for the smallest set, so that a trace always ends within seconds."""
 _REACH = 200
-"""So many operations before and after a place, sizes that its code may know are looked for."""
+"""How many operations before and after a place are searched for sizes that its code may know."""
 _SHARES = (2, 3, 5, 7, 4)
-"""Of so many channels one leaves, group by group: few sizes then agree by chance."""
+"""One of so many channels leaves, group by group. The shares differ so that two cut widths rarely
+agree by chance: code that takes one width for another must not pass a trial."""
 _PATTERNS = ((0, True), (1, False), (3, True))
-"""Trials differ in where the shares begin and in whether groups that cannot be cut exactly are."""
+"""What the trials differ in: where the shares begin, so that every group is cut to several widths,
+and whether groups whose cut is not exact are cut too. One trial leaves them whole, because a plan
+may: code may follow when both of two groups are cut and not when one is."""
 _COUNTING = """
     view reshape unflatten expand repeat split split_with_sizes tensor_split slice unfold arange
     zeros ones full empty new_zeros new_ones new_full new_empty broadcast_to
 """
-"""Operations that take sizes; code without them has none to write, and one trial is enough."""
+"""Operations that take sizes. Code without any of them writes no size by hand, and one trial is
+enough to show it."""
 
-Sizes = tuple[AxisSize, ...]
-Place = tuple[int, int, int]
-"""A call, one of its tensors (results, then arguments, then a slice's ends), and an axis."""
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """One call of the dense run, with every size as a function of what stays.
-
-    Attributes:
-        op: The operation.
-        where: Path of the module that ran it.
-        results: Sizes of its results.
-        sources: Sizes of its tensor arguments.
-        window: First position that a slice takes and the one after its last.
-    """
-
-    op: str
-    where: str
-    results: tuple[Sizes, ...]
-    sources: tuple[Sizes, ...]
-    window: Sizes = ()
-
-    def sizes(self) -> Iterator[tuple[tuple[int, int], AxisSize]]:
-        """Yield every size that can change with its tensor and axis."""
-        for tensor, sizes in enumerate((*self.results, *self.sources, self.window)):
-            for axis, size in enumerate(sizes):
-                if size.shares:
-                    yield (tensor, axis), size
-
-    def size(self, tensor: int, axis: int) -> AxisSize | None:
-        """Return one size, or `None` where there is no such axis."""
-        every = (*self.results, *self.sources, self.window)
-        inside = tensor < len(every) and axis < len(every[tensor])
-        return every[tensor][axis] if inside else None
+Numbers = Mapping[str, Place]
+"""Whole numbers of modules by path, each with the place in the run of the size that it repeats."""
 
 
 class Settling(Protocol):
@@ -90,9 +71,9 @@ class Settling(Protocol):
 
 def followable(
     model: nn.Module,
-    args: tuple[Any, ...],
+    example: Example,
     walk: Settling,
-    followed: frozenset[str],
+    whole: Container[str],
     *,
     values: bool,
 ) -> ModelGraph:
@@ -100,12 +81,12 @@ def followable(
 
     Args:
         model: What was traced; it is not changed.
-        args: The inputs it was traced with.
+        example: The inputs it was traced with.
         walk: The walk through its calls.
-        followed: Names of operations to record whole.
-        values: Whether the trace ran on the values of `args`.
+        whole: Names of operations to record whole.
+        values: Whether the trace ran on the values of the example.
     """
-    trial = _Trial(model, args, walk, followed, values)
+    trial = _Trial(model, example, walk, whole, values)
     trial.settle()
     return replace(trial.graph, numbers=trial.sizes_of(trial.numbers))
 
@@ -118,28 +99,22 @@ class _Divergence:
     where: str
 
 
-class _LeftPredictionError(Exception):
-    """Ends a trial run."""
-
-
-Numbers = Mapping[str, Place]
-
-
 class _Trial:
     """Runs trial cuts until one runs as predicted."""
 
     def __init__(
         self,
         model: nn.Module,
-        args: tuple[Any, ...],
+        example: Example,
         walk: Settling,
-        followed: frozenset[str],
+        whole: Container[str],
         values: bool,
     ) -> None:
-        self.args, self.walk = args, walk
-        self.followed, self.values = followed, values
+        self.example, self.walk = example, walk
+        self.whole, self.values = whole, values
         self.modules = dict(model.named_modules())
-        self.twin = stand_in(model, values=values)
+        # Not the copy that was traced: its forward may have written into itself.
+        self.dense = private_copy(model, values=values)
         self.numbers: Numbers = {}
         self.runs = 0
         self.pattern = _PATTERNS[0]
@@ -147,7 +122,8 @@ class _Trial:
         self._settle_walk()
         for index, prediction in enumerate(self.predictions):
             self.first_call.setdefault(prediction.where, index)
-        # Modules that are never called are used by their methods, inside of others.
+        # A module that is never called may be used by its methods, in the forward of another one.
+        # The few nearest to the root are searched for numbers too.
         idle = [path for path in self.modules if path not in self.first_call]
         idle = [path for path in idle if numbers_in(self.modules[path])]
         self.idle = sorted(idle, key=lambda path: path.count("."))[:_MOST_IDLE]
@@ -176,12 +152,13 @@ class _Trial:
             self.pattern = patterns[passed]
             self._choose_kept()
             divergence = self._run()
-            # What helps one trial may change another: begin again.
+            # A remedy for one pattern may change the run of another: all must pass once more.
             passed = passed + 1 if divergence is None else 0
             while divergence is not None:
                 divergence = self._remedy(divergence)
 
     def _remedy(self, divergence: _Divergence) -> _Divergence | None:
+        # In this order, because a repair keeps all freedom, a tie some and a freeze none.
         for remedy in (self._repair, self._tie, self._freeze):
             after = remedy(divergence)
             if after is not divergence:
@@ -202,7 +179,7 @@ class _Trial:
     def _run(
         self, numbers: Numbers | None = None, whole: frozenset[str] = frozenset()
     ) -> _Divergence | None:
-        """Run a trial cut that leaves some groups whole; return where it goes astray."""
+        """Run a trial cut that leaves the groups `whole` uncut; return where it diverges."""
         self.runs += 1
         kept = {name: self.full[name] if name in whole else n for name, n in self.kept.items()}
         if kept == self.full:
@@ -210,21 +187,22 @@ class _Trial:
         if whole:
             twin = self._cut(kept)
         else:
-            # Most trials differ in their numbers alone.
+            # Most trials of a pattern differ in their numbers alone: tensors are cut once for all.
             self.narrow = self.narrow or self._cut(kept)
             twin = clone_structure(self.narrow)
         sizes = self.sizes_of(self.numbers if numbers is None else numbers)
         set_numbers(twin, {path: size.under(kept) for path, size in sizes.items()})
-        watch = _Watch(self.predictions, kept, values=self.values)
+        check = PredictionCheck(self.predictions, kept, values=self.values)
         try:
-            run(twin, self.args, self.followed, values=self.values, watch=watch)
-        except Exception:  # noqa: BLE001 - whatever the code raises: it does not follow
-            at = min(watch.count, len(self.predictions) - 1)
+            run(twin, self.example, self.whole, values=self.values, watch=check)
+        except Exception:  # noqa: BLE001 - whatever the code raises: it does not follow the cut
+            at = min(check.count, len(self.predictions) - 1)
             return _Divergence(at, self.predictions[at].where)
         return None
 
     def _cut(self, kept: Mapping[str, int]) -> nn.Module:
-        twin = clone_structure(self.twin)
+        twin = clone_structure(self.dense)
+        # Which channels leave does not matter to shapes, so the last ones do.
         groups = self.graph.groups
         cuts = ((groups[name].members, self.full[name], range(n)) for name, n in kept.items())
         orders = orders_among(groups[name].members for name in kept)
@@ -232,10 +210,16 @@ class _Trial:
         return twin
 
     def _better(self, after: _Divergence | None, before: _Divergence) -> bool:
+        # A remedy is kept only if the run gets further. A number that merely equals a width by
+        # chance makes no run get further, so it keeps its value.
         return after is None or after.index > before.index
 
     def _repair(self, divergence: _Divergence) -> _Divergence | None:
-        """Try numbers of the module, and of those around it, with the sizes they stand for."""
+        """Try numbers of the module, and of those around it, with the sizes they stand for.
+
+        One number at a time, then all together: code that uses two of them in one operation runs
+        only when both are right.
+        """
         for path in (*_inside_out(divergence.where), *self.idle):
             candidates = self._candidates(path, divergence)
             singles = [{key: place} for key, place in candidates.items()]
@@ -263,7 +247,11 @@ class _Trial:
         return found
 
     def _near(self, divergence: _Divergence) -> Iterator[tuple[Place, AxisSize]]:
-        """Yield sizes that change and may be written in the code there, the likeliest first."""
+        """Yield sizes that change and may be written in the code there, the likeliest first.
+
+        The order is: the operation itself, those of the same module, those of its parts, then the
+        few operations before it, whose results its code may have asked for their shapes.
+        """
         at, where = divergence.index, divergence.where
         around = range(max(at - _REACH, 0), min(at + _REACH, len(self.predictions)))
         nearest = sorted(around, key=lambda index: abs(index - at))
@@ -277,7 +265,11 @@ class _Trial:
                     yield (index, tensor, axis), size
 
     def _numbers_alike(self, path: str, key: str, place: Place) -> dict[str, Place]:
-        """Return the same number of other modules of the same class."""
+        """Return the same number of other modules of the same class.
+
+        Networks repeat their blocks. Without this, each of a hundred blocks would cost trials of
+        its own.
+        """
         found = {}
         where = self.predictions[place[0]].where
         for other, there in self._alike(place):
@@ -312,6 +304,7 @@ class _Trial:
             self._settle_walk()
             after = self._run()
             if not self._better(after, divergence):
+                # Tied widths often need a number as well: heads that leave with the width.
                 repaired = self._repair(after) if after is not None else None
                 after = repaired if self._better(repaired, divergence) else after
             if self._better(after, divergence):
@@ -354,7 +347,7 @@ class _Trial:
         return found
 
     def _freeze(self, divergence: _Divergence) -> _Divergence | None:
-        """Freeze as few of the groups at the place as make the run go on."""
+        """Freeze the groups at the place; a single one of them where that is enough."""
         suspects = self._suspects(divergence)
         if self.runs <= self.most_runs and len(suspects) > 1:
             for suspect, place in suspects.items():
@@ -393,57 +386,6 @@ class _Trial:
 def _why(op: str, where: str) -> str:
     place = f"{op} at '{where}'" if where else f"{op} in the model's forward"
     return f"has a size that the model's code writes by hand: {place}"
-
-
-class _Watch:
-    """Compares a run with its prediction, call by call."""
-
-    def __init__(
-        self, predictions: tuple[Prediction, ...], kept: Mapping[str, int], *, values: bool
-    ) -> None:
-        self.predictions, self.kept, self.values = predictions, kept, values
-        self.count = 0
-        self.lost = False
-
-    def __call__(self, index: int, call: Call) -> None:
-        if self.lost:
-            return
-        self.count = min(index, len(self.predictions) - 1)
-        expected = self.predictions[self.count]
-        if index > self.count or (expected.op, expected.where) != (call.op, call.where):
-            if not self.values:
-                raise _LeftPredictionError
-            # Other values choose other proposals: what follows cannot be compared call by call.
-            self.lost = True
-            return
-        shapes = [value.shape for value in call.results]
-        fits = len(shapes) == len(expected.results) and all(
-            map(self._fits, shapes, expected.results)
-        )
-        if not fits:
-            raise _LeftPredictionError
-        if expected.window and not self._fits(_window(call), expected.window):
-            raise _LeftPredictionError
-        self.count = index + 1
-
-    def _fits(self, shape: tuple[int, ...], sizes: Sizes) -> bool:
-        return len(shape) == len(sizes) and all(
-            have == size.under(self.kept)
-            for have, size in zip(shape, sizes, strict=True)
-            if size.shares or not self.values
-        )
-
-
-def slice_window(size: int, start: int | None, end: int | None) -> tuple[int, int]:
-    """Return the first position that a slice takes and the one after its last."""
-    first, last, _ = slice(start, end).indices(size)
-    return first, max(first, last)
-
-
-def _window(call: Call) -> tuple[int, int]:
-    source = call.arguments["self"]
-    size = source.shape[int(call.arguments.get("dim", 0))]
-    return slice_window(size, call.arguments.get("start"), call.arguments.get("end"))
 
 
 def _inside_out(path: str) -> Iterator[str]:

@@ -45,9 +45,10 @@ class PruningPlan:
         graph: Fingerprint of the graph that the plan was made for.
         groups: Group name to what stays; groups that stay whole are left out.
         criterion: How channels were chosen.
-        inputs: Shape and type of the inputs that the graph was traced with.
+        inputs: Shape and type of the positional inputs that the graph was traced with.
         notes: What the maker of the plan should tell its user.
         numbers: Values of attributes that the modules' own code counts channels with.
+        keywords: Shape and type of the keyword inputs that the graph was traced with.
     """
 
     graph: str
@@ -56,6 +57,7 @@ class PruningPlan:
     inputs: tuple[InputSpec, ...] = ()
     notes: tuple[str, ...] = field(default=(), compare=False)
     numbers: Mapping[str, int] = field(default_factory=dict)
+    keywords: Mapping[str, InputSpec] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, group in self.groups.items():
@@ -77,7 +79,15 @@ class PruningPlan:
         }
         counts = {name: len(group.keep) for name, group in narrow.items()}
         numbers = graph.numbers_under(counts)
-        return cls(graph.fingerprint, narrow, criterion, graph.inputs, notes, numbers)
+        return cls(
+            graph=graph.fingerprint,
+            groups=narrow,
+            criterion=criterion,
+            inputs=graph.inputs,
+            notes=notes,
+            numbers=numbers,
+            keywords=graph.keywords,
+        )
 
     @property
     def exact(self) -> bool:
@@ -155,6 +165,8 @@ class PruningPlan:
             "graph": self.graph,
             "criterion": self.criterion,
             "inputs": self.inputs,
+            # Only where there are some, so that all other plans stay the text that 0.1.0 writes.
+            **({"keywords": dict(self.keywords)} if self.keywords else {}),
             "numbers": dict(self.numbers),
         }
         lines = [f' "{key}": {json.dumps(value)}' for key, value in head.items()]
@@ -177,9 +189,15 @@ class PruningPlan:
                     "Read it with the version of flyweight that wrote it."
                 )
             groups = {name: _read_group(entry) for name, entry in data["groups"].items()}
-            inputs = tuple(freeze_spec(spec) for spec in data["inputs"])
-            numbers = {str(path): _whole(value) for path, value in data.get("numbers", {}).items()}
-            return cls(str(data["graph"]), groups, str(data["criterion"]), inputs, numbers=numbers)
+            keywords = data.get("keywords", {})
+            return cls(
+                graph=str(data["graph"]),
+                groups=groups,
+                criterion=str(data["criterion"]),
+                inputs=tuple(freeze_spec(spec) for spec in data["inputs"]),
+                numbers={str(path): _whole(n) for path, n in data.get("numbers", {}).items()},
+                keywords={str(name): freeze_spec(spec) for name, spec in keywords.items()},
+            )
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise PlanError(
                 "A plan must be the JSON that PruningPlan.to_json writes. Received text that "

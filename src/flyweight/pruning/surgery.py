@@ -5,17 +5,18 @@ attributes that describe them are kept true.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils._pytree import tree_map_only
 
 from flyweight.errors import PlanError
 from flyweight.graph.cutting import Removed, cut_tensors, set_numbers
 from flyweight.graph.dispatch import evaluating
-from flyweight.graph.inputs import draw, tensors_in
+from flyweight.graph.inputs import Example, draw, tensors_in
+from flyweight.graph.recording import private_copy
 from flyweight.graph.stored import copy_module, held_tensors
 from flyweight.origin import PRUNE_VERSION, Transform, note_transform
 from flyweight.pruning.optimizers import carry_over
@@ -40,7 +41,8 @@ def prune(model: nn.Module, plan: PruningPlan, *, verify: bool = True) -> nn.Mod
     _require_tensors(model, plan, removed)
     small = copy_module(model, shared)
     prune_(small, plan)
-    if verify and plan.inputs and not any(tensor.is_meta for tensor in model.parameters()):
+    has_example = bool(plan.inputs or plan.keywords)
+    if verify and has_example and not any(tensor.is_meta for tensor in model.parameters()):
         require_same(model, small, plan)
     return small
 
@@ -116,7 +118,11 @@ def masked(model: nn.Module, plan: PruningPlan) -> nn.Module:
 
 
 def largest_error(
-    dense: nn.Module, small: nn.Module, plan: PruningPlan, inputs: tuple[Any, ...]
+    dense: nn.Module,
+    small: nn.Module,
+    plan: PruningPlan,
+    inputs: tuple[Any, ...],
+    kwargs: Mapping[str, Any] | None = None,
 ) -> float:
     """Return the largest difference between `small` and the masked `dense`, as a share.
 
@@ -125,9 +131,11 @@ def largest_error(
         small: The network after it.
         plan: What was cut.
         inputs: Any inputs; both networks run on them in evaluation mode.
+        kwargs: Inputs by keyword.
     """
-    expected = _outputs(masked(dense, plan), inputs)
-    found = _outputs(small, inputs)
+    example = Example(inputs, dict(kwargs or {}))
+    expected = _outputs(masked(dense, plan), example)
+    found = _outputs(small, example)
     worst = 0.0
     for want, have in zip(expected, found, strict=True):
         if want.shape != have.shape:
@@ -138,9 +146,11 @@ def largest_error(
     return worst
 
 
-def _outputs(model: nn.Module, inputs: tuple[Any, ...]) -> list[Tensor]:
+def _outputs(model: nn.Module, example: Example) -> list[Tensor]:
+    # A copy runs: what its forward keeps was made in inference mode and would refuse training.
+    copy = private_copy(model, values=True)
     with evaluating(model):
-        return list(tensors_in(model(*inputs)))
+        return list(tensors_in(copy(*example.args, **example.kwargs)))
 
 
 def require_same(
@@ -157,8 +167,10 @@ def require_same(
     generator = torch.Generator().manual_seed(0)
     first = next(iter(dense.parameters()))
     inputs = tuple(draw(spec, generator, first) for spec in plan.inputs)
+    kwargs = {name: draw(spec, generator, first) for name, spec in plan.keywords.items()}
+    example = Example(inputs, kwargs)
     try:
-        error = largest_error(dense, small, plan, inputs)
+        error = largest_error(dense, small, plan, inputs, kwargs)
     except (RuntimeError, ValueError, IndexError, AssertionError) as failure:
         raise PlanError(
             "A cut must be one that the model's own code follows. Received from "
@@ -168,7 +180,7 @@ def require_same(
         ) from failure
     if error > tolerance and plan.exact:
         # What a network chooses by scores, regions for one, flips with the last bit of float32.
-        error = min(error, _error_in_double(dense, small, plan, inputs))
+        error = min(error, _error_in_double(dense, small, plan, example))
     if error > tolerance and plan.exact:
         raise PlanError(
             "A pruned model must equal the dense one with the removed channels zeroed. Received a "
@@ -178,14 +190,13 @@ def require_same(
 
 
 def _error_in_double(
-    dense: nn.Module, small: nn.Module, plan: PruningPlan, inputs: tuple[Any, ...]
+    dense: nn.Module, small: nn.Module, plan: PruningPlan, example: Example
 ) -> float:
-    """Return `largest_error` in double precision; infinite for code that insists on another."""
-    wide = tree_map_only(
-        Tensor, lambda one: one.double() if one.is_floating_point() else one, inputs
-    )
+    """Return `largest_error` in double precision; infinite for code that requires another."""
+    wide = example.mapped(lambda one: one.double() if one.is_floating_point() else one)
+    copies = (copy_module(dense).double(), copy_module(small).double())
     try:
-        return largest_error(copy_module(dense).double(), copy_module(small).double(), plan, wide)
+        return largest_error(*copies, plan, wide.args, wide.kwargs)
     except (RuntimeError, ValueError):
         return math.inf
 

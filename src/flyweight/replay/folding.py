@@ -1,8 +1,9 @@
-"""Batch normalisation folded into the convolution before it, on a tape.
+"""Batch normalisation folded into the convolution before it, in a recorded run.
 
 In evaluation a normalisation is a scale and an offset per channel, which the convolution can apply
 itself (Jacob et al. 2018, https://arxiv.org/abs/1712.05877, section 3.2). A third of the time of a
-compact network goes into normalisations; running its parts hundreds of times need not pay for them.
+compact network goes into normalisations; parts that are executed hundreds of times need not pay
+for them.
 """
 
 from collections import Counter
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flyweight.replay.tape import Ref, Step, Tape, numbers_in
+from flyweight.graph.program import Call, Run, Value, numbers_in
 
 _CONVOLUTION = torch.ops.aten.conv2d.default
 _NORMALISATION = torch.ops.aten.batch_norm.default
@@ -21,74 +22,114 @@ _NORMALISATION = torch.ops.aten.batch_norm.default
 
 @dataclass(frozen=True, eq=False)
 class Folded:
-    """A tape with fewer steps.
+    """A recorded run with fewer operations.
 
     Attributes:
-        steps: In order of execution.
+        steps: The operations in order of execution.
         values: The new weights and biases, by number.
         weights: Number of a convolution's weight to that of the one with the scale in it.
     """
 
-    steps: tuple[Step, ...]
+    steps: tuple[Call, ...]
     values: Mapping[int, Tensor]
     weights: Mapping[int, int]
 
 
-def fold(tape: Tape) -> Folded:
-    """Return the steps of `tape` with every normalisation that allows it folded away.
+@dataclass(frozen=True, eq=False)
+class Normalisation:
+    """A batch normalisation in evaluation: `(x - mean) / sqrt(variance + epsilon) * gain + offset`.
 
-    A convolution that is read elsewhere, too, stays as it is, and so does one that shares its
+    Attributes:
+        mean: Running mean, `(channels,)`.
+        variance: Running variance, `(channels,)`.
+        epsilon: Added to the variance.
+        gain: Scale, `(channels,)`; None is 1.
+        offset: Shift, `(channels,)`; None is 0.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    epsilon: float
+    gain: Tensor | None = None
+    offset: Tensor | None = None
+
+    def folded(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the weight and bias of a layer that applies this normalisation too.
+
+        Computed in float64 and returned in the weight's type.
+
+        Args:
+            weight: `(channels, ...)`.
+            bias: `(channels,)`; None is 0.
+        """
+        scale = (self.variance.double() + self.epsilon).rsqrt()
+        scale = scale if self.gain is None else scale * self.gain.double()
+        shift = -self.mean.double() if bias is None else bias.double() - self.mean.double()
+        shift = shift * scale if self.offset is None else shift * scale + self.offset.double()
+        made = weight.double() * scale.reshape(-1, *[1] * (weight.ndim - 1))
+        return made.to(weight.dtype), shift.to(weight.dtype)
+
+
+def fold(run: Run) -> Folded:
+    """Return the operations of `run` with every normalisation that allows it folded away.
+
+    A convolution whose result is read elsewhere too stays as it is, and so does one that shares its
     weight with another.
     """
-    readers = Counter(number for step in tape.steps for number in step.reads)
-    readers.update(numbers_in(tape.outputs))
-    makers = {step.result.number: step for step in tape.steps if step.func is _CONVOLUTION}
-    stored = set(tape.stored.values())
-    steps: list[Step] = []
+    readers = Counter(number for call in run.calls for number in call.reads)
+    readers.update(numbers_in(run.outputs))
+    makers = {call.result.number: call for call in run.calls if call.func is _CONVOLUTION}
+    stored = set(run.stored.values())
+    steps: list[Call] = []
     values: dict[int, Tensor] = {}
     weights: dict[int, int] = {}
     gone: set[int] = set()
-    for step in tape.steps:
-        maker = _maker_of(step, makers, stored) if step.func is _NORMALISATION else None
+    for call in run.calls:
+        maker = _maker_of(call, makers, stored) if call.func is _NORMALISATION else None
         if maker is None or readers[maker.result.number] > 1 or readers[maker.args[1].number] > 1:
-            steps.append(step)
+            steps.append(call)
             continue
-        weight, bias = _with_scale(maker, step, tape.values)
+        weight, bias = _normalisation_of(call, run.values).folded(
+            run.values[maker.args[1].number], _tensor(maker.args, 2, run.values)
+        )
+        # Negative numbers belong to no recorded tensor.
         number = -2 * len(weights) - 1
         values |= {number: weight, number - 1: bias}
         weights[maker.args[1].number] = number
-        args = (maker.args[0], Ref(number), Ref(number - 1), *maker.args[3:])
-        steps.append(replace(maker, args=args, result=step.result))
+        made = (_value(number, weight), _value(number - 1, bias))
+        args = (maker.args[0], *made, *maker.args[3:])
+        steps.append(replace(maker, args=args, result=call.result))
         gone.add(maker.result.number)
-    kept = tuple(step for step in steps if gone.isdisjoint(step.makes))
+    kept = tuple(call for call in steps if gone.isdisjoint(call.makes))
     return Folded(kept, values, weights)
 
 
-def _maker_of(step: Step, makers: Mapping[int, Step], stored: set[int]) -> Step | None:
-    """Return the convolution whose results `step` normalises by stored statistics alone."""
-    source, *parameters = step.args[:5]
+def _maker_of(call: Call, makers: Mapping[int, Call], stored: set[int]) -> Call | None:
+    """Return the convolution whose results `call` normalises by stored statistics alone."""
+    source, *parameters = call.args[:5]
     maker = makers.get(source.number)
-    if maker is None or maker.kwargs or step.kwargs or step.args[5]:
+    if maker is None or maker.kwargs or call.kwargs or call.args[5]:
         return None
-    refs = [ref for ref in (*parameters, *maker.args[1:3]) if ref is not None]
+    given = [value for value in (*parameters, *maker.args[1:3]) if value is not None]
     statistics = parameters[2:]
-    own = all(isinstance(ref, Ref) and ref.number in stored for ref in refs)
+    own = all(isinstance(value, Value) and value.number in stored for value in given)
     return maker if own and None not in statistics else None
 
 
-def _with_scale(maker: Step, norm: Step, values: Mapping[int, Tensor]) -> tuple[Tensor, Tensor]:
-    """Return the convolution's weight and bias with the normalisation in them."""
+def _normalisation_of(call: Call, values: Mapping[int, Tensor]) -> Normalisation:
+    return Normalisation(
+        mean=values[call.args[3].number],
+        variance=values[call.args[4].number],
+        epsilon=call.args[7],
+        gain=_tensor(call.args, 1, values),
+        offset=_tensor(call.args, 2, values),
+    )
 
-    def value(ref: Any) -> Tensor | None:
-        return None if ref is None else values[ref.number].double()
 
-    gain, offset = value(norm.args[1]), value(norm.args[2])
-    mean, variance = (values[ref.number].double() for ref in norm.args[3:5])
-    weight = values[maker.args[1].number]
-    bias = value(maker.args[2]) if len(maker.args) > 2 else None
-    scale = (variance + norm.args[7]).rsqrt()
-    scale = scale if gain is None else scale * gain
-    shift = -mean if bias is None else bias - mean
-    shift = shift * scale if offset is None else shift * scale + offset
-    made = weight.double() * scale[:, None, None, None]
-    return made.to(weight.dtype), shift.to(weight.dtype)
+def _tensor(args: tuple[Any, ...], place: int, values: Mapping[int, Tensor]) -> Tensor | None:
+    value = args[place] if place < len(args) else None
+    return None if value is None else values[value.number]
+
+
+def _value(number: int, tensor: Tensor) -> Value:
+    return Value(number, tuple(tensor.shape), tensor.dtype)

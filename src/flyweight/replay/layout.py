@@ -1,4 +1,4 @@
-"""Feature maps with their channels last in memory, as a processor's convolutions are fastest.
+"""Feature maps with their channels last in memory, the layout of a processor's fast convolutions.
 
 Recorded runs have the layout of the model's own code. Parts of them are run hundreds of times, so
 their weights and what they begin with are laid out once, and every convolution hands the layout on.
@@ -9,26 +9,26 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from flyweight.replay.tape import Ref, Step
+from flyweight.graph.program import Call, Value
 
 _CONVOLUTION = torch.ops.aten.conv2d.default
 
 
-def maps_in(steps: Iterable[Step]) -> frozenset[int]:
+def maps_in(calls: Iterable[Call]) -> frozenset[int]:
     """Return the numbers of weights of convolutions and of what is computed of their results.
 
-    Views end it: behind them the axes may mean something else. There are none where a step speaks
-    of strides, which hold for one layout alone.
+    Views end it: behind them the axes may mean something else. There are none where an operation
+    takes strides, which hold for one layout alone.
     """
     found: set[int] = set()
-    for step in steps:
-        if "strided" in step.func._schema.name:
+    for call in calls:
+        if "strided" in call.func._schema.name:
             return frozenset()
-        if step.func is _CONVOLUTION and isinstance(step.args[1], Ref):
-            found.add(step.args[1].number)
-            found.update(step.makes)
-        elif not _is_view(step) and not found.isdisjoint(step.reads):
-            found.update(step.makes)
+        if call.func is _CONVOLUTION and isinstance(call.args[1], Value):
+            found.add(call.args[1].number)
+            found.update(call.makes)
+        elif not _is_view(call) and not found.isdisjoint(call.reads):
+            found.update(call.makes)
     return frozenset(found)
 
 
@@ -49,5 +49,5 @@ def select(source: Tensor, axis: int, index: Tensor) -> Tensor:
     return source.index_select(axis, index)
 
 
-def _is_view(step: Step) -> bool:
-    return any(value.alias_info is not None for value in step.func._schema.returns)
+def _is_view(call: Call) -> bool:
+    return any(value.alias_info is not None for value in call.func._schema.returns)

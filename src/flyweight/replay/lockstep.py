@@ -1,7 +1,7 @@
-"""Run a network and look at what its layers read: all of them at once, or one after the other.
+"""Runs that stop at layers: what every layer reads, all at once or one layer after the other.
 
-Layers are told apart by the weight that an operation takes, not by module: functional code and
-layers that pad by themselves are seen as they compute. Inference mode shows operations whole.
+Layers are identified by the weight that an operation takes, not by module: functional code and
+layers that pad by themselves are seen as they compute.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,16 +12,19 @@ import torch
 from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
-from torch.utils.weak import TensorWeakRef, WeakIdKeyDictionary
+from torch.utils.weak import TensorWeakRef
 
-from flyweight.graph.dispatch import Dispatch, bound, name_of
+from flyweight.graph.dispatch import bound
 from flyweight.graph.inputs import tensors_in
+from flyweight.graph.program import Call
+from flyweight.graph.recorder import Recorder
+from flyweight.graph.rules import WHOLE
 
 Batch = tuple[Any, ...]
 """The arguments of one call of a model."""
 
 KEEP_BYTES = 2 << 30
-"""How much of what is computed so far `Lockstep` keeps, in all."""
+"""How many bytes of intermediate tensors `Lockstep` keeps, in all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,22 +53,22 @@ def watch(
     model: nn.Module,
     batch: Batch,
     tensors: Mapping[str, Tensor],
-    told: Callable[[Read], object],
+    on_read: Callable[[Read], object],
     last: str | None = None,
 ) -> Any:
-    """Run `model` once and tell every operation that takes one of `tensors`.
+    """Run `model` once and report every operation that takes one of `tensors`.
 
     Args:
-        model: In evaluation mode; call inside `evaluating`.
+        model: In evaluation mode; call inside `dispatch.evaluating`.
         batch: Its arguments.
         tensors: What to watch, by name.
-        told: Called after each of these operations, in order of execution.
+        on_read: Called after each of these operations, in order of execution.
         last: Stop after this tensor was read.
 
     Returns:
         What the model returned, or nothing if it was stopped.
     """
-    watcher = _Watcher({id(tensor): name for name, tensor in tensors.items()}, told, last)
+    watcher = _Watcher(tensors, on_read, last)
     try:
         with watcher:
             return model(*batch)
@@ -79,91 +82,103 @@ def sole_readers(
     """Return all reads of `tensors` in order, and the norms that alone take a layer's result.
 
     Args:
-        model: In evaluation mode; call inside `evaluating`.
+        model: In evaluation mode; call inside `dispatch.evaluating`.
         batch: Its arguments.
         tensors: What to watch, by name.
 
     Returns:
-        The reads, without the tensors of the run; and, by the name of a watched tensor, the running
-        mean of the one batch normalisation that takes the result of the operation that read it, if
-        nothing else does.
+        The reads, with biases and running statistics as their only tensors; and, by the name of a
+        watched tensor, the running mean of the one batch normalisation that takes the result of the
+        operation that read it, if nothing else does.
     """
-    watcher = _Watcher({id(tensor): name for name, tensor in tensors.items()}, None, None)
+    reads: list[Read] = []
+    made: dict[str, list[int]] = {}
+
+    def note(read: Read) -> None:
+        # Without the tensors of the run, which would all be kept to its end otherwise.
+        reads.append(_without_results(read))
+        made.setdefault(read.tensor, []).extend(watcher.calls[-1].makes)
+
+    watcher = _Watcher(tensors, note)
     with watcher:
         returned = model(*batch)
+    readers: dict[int, list[Call | None]] = {}
+    for call in watcher.calls:
+        for number in call.reads:
+            readers.setdefault(number, []).append(call)
     for tensor in tensors_in(returned):
-        watcher.note_readers([tensor], "output", None)
-    return tuple(watcher.reads), {
-        name: readers[0]
-        for name, readers in watcher.readers.items()
-        if len(readers) == 1 and readers[0] is not None
+        readers.setdefault(watcher.value(tensor).number, []).append(None)
+    means = {watcher.value(tensor).number: tensor for tensor in model.buffers()}
+    sole: dict[str, Tensor] = {}
+    for name, numbers in made.items():
+        taking = [reader for number in numbers for reader in readers.get(number, [])]
+        mean = _running_mean(taking[0]) if len(taking) == 1 else None
+        if mean is not None:
+            sole[name] = means[mean]
+    return tuple(reads), sole
+
+
+def _without_results(read: Read) -> Read:
+    arguments = {
+        name: None if isinstance(value, Tensor) and not _is_small(name) else value
+        for name, value in read.arguments.items()
     }
+    return Read(read.tensor, read.op, arguments)
+
+
+def _is_small(argument: str) -> bool:
+    return argument == "bias" or "running" in argument
+
+
+def _running_mean(call: Call | None) -> int | None:
+    """Return the number of the running mean that a batch normalisation in evaluation takes."""
+    if call is None or call.op != "batch_norm" or call.arguments["training"]:
+        return None
+    mean = call.arguments["running_mean"]
+    return None if mean is None else int(mean.number)
 
 
 class _ReachedError(Exception):
     """Ends a run that came as far as it should."""
 
 
-class _Watcher(Dispatch):
+class _Watcher(Recorder):  # type: ignore[no-untyped-call]
+    """Reports the operations that take one of some tensors."""
+
     def __init__(
-        self, names: Mapping[int, str], told: Callable[[Read], object] | None, last: str | None
+        self,
+        tensors: Mapping[str, Tensor],
+        on_read: Callable[[Read], object],
+        last: str | None = None,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.names, self.told, self.last = names, told, last
-        self.reads: list[Read] = []
-        self.readers: dict[str, list[Tensor | None]] = {}
-        self._made = WeakIdKeyDictionary()
+        super().__init__(WHOLE)
+        self._names = {self.value(tensor).number: name for name, tensor in tensors.items()}
+        self._on_read, self._last = on_read, last
 
-    def __torch_dispatch__(
-        self, func: OpOverload, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        taken = _tensors(args, kwargs)
-        result = func(*args, **kwargs)
-        found = [self.names[id(tensor)] for tensor in taken if id(tensor) in self.names]
-        if self.told is None:
-            named = bound(func, args, kwargs) if found or self._made else {}
-            mean = named.get("running_mean") if not named.get("training") else None
-            self.note_readers(taken, name_of(func), mean)
-            self._note(func, found, named, result)
-        elif found:
-            self._tell(func, found, bound(func, args, kwargs), result)
-        return result
-
-    def _tell(self, func: OpOverload, found: list[str], named: Any, result: Any) -> None:
+    def after(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        """Report the call if it takes a watched tensor."""
+        found = [self._names[number] for number in call.reads if number in self._names]
+        if not found:
+            return
+        arguments = bound(call.func, args, kwargs)
         for name in found:
-            self.told(Read(name, name_of(func), named, result))  # type: ignore[misc]
-        if self.last in found:
+            self._on_read(Read(name, call.op, arguments, result))
+        if self._last in found:
             raise _ReachedError
-
-    def _note(self, func: OpOverload, found: list[str], named: Any, result: Any) -> None:
-        plain = {key: None if isinstance(v, Tensor) else v for key, v in named.items()}
-        kept = {key: v for key, v in named.items() if key == "bias" or "running" in key}
-        for name in found:
-            self.reads.append(Read(name, name_of(func), {**plain, **kept}))
-            if isinstance(result, Tensor):
-                self._made[result] = name
-                self.readers.setdefault(name, [])
-
-    def note_readers(self, taken: list[Tensor], op: str, mean: Tensor | None) -> None:
-        """Note that `op` takes results of watched operations."""
-        for tensor in taken:
-            name = self._made.get(tensor)  # type: ignore[no-untyped-call]
-            if name is not None:
-                self.readers[name].append(mean if op == "batch_norm" else None)
 
 
 class Lockstep:
     """A run of a network over batches that halts at one layer after the other.
 
-    All batches reach a layer before any passes it, so a layer can be changed with everything in
-    hand that it will read, and what follows computes with the changed one. Every operation is
-    executed once per batch: what lies before the halt is replayed from what the batch still needs
-    of it. Where that takes more than `keep_bytes`, or a model's code follows values, a batch is run
-    from its start again.
+    All batches reach a layer before any passes it, so a layer can be changed when everything that
+    it will read is known, and what follows computes with the changed one. Every operation is
+    executed once per batch: to go on, the model's code runs from its start, and what was executed
+    before hands out its result, or a tensor without values where nothing needs the result any more.
+    Where results take more than `keep_bytes`, or the code asks for a value that is gone, a batch is
+    executed from its start again.
 
     Args:
-        model: In evaluation mode; use inside `evaluating`.
+        model: In evaluation mode; use inside `dispatch.evaluating`.
         batches: Arguments of its calls; the tensors must not be changed meanwhile.
         keep_bytes: What may be kept of all batches together.
     """
@@ -179,7 +194,7 @@ class Lockstep:
     def until(self, tensor: Tensor) -> Iterator[Mapping[str, Any]]:
         """Run every batch up to the operation that takes `tensor`; yield its arguments.
 
-        Layers must be asked for in the order of their execution, and each once.
+        Layers must be requested in the order of their execution, each once.
 
         Raises:
             RuntimeError: A run ended without taking it.
@@ -193,7 +208,7 @@ class Lockstep:
             try:
                 return self._run(index, batch, _Stepper(tensor, done))
             except (RuntimeError, ValueError, TypeError, IndexError, _LostError):
-                pass  # The code looked at a value that is no longer there.
+                pass  # The code asked for a value that is no longer there.
         return self._run(index, batch, _Stepper(tensor, []))
 
     def _run(self, index: int, batch: Batch, stepper: "_Stepper") -> Mapping[str, Any]:
@@ -206,7 +221,7 @@ class Lockstep:
         finally:
             self.executed += len(stepper.done) - replayed
         if stepper.arrived is None:
-            raise RuntimeError(f"{type(self._model).__name__} never takes the tensor asked for")
+            raise RuntimeError(f"{type(self._model).__name__} never takes the requested tensor")
         self._bytes[index] = 0
         if sum(self._bytes) + stepper.bytes <= self._keep_bytes:
             self._bytes[index], self._done[index] = stepper.bytes, stepper.done
@@ -218,7 +233,7 @@ class _LostError(Exception):
 
 
 class _Slot:
-    """A tensor that an executed operation returned: itself while needed, else its shape."""
+    """A tensor that an executed operation returned: itself while it is needed, then its shape."""
 
     def __init__(self, tensor: Tensor) -> None:
         self.shape, self.stride, self.dtype = tensor.shape, tensor.stride(), tensor.dtype
@@ -231,7 +246,7 @@ class _Slot:
         return self.kept
 
     def give(self) -> Tensor:
-        """Return the tensor and let go of it; of one no longer needed, its shape."""
+        """Return the tensor and release it; of one no longer needed, a tensor without values."""
         if self.kept is None:
             return torch.empty_strided(
                 self.shape, self.stride, dtype=self.dtype, device=torch.device("meta")
@@ -249,30 +264,29 @@ class _Done:
     result: Any
 
 
-class _Stepper(Dispatch):
-    """Replays what is done, executes what is not, and stops where a tensor is taken."""
+class _Stepper(Recorder):  # type: ignore[no-untyped-call]
+    """Hands out the results of what is done, executes the rest, stops where a tensor is taken."""
 
     def __init__(self, target: Tensor, done: list[_Done]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__(WHOLE)
         self.target, self.done = target, done
         self.arrived: Mapping[str, Any] | None = None
         self.bytes = 0
-        self._place, self._replayed = 0, len(done)
+        self._replayed = len(done)
 
-    def __torch_dispatch__(
-        self, func: OpOverload, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if self._place < self._replayed:
-            return self._replay(func)
-        taken = _tensors(args, kwargs)
+    def execute(self, func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return the result that the operation had, or execute it."""
+        place = len(self.calls)
+        if place < self._replayed:
+            return self._replay(self.done[place], func)
+        taken = list(tensors_in((args, kwargs)))
         if any(tensor is self.target for tensor in taken):
             self.arrived = bound(func, args, kwargs)
             self._require_values(taken)
             self.bytes = self._keep()  # The code's own variables are gone once this is raised.
             raise _ReachedError
         result = func(*args, **kwargs)
-        self._require_values(_tensors((*taken, result), {}))
+        self._require_values([*taken, *tensors_in(result)])
         self.done.append(_Done(func, tree_map_only(Tensor, _Slot, result)))
         return result
 
@@ -287,9 +301,7 @@ class _Stepper(Dispatch):
                     sizes[storage.data_ptr()] = storage.nbytes()
         return sum(sizes.values())
 
-    def _replay(self, func: OpOverload) -> Any:
-        done = self.done[self._place]
-        self._place += 1
+    def _replay(self, done: _Done, func: OpOverload) -> Any:
         if done.func is not func:
             raise _LostError
         if isinstance(done.result, _Slot):
@@ -299,13 +311,3 @@ class _Stepper(Dispatch):
     def _require_values(self, tensors: list[Tensor]) -> None:
         if self._replayed and any(tensor.is_meta for tensor in tensors):
             raise _LostError
-
-
-def _tensors(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
-    found: list[Tensor] = []
-    for value in (*args, *kwargs.values()):
-        if isinstance(value, Tensor):
-            found.append(value)
-        elif isinstance(value, (list, tuple)):
-            found.extend(item for item in value if isinstance(item, Tensor))
-    return found

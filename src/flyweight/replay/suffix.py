@@ -1,9 +1,10 @@
-"""What of a run changes when channels leave, and running only that.
+"""The part of a run that changes when channels leave, and the execution of only that part.
 
 A pruned network computes what the dense one does with the removed channels zeroed where they are
-read (that is what "exact" means). So nothing has to be run again before the first layer that reads
-them, and that layer runs on narrowed weights. Of nested cuts, its results are sums: what a larger
-cut keeps is part of what a smaller one keeps, so that all ratios together cost it one run.
+read (that is what "exact" means). So nothing has to be executed again before the first layer that
+reads them, and that layer runs on narrowed weights. Where the cuts of one layer are nested, the
+results of that layer are sums: what a larger cut keeps is part of what a smaller one keeps, so that
+all ratios together cost this layer one execution.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -16,9 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flyweight.graph.groups import ChannelGroup, Member
+from flyweight.graph.program import Call, Run, Value, numbers_in
 from flyweight.replay.folding import Folded
 from flyweight.replay.layout import select
-from flyweight.replay.tape import Ref, Step, Tape, needed_by, numbers_in, rerun
+from flyweight.replay.rerun import ReplayError, needed_by, rerun
 
 Keep = Mapping[str, Collection[int]]
 """Group name to the channels that stay."""
@@ -49,15 +51,15 @@ class Suffix:
     Attributes:
         sums: Layers that read the channels directly from what does not change.
         narrow: Layers that read them from what changes.
-        steps: All that has to run after `sums`, in order.
+        steps: All that has to be executed after `sums`, in order.
         reads: Weights that read the channels, by number.
         needed: Numbers of the tensors that must be kept of a run.
         outputs: Numbers of the tensors that the run returned.
     """
 
-    sums: tuple[Step, ...]
+    sums: tuple[Call, ...]
     narrow: frozenset[int]
-    steps: tuple[Step, ...]
+    steps: tuple[Call, ...]
     reads: Mapping[int, tuple[_Read, ...]]
     needed: frozenset[int]
     outputs: frozenset[int]
@@ -65,7 +67,7 @@ class Suffix:
     def runs(
         self, values: Mapping[int, Tensor], keeps: Sequence[Keep]
     ) -> Iterator[tuple[int, dict[int, Tensor]]]:
-        """Run the part for every cut, the largest cut first.
+        """Execute the part for every cut, the largest cut first.
 
         Args:
             values: What was kept of a run, folded weights included.
@@ -77,29 +79,31 @@ class Suffix:
         """
         totals: dict[int, Tensor] = {}
         before: dict[str, set[int]] = {}
+        # From the largest cut to the smallest: what each keeps is then the last one's channels and
+        # some more, and only the contribution of those is added to the sums.
         for index in sorted(range(len(keeps)), key=lambda index: _size(keeps[index])):
             keep = {group: set(channels) for group, channels in keeps[index].items()}
             nested = before.keys() == keep.keys() and all(before[g] <= keep[g] for g in keep)
-            for step in self.sums:
-                number = step.result.number
+            for call in self.sums:
+                number = call.result.number
                 if nested:
-                    self._add(step, values, totals[number], keep, before)
+                    self._add(call, values, totals[number], keep, before)
                 else:
-                    totals[number] = self._sum(step, values, keep)
+                    totals[number] = self._sum(call, values, keep)
             before = keep
             changed = {**totals, **self._zeroed(values, keep)}
-            steps: list[Step] = []
-            for step in self.steps:
-                steps += self._narrowed(step, values, keep, changed)
+            steps: list[Call] = []
+            for call in self.steps:
+                steps += self._narrowed(call, values, keep, changed)
             yield index, {**totals, **rerun(steps, values, changed, self.outputs)}
 
-    def _sum(self, step: Step, values: Mapping[int, Tensor], keep: Keep) -> Tensor:
+    def _sum(self, call: Call, values: Mapping[int, Tensor], keep: Keep) -> Tensor:
         """Return a layer's result from the channels that stay."""
-        return _layer(step, values, _staying(step, self.reads, values, keep), biased=True)
+        return _layer(call, values, _staying(call, self.reads, values, keep), biased=True)
 
     def _add(
         self,
-        step: Step,
+        call: Call,
         values: Mapping[int, Tensor],
         total: Tensor,
         keep: Mapping[str, set[int]],
@@ -108,16 +112,20 @@ class Suffix:
         """Add to a layer's result what it reads from channels that the last cut removed."""
         places = [
             read.positions(sorted(keep[read.group.name] - before[read.group.name]))
-            for read in self.reads[step.args[1].number]
+            for read in self.reads[call.args[1].number]
         ]
         if any(map(len, places)):
-            total.add_(_layer(step, values, np.concatenate(places), biased=False))
+            total.add_(_layer(call, values, np.concatenate(places), biased=False))
 
     def _zeroed(self, values: Mapping[int, Tensor], keep: Keep) -> dict[int, Tensor]:
-        """Return weights with zeros where removed channels are read, for all other layers."""
+        """Return weights with zeros where removed channels are read, for all other layers.
+
+        By the definition of an exact cut this is what the pruned network computes. It is slower
+        than a narrowed weight and right for every operation, grouped convolutions among them.
+        """
         made: dict[int, Tensor] = {}
         for number, reads in self.reads.items():
-            if any(number in step.reads and id(step) not in self.narrow for step in self.steps):
+            if any(number in call.reads and id(call) not in self.narrow for call in self.steps):
                 made[number] = values[number].clone()
                 for read in reads:
                     index = torch.from_numpy(_removed([read], keep)).to(made[number].device)
@@ -126,78 +134,100 @@ class Suffix:
 
     def _narrowed(
         self,
-        step: Step,
+        call: Call,
         values: Mapping[int, Tensor],
         keep: Keep,
         changed: dict[int, Tensor],
-    ) -> tuple[Step, ...]:
+    ) -> tuple[Call, ...]:
         """Return a layer that reads changed channels as one that reads only those that stay."""
-        if id(step) not in self.narrow:
-            return (step,)
-        weight = values[step.args[1].number]
-        index = torch.from_numpy(_staying(step, self.reads, values, keep)).to(weight.device)
+        if id(call) not in self.narrow:
+            return (call,)
+        weight = values[call.args[1].number]
+        index = torch.from_numpy(_staying(call, self.reads, values, keep)).to(weight.device)
+        narrow = weight.index_select(1, index)
         # Numbers that neither a recorded nor a folded tensor has.
-        chosen, narrow, source = (_FREE - 3 * step.result.number - place for place in range(3))
-        changed |= {chosen: index, narrow: weight.index_select(1, index)}
-        select = (step.args[0], _CHANNEL_AXIS[step.func], Ref(chosen))
-        picked = Step(_ATEN.index_select.default, select, {}, Ref(source))
-        return picked, replace(step, args=(Ref(source), Ref(narrow), *step.args[2:]))
+        first = _FREE - 3 * call.result.number
+        chosen, reduced = _value(first, index), _value(first - 1, narrow)
+        shape, axis = list(call.args[0].shape), _CHANNEL_AXIS[call.func]
+        shape[axis] = len(index)
+        source = Value(first - 2, tuple(shape), call.args[0].dtype)
+        changed |= {chosen.number: index, reduced.number: narrow}
+        picked = replace(
+            call,
+            func=_ATEN.index_select.default,
+            args=(call.args[0], axis, chosen),
+            result=source,
+        )
+        return picked, replace(call, args=(source, reduced, *call.args[2:]))
 
 
 _FREE = -(10**9)
 
 
+def _value(number: int, tensor: Tensor) -> Value:
+    return Value(number, tuple(tensor.shape), tensor.dtype)
+
+
 def _layer(
-    step: Step, values: Mapping[int, Tensor], places: NDArray[np.int64], *, biased: bool
+    call: Call, values: Mapping[int, Tensor], places: NDArray[np.int64], *, biased: bool
 ) -> Tensor:
-    """Run a layer on some of its inputs."""
-    source, weight = values[step.args[0].number], values[step.args[1].number]
+    """Execute a layer on some of its inputs."""
+    source, weight = values[call.args[0].number], values[call.args[1].number]
     index = torch.from_numpy(places).to(source.device)
-    bias, *rest = step.args[2:] or (None,)
-    inputs = select(source, _CHANNEL_AXIS[step.func], index)
-    given = values[bias.number] if biased and isinstance(bias, Ref) else None
-    result: Tensor = step.func(inputs, select(weight, 1, index), given, *rest)
+    bias, *rest = call.args[2:] or (None,)
+    inputs = select(source, _CHANNEL_AXIS[call.func], index)
+    given = values[bias.number] if biased and isinstance(bias, Value) else None
+    result: Tensor = call.func(inputs, select(weight, 1, index), given, *rest)
     return result
 
 
 def _staying(
-    step: Step,
+    call: Call,
     reads: Mapping[int, tuple[_Read, ...]],
     values: Mapping[int, Tensor],
     keep: Keep,
 ) -> NDArray[np.int64]:
     """Return the inputs of a layer that stay."""
-    number = step.args[1].number
+    number = call.args[1].number
     return np.setdiff1d(np.arange(values[number].shape[1]), _removed(reads[number], keep))
 
 
-def suffix_of(tape: Tape, folded: Folded, groups: Sequence[ChannelGroup]) -> Suffix:
+def suffix_of(run: Run, folded: Folded, groups: Sequence[ChannelGroup]) -> Suffix:
     """Return the part of a run that changes when channels of `groups` leave.
 
     Args:
-        tape: The run.
-        folded: Its steps, folded.
+        run: The run.
+        folded: Its operations, folded.
         groups: What is cut together.
+
+    Raises:
+        ReplayError: Code reads a value of what changes (`item`), so that it must run itself.
     """
     reads: dict[int, list[_Read]] = {}
     for group in groups:
         for member in group.members:
             if member.role == "consumes":
-                number = tape.stored[member.tensor]
+                number = run.stored[member.tensor]
                 number = folded.weights.get(number, number)
                 reads.setdefault(number, []).append(_Read(group, member, number))
-    changed, sums, steps, narrow = set(reads), list[Step](), list[Step](), set[int]()
-    for step in folded.steps:
-        if changed.isdisjoint(step.reads):
+    # Beginning with the weights that read the channels, not with those that make them: up to the
+    # readers a cut leaves every channel that stays as it is.
+    changed, sums, steps, narrow = set(reads), list[Call](), list[Call](), set[int]()
+    for call in folded.steps:
+        if changed.isdisjoint(call.reads):
             continue
-        if _reads_channels(step, reads):
-            clean = step.args[0].number not in changed
-            (sums if clean else steps).append(step)
+        if not call.makes and call.result is not None:
+            raise ReplayError(f"the code reads a value that changes: {call.op}")
+        if _reads_channels(call, reads):
+            # A layer that reads what does not change can be summed over nested cuts; behind it
+            # everything changes from cut to cut and is executed for each.
+            clean = call.args[0].number not in changed
+            (sums if clean else steps).append(call)
             if not clean:
-                narrow.add(id(step))
+                narrow.add(id(call))
         else:
-            steps.append(step)
-        changed.update(step.makes)
+            steps.append(call)
+        changed.update(call.makes)
     needed = needed_by([*sums, *steps])
     return Suffix(
         tuple(sums),
@@ -205,16 +235,16 @@ def suffix_of(tape: Tape, folded: Folded, groups: Sequence[ChannelGroup]) -> Suf
         tuple(steps),
         {number: tuple(found) for number, found in reads.items()},
         frozenset(needed),
-        frozenset(numbers_in(tape.outputs)),
+        frozenset(numbers_in(run.outputs)),
     )
 
 
-def _reads_channels(step: Step, reads: Mapping[int, Any]) -> bool:
-    """Whether `step` is an ungrouped layer that takes one of the weights by their inputs."""
-    if step.func not in _CHANNEL_AXIS or step.kwargs or not isinstance(step.args[1], Ref):
+def _reads_channels(call: Call, reads: Mapping[int, Any]) -> bool:
+    """Whether `call` is an ungrouped layer that takes one of the weights by their inputs."""
+    if call.func not in _CHANNEL_AXIS or call.kwargs or not isinstance(call.args[1], Value):
         return False
-    found = reads.get(step.args[1].number, ())
-    grouped = step.func is _ATEN.conv2d.default and len(step.args) > 6 and step.args[6] != 1
+    found = reads.get(call.args[1].number, ())
+    grouped = call.func is _ATEN.conv2d.default and len(call.args) > 6 and call.args[6] != 1
     return bool(found) and not grouped and all(read.member.axis == 1 for read in found)
 
 

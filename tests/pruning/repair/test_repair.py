@@ -214,3 +214,28 @@ def test_the_page_shows_the_measured_rows(monkeypatch):
     rows = bench.read_rows(bench.RESULTS, bench.COLUMNS)
     assert rows
     assert bench.filled(text, rows) == text, "run: python benchmarks/repair.py --table"
+
+
+class Keeping(Separable):
+    """Keeps a table from its first forward."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = None
+
+    def forward(self, x):
+        if self.table is None:
+            self.table = x.new_ones(1)
+        return super().forward(x) * self.table
+
+
+def test_nothing_made_in_inference_mode_stays_in_the_networks(batches):
+    torch.manual_seed(0)
+    model = Keeping().train()
+    made = plan(trace(model, (batches[0],)), 0.34)
+    small = prune(model, made)
+    repair_(model, small, made, batches, RepairSettings(norms=True, constants="mean"))
+    for network in (model, small):
+        assert network.table is None
+        assert all(module.training for module in network.modules())
+        network(batches[0]).sum().backward()

@@ -115,3 +115,8 @@ RULES: dict[str, Rule] = {
     "roll": shape.roll,
     "repeat": shape.repeat,
 }
+
+WHOLE = frozenset(RULES)
+"""Operations that every recording keeps whole. Others are recorded in the parts that PyTorch
+composes them of, where it does. All recordings use this one set, so that an operation has the same
+name in each of them."""

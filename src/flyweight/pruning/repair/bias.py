@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from flyweight.graph.dispatch import evaluating
-from flyweight.graph.stored import held_tensors
+from flyweight.graph.stored import held_tensors, sharing_copy
 from flyweight.pruning.plans import GroupPlan, PruningPlan
 from flyweight.pruning.repair.layers import Consumer, surroundings
 from flyweight.replay.lockstep import Read, as_batch, watch
@@ -108,9 +108,10 @@ def fold_constants(
         return Folding((), around.skipped)
     reads = _Reads(consumers)
     tensors = {name: tensor for name, tensor, _ in held_tensors(dense)}
+    copy = sharing_copy(dense)
     with evaluating(dense):
         for batch in held:
-            watch(dense, batch, {name: tensors[name] for name in consumers}, reads)
+            watch(copy, batch, {name: tensors[name] for name in consumers}, reads)
     layers: list[Folded] = []
     skipped = list(around.skipped)
     with torch.no_grad():

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from flyweight.graph.dispatch import evaluating
-from flyweight.graph.stored import held_tensors
+from flyweight.graph.stored import held_tensors, sharing_copy
 from flyweight.pruning.plans import PruningPlan
 from flyweight.replay.lockstep import Batch, Read, sole_readers
 
@@ -107,7 +107,7 @@ def surroundings(
     }
     watched = {**{name: tensors[name] for name in reading}, **means}
     with evaluating(small):
-        reads, followers = sole_readers(small, batch, watched)
+        reads, followers = sole_readers(sharing_copy(small), batch, watched)
     count = Counter(read.tensor for read in reads)
     by_mean = {id(norm.running_mean): path for path, norm in norms.items() if count[path] == 1}
     consumers: dict[str, Consumer] = {}

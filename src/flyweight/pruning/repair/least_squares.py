@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from flyweight.graph.dispatch import evaluating
-from flyweight.graph.stored import held_tensors
+from flyweight.graph.stored import held_tensors, sharing_copy
 from flyweight.pruning.plans import PruningPlan
 from flyweight.pruning.repair.layers import Consumer, Surroundings, surroundings
 from flyweight.pruning.repair.norms import measure_norm
@@ -120,8 +120,8 @@ def reconstruct(
     stops = around.order if settings.norms else tuple(around.consumers)
     fits: list[LayerFit] = []
     with evaluating(dense, small):
-        wanted = _Wanted(dense, around, held, settings)
-        steps = Lockstep(small, held, settings.keep_bytes)
+        wanted = _Wanted(sharing_copy(dense), around, held, settings)
+        steps = Lockstep(sharing_copy(small), held, settings.keep_bytes)
         for place, name in enumerate(stops):
             if name in around.norms:
                 norm = around.norms[name]

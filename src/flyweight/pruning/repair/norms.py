@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from flyweight.graph.dispatch import evaluating
+from flyweight.graph.stored import sharing_copy
 from flyweight.replay.lockstep import KEEP_BYTES, Batch, Lockstep, as_batch, watch
 
 _AT_ONCE = 8
@@ -46,7 +47,7 @@ def reestimate_norms(
     held = [as_batch(batch) for batch in batches]
     norms, skipped = norms_in_order(model, held)
     with evaluating(model):
-        steps = Lockstep(model, held, keep_bytes)
+        steps = Lockstep(sharing_copy(model), held, keep_bytes)
         for path, norm in norms.items():
             if only is None or path in only:
                 measure_norm(norm, steps.until(norm.running_mean))  # type: ignore[arg-type]
@@ -71,7 +72,7 @@ def norms_in_order(
     }
     with evaluating(model):
         if batches:
-            watch(model, batches[0], means, lambda read: order.append(read.tensor))
+            watch(sharing_copy(model), batches[0], means, lambda read: order.append(read.tensor))
     skipped = [f"'{path}' is not reached" for path in tracked if path not in order]
     skipped += [
         f"'{path}' is used more than once" for path in dict.fromkeys(order) if order.count(path) > 1

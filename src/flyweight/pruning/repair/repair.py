@@ -15,7 +15,7 @@ from torch import nn
 
 from flyweight.graph.dispatch import evaluating
 from flyweight.graph.inputs import tensors_in
-from flyweight.graph.stored import copy_module
+from flyweight.graph.stored import copy_module, sharing_copy
 from flyweight.origin import REPAIR_VERSION, Transform, note_transform
 from flyweight.pruning.plans import PruningPlan
 from flyweight.pruning.repair.bias import Folding, FoldSettings, fold_constants
@@ -261,9 +261,10 @@ def output_error(dense: nn.Module, small: nn.Module, batches: Iterable[Any]) -> 
     The Euclidean norm over all outputs and batches: 0 is the same, 1 what answering zero gives.
     """
     gap, size = 0.0, 0.0
+    one, other = sharing_copy(dense), sharing_copy(small)
     with evaluating(dense, small):
         for batch in map(as_batch, batches):
-            pairs = zip(tensors_in(dense(*batch)), tensors_in(small(*batch)), strict=True)
+            pairs = zip(tensors_in(one(*batch)), tensors_in(other(*batch)), strict=True)
             for wanted, found in pairs:
                 gap += float((found.double() - wanted.double()).square().sum())
                 size += float(wanted.double().square().sum())

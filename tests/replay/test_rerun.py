@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from flyweight.graph.dispatch import evaluating
-from flyweight.replay.tape import Ref, TapeError, needed_by, record, rerun
+from flyweight.graph.program import Value
+from flyweight.replay.rerun import ReplayError, needed_by, record, rerun
 
 
 def small():
@@ -13,20 +14,20 @@ def small():
 def test_a_run_is_taken_down_without_writes_in_place():
     model, x = small(), torch.randn(2, 3, 4, 4)
     with evaluating(model):
-        tape = record(model, lambda: model(x))
-    assert [step.func._schema.name for step in tape.steps] == ["aten::conv2d", "aten::relu", "aten::conv2d"]  # fmt: skip  # noqa: E501
-    assert isinstance(tape.outputs, Ref)
-    assert tape.outputs.number == tape.steps[-1].result.number
-    assert torch.equal(tape.outputs_with({}), model(x))
+        run = record(model, lambda: model(x))
+    assert [step.func._schema.name for step in run.calls] == ["aten::conv2d", "aten::relu", "aten::conv2d"]  # fmt: skip  # noqa: E501
+    assert isinstance(run.outputs, Value)
+    assert run.outputs.number == run.calls[-1].result.number
+    assert torch.equal(run.outputs_with({}), model(x))
 
 
 def test_what_is_kept_is_what_it_was_before_it_was_written_over():
     model, x = small(), torch.randn(2, 3, 4, 4)
     with evaluating(model):
-        first = record(model, lambda: model(x)).steps[0].result.number
-        tape = record(model, lambda: model(x), [first])
-        assert torch.equal(tape.values[first], model[0](x))
-        assert (tape.values[first] < 0).any()
+        first = record(model, lambda: model(x)).calls[0].result.number
+        run = record(model, lambda: model(x), [first])
+        assert torch.equal(run.values[first], model[0](x))
+        assert (run.values[first] < 0).any()
 
 
 def test_a_part_runs_again_from_a_changed_weight():
@@ -37,9 +38,9 @@ def test_a_part_runs_again_from_a_changed_weight():
         weight = record(model, lambda: model(x)).stored["2.weight"]
         steps = record(model, lambda: model(x)).after([weight])
         assert len(steps) == 1
-        tape = record(model, lambda: model(x), needed_by(steps))
-        changed = rerun(steps, tape.values, {weight: other})
-        found = tape.outputs_with(changed)
+        run = record(model, lambda: model(x), needed_by(steps))
+        changed = rerun(steps, run.values, {weight: other})
+        found = run.outputs_with(changed)
         model[2].weight.data = other
         assert torch.equal(found, model(x))
 
@@ -63,7 +64,7 @@ class _Windowed(nn.Module):
 
 def test_a_write_under_a_view_is_refused():
     model = _Windowed()
-    with evaluating(model), pytest.raises(TapeError, match="another one is a view of"):
+    with evaluating(model), pytest.raises(ReplayError, match="another one is a view of"):
         record(model, lambda: model(torch.ones(1, 2)))
 
 
@@ -76,9 +77,19 @@ def test_nothing_is_written_over_that_is_still_needed():
 
     model, x = Twice(), torch.tensor([-3.0, 1.0])
     with evaluating(model):
-        tape = record(model, lambda: model(x))
-        values = {**tape.values, tape.steps[0].args[0].number: x}
-        found = rerun(tape.steps, values, {})
-        relu, flat = tape.outputs_with(found)
+        run = record(model, lambda: model(x))
+        values = {**run.values, run.calls[0].args[0].number: x}
+        found = rerun(run.calls, values, {})
+        relu, flat = run.outputs_with(found)
     assert relu.tolist() == [0, 2]
     assert flat.tolist() == [-2, 2]
+
+
+def test_tensors_inside_of_an_object_are_refused():
+    class Boxed:
+        def __init__(self, scores):
+            self.scores = scores
+
+    model = small()
+    with evaluating(model), pytest.raises(ReplayError, match="inside of an object"):
+        record(model, lambda: Boxed(model(torch.randn(1, 3, 4, 4))))
