@@ -8,7 +8,7 @@ torch nor rich, so that every layer can use it.
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from typing import Protocol, TypeVar
 
-from flyweight import on_demand
+from flyweight.on_demand import load
 
 Item = TypeVar("Item")
 
@@ -92,7 +92,7 @@ _DISPLAY = "flyweight.terminal:TerminalProgress"
 def progress_of(wanted: Progress | bool) -> Progress:
     """Return the progress that a caller asked for: True is the terminal's, False is `SILENT`."""
     if wanted is True:
-        display: Progress = on_demand.load(_DISPLAY)()
+        display: Progress = load(_DISPLAY)()
         return display
     return SILENT if wanted is False else wanted
 

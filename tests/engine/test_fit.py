@@ -19,6 +19,7 @@ from flyweight.config.training import TrainConfig
 from flyweight.data.loading import open_set, train_loader, val_loader
 from flyweight.engine.fit import fit
 from flyweight.engine.run import Loaders
+from flyweight.engine.state import load_state
 from flyweight.errors import CheckpointError, ConfigError, FlyweightError
 from flyweight.tasks.detect import YoloDetection
 from flyweight.zoo.specs import create, spec_of
@@ -62,8 +63,8 @@ def go(toy, folder, settings, *, cut_at=None, **options):
 
 
 def state_of(folder):
-    state = torch.load(folder / "state/last.ckpt", weights_only=True)
-    del state["standing"]["seconds"]
+    state = load_state(folder / "state/last.safetensors")[1]
+    del state["status"]["seconds"]
     return state
 
 
@@ -190,7 +191,7 @@ def start_process(folder, *options):
 @pytest.mark.slow
 def test_a_process_killed_twice_and_resumed_ends_with_the_same_bits(toy, tmp_path):
     go(toy, tmp_path / "whole", SETTINGS)
-    assert state_of(tmp_path / "whole")["standing"]["best_step"] == 12
+    assert state_of(tmp_path / "whole")["status"]["best_step"] == 12
     folder = tmp_path / "killed"
     last = random.randint(2, 10)
     with start_process(folder, "--wait", "0.1") as process:
@@ -222,7 +223,7 @@ def test_resume_may_take_the_state_of_another_folder(toy, tmp_path):
         go(toy, tmp_path / "cut", SETTINGS, cut_at=2)
     with pytest.raises(CutError):
         go(toy, tmp_path / "cut", SETTINGS, cut_at=10)
-    go(toy, tmp_path / "other", SETTINGS, resume=tmp_path / "cut/state/last.ckpt")
+    go(toy, tmp_path / "other", SETTINGS, resume=tmp_path / "cut/state/last.safetensors")
     assert_same(state_of(tmp_path / "whole"), state_of(tmp_path / "other"))
 
 
@@ -230,7 +231,24 @@ def test_a_new_run_forgets_the_state_of_an_older_one(toy, tmp_path):
     go(toy, tmp_path, SETTINGS)
     with pytest.raises(CutError):
         go(toy, tmp_path, SETTINGS, cut_at=1)
-    assert not (tmp_path / "state/last.ckpt").exists()
+    assert not (tmp_path / "state/last.safetensors").exists()
+
+
+def test_a_run_of_version_0_1_0_is_not_resumed_but_trained_again(toy, tmp_path):
+    old = tmp_path / "state/last.ckpt"
+    old.parent.mkdir()
+    torch.save({"format": 1}, old)
+    with pytest.raises(CheckpointError, match=r"last\.ckpt' is not.*0\.1\.0") as caught:
+        go(toy, tmp_path, SETTINGS, resume=True)
+    assert "\n" not in str(caught.value)
+    go(toy, tmp_path, SETTINGS)
+    assert not old.exists()
+    go(toy, tmp_path, SETTINGS, resume=True)
+
+
+def test_an_unknown_option_is_refused(toy, tmp_path):
+    with pytest.raises(TypeError, match="'hook'"):
+        go(toy, tmp_path, SETTINGS, hook=[])
 
 
 def test_resume_refuses_another_config(toy, tmp_path):
@@ -247,8 +265,8 @@ def test_resume_refuses_another_model(toy, tmp_path):
 
 
 def test_resume_from_nowhere_is_one_line(toy, tmp_path):
-    with pytest.raises(CheckpointError, match=r"nowhere\.ckpt'. Give") as caught:
-        go(toy, tmp_path, SETTINGS, resume=tmp_path / "nowhere.ckpt")
+    with pytest.raises(CheckpointError, match=r"nowhere\.safetensors'. Give") as caught:
+        go(toy, tmp_path, SETTINGS, resume=tmp_path / "nowhere.safetensors")
     assert "\n" not in str(caught.value)
 
 
@@ -256,7 +274,7 @@ def test_a_loss_that_is_not_finite_names_step_and_term(toy, tmp_path):
     with pytest.raises(FlyweightError, match=r"nan in 'small' at step 5 .*learning_rate") as caught:
         go(toy, tmp_path, SETTINGS, task=toy.ToyTask(poison=5))
     assert "\n" not in str(caught.value)
-    assert state_of(tmp_path)["standing"]["step"] == 4
+    assert state_of(tmp_path)["status"]["step"] == 4
 
 
 def test_a_loader_that_ends_early_is_named(toy, tmp_path):
@@ -292,8 +310,8 @@ def test_best_weights_are_those_of_the_best_evaluation_and_patience_ends(toy, tm
     assert result.best_metrics == {"quality": 0.5}
     assert result.steps == 10
     assert result.last_metrics == {"quality": 0.5}
-    standing = state_of(tmp_path)["standing"]
-    assert (standing["best_step"], standing["idle"]) == (6, 2)
+    status = state_of(tmp_path)["status"]
+    assert (status["best_step"], status["idle"]) == (6, 2)
     best, final = load_file(result.best_path), load_file(result.final_path)
     assert not torch.equal(best["0.weight"], final["0.weight"])
     # A run that has lost its patience stays ended.
@@ -336,7 +354,7 @@ def test_two_processes_agree_with_one(toy, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     assert all(line.startswith("step ") for line in done.stderr.splitlines()), done.stderr
-    together = state_of(tmp_path / "two")["standing"]
+    together = state_of(tmp_path / "two")["status"]
     assert together["last"]["pictures"] == toy.IMAGES
     assert together["last"] == pytest.approx(alone.last_metrics, rel=1e-5)
     final = load_file(tmp_path / "two/model_final.safetensors")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from flyweight.engine._loop import is_better, seed_step, summary
+from flyweight.engine.loop import is_better, seed_step, summary
 
 NAN = float("nan")
 

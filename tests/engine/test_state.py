@@ -1,4 +1,5 @@
 import errno
+import math
 from pathlib import Path
 
 import pytest
@@ -7,26 +8,30 @@ from torch import nn
 
 from flyweight.config.training import HARMLESS, TrainConfig
 from flyweight.engine.state import (
-    Standing,
+    RunStatus,
     load_state,
     load_weights,
+    old_state_path,
+    refuse_old_state,
     require_same_config,
     save_state,
+    state_path,
 )
+from flyweight.engine.tensor_document import write_document
 from flyweight.errors import CheckpointError, ConfigError, FileError
 
 CONFIG = TrainConfig(steps=5, milestones=(2, 3))
 
 
 def test_a_state_comes_back(tmp_path):
-    standing = Standing(step=3, best={"map": 0.5}, last={"map": 0.25}, best_step=2, seconds=1.5)
-    path = tmp_path / "state" / "last.ckpt"
-    save_state(path, CONFIG, standing, {"model": {"a": torch.arange(3)}})
+    status = RunStatus(step=3, best={"map": 0.5}, last={"map": 0.25}, best_step=2, seconds=1.5)
+    path = tmp_path / "state" / "last.safetensors"
+    save_state(path, CONFIG, status, {"model": {"a": torch.arange(3)}})
     found, document = load_state(path)
-    assert found == standing
+    assert found == status
     assert torch.equal(document["model"]["a"], torch.arange(3))
     require_same_config(CONFIG, document["config"], path)
-    assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
+    assert [file.name for file in path.parent.iterdir()] == ["last.safetensors"]
 
 
 def test_every_key_but_the_harmless_ones_must_stay():
@@ -48,8 +53,8 @@ def test_every_key_but_the_harmless_ones_must_stay():
 
 
 def test_a_file_that_is_no_state_is_refused_in_one_line(tmp_path):
-    whole = tmp_path / "whole.ckpt"
-    save_state(whole, CONFIG, Standing(), {})
+    whole = tmp_path / "whole.safetensors"
+    save_state(whole, CONFIG, RunStatus(), {})
     broken = {
         "truncated": whole.read_bytes()[:-100],
         "empty": b"",
@@ -64,7 +69,7 @@ def test_a_file_that_is_no_state_is_refused_in_one_line(tmp_path):
     torch.save({"state_dict": {}}, tmp_path / "foreign")
     with pytest.raises(CheckpointError, match="foreign' is not"):
         load_state(tmp_path / "foreign")
-    torch.save({"format": 99}, tmp_path / "newer")
+    write_document(tmp_path / "newer", "flyweight_training_state", {"format": 99})
     with pytest.raises(CheckpointError, match="Received format 99"):
         load_state(tmp_path / "newer")
     with pytest.raises(CheckpointError, match="No such file"):
@@ -73,24 +78,73 @@ def test_a_file_that_is_no_state_is_refused_in_one_line(tmp_path):
 
 def test_nothing_is_unpickled(tmp_path):
     torch.save({"format": 1, "standing": {}, "trap": Path("x")}, tmp_path / "trap")
-    with pytest.raises(CheckpointError, match="trap' is not"):
+    with pytest.raises(CheckpointError, match="trap' is not: it is a pickle"):
         load_state(tmp_path / "trap")
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"status": {"step": "3"}},
+        {"status": {"step": 3, "last": [1]}},
+        {"status": None},
+        {"format": None},
+    ],
+    ids=["text", "list", "none", "format"],
+)
+def test_a_status_of_other_types_is_refused(tmp_path, changes):
+    path = tmp_path / "last.safetensors"
+    whole = {"format": 2, "config": {}, "status": {}, **changes}
+    write_document(path, "flyweight_training_state", whole)
+    with pytest.raises(CheckpointError, match=r"last\.safetensors'") as caught:
+        load_state(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_state_of_version_0_1_0_is_refused_in_one_line(tmp_path):
+    old_state_path(tmp_path).parent.mkdir()
+    torch.save({"format": 1, "standing": {}}, old_state_path(tmp_path))
+    for refused in (
+        lambda: refuse_old_state(tmp_path),
+        lambda: load_state(old_state_path(tmp_path)),
+    ):
+        with pytest.raises(CheckpointError, match=r"last\.ckpt' is not.*version 0\.1\.0") as caught:
+            refused()
+        assert "\n" not in str(caught.value)
+    save_state(state_path(tmp_path), CONFIG, RunStatus(), {})
+    refuse_old_state(tmp_path)
+
+
+def test_metrics_that_are_no_numbers_come_back(tmp_path):
+    status = RunStatus(best={"map": float("nan")}, last={"map": float("inf")})
+    save_state(tmp_path / "a", CONFIG, status, {})
+    found, _ = load_state(tmp_path / "a")
+    assert math.isnan(found.best["map"])
+    assert found.last == status.last
+
+
 def test_a_full_disk_leaves_the_older_state(tmp_path, monkeypatch):
-    path = tmp_path / "last.ckpt"
-    save_state(path, CONFIG, Standing(step=1), {})
+    path = tmp_path / "last.safetensors"
+    save_state(path, CONFIG, RunStatus(step=1), {})
 
     def full(self, data):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(FileError, match="No space left on device"):
-        save_state(path, CONFIG, Standing(step=2), {})
+        save_state(path, CONFIG, RunStatus(step=2), {})
     assert load_state(path)[0].step == 1
-    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+    assert [file.name for file in tmp_path.iterdir()] == ["last.safetensors"]
 
 
 def test_weights_of_another_model_are_refused_by_name():
     with pytest.raises(CheckpointError, match=r"'weight' has shape \(3, 2\) .* \(4, 2\) in 'x'"):
         load_weights(nn.Linear(2, 3, bias=False), {"weight": torch.zeros(4, 2)}, Path("x"))
+
+
+def test_weights_of_another_type_are_refused_by_name():
+    model = nn.Linear(2, 3, bias=False)
+    with pytest.raises(
+        CheckpointError, match=r"'weight' has type torch\.float32 .* torch\.float16"
+    ):
+        load_weights(model, {"weight": torch.zeros(3, 2).half()}, Path("x"))

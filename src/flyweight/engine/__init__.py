@@ -1,1 +1,1 @@
-"""Train and evaluate any model for any task: a thin house round `lightning.Fabric`."""
+"""Training and evaluation: the loop, its state on disk, objectives and hooks."""

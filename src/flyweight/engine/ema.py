@@ -1,4 +1,4 @@
-"""An exponential moving average of a model's parameters and buffers."""
+"""Exponential moving average of a model's parameters and buffers."""
 
 import copy
 
@@ -7,11 +7,11 @@ from torch import nn
 
 
 class Ema:
-    """Holds the average of a model beside it; evaluation and saving use the average.
+    """The average of a model, kept beside it; evaluation and saving use the average.
 
     Attributes:
         model: A copy of the model with the averaged weights, in evaluation mode.
-        decay: What the decay grows to.
+        decay: The value that the decay grows to.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -22,7 +22,7 @@ class Ema:
     def update(self, model: nn.Module, step: int) -> None:
         """Move the average towards `model` after the optimizer step with 0-based number `step`.
 
-        What is floating is averaged; counters are copied.
+        Floating-point tensors are averaged; counters are copied.
         """
         new = model.state_dict()
         pairs = [(mean, new[name]) for name, mean in self.model.state_dict().items()]

@@ -1,4 +1,4 @@
-"""Run a model over batches and turn what it says into numbers."""
+"""Evaluation: a model runs over batches, and a metric makes numbers of its predictions."""
 
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import nullcontext
@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_map_only
 
 from flyweight.config.training import Precision
 from flyweight.data.batch import Batch
-from flyweight.engine.display import progress_over
+from flyweight.progress import Progress, progress_of, progress_over
 from flyweight.tasks.task import Metric, Task
 
 Batches = Iterable[Batch]
@@ -24,21 +24,23 @@ def evaluate(
     *,
     precision: Precision = "32",
     device: torch.device | str = "auto",
-    progress: bool = False,
+    progress: Progress | bool = False,
 ) -> dict[str, float]:
-    """Return the task's numbers for `model` over `batches`; fractions in 0..1.
+    """Return the metrics of `model` over `batches`; fractions in 0..1.
 
     Args:
-        model: Any module that `task` understands; it comes back on its device and in its modes.
-        task: Loss, decoding and metric.
-        batches: The images; none at all gives the metric's numbers of nothing.
+        model: Any module that `task` understands; it is returned to its device and modes.
+        task: Decoding and metric.
+        batches: The images; without any, the metric says what it has of nothing.
         precision: "32", or mixed with "bf16" or "16".
         device: "auto" is a GPU if there is one.
-        progress: Draw a bar on stderr where that is a terminal.
+        progress: Receives reports; True draws a bar on stderr where that is a terminal.
     """
     metric = task.metric()
     predicted = predict_batches(model, task, batches, precision=precision, device=device)
-    for batch, predictions in progress_over(predicted, "evaluate", length(batches), show=progress):
+    total = len(batches) if isinstance(batches, Sized) else None
+    shown = progress_over(predicted, "evaluate", progress_of(progress), total)
+    for batch, predictions in shown:
         metric.update(predictions, batch)
     return metric.compute()
 
@@ -51,10 +53,10 @@ def predict_batches(
     precision: Precision = "32",
     device: torch.device | str = "auto",
 ) -> Iterator[tuple[Batch, Any]]:
-    """Yield every batch (on the device) with what `task.decode` makes of the model's outputs.
+    """Yield every batch, on the device, with the predictions that `task.decode` makes.
 
-    The model is put into evaluation mode on `device` meanwhile; when the iterator ends or is
-    closed, it is back on its device and every module in its own mode.
+    Meanwhile the model is in evaluation mode on `device`; when the iterator ends or is closed, the
+    model is on its own device again and every module in its own mode.
     """
     target = pick_device(device)
     modes = {module: module.training for module in model.modules()}
@@ -70,7 +72,7 @@ def predict_batches(
 
 
 def merge_states(make_metric: Callable[[], Metric], states: Iterable[Any]) -> dict[str, float]:
-    """Return the numbers of a whole set from the states of metrics that saw shares of it."""
+    """Return the metrics of a whole set from the states of metrics that saw shares of it."""
     metric = make_metric()
     for state in states:
         metric.merge(state)
@@ -78,15 +80,10 @@ def merge_states(make_metric: Callable[[], Metric], states: Iterable[Any]) -> di
 
 
 def pick_device(device: torch.device | str) -> torch.device:
-    """Return the device that is meant; "auto" is a GPU if there is one."""
+    """Return the device of a name; "auto" is a GPU if there is one, else the CPU."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(device)
-
-
-def length(batches: Batches) -> int | None:
-    """Return how many batches there are, where that is known beforehand."""
-    return len(batches) if isinstance(batches, Sized) else None
 
 
 @torch.inference_mode()

@@ -1,29 +1,40 @@
-"""Train a model for a task, in one process or several, and resume where a run was cut off."""
+"""Training of a model for a task, in one process or several; resumes an interrupted run."""
 
-import re
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import torch
 from torch import nn
 
-import flyweight.errors
 from flyweight.config.training import TrainConfig
+from flyweight.engine.hooks import Hook, restore_hooks
+from flyweight.engine.objective import Objective, TaskObjective
 from flyweight.engine.run import BEST, FINAL, Loaders, Run, SaveModel
-from flyweight.engine.state import Standing, load_state, load_weights, state_path
-from flyweight.errors import CheckpointError, ConfigError, FlyweightError
+from flyweight.engine.state import (
+    RunStatus,
+    load_state,
+    load_weights,
+    old_state_path,
+    refuse_old_state,
+    state_path,
+)
+from flyweight.errors import CheckpointError, ConfigError
+from flyweight.on_demand import load
+from flyweight.progress import Progress
 from flyweight.tasks.task import Task
+
+_LAUNCH = "flyweight.engine.launch:launch"
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a run came to.
+    """The result of a run.
 
     Attributes:
-        best_metrics: Numbers of the best evaluation; None if there was none.
-        last_metrics: Numbers of the last evaluation; empty if there was none.
+        best_metrics: Metrics of the best evaluation; None if there was none.
+        last_metrics: Metrics of the last evaluation; empty if there was none.
         best_path: Checkpoint of the best evaluation, if one was saved.
         final_path: Checkpoint of the last weights, if one was saved.
         steps: Optimizer steps that were done.
@@ -38,6 +49,23 @@ class FitResult:
     seconds: float
 
 
+class FitOptions(TypedDict, total=False):
+    """The optional parts of a run. With several devices, all of them must pickle.
+
+    Attributes:
+        save_model: Called with a copy of the model on the CPU, the metrics of its evaluation and
+            the path to write: `best_model.safetensors` or `model_final.safetensors`.
+        objective: What is minimised; by default the task's loss.
+        hooks: Code that runs at the steps, in this order.
+        progress: Receives reports; True, the default, shows them on stderr.
+    """
+
+    save_model: SaveModel | None
+    objective: Objective | None
+    hooks: Sequence[Hook]
+    progress: Progress | bool
+
+
 def fit(
     model: nn.Module,
     task: Task,
@@ -46,64 +74,69 @@ def fit(
     *,
     save_dir: Path,
     resume: bool | Path = False,
-    save_model: SaveModel | None = None,
+    **options: Unpack[FitOptions],
 ) -> FitResult:
-    """Train `model` in place; it ends with the last weights (their average, if there is one).
+    """Train `model` in place; it ends with the last weights, or their average if there is one.
 
     Args:
-        model: What trains. It is moved to the device and comes back to where it was.
+        model: The network. It is moved to the device and back.
         task: Loss, decoding and metric.
         loaders: Batches to train and to evaluate on.
-        config: How to train.
-        save_dir: Gets `state/last.ckpt`, `logs/`, and what `save_model` writes.
-        resume: True goes on from `save_dir`'s state, or starts if there is none; a path goes on
-            from that state. A run that goes on ends with the same bits as one never interrupted.
-        save_model: Called with a copy of the model on the CPU, the numbers of its evaluation and
-            the path to write: `best_model.safetensors` or `model_final.safetensors`.
+        config: The settings.
+        save_dir: Gets `state/last.safetensors`, `logs/`, and the files that `save_model` writes.
+        resume: True continues from the state in `save_dir`, or starts if there is none; a path
+            continues from that state. A resumed run ends with the same bits as one that was never
+            interrupted.
+        **options: See `FitOptions`.
 
     Raises:
         ConfigError: There are no such devices, or a resumed run's config differs.
-        CheckpointError: The state to resume from is missing, damaged or of another model.
+        CheckpointError: The state to resume from is missing, damaged, of another model, or of
+            version 0.1.0.
         TrainingError: The loss is not finite, or the training batches end too early.
     """
-    from flyweight.engine._loop import train
-
+    unknown = sorted(set(options) - set(FitOptions.__annotations__))
+    if unknown:
+        raise TypeError(f"fit() got an unexpected keyword argument '{unknown[0]}'")
     start = _state_to_resume(save_dir, resume)
-    run = Run(model, task, loaders, config, save_dir, start, save_model)
-    home = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    count = _device_count(config)
-    try:
-        _launch(partial(train, run=run), config, count)
-    finally:
-        model.to(home).to(memory_format=torch.contiguous_format)
-    standing, document = load_state(state_path(save_dir))
-    load_weights(model, document["ema"] or document["model"], state_path(save_dir))
-    return _result(standing, save_dir, saved=save_model is not None)
-
-
-def _launch(function: Callable[..., None], config: TrainConfig, count: int) -> None:
-    from lightning.fabric import Fabric
-    from torch.multiprocessing.spawn import ProcessRaisedException
-
-    fabric = Fabric(
-        accelerator=config.accelerator,
-        devices=count,
-        strategy="auto" if count == 1 else "ddp_spawn",
-        precision={"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[config.precision],  # type: ignore[arg-type]
+    objective = options.get("objective") or TaskObjective(task)
+    run = Run(
+        model=model,
+        task=task,
+        objective=objective,
+        loaders=loaders,
+        config=config,
+        folder=save_dir,
+        resume=start,
+        save_model=options.get("save_model"),
+        hooks=tuple(options.get("hooks", ())),
+        progress=options.get("progress", True),
     )
+    devices = _device_count(config)
+    home = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     try:
-        fabric.launch(function)
-    except ProcessRaisedException as error:
-        raise _as_own(error) from error
+        load(_LAUNCH)(run, devices)
+    finally:
+        for module in (model, objective.modules, objective.fixed):
+            if module is not None:
+                module.to(home)
+        model.to(memory_format=torch.contiguous_format)
+    status = _take_results(run, in_other_processes=devices > 1)
+    return _result(status, save_dir, saved=run.save_model is not None)
 
 
-def _as_own(error: Exception) -> Exception:
-    """Return the error of ours that ended another process, or `error` itself."""
-    found = re.search(r"^flyweight\.errors\.(\w+): (.*)", str(error), re.MULTILINE)
-    kind = vars(flyweight.errors).get(found[1]) if found else None
-    if found and isinstance(kind, type) and issubclass(kind, FlyweightError):
-        return kind(found[2])
-    return error
+def _take_results(run: Run, *, in_other_processes: bool) -> RunStatus:
+    """Load the weights of the last state into the model and the objective's modules."""
+    path = state_path(run.folder)
+    status, document = load_state(path)
+    if in_other_processes:
+        # This process's model still has the structure that the run began with.
+        restore_hooks(run.hooks, document["hooks"], path, lambda change: change(run.model, None))
+    load_weights(run.model, document["ema"] or document["model"], path)
+    if run.objective.modules is not None:
+        found = document["objective_ema"] or document["objective"]
+        load_weights(run.objective.modules, found, path)
+    return status
 
 
 def _device_count(config: TrainConfig) -> int:
@@ -126,26 +159,28 @@ def _device_count(config: TrainConfig) -> int:
 def _state_to_resume(save_dir: Path, resume: bool | Path) -> Path | None:
     own = state_path(save_dir)
     if resume is False:
-        # Else a run that is killed before its first state would go on from an older run's.
+        # Otherwise a run that is killed before its first state would resume an older run.
         own.unlink(missing_ok=True)
+        old_state_path(save_dir).unlink(missing_ok=True)
         return None
     if resume is True:
+        refuse_old_state(save_dir)
         return own if own.exists() else None
     if not resume.is_file():
         raise CheckpointError(
             f"A training state must exist to resume from it. Received: '{resume}'. "
-            "Give the path of a state/last.ckpt, or train without resume."
+            "Give the path of a state/last.safetensors, or train without resume."
         )
     return resume
 
 
-def _result(standing: Standing, save_dir: Path, *, saved: bool) -> FitResult:
+def _result(status: RunStatus, save_dir: Path, *, saved: bool) -> FitResult:
     best = save_dir / BEST
     return FitResult(
-        best_metrics=standing.best,
-        last_metrics=standing.last,
-        best_path=best if saved and standing.best is not None and best.exists() else None,
+        best_metrics=status.best,
+        last_metrics=status.last,
+        best_path=best if saved and status.best is not None and best.exists() else None,
         final_path=save_dir / FINAL if saved else None,
-        steps=standing.step,
-        seconds=standing.seconds,
+        steps=status.step,
+        seconds=status.seconds,
     )

@@ -1,9 +1,11 @@
-"""The numbers of a run on disk: CSV to read anywhere, TensorBoard to look at."""
+"""Logs of a run on disk: CSV files, and TensorBoard's files."""
 
 import csv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
+
+from torch.utils.tensorboard import SummaryWriter
 
 from flyweight.errors import FileError
 from flyweight.files import write_text
@@ -12,28 +14,26 @@ from flyweight.files import write_text
 class Logs:
     """Writes `train.csv`, `metrics.csv` and TensorBoard's files into a folder.
 
-    A run that resumes at `start` goes on in the same files; what an interrupted run had written
-    beyond that step is dropped, so that no step appears twice.
+    A run that resumes after step `start` continues the same files; rows that an interrupted run
+    wrote for later steps are removed, so that no step appears twice.
     """
 
     def __init__(self, folder: Path, start: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
         self.folder = folder
         for name in ("train.csv", "metrics.csv"):
             _keep_steps_to(folder / name, start)
         self.board: Any = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
 
     def train(self, done: int, values: Mapping[str, float]) -> None:
-        """Note loss terms and rate after `done` steps."""
-        self._note("train", done, values)
+        """Write loss terms and learning rate after `done` steps."""
+        self._write("train", done, values)
 
     def metrics(self, done: int, values: Mapping[str, float]) -> None:
-        """Note the numbers of an evaluation after `done` steps."""
-        self._note("metrics", done, values)
+        """Write the metrics of an evaluation after `done` steps."""
+        self._write("metrics", done, values)
         self.board.flush()
 
-    def _note(self, kind: str, done: int, values: Mapping[str, float]) -> None:
+    def _write(self, kind: str, done: int, values: Mapping[str, float]) -> None:
         path = self.folder / f"{kind}.csv"
         try:
             _append(path, {"step": done, **values})
@@ -55,7 +55,7 @@ class Logs:
 
 
 class NoLogs:
-    """Writes nothing: every process but the first."""
+    """Logs of every process but the first, which writes nothing."""
 
     def train(self, done: int, values: Mapping[str, float]) -> None:
         """Write nothing."""

@@ -1,4 +1,4 @@
-"""What a run is given: the values between `fit` and the processes that do it."""
+"""Run of a training: the values that `fit` passes to the processes that carry it out."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -8,6 +8,9 @@ from torch import nn
 
 from flyweight.config.training import TrainConfig
 from flyweight.data.batch import Batch
+from flyweight.engine.hooks import Hook
+from flyweight.engine.objective import Objective
+from flyweight.progress import Progress
 from flyweight.tasks.task import Task
 
 BEST = "best_model.safetensors"
@@ -20,7 +23,7 @@ SaveModel = Callable[[nn.Module, dict[str, float], Path], None]
 
 @dataclass(frozen=True)
 class Loaders:
-    """Where batches come from. Several devices need functions that pickle, so no lambdas.
+    """Sources of batches. With several devices they must pickle, so they cannot be lambdas.
 
     Attributes:
         train: Called with `(start_step, rank, world_size)`; yields this rank's batches of the
@@ -38,19 +41,25 @@ class Run:
     """The arguments of `fit`, as every process of the run gets them.
 
     Attributes:
-        model: What trains.
-        task: Loss, decoding and metric.
+        model: The network to train.
+        task: Decoding and metric.
+        objective: The loss, and modules that belong to it.
         loaders: Batches to train and to evaluate on.
-        config: How to train.
+        config: The settings.
         folder: Gets state, logs and checkpoints.
-        resume: The state to go on from.
+        resume: The state to continue from.
         save_model: Writes a checkpoint.
+        hooks: Code that runs at the steps.
+        progress: Receives reports.
     """
 
     model: nn.Module
     task: Task
+    objective: Objective
     loaders: Loaders
     config: TrainConfig
     folder: Path
     resume: Path | None
     save_model: SaveModel | None
+    hooks: tuple[Hook, ...]
+    progress: Progress | bool

@@ -1,30 +1,35 @@
-"""The state of a run on disk: everything that going on after a kill needs."""
+"""State of a training run on disk: everything that a run needs to continue after a kill.
 
-import io
-import pickle
+Nothing random has to be saved: batches, dropout and augmentation are functions of the seed, the
+step and the rank (see `loop.seed_step`).
+"""
+
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from pathlib import Path
 from typing import Any
 
-import torch
+from pydantic import ConfigDict, ValidationError
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from flyweight.config.training import HARMLESS, TrainConfig
+from flyweight.engine.tensor_document import DamagedDocumentError, read_document, write_document
 from flyweight.errors import CheckpointError, ConfigError
-from flyweight.files import replacing
 
-FORMAT = 1
+FORMAT = 2
+_KIND = "flyweight_training_state"
+_ZIP = b"PK"  # What torch.save writes, as flyweight 0.1.0 did.
 
 
-@dataclass
-class Standing:
-    """How a run stands.
+@dataclass(config=ConfigDict(strict=True, extra="forbid"))
+class RunStatus:
+    """How far a run is.
 
     Attributes:
         step: Optimizer steps that are done.
-        best: Numbers of the best evaluation so far.
-        last: Numbers of the last evaluation.
+        best: Metrics of the best evaluation so far.
+        last: Metrics of the last evaluation.
         best_step: Steps that were done at the best evaluation.
         idle: Evaluations in a row since the best one.
         seconds: Time spent, over all sessions.
@@ -39,62 +44,95 @@ class Standing:
 
 
 def state_path(folder: Path) -> Path:
-    """Return where a run in `folder` keeps its state."""
+    """Return the file of the state of a run in `folder`."""
+    return folder / "state" / "last.safetensors"
+
+
+def old_state_path(folder: Path) -> Path:
+    """Return the file in which flyweight 0.1.0 kept the state of a run in `folder`."""
     return folder / "state" / "last.ckpt"
 
 
 def save_state(
-    path: Path, config: TrainConfig, standing: Standing, tensors: Mapping[str, Any]
+    path: Path, config: TrainConfig, status: RunStatus, document: Mapping[str, Any]
 ) -> None:
-    """Write a state, whole or not at all.
+    """Write a state, completely or not at all.
+
+    Args:
+        path: The file.
+        config: The run's settings; `require_same_config` compares them on resume.
+        status: How far the run is.
+        document: Tensors and plain values, nested as they like.
 
     Raises:
         FileError: The disk is full or read-only.
     """
-    document = {
+    written = {
         "format": FORMAT,
         "config": config.model_dump(mode="json"),
-        "standing": asdict(standing),
-        **tensors,
+        "status": asdict(status),
+        **document,
     }
-    # Through memory: torch's own writer turns a full disk into an error without its reason.
-    buffer = io.BytesIO()
-    torch.save(document, buffer)
-    with replacing(path) as draft:
-        draft.write_bytes(buffer.getbuffer())
+    write_document(path, _KIND, written)
 
 
-def load_state(path: Path) -> tuple[Standing, dict[str, Any]]:
-    """Read what `save_state` wrote, without unpickling anything but tensors and plain values.
+def load_state(path: Path) -> tuple[RunStatus, dict[str, Any]]:
+    """Read what `save_state` wrote.
 
     Returns:
-        How the run stood, and the whole document with its tensors on the CPU.
+        How far the run was, and the whole document with its tensors on the CPU.
 
     Raises:
-        CheckpointError: There is no such file, or it is not a state of this format.
+        CheckpointError: There is no such file, it is damaged, or another version wrote it.
     """
     try:
-        document = torch.load(path, map_location="cpu", weights_only=True)
+        document = read_document(path, _KIND)
         if document["format"] != FORMAT:
             raise CheckpointError(
                 f"A training state must be of format {FORMAT}. Received format "
                 f"{document['format']!r} in '{path}'. Train again without resume."
             )
-        return Standing(**document["standing"]), document
+        return RunStatus(**document["status"]), document
     except OSError as error:
         raise CheckpointError(
             f"A training state must be readable. Received: {error.strerror or error}, at '{path}'. "
-            "Give the path of a state/last.ckpt, or train without resume."
+            "Give the path of a state/last.safetensors, or train without resume."
         ) from error
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
+    except (DamagedDocumentError, ValidationError, KeyError, TypeError) as error:
+        if _begins_with(path, _ZIP):
+            raise _of_another_version(path) from error
         raise CheckpointError(
-            f"A training state must be a whole file that this tool wrote. '{path}' is not. "
+            f"A training state must be a complete file that flyweight wrote. '{path}' is not. "
             "Give another one, or train without resume."
         ) from error
 
 
+def refuse_old_state(folder: Path) -> None:
+    """Refuse to resume a run whose only state is one of flyweight 0.1.0.
+
+    Raises:
+        CheckpointError: There is such a state.
+    """
+    path = old_state_path(folder)
+    if path.exists() and not state_path(folder).exists():
+        raise _of_another_version(path)
+
+
+def _of_another_version(path: Path) -> CheckpointError:
+    return CheckpointError(
+        f"A training state must be a .safetensors file of this version. '{path}' is not: it is a "
+        "pickle, as flyweight 0.1.0 wrote it. Finish this run with version 0.1.0, or train again "
+        "without resume; checkpoints of version 0.1.0 can be used as pretrain_weights."
+    )
+
+
+def _begins_with(path: Path, magic: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(magic)) == magic
+
+
 def require_same_config(config: TrainConfig, saved: Mapping[str, Any], path: Path) -> None:
-    """Refuse to go on with values that would change what is computed.
+    """Refuse to resume with settings that would change what is computed.
 
     Raises:
         ConfigError: Names the first key that differs, with both values.
@@ -109,18 +147,34 @@ def require_same_config(config: TrainConfig, saved: Mapping[str, Any], path: Pat
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
-    """Copy `weights` into `model`, if every name and shape is the model's own.
+    """Copy `weights` into `model`, if names, shapes and types are exactly the model's.
 
     Raises:
-        CheckpointError: Names the first tensor that differs, with both shapes.
+        CheckpointError: Names the first tensor that differs, with both shapes or types.
     """
-    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    wanted, found = _described(model.state_dict()), _described(weights)
     for name in sorted(wanted.keys() | found.keys()):
         if wanted.get(name) != found.get(name):
+            place = 0 if _shape(wanted, name) != _shape(found, name) else 1
+            what = ("shape", "type")[place]
             raise CheckpointError(
-                f"A resumed run must keep its model. '{name}' has shape {wanted.get(name)} in the "
-                f"model and {found.get(name)} in '{path}'. Build the same model, or train without "
-                "resume."
+                f"A resumed run must keep its model. '{name}' has {what} "
+                f"{_part(wanted, name, place)} in the model and {_part(found, name, place)} in "
+                f"'{path}'. Build the same model, or train without resume."
             )
     model.load_state_dict(weights)
+
+
+Described = dict[str, tuple[tuple[int, ...], str]]
+
+
+def _described(tensors: Mapping[str, Tensor]) -> Described:
+    return {name: (tuple(one.shape), str(one.dtype)) for name, one in tensors.items()}
+
+
+def _part(tensors: Described, name: str, place: int) -> object:
+    return tensors[name][place] if name in tensors else None
+
+
+def _shape(tensors: Described, name: str) -> object:
+    return _part(tensors, name, 0)

@@ -14,10 +14,10 @@ from flyweight.data.batch import Batch, BoxPrediction
 from flyweight.data.images import image_of
 from flyweight.data.records import BoxSet
 from flyweight.data.samples.box_samples import own_target
-from flyweight.engine.display import progress_over
 from flyweight.engine.evaluate import pick_device, predict_batches
 from flyweight.errors import ConfigError
 from flyweight.pipeline.prediction import one_image_batch
+from flyweight.progress import progress_of, progress_over
 from flyweight.tasks.decoding.multi_scale import Floats, as_prediction, find_in, passes_for
 from flyweight.tasks.metrics.wider_files import write_faces
 from flyweight.tasks.task import Task
@@ -50,7 +50,7 @@ def evaluate_detector(
     find = finder(model, task, settings, preprocessing)
     metric = task.metric()
     order = range(len(images))
-    for index in progress_over(order, "evaluate", len(order), show=True):
+    for index in progress_over(order, "evaluate", progress_of(True)):
         image, record = image_of(images, index), images.records[index]
         path = record.path or Path(f"0--{Path(images.name).name}/{index:05d}.png")
         found = find(image, path)

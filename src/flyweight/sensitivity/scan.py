@@ -6,17 +6,17 @@ own, fed with what it says of each batch; so the numbers are those of evaluating
 network by itself.
 """
 
-from collections.abc import Iterable, Mapping, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from torch import nn
 
 from flyweight.digests import digest_of_batch, digest_of_tensors
-from flyweight.engine.display import progress_over
 from flyweight.errors import DataError, PlanError
 from flyweight.graph.model_graph import ModelGraph
 from flyweight.graph.stored import held_tensors
+from flyweight.progress import Progress, progress_of, progress_over
 from flyweight.pruning.criteria import Criterion
 from flyweight.sensitivity.agreement import Agreement, Kind
 from flyweight.sensitivity.cluster import Cluster
@@ -40,7 +40,7 @@ class ScanOptions(TypedDict, total=False):
         ray: Address of a Ray cluster to spread the batches over; see `Cluster`. Not with `fast`.
         data: A digest of the data, where one is known; batches are compared in any case.
         measured_on: The data, in words, for whoever reads the curves.
-        progress: Draw a bar on stderr where that is a terminal.
+        progress: Receives reports; True draws a bar on stderr where that is a terminal.
     """
 
     layers: Sequence[str] | None
@@ -52,7 +52,7 @@ class ScanOptions(TypedDict, total=False):
     ray: str
     data: str
     measured_on: str
-    progress: bool
+    progress: Progress | bool
 
 
 def scan(
@@ -91,7 +91,7 @@ def scan(
             "A scan must be fast or spread over a cluster. Received both. Leave one of them out."
         )
     measured_on = options.pop("measured_on", "")
-    data, progress = options.pop("data", ""), options.pop("progress", False)
+    data, progress = options.pop("data", ""), progress_of(options.pop("progress", False))
     wanted = Cuts(ratios, **options)  # type: ignore[misc]
     evaluator = _evaluator_of(metric)
     plans = wanted.plans(graph)
@@ -106,8 +106,7 @@ def scan(
     work = CutRunner(graph, model, evaluator, plans)
 
     def watch(items: Iterable[Any], label: str) -> Iterable[Any]:
-        total = len(items) if isinstance(items, Sized) else None
-        return progress_over(items, label, total, show=progress)
+        return progress_over(items, label, progress)
 
     with journal.locked():
         if fast is None:
