@@ -1,16 +1,21 @@
 import csv
-import json
-import os
 import random
 import re
-import subprocess
-import sys
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.engine.runs import (
+    SETTINGS,
+    CutError,
+    assert_same,
+    assert_same_run,
+    go,
+    run_process,
+    start_process,
+    state_of,
+)
 
 import flyweight as fw
 from flyweight.config.data import AugmentConfig, DataConfig
@@ -19,78 +24,9 @@ from flyweight.config.training import TrainConfig
 from flyweight.data.loading import open_set, train_loader, val_loader
 from flyweight.engine.fit import fit
 from flyweight.engine.run import Loaders
-from flyweight.engine.state import load_state
 from flyweight.errors import CheckpointError, ConfigError, FlyweightError
 from flyweight.tasks.detect import YoloDetection
 from flyweight.zoo.specs import create, spec_of
-
-SETTINGS = {
-    "steps": 12,
-    "learning_rate": 0.05,
-    "milestones": (8,),
-    "warmup_steps": 3,
-    "evaluate_every": 4,
-    "checkpoint_every": 3,
-    "log_every": 1,
-    "ema_decay": 0.9,
-    "clip_norm": 1.0,
-}
-TOY = Path(__file__).with_name("toy.py")
-
-
-class CutError(Exception):
-    """Stands for whatever ends a process."""
-
-
-def go(toy, folder, settings, *, cut_at=None, **options):
-    """Train the toy in this process; `cut_at` ends it when that step asks for its batch."""
-    config = TrainConfig(**settings)
-
-    def train(start, rank, world):
-        for step, batch in enumerate(
-            toy.train_batches(start, rank, world, steps=config.steps), start
-        ):
-            if step == cut_at:
-                raise CutError
-            yield batch
-
-    model = options.pop("model", None) or toy.toy_model()
-    task = options.pop("task", None) or toy.ToyTask()
-    loaders = options.pop("loaders", None) or Loaders(train, toy.val_batches)
-    options.setdefault("save_model", toy.save)
-    result = fit(model, task, loaders, config, save_dir=folder, **options)
-    return model, result
-
-
-def state_of(folder):
-    state = load_state(folder / "state/last.safetensors")[1]
-    del state["status"]["seconds"]
-    return state
-
-
-def assert_same(left, right, where=""):
-    """Compare nested values; tensors must agree to the bit."""
-    assert type(left) is type(right), where
-    if isinstance(left, torch.Tensor):
-        assert torch.equal(left, right), where
-    elif isinstance(left, dict):
-        assert left.keys() == right.keys(), where
-        for name in left:
-            assert_same(left[name], right[name], f"{where}/{name}")
-    elif isinstance(left, (list, tuple)):
-        assert len(left) == len(right), where
-        for number, pair in enumerate(zip(left, right, strict=True)):
-            assert_same(*pair, f"{where}/{number}")
-    else:
-        assert left == right, where
-
-
-def assert_same_run(left, right):
-    assert_same(state_of(left), state_of(right))
-    for name in ("best_model.safetensors", "model_final.safetensors"):
-        assert_same(load_file(left / name), load_file(right / name))
-    for name in ("train.csv", "metrics.csv"):
-        assert (left / "logs" / name).read_text() == (right / "logs" / name).read_text()
 
 
 def rows(path):
@@ -180,12 +116,6 @@ def test_a_run_cut_while_saving_and_resumed_ends_with_the_same_bits(toy, tmp_pat
         go(toy, tmp_path / "cut", SETTINGS, save_model=save)
     go(toy, tmp_path / "cut", SETTINGS, resume=True)
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
-
-
-def start_process(folder, *options):
-    command = [sys.executable, str(TOY), str(folder), json.dumps(SETTINGS), *options]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
 
 
 @pytest.mark.slow
@@ -339,12 +269,6 @@ def test_a_missing_gpu_is_named(toy, tmp_path, monkeypatch):
         go(toy, tmp_path, {**SETTINGS, "devices": 3})
 
 
-def run_process(folder, settings, *options):
-    command = [sys.executable, str(TOY), str(folder), json.dumps(settings), *options]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-
-
 @pytest.mark.slow
 def test_two_processes_agree_with_one(toy, tmp_path):
     settings = {**SETTINGS, "accelerator": "cpu", "clip_norm": None, "steps": 8}
@@ -370,6 +294,28 @@ def test_an_error_in_one_of_two_processes_is_the_same_one_line(toy, tmp_path):
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("flyweight.errors.")
     assert "Received nan in 'small' at step 3" in last
+
+
+def test_progress_is_reported(toy, tmp_path, recorded_progress):
+    with pytest.raises(CutError):
+        go(toy, tmp_path, SETTINGS, cut_at=8, progress=recorded_progress)
+    events = recorded_progress.events
+    assert events[0] == ("start", "step", 12, 0)
+    assert events[-1] == ("finish", "step")
+    updates = [event for event in events if event[0] == "update"]
+    assert [done for _, _, done, _ in updates] == list(range(1, 9))
+    assert all(numbers.keys() == {"loss", "lr"} for *_, numbers in updates)
+    recorded_progress.events.clear()
+    go(toy, tmp_path, SETTINGS, resume=True, progress=recorded_progress)
+    assert recorded_progress.events[0] == ("start", "step", 12, 8)
+    assert recorded_progress.notes[0].startswith("resumed from")
+    assert len(recorded_progress.notes) == 2
+
+
+def test_nothing_is_shown_where_nothing_is_wanted(toy, tmp_path, capfd):
+    go(toy, tmp_path, SETTINGS, progress=False)
+    shown = capfd.readouterr()
+    assert shown.out + shown.err == ""
 
 
 @pytest.mark.slow

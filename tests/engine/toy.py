@@ -1,6 +1,7 @@
 """A tiny model, task and loaders for the engine's tests; also a program that trains them.
 
-`python toy.py FOLDER CONFIG_JSON [--resume] [--die-saving NAME] [--slow] [--poison STEP]`
+`python toy.py FOLDER CONFIG_JSON [--resume] [--die-saving NAME] [--wait SECONDS] [--poison STEP]
+[--plain] [--cut-after STEP]`
 """
 
 import argparse
@@ -18,7 +19,11 @@ from torch import nn
 from flyweight.config.training import TrainConfig
 from flyweight.data.batch import Batch, BoxTarget
 from flyweight.engine.fit import fit
+from flyweight.engine.hooks import Hook
+from flyweight.engine.objective import Objective
 from flyweight.engine.run import Loaders
+from flyweight.graph import trace
+from flyweight.pruning import PruningPlan, plan, prune_
 from flyweight.tasks.task import Task
 
 IMAGES = 10
@@ -107,6 +112,67 @@ class ToyTask(Task):
         raise AssertionError("the engine draws nothing")
 
 
+class AdaptedObjective(Objective):
+    """The task's loss, and how well an adaptor of its own makes images of the outputs."""
+
+    rate_factor = 0.5
+    averaged = True
+
+    def __init__(self, task):
+        self.task = task
+        torch.manual_seed(5)
+        self.modules = nn.Sequential(nn.Conv2d(2, 4, 1), nn.ReLU(), nn.Conv2d(4, 3, 1))
+        self.fixed = nn.Conv2d(3, 3, 1).eval().requires_grad_(False)
+        self.attached = []
+
+    def attach(self, model):
+        self.attached.append(model)
+
+    def loss(self, model, batch):
+        assert self.modules.training
+        outputs = self.task.forward(model, batch)
+        terms = self.task.loss(outputs, batch)
+        adapted = (self.modules(outputs) - self.fixed(batch.images)).square().mean()
+        return {**terms, "loss": terms["loss"] + adapted, "adapted": adapted}
+
+
+class CutAfter(Hook):
+    """Halves the channels of the first layer after `at` steps, and notes every call."""
+
+    def __init__(self, at):
+        self.at, self.plan, self.calls = at, None, []
+
+    def state(self):
+        return {"plan": self.plan}
+
+    def restore(self, state, change_model):
+        self.plan = state["plan"]
+        if self.plan is not None:
+            self._cut(change_model)
+
+    def _cut(self, change_model):
+        made = PruningPlan.from_json(self.plan)
+        change_model(lambda model, optimizer: prune_(model, made, optimizer))
+
+    def before_step(self, training, step):
+        self.calls.append(("before", step, training.model[0].weight.shape[0]))
+
+    def after_step(self, training, done):
+        self.calls.append(("after", done, training.model[0].weight.shape[0]))
+        if done == self.at:
+            training.note(f"step {done}: cut")
+            graph = trace(training.model, (torch.zeros(1, 3, 8, 8),))
+            self.plan = plan(graph, 0.5).to_json()
+            self._cut(training.change_model)
+
+    def before_evaluation(self, training, done):
+        average = training.average
+        self.calls.append(("evaluate", done, average and average[0].weight.shape[0]))
+
+    def after_evaluation(self, training, done, metrics):
+        self.calls.append(("evaluated", done, sorted(metrics)))
+
+
 def train_batches(start, rank, world, *, steps, size=4, wait=0.0):
     for step in range(start, steps):
         time.sleep(wait)
@@ -141,17 +207,21 @@ def main():
     parser.add_argument("--wait", type=float, default=0.0)
     parser.add_argument("--poison", type=int)
     parser.add_argument("--plain", action="store_true", help="no norm, no dropout")
+    parser.add_argument("--cut-after", type=int, help="with an objective that owns modules")
     given = parser.parse_args()
     torch.set_num_threads(1)
     config = TrainConfig(**given.config)
+    task = ToyTask(given.poison)
     fit(
         toy_model(norm=False, dropout=0.0) if given.plain else toy_model(),
-        ToyTask(given.poison),
+        task,
         loaders_for(config.steps, wait=given.wait),
         config,
         save_dir=given.folder,
         resume=given.resume,
         save_model=partial(save, die=given.die_saving),
+        hooks=[CutAfter(given.cut_after)] if given.cut_after else [],
+        objective=AdaptedObjective(task) if given.cut_after else None,
     )
 
 
