@@ -115,8 +115,8 @@ def rows_of(
         "note": "; ".join(filter(None, [options.note, "noisy machine" if busy else ""])),
     }
     for row in report.rows:
-        standing, _ = load_state(state_path(options.out / row.stage))
-        seconds = {"train_seconds": f"{standing.seconds:.0f}"}
+        status, _ = load_state(state_path(options.out / row.stage))
+        seconds = {"train_seconds": f"{status.seconds:.0f}"}
         yield {"benchmark": name, "stage": row.stage, **_numbers(row), **seconds, **facts}
 
 

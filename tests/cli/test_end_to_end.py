@@ -121,7 +121,7 @@ def test_a_resumed_training_ends_as_an_uninterrupted_one(flyweight, monkeypatch)
     whole = flyweight("train", "-c", "demo_digits", "-o", *TINY, "save_dir=whole")
     assert whole.status == 0, whole.err
 
-    from flyweight.engine._loop import Training
+    from flyweight.engine.loop import Training
 
     optimize = Training._optimize
 
@@ -138,7 +138,7 @@ def test_a_resumed_training_ends_as_an_uninterrupted_one(flyweight, monkeypatch)
 
     resumed = flyweight("train", "-c", "demo_digits", "-o", *TINY, "save_dir=cut", "--resume")
     assert resumed.status == 0, resumed.err
-    assert "resumed from 'cut/demo_digits/state/last.ckpt' after step 3/6" in resumed.err
+    assert "resumed from 'cut/demo_digits/state/last.safetensors' after step 3/6" in resumed.err
     states = [
         fw.load(f"{folder}/demo_digits/model_final.safetensors").state_dict()
         for folder in ("whole", "cut")
