@@ -1,18 +1,18 @@
-"""Every error a user can cause, on one screen.
+"""Errors that a user can cause; all of them are listed here.
 
 FlyweightError
-├── ConfigError       a config, an option or a name that cannot be meant
-├── DataError         an image, an annotation file or a split
-├── GraphError        a model that cannot be traced
-├── PlanError         a plan, a ratio or a parameter name that does not fit its graph
-├── CheckpointError   a file of weights that is damaged or belongs to another model
-├── TrainingError     a training run that cannot go on
-├── ExportError       an exported file that disagrees with the model
-├── MeasureError      a measurement that cannot be made
-└── FileError         a path that cannot be read or written
+├── ConfigError       a config, an option or a name is unknown or invalid
+├── DataError         an image, an annotation file or a split cannot be used
+├── GraphError        a model cannot be traced
+├── PlanError         a plan, a ratio, a budget or a parameter name does not fit the network
+├── CheckpointError   a file of weights is damaged or belongs to another model
+├── TrainingError     a training run cannot continue
+├── ExportError       an exported file disagrees with the model
+├── MeasureError      a measurement cannot be made
+└── FileError         a path cannot be read or written
 
-A message is a short letter on one line: what must hold, what was received, where, and what to do
-next. The command line prints it without a traceback and exits with 2.
+An error message is one line: what must hold, what was received, where, and what to do next. The
+command line prints it without a traceback and exits with status 2.
 """
 
 import difflib
@@ -20,47 +20,47 @@ from collections.abc import Iterable
 
 
 class FlyweightError(Exception):
-    """Base of all errors that have their cause outside this package."""
+    """Base class of all errors that a user can cause."""
 
 
 class ConfigError(FlyweightError):
-    """A config, an option or a name that cannot be meant."""
+    """A config, an option or a name is unknown or invalid."""
 
 
 class DataError(FlyweightError):
-    """An image, an annotation file or a split that cannot be used."""
+    """An image, an annotation file or a split cannot be used."""
 
 
 class GraphError(FlyweightError):
-    """A model that cannot be traced."""
+    """A model cannot be traced."""
 
 
 class PlanError(FlyweightError):
-    """A plan, a ratio or a parameter name that does not fit its graph."""
+    """A plan, a ratio, a budget or a parameter name does not fit the network."""
 
 
 class CheckpointError(FlyweightError):
-    """A file of weights that is damaged or belongs to another model."""
+    """A file of weights is damaged or belongs to another model."""
 
 
 class TrainingError(FlyweightError):
-    """A training run that cannot go on."""
+    """A training run cannot continue."""
 
 
 class ExportError(FlyweightError):
-    """An exported file that disagrees with the model it came from."""
+    """An exported file disagrees with the model that it was made from."""
 
 
 class MeasureError(FlyweightError):
-    """A measurement that cannot be made."""
+    """A measurement cannot be made."""
 
 
 class FileError(FlyweightError):
-    """A path that cannot be read or written."""
+    """A path cannot be read or written."""
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str:
-    """Return the sentence that names the candidate closest to `name`.
+    """Return a sentence that names the candidate closest to `name`, or lists the candidates.
 
     Example:
         >>> nearest("lerning_rate", ["learning_rate", "epochs"])
@@ -77,7 +77,7 @@ def nearest(name: str, candidates: Iterable[str]) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """Return how many of a thing whose plural ends in s.
+    """Return a count with its noun, whose plural ends in s.
 
     Example:
         >>> counted(1, "thread"), counted(1200, "layer")

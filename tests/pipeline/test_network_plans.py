@@ -48,7 +48,7 @@ def save(model, path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (((), ()), "must be told what to cut"),
+        (((), ()), "Pruning must have a cut"),
         ((("a",), ()), "equally many. Received 1 parameter and 0 ratios"),
         ((("a", "b"), (0.5,)), "equally many. Received 2 parameters and 1 ratio"),
         ((("a", "a"), (0.5, 0.5)), "named once. Received 'a' twice"),

@@ -59,7 +59,8 @@ def machine(prices, *, power=1.4, start=0.2, noise=0.003, seed=0, measured=None)
 def test_a_bent_latency_is_met_in_a_few_rounds(prices, power, budget, seed):
     told, measured = [], []
     measure = machine(prices, power=power, seed=seed, measured=measured)
-    found = fit_latency(options_of(prices, seed=seed), prices, budget, measure, tell=told.append)
+    options = options_of(prices, seed=seed)
+    found = fit_latency(options, prices, budget, measure, on_round=told.append)
     assert found.chosen.met
     assert 0.97 <= found.chosen.timing.latency_ms / found.chosen.limit_ms <= 1
     assert found.chosen.limit_ms == pytest.approx(12, rel=0.02)

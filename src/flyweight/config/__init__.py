@@ -1,1 +1,1 @@
-"""Settings: the models behind the one YAML file, how it is read, and the built-in presets."""
+"""Configuration: settings, strict reading of YAML, overrides and presets. It needs no torch."""

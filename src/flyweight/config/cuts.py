@@ -19,7 +19,7 @@ CRITERION_NAMES = (
 )
 """The names of criteria: those of `pruning.CRITERIA`, and `taylor`."""
 RANKING_NAMES = tuple(name for name in CRITERION_NAMES if name != "first")
-"""Criteria whose scores can be compared between groups. `first` only tells positions apart."""
+"""Criteria whose scores can be compared between groups; those of `first` are positions."""
 ALL = "all"
 """In place of layers: every layer that can be cut."""
 BUILT_IN = "DEFAULT"
@@ -247,7 +247,7 @@ def _listed(keys: frozenset[str]) -> str:
 def nothing_to_cut() -> PlanError:
     """Return the error of a cut that was not described."""
     return PlanError(
-        "Pruning must be told what to cut. Received no layer. Give --pruned-params and "
+        "Pruning must have a cut. Received no layer and no budget. Give --pruned-params and "
         "--pruned-ratios, --sensitivities and --max-drop, or --budget; or a 'prune' section in "
         "the config."
     )

@@ -1,4 +1,4 @@
-"""Which images to read and how to vary them in training."""
+"""Data sets to read, and the random variation of training images."""
 
 from collections.abc import Mapping
 from itertools import pairwise
@@ -36,11 +36,11 @@ class DataConfig(BaseModel):
     """A training and a validation split of one data set.
 
     Attributes:
-        format: Of boxes: "voc", "coco", "wider" (WIDER FACE) and "yolo". Of classes: "imagefolder",
-            a folder per class, and "class_list", lines `image class`. Of maps: "masks", label
-            images by list or folder, and "cityscapes". Made on the fly: "digits" (boxes),
-            "digits_classes", "digits_maps".
-        root: Folder of the set; unused by the digits.
+        format: Layout of the set. With boxes: "voc", "coco", "wider" (WIDER FACE) and "yolo". With
+            classes: "imagefolder", a folder per class, and "class_list", lines `image class`. With
+            a class per pixel: "masks", label images by list or folder, and "cityscapes". Generated:
+            "digits" (boxes), "digits_classes", "digits_maps".
+        root: Folder of the set; the digits have none.
         train: VOC: a split name (`ImageSets/Main/<name>.txt`) or a list file of lines
             `image annotation`, relative to `root`. COCO: the annotation JSON, relative to `root`.
             WIDER: "train" or "val" for the published texts, or a text, relative to `root`. YOLO: a
@@ -52,23 +52,23 @@ class DataConfig(BaseModel):
             `labels.txt` or `label_list.txt` (lists and masks), the categories in the order of their
             ids (COCO), `data.yaml` (YOLO) or the folders in the order of their names; WIDER has
             "face".
-        use_difficult: Treat objects marked difficult as ordinary ones. Otherwise training leaves
-            them out and evaluation neither rewards nor punishes finding them.
-        values: Masks: pixel value in the label files to class index, 255 where none counts, such as
-            `{0: 0, 255: 1}`. None takes the values for indices.
-        images: COCO: folder of the images, relative to `root`. None looks in `train2017` for
-            `instances_train2017.json`, then in `images`, `JPEGImages` and `root`. WIDER: folder of
-            the events; None looks in `WIDER_train/images` and the like.
+        use_difficult: Treat objects marked difficult as ordinary ones. Otherwise training ignores
+            them, and evaluation neither rewards nor punishes their detection.
+        values: Masks: pixel value in the label files to class index, 255 for ignored pixels, such
+            as `{0: 0, 255: 1}`. None uses the values as indices.
+        images: COCO: folder of the images, relative to `root`. None searches `train2017` for
+            `instances_train2017.json`, then `images`, `JPEGImages` and `root`. WIDER: folder of the
+            events; None searches `WIDER_train/images` and similar folders.
         masks: COCO: read every object's `segmentation`, for detectors that make masks.
         ground_truth: WIDER: folder of the four published evaluation files of the validation split,
-            `wider_easy_val.mat` and so on, relative to `root`. None lets the heights of faces
-            decide what is easy, medium and hard.
-        problems: What to do about bad images and boxes: refuse to begin, or leave them out; they
-            are listed in any case.
+            `wider_easy_val.mat` and so on, relative to `root`. None derives easy, medium and hard
+            from the heights of faces.
+        problems: Treatment of bad images and boxes: "refuse" to start, or "leave_out"; they are
+            listed in both cases.
         size: Digits: side of an image in pixels.
-        seed: Digits: another seed makes another set.
-        train_count: Digits: images to train on.
-        val_count: Digits: images to validate on; they show other handwriting.
+        seed: Digits: seed of the generated set.
+        train_count: Digits: number of training images.
+        val_count: Digits: number of validation images, with other handwriting.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -100,28 +100,28 @@ class DataConfig(BaseModel):
         if self.values is not None and not all(0 <= v < 2**16 for v in self.values):
             raise ValueError("values must be pixel values, 0..65535")
         if self.values is not None and not all(0 <= i <= 255 for i in self.values.values()):
-            raise ValueError("values must mean class indices, or 255 where none counts")
+            raise ValueError("values must be class indices, or 255 for ignored pixels")
         return self
 
     @property
     def made_up(self) -> bool:
-        """Whether images are made on the fly."""
+        """Whether images are generated."""
         return self.format.startswith("digits")
 
 
 class ClassAugment(BaseModel):
-    """How training images vary where an image has one class.
+    """Random variation of training images for classification.
 
     Attributes:
-        crop: "resized" cuts out a part of random size and shape and resizes it to the input
-            (Szegedy et al. 2014, https://arxiv.org/abs/1409.4842); "none" resizes the whole.
-        crop_scale: Share of the image's area that is cut out.
-        crop_ratio: Width over height of what is cut out.
+        crop: "resized" crops a part of random size and shape and resizes it to the input
+            (Szegedy et al. 2014, https://arxiv.org/abs/1409.4842); "none" resizes the whole image.
+        crop_scale: Least and greatest share of the image's area in the crop.
+        crop_ratio: Least and greatest width over height of the crop.
         flip: Mirror left to right with probability 0.5.
-        color: Brightness, contrast and saturation vary by this share; 0 leaves them.
+        color: Largest relative change of brightness, contrast and saturation; 0 disables it.
         rand_augment: Number and magnitude, 0..30, of the operations of RandAugment
-            (Cubuk et al. 2019, https://arxiv.org/abs/1909.13719); None switches it off.
-        mixup_alpha: As in `AugmentConfig`, with the labels blended, too; None switches it off.
+            (Cubuk et al. 2019, https://arxiv.org/abs/1909.13719); None disables it.
+        mixup_alpha: As in `AugmentConfig`, with the labels blended, too; None disables it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -144,14 +144,14 @@ class ClassAugment(BaseModel):
 
 
 class MapAugment(BaseModel):
-    """How training images vary where every pixel has a class.
+    """Random variation of training images for segmentation.
 
     Attributes:
         scale: Least and greatest random factor of the size that evaluation resizes images to.
-        crop: Height and width that are then cut out, after padding with the mean colour where the
-            image is smaller; None takes the size of the input.
+        crop: Height and width of the crop that follows, after padding with the mean colour where
+            the image is smaller; None takes the size of the input.
         flip: Mirror left to right with probability 0.5.
-        color: Brightness, contrast and saturation vary by this share; 0 leaves them.
+        color: Largest relative change of brightness, contrast and saturation; 0 disables it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -169,36 +169,36 @@ class MapAugment(BaseModel):
 
 
 class AugmentConfig(BaseModel):
-    """How training images vary. The defaults are those of the original YOLOv3 configs.
+    """Random variation of training images. The defaults are those of the original YOLOv3 configs.
 
     Attributes:
         mixup_alpha: Two images are blended by a draw from beta(alpha, alpha)
-            (Zhang et al. 2017, https://arxiv.org/abs/1710.09412); None switches mixup off.
-        mixup_epochs: Blend in the first epochs only; None blends in all.
+            (Zhang et al. 2017, https://arxiv.org/abs/1710.09412); None disables mixup.
+        mixup_epochs: Number of first epochs with mixup; None uses it in all.
         color_distort: Hue within 18 degrees; saturation, contrast and brightness 0.5 to 1.5; each
             with probability 0.5, in random order.
-        hue_degrees: How far the hue turns at most, either way.
-        saturation: Least and greatest factor.
-        contrast: Likewise.
-        brightness: Likewise.
+        hue_degrees: Largest rotation of the hue, in both directions.
+        saturation: Least and greatest factor of the saturation.
+        contrast: Least and greatest factor of the contrast.
+        brightness: Least and greatest factor of the brightness.
         distort_in_order: Brightness first, then contrast, saturation and hue, or saturation, hue
             and contrast, as SSD's readers did.
-        expand: With probability 0.5, place the image on a mean-coloured canvas of up to
+        expand: With probability 0.5, place the image on a canvas of the mean colour, up to
             `expand_ratio` times its sides.
-        expand_ratio: The largest such ratio.
-        crop: Cut out a part that overlaps an object (SSD, https://arxiv.org/abs/1512.02325).
+        expand_ratio: Largest ratio of the canvas to the image.
+        crop: Crop a part that overlaps an object (SSD, https://arxiv.org/abs/1512.02325).
         allow_no_crop: "No crop" is one of the seven choices of `crop`.
-        face_crop: Instead of `crop`, bring a face to the size of an anchor, or cut out a square
-            with a whole face, see `data.face_crop`.
+        face_crop: In place of `crop`: resize a face to the size of an anchor, or crop a square
+            with a whole face, see `data.samples.face_crop`.
         anchor_scales: `face_crop`: sides of the anchors in pixels, rising.
         flip: Mirror left to right with probability 0.5.
-        multi_scale: Side lengths in pixels; each batch takes one of them at random. None trains at
+        multi_scale: Side lengths in pixels; each batch has one of them, at random. None trains at
             the size of the preprocessing.
         random_interpolation: Resize each batch by one of five methods at random; False uses the
             method of the preprocessing.
-        max_boxes: Keep the first boxes of an image, at most so many; None keeps all.
-        classify: How images with one class vary; nothing above concerns them.
-        segment: How images with a class per pixel vary; likewise.
+        max_boxes: Largest number of boxes of an image; the first ones are kept. None keeps all.
+        classify: Variation for classification, in place of all settings above.
+        segment: Variation for segmentation, in place of all settings above.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -237,7 +237,7 @@ class AugmentConfig(BaseModel):
 
     @classmethod
     def off(cls) -> "AugmentConfig":
-        """Return the config that only resizes and normalises.
+        """Return the settings that only resize and normalise.
 
         Example:
             >>> AugmentConfig.off().flip

@@ -8,21 +8,23 @@ from flyweight.errors import MeasureError
 
 @dataclass(frozen=True)
 class BenchConfig:
-    """The measuring protocol; docs/bench.md explains each choice.
+    """The measuring protocol; docs/bench.md gives the reason of each choice.
 
     Attributes:
-        runs: Timed inferences wanted per row. A row too slow for them may take three times its
-            `seconds`; after that it gets fewer and a note says so, but always one per block.
-        seconds: Wall time to spend on the timed inferences of one row.
+        runs: Timed inferences per row. A row that is too slow for them may take three times its
+            `seconds`; then it gets fewer, at least one per block, and a note states the number.
+        seconds: Wall-clock time of the timed inferences of one row.
         blocks: Interleaved blocks per row; the bootstrap resamples them.
         warmup: Untimed inferences after loading, before the first block.
-        spinning: Let idle runtime threads spin. Faster on a quiet machine with cores to spare,
-            ruinous on a busy one.
-        pin: Bind each measuring process to as many cores as it has threads, where the system can.
+        spinning: Let idle threads of the runtime spin. Faster on a quiet machine with spare cores,
+            much slower on a busy one.
+        pin: Bind each measuring process to as many cores as it has threads, where the operating
+            system supports it.
         shapes: Input name to shape, for inputs that are not static in the file; the empty name
             stands for the only input.
-        seed: Of the random input values and of the bootstrap.
-        timeout_seconds: How long a child may take for one answer before it is killed.
+        seed: Seed of the random input values and of the bootstrap.
+        timeout_seconds: Seconds that a measuring process may take for one answer before it is
+            stopped.
         precision: Precision of float operations; the runtime must support it on this machine.
     """
 

@@ -1,6 +1,5 @@
-"""Old keys: what users of the originals and of earlier versions type, and the keys of today."""
+"""Old keys of configs: those of the original tools and of version 0.1.0, with today's keys."""
 
-# Keys that users of the originals type, and what they are here.
 OLD_KEYS = {
     "max_iters": "train.steps",
     "snapshot_iter": "train.evaluate_every",
@@ -25,12 +24,13 @@ OLD_KEYS = {
     "metric": "detect.metric",
     "use_gpu": "train.accelerator",
 }
+"""Keys of the original tools, valid in overrides."""
 RENAMED_KEYS = {"prune.repair_pictures": "prune.repair_images"}
-"""Keys of version 0.1.0 that have another name now; valid in files and overrides."""
+"""Keys of version 0.1.0, valid in files and overrides."""
 
 
 def current_key(key: str) -> str:
-    """Return the key of today for one that an override names.
+    """Return today's key for the key of an override.
 
     Example:
         >>> current_key("max_iters"), current_key("width")

@@ -1,4 +1,4 @@
-"""From an image on disk to the network's input, the same in training, evaluation and export."""
+"""Preprocessing of images into the network's input, alike in training, evaluation and export."""
 
 from typing import Literal
 
@@ -8,21 +8,21 @@ Triple = tuple[float, float, float]
 
 
 class Appearance(BaseModel):
-    """How images of any size come to look, whatever the input's.
+    """Preprocessing apart from the size of the input.
 
     Attributes:
         mean: Subtracted from the channels.
-        std: Divides them then.
-        interpolation: How images are resized.
+        std: Divides the channels after `mean` was subtracted.
+        interpolation: Method of resizing.
         antialias: Smooth before shrinking, as Pillow does and as the weights of timm and
-            torchvision are used to; else resize like `cv2.resize`, as the originals did.
+            torchvision expect; False resizes like `cv2.resize`, as the originals did.
         fit: "stretch" resizes to the input without keeping the aspect ratio; "pad" keeps it, puts
             the image into the upper left corner and fills the rest with `mean`, zero after
             normalisation; "crop" resizes the short side to the input's over `crop_share` and cuts
             out the centre.
-        crop_share: "crop": the share of the short side that is seen, as timm's `crop_pct`.
-        value_range: 1 divides pixels by 255 before `mean` and `std` apply, 255 leaves them.
-        channels: The order in which the network takes colours; `mean` and `std` are in it.
+        crop_share: "crop": share of the short side that the crop contains, as timm's `crop_pct`.
+        value_range: 1 divides pixels by 255 before `mean` and `std` apply; 255 does not.
+        channels: Order of the colours in the network's input; `mean` and `std` have the same order.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -38,14 +38,14 @@ class Appearance(BaseModel):
 
 
 class Preprocessing(Appearance):
-    """How an image becomes the network's input; it travels with the weights and the export.
+    """How an image becomes the network's input; saved with checkpoints and exports.
 
-    The image is decoded to RGB, turned upright by its EXIF tag, brought to `height` x `width`,
+    The image is decoded to RGB, turned upright by its EXIF tag, resized to `height` x `width`,
     divided by 255, then `(x - mean) / std` per channel.
 
     Attributes:
-        height: Of the input, in pixels.
-        width: Of the input, in pixels.
+        height: Height of the input in pixels.
+        width: Width of the input in pixels.
     """
 
     height: int = Field(gt=0)
@@ -67,7 +67,7 @@ class Preprocessing(Appearance):
         return max(1, round(height * factor)), max(1, round(width * factor))
 
     def scale(self, height: int, width: int) -> tuple[float, float]:
-        """Return how many of an image's pixels one of the input's stands for, across and down.
+        """Return the image pixels per input pixel, horizontally and vertically.
 
         Example:
             >>> Preprocessing(height=320, width=320).scale(480, 640)

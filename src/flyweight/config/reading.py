@@ -1,4 +1,4 @@
-"""Reading of a config: a built-in name or a YAML file, overrides, and errors that name the key."""
+"""Reading of configs: by built-in name or from a YAML file, with overrides, strictly."""
 
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -13,17 +13,18 @@ from flyweight.config.settings import Config
 from flyweight.config.strict_yaml import load_yaml
 from flyweight.errors import ConfigError, PlanError, nearest
 
-# What YAML would take for a number or a date, and is a word.
+# Values that stay text even where YAML reads a number or a date.
 _TEXTS = frozenset(
     {
         *("weights", "pretrain_weights", "save_dir", "data.root", "data.train", "data.val"),
+        *("prune.scan", "prune.latency_table"),
         *("train.precision", "finetune.precision"),
     }
 )
 
 
 def known_configs() -> tuple[str, ...]:
-    """Return the names of the configs that come with flyweight."""
+    """Return the names of the built-in configs."""
     folder = resources.files("flyweight.config.presets")
     names = (entry.name for entry in folder.iterdir())
     return tuple(sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml")))
@@ -41,8 +42,8 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> tuple[str, Config]:
         The config's name (the file's without its ending) and the config.
 
     Raises:
-        ConfigError: No such config; or a key, a value or the YAML itself cannot be meant. The
-            error message names the key and the nearest valid one.
+        ConfigError: There is no such config; or the YAML, a key or a value is invalid. The error
+            message names the key and the nearest valid one.
     """
     text, label = _read(name)
     values = load_yaml(text, name)
@@ -103,10 +104,10 @@ def _read(name: str) -> tuple[str, str]:
 
 
 def touched(overrides: Sequence[str]) -> frozenset[str]:
-    """Return the top-level keys that `key=value` overrides speak of.
+    """Return the top-level keys that `key=value` overrides change.
 
     Raises:
-        ConfigError: An override cannot be meant.
+        ConfigError: An override is invalid.
 
     Example:
         >>> sorted(touched(["input_size=320", "max_iters=100"]))
@@ -116,7 +117,7 @@ def touched(overrides: Sequence[str]) -> frozenset[str]:
 
 
 def _pair(override: str) -> tuple[str, Any]:
-    """Return the key that an override means, and its value."""
+    """Return the current key of an override, and its value."""
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise ConfigError(
@@ -139,7 +140,7 @@ def _put(values: dict[str, Any], key: str, value: Any) -> None:
     place = values
     for parent in parents:
         inner = place.get(parent)
-        # A copy, because YAML's anchors put one mapping in several places.
+        # A copy, because one mapping with an anchor stands in several places.
         place[parent] = dict(inner) if isinstance(inner, dict) else {}
         place = place[parent]
     place[last] = value

@@ -1,4 +1,4 @@
-"""Settings: everything that one YAML file says about one model on one data set."""
+"""Settings of one YAML file: one model on one data set, from training to the report."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -16,11 +16,11 @@ _STRICT = ConfigDict(extra="forbid", frozen=True)
 
 
 class MeasureConfig(BaseModel):
-    """How the chain measures latency.
+    """How exported networks are measured.
 
     Attributes:
-        threads: Thread counts.
-        seconds: Time for each file at each thread count.
+        threads: Numbers of threads to measure with.
+        seconds: Seconds of timed inferences for each file at each number of threads.
         runtime: Name of the runtime that executes the exported files.
     """
 
@@ -37,25 +37,25 @@ class Config(Appearance):
     Besides these keys it has those of `Appearance`: `mean`, `std`, `fit` and so on.
 
     Attributes:
-        model: A name of the zoo.
-        task: What the model is for; None is what the zoo says.
-        num_classes: Classes, without background.
-        width: Multiplies the channels of a network that can be narrowed; None leaves it out.
+        model: Name of a network in the zoo.
+        task: Task of the model; None takes the zoo's.
+        num_classes: Number of classes, without background.
+        width: Factor of all channels, of networks that take one; None does not pass it.
         model_args: More arguments of the network's builder.
         input_size: Side of the network's square input in pixels, or height and width.
-        data: Where images come from.
-        augment: How training images vary.
-        train: How to train.
-        finetune: How to train after pruning; as `train` where it is left out.
+        data: Data set and its splits.
+        augment: Random variation of training images.
+        train: Training of the dense network.
+        finetune: Training after pruning; None takes `train`.
         detect: Loss, decoding and metric of a detector.
         classify: Loss of a classifier.
         segment: Loss of a segmenter.
         eval_batch_size: Images per batch in evaluation.
-        prune: What to cut.
-        bench: How to measure.
-        pretrain_weights: Weights to start training from: a backbone's or a whole network's.
+        prune: What to cut, and the repair after it.
+        bench: Measuring of latency.
+        pretrain_weights: Weights to start training from: of a backbone or of a whole network.
         weights: Checkpoint to evaluate, prune, export or predict with.
-        save_dir: Folder for everything that is written.
+        save_dir: Folder of all written files.
     """
 
     model_config = _STRICT
@@ -82,7 +82,7 @@ class Config(Appearance):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """How an image becomes the network's input."""
+        """The preprocessing of images for the network's input."""
         size = self.input_size
         height, width = (size, size) if isinstance(size, int) else size
         return Preprocessing(
@@ -99,7 +99,7 @@ class Config(Appearance):
 
     @property
     def tasks(self) -> TaskConfig:
-        """What can be chosen about tasks, whichever the model's is."""
+        """The settings of all tasks; the model uses those of its own."""
         return TaskConfig(detect=self._detect, classify=self.classify, segment=self.segment)
 
     @property

@@ -1,4 +1,4 @@
-"""YAML that says every key once."""
+"""Strict YAML: a mapping may contain every key only once."""
 
 from typing import Any
 
@@ -8,14 +8,15 @@ from flyweight.errors import ConfigError
 
 
 def load_yaml(text: str, name: str) -> Any:
-    """Return what a YAML text says, refusing a key given twice: YAML would take the last.
+    """Return the values of a YAML text; a repeated key is an error, where YAML takes the last.
 
     Args:
         text: The YAML.
-        name: What to call it in a refusal.
+        name: Name of the text, for error messages.
 
     Raises:
-        ConfigError: It is no YAML, or a mapping has a key twice; the line is named.
+        ConfigError: The text is no YAML, or a mapping contains a key twice; the message names the
+            line.
     """
     loader = _Loader(text)
     loader.name = name
@@ -31,7 +32,7 @@ def load_yaml(text: str, name: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    # Here and not where mappings are made: by then, merges (<<) have put keys into them.
+    # Checked here, because merges (<<) have already added keys when mappings are constructed.
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
         seen: set[Any] = set()

@@ -1,4 +1,4 @@
-"""What can be chosen about a task; light, so that a wrong config is refused at once."""
+"""Settings of tasks; light, so that a wrong config is refused at once."""
 
 from typing import Annotated, Literal
 
@@ -10,13 +10,13 @@ TestName = Literal["input", "native", "multi_scale"]
 
 
 class Suppression(BaseModel):
-    """Which boxes survive, class by class.
+    """Non-maximum suppression, class by class.
 
     Attributes:
-        score_threshold: Lowest score that counts.
-        iou_threshold: A box that overlaps a better one of its class more than this goes.
-        top_k: Best boxes of each class that enter.
-        keep: Best boxes of an image, all classes together, that leave.
+        score_threshold: Boxes with a lower score are dropped.
+        iou_threshold: A box is dropped if its overlap with a better box of its class is larger.
+        top_k: Number of best boxes of each class that the suppression considers.
+        keep: Number of best boxes of an image, over all classes, that are returned.
         plus_one: Count a box's last pixel as inside when overlaps are computed, as the original
             detector did. By default coordinates are continuous, as in torchvision and ONNX; the
             two differ noticeably for boxes of a few pixels only.
@@ -32,22 +32,22 @@ class Suppression(BaseModel):
 
 
 class DetectConfig(BaseModel):
-    """What can be chosen about detection; the defaults are the original detector's.
+    """Settings of detection; the defaults are the original detector's.
 
     Attributes:
-        metric: A key of `detect.METRICS`.
-        label_smoothing: Of YOLO, see `yolo_loss.YoloLossSettings`.
-        ignore_threshold: Of YOLO, see `yolo_loss.YoloLossSettings`.
-        match_threshold: Of SSD and BlazeFace, see `ssd_loss.SsdLossSettings`.
-        negatives: Of SSD and BlazeFace, see `ssd_loss.SsdLossSettings`.
-        suppression: Which boxes survive.
-        test: How `eval` looks at an image: "input" resizes it to the network's input as in
-            training, "native" leaves it as it is, "multi_scale" looks at several sizes and mirrored
-            and puts the boxes to the vote, see `tasks.multi_scale`. The last two are for networks
-            that take images of any size.
-        drop_singletons: "multi_scale": forget boxes that only one look found, as the originals did.
-        ground_truth: "wider": folder of the published ground truth. A config says it as
-            `data.ground_truth`; it does not go into checkpoints.
+        metric: A key of `tasks.detect.METRICS`.
+        label_smoothing: For YOLO, see `tasks.losses.yolo.YoloLossSettings`.
+        ignore_threshold: For YOLO, see `tasks.losses.yolo.YoloLossSettings`.
+        match_threshold: For SSD and BlazeFace, see `tasks.losses.ssd.SsdLossSettings`.
+        negatives: For SSD and BlazeFace, see `tasks.losses.ssd.SsdLossSettings`.
+        suppression: Non-maximum suppression of boxes.
+        test: Size of images in `eval`: "input" resizes them to the network's input as in training,
+            "native" keeps their size, "multi_scale" detects at several sizes and mirrored and lets
+            the boxes vote, see `tasks.decoding.multi_scale`. The last two need a network that takes
+            images of any size.
+        drop_singletons: "multi_scale": drop boxes that only one pass found, as the originals did.
+        ground_truth: "wider": folder of the published ground truth. Configs have it as
+            `data.ground_truth`; checkpoints do not contain it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -64,10 +64,10 @@ class DetectConfig(BaseModel):
 
 
 class ClassifyConfig(BaseModel):
-    """What can be chosen about classification.
+    """Settings of classification.
 
     Attributes:
-        label_smoothing: Share of the target that goes to all classes alike.
+        label_smoothing: Share of the target that is spread evenly over all classes.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -76,10 +76,10 @@ class ClassifyConfig(BaseModel):
 
 
 class SegmentConfig(BaseModel):
-    """What can be chosen about segmentation.
+    """Settings of segmentation.
 
     Attributes:
-        dice: Weight of Dice's loss beside the cross entropy; 0 leaves it out.
+        dice: Weight of the Dice loss that is added to the cross entropy; 0 leaves it out.
         class_weights: Weight of each class in the cross entropy; None is 1 for all.
     """
 
@@ -90,7 +90,7 @@ class SegmentConfig(BaseModel):
 
 
 class TaskConfig(BaseModel):
-    """What can be chosen about every task; a model uses the section of its own.
+    """Settings of all tasks; a model uses those of its own task.
 
     Attributes:
         detect: Loss, decoding and metric of a detector.

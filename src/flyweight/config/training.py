@@ -1,4 +1,4 @@
-"""What a training run is told, and the learning rate as a function of the step."""
+"""Settings of a training run, and the learning rate as a function of the step."""
 
 import math
 from typing import Annotated, Literal, Self
@@ -7,41 +7,44 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Precision = Literal["32", "bf16", "16"]
 
-# A run may go on with other values of these: they do not change what is computed.
+# A run may be resumed with other values of these: they do not change what is computed.
 HARMLESS = frozenset({"checkpoint_every", "log_every", "num_workers"})
 
 
 class TrainConfig(BaseModel):
-    """How a model is trained; every length is counted in optimizer steps.
+    """Training of a model; all durations are counted in optimizer steps.
 
     Attributes:
         steps: Optimizer steps of the whole run.
-        batch_size: Images per step, of all devices together; the loaders share them out.
-        learning_rate: The rate that the schedule scales.
-        rate_factors: Multiplies the rate of the parameters whose names fit a pattern, such as
-            `backbone.*: 0.1`; of several that fit, the last counts.
-        momentum: Of SGD and RMSProp; first beta of AdamW.
-        weight_decay: Of weights. Norms and biases have none, as in the originals.
+        batch_size: Images per step, summed over all devices.
+        learning_rate: Base learning rate, which the schedule scales.
+        rate_factors: Factors of the learning rate of parameters whose names match a pattern, such
+            as `backbone.*: 0.1`; the last pattern that matches counts.
+        momentum: Momentum of SGD and RMSProp; first beta of AdamW.
+        weight_decay: Weight decay of weights. Normalisations and biases have none, as in the
+            originals.
         optimizer: "sgd", "adamw" or "rmsprop".
         schedule: "step" multiplies by `gamma` at every milestone, "cosine" falls to 0 at `steps`,
             "poly" is `(1 - step / steps) ** power`.
-        milestones: Steps at which "step" changes.
+        milestones: Steps at which "step" changes the rate.
         gamma: Factor at a milestone.
-        power: Of "poly".
+        power: Exponent of "poly".
         warmup_steps: Steps during which the rate rises linearly.
-        warmup_start_factor: Where that rise starts, as a share of the rate.
-        ema_decay: Decay of the averaged weights that are evaluated and saved; none without it.
+        warmup_start_factor: Share of the rate at which that rise starts.
+        ema_decay: Decay of the averaged weights that are evaluated and saved; None does not
+            average.
         precision: "32", or mixed with "bf16" or "16".
-        accelerator: "auto" is a GPU if there is one.
-        devices: How many, or "auto" for all of the machine.
+        accelerator: "auto" uses a GPU if there is one.
+        devices: Number of devices, or "auto" for all of the machine.
         channels_last: Keep images and weights as NHWC in memory; the values are the same.
-        clip_norm: Largest L2 norm of all gradients together.
-        evaluate_every: Steps between evaluations; only after the last step without it.
-        checkpoint_every: Steps between states to resume from; also kept at every evaluation.
+        clip_norm: Largest L2 norm of all gradients together; None does not clip.
+        evaluate_every: Steps between evaluations; None evaluates after the last step only.
+        checkpoint_every: Steps between training states to resume from; one is also saved at every
+            evaluation.
         log_every: Steps between lines of the logs.
-        num_workers: Processes that prepare images, for the loaders.
-        seed: Of everything random.
-        patience: Stop after so many evaluations in a row without a better one.
+        num_workers: Processes that load images.
+        seed: Seed of all random numbers.
+        patience: Number of successive evaluations without improvement after which training stops.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -120,9 +123,9 @@ def learning_rate_at(config: TrainConfig, step: int) -> float:
 
 
 def due(every: int | None, done: int, steps: int) -> bool:
-    """Say whether something that happens `every` so many steps happens after `done` of `steps`.
+    """Return whether an action of every `every` steps is due after `done` of `steps` steps.
 
-    It always happens after the last one.
+    It is always due after the last step.
 
     Example:
         >>> [done for done in range(1, 8) if due(3, done, 7)]

@@ -140,7 +140,7 @@ def fitted_cut(cut: BudgetCut, timer: NetworkTimer, *, say: Say) -> tuple[RatioC
         prices,
         cut.budget,
         lambda kept: timer.pruned(ratios_of(graph, layers, kept)),
-        tell=tell,
+        on_round=tell,
     )
     say(fitted.verdict)
     if fitted.chosen is None:

@@ -1,1 +1,1 @@
-"""Planning: from budgets, ratios or rankings to the widths that a network keeps."""
+"""Planning: from ratios, scans, budgets and rankings to the channels that a network keeps."""

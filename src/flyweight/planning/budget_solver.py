@@ -24,14 +24,20 @@ def solve(
     budget: Budget,
     latency: LatencyPrices | None = None,
 ) -> dict[str, Option]:
-    """Return one option for each group: the least loss in all that the budget allows.
+    """Return one option for each group, so that their summed loss is least within the budget.
 
-    Groups without options keep their width. A latency budget is met as the table predicts it,
-    which is not measured: see `fit_latency`.
+    Groups without options keep their width. A latency budget is met as the table predicts it;
+    `latency_rounds.fit_latency` measures networks as well.
+
+    Args:
+        graph: Of the network to cut.
+        options: Group to the widths that it can take, with their losses.
+        budget: What the network may cost.
+        latency: Prices of layers, for a latency budget.
 
     Raises:
-        PlanError: The budget cannot be met even by the narrowest options; the floor is told. Or it
-            limits latency, and no table is given.
+        PlanError: The budget cannot be met even by the narrowest options, whose cost the message
+            states; or it limits latency, and no prices are given.
     """
     least = {name: min(o.keep for o in rows) for name, rows in options.items()}
     if budget.measured:
@@ -53,7 +59,7 @@ def solve(
 
 
 def required(latency: LatencyPrices | None) -> LatencyPrices:
-    """Return the prices.
+    """Return the prices that a latency budget needs.
 
     Raises:
         PlanError: There are none.
@@ -81,11 +87,11 @@ def _solved_latency(
 
 
 def latency_program(options: Mapping[str, Sequence[Option]], latency: LatencyPrices) -> Program:
-    """Return the program whose costs are the layers' times, in ms as the table has them.
+    """Return the program whose costs are the layers' times in the table, in ms.
 
-    A layer between two groups costs what the table says for every pair of their options. One that
-    more than two groups meet in (after a concatenation) costs what the plane nearest to its times
-    says.
+    A layer between two groups has the time of the table for every pair of their options. A layer
+    where more than two groups meet (after a concatenation) has the time of the plane that fits its
+    times best.
     """
     program, full = Program(options), latency.full()
     free = frozenset(options)

@@ -20,7 +20,7 @@ from flyweight.pruning.plans import PruningPlan
 
 @dataclass(frozen=True)
 class PlanRules:
-    """How layers are found and judged.
+    """How layers are found and scored.
 
     Attributes:
         local: Score the named layer alone, as the originals did, not all layers that make the
@@ -56,7 +56,7 @@ def plan_cut(
             is within the budget as they predict it, which is not measured.
         scorer: A criterion in place of the one that the cut names: `taylor`, once measured on
             images, or `first`, to price a network without weights.
-        rules: How layers are found and judged.
+        rules: How layers are found and scored.
 
     Raises:
         PlanError: A layer is unknown or cannot be cut, the curves allow no cut, or the budget

@@ -1,7 +1,8 @@
-"""A multiple-choice knapsack with products, solved to the optimum by HiGHS (scipy's `milp`).
+"""Knapsack with multiple choices and products, solved to the optimum by HiGHS (scipy's `milp`).
 
 Every group takes one of its options; losses add up. A cost that depends on the options of two
-groups is linearised exactly: one share for every pair of options, whose sums are the choices.
+groups is linearised exactly: one variable for every pair of options, whose sums over the options of
+either group are the choices of the other.
 """
 
 from collections import Counter, defaultdict
@@ -23,7 +24,7 @@ _SCIPY = (
     "scipy.sparse:csr_array",
 )
 Monomial = tuple[str, ...]
-"""Groups whose widths are multiplied, in order of their names."""
+"""Names of the groups whose widths are multiplied, sorted."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ class Option:
     """A width that a group can take.
 
     Attributes:
-        keep: Channels that stay.
-        loss: What it is predicted to cost, in any unit.
+        keep: Number of channels that stay.
+        loss: Predicted loss, in any unit.
     """
 
     keep: int
@@ -42,7 +43,15 @@ class Option:
 def expanded(
     axes: Sequence[AxisSize], full: Mapping[str, int], free: frozenset[str]
 ) -> dict[Monomial, float]:
-    """Multiply sizes out; a third width in a product counts as if it stayed whole."""
+    """Expand a product of sizes into monomials of the widths of free groups.
+
+    A monomial has at most two groups: a third one counts with its full width.
+
+    Args:
+        axes: The sizes that are multiplied.
+        full: Group to its full width.
+        free: Groups whose width is not decided yet.
+    """
     product: dict[Monomial, float] = {(): 1.0}
     for axis in axes:
         fixed = axis.fixed + sum(n * full[g] for g, n in axis.shares if g not in free)
@@ -59,29 +68,29 @@ def expanded(
 
 
 def solved(program: "Program", limit: float) -> dict[str, Option]:
-    """Return one option for each group: the least loss in all that costs at most `limit`.
+    """Return one option for each group: the least summed loss with a cost of at most `limit`.
 
     Raises:
-        PlanError: Nothing does, as far as the solver can tell.
+        PlanError: The solver found no solution.
     """
     milp, bounds, linear_constraint, csr_array = map(load, _SCIPY)
     options = program.options
     rows, columns, values, low, high = program.constraints()
     shape = (len(low), program.count)
     matrix = csr_array((values, (rows, columns)), shape=shape)
-    room = (limit - program.fixed) / max(program.scale, 1.0)
+    most = (limit - program.fixed) / max(program.scale, 1.0)
     cost = csr_array(program.costs[None, :] / max(program.scale, 1.0))
     found = milp(
         program.losses,
         integrality=program.whole,
         bounds=bounds(0, 1),
-        constraints=[linear_constraint(matrix, low, high), linear_constraint(cost, -np.inf, room)],
+        constraints=[linear_constraint(matrix, low, high), linear_constraint(cost, -np.inf, most)],
         options={"mip_rel_gap": 1e-6, "time_limit": 60.0},
     )
     if found.x is None:
         raise PlanError(
-            f"A budget must be one that can be solved for. Received {limit:,.6g}; the solver says: "
-            f"{found.message}. Give a little more."
+            f"A budget must be one that can be solved for. Received {limit:,.6g}; the solver "
+            f"reports: {found.message}. Give a little more."
         )
     chosen = {
         group: int(np.argmax(found.x[place : place + len(rows)]))
@@ -91,7 +100,11 @@ def solved(program: "Program", limit: float) -> dict[str, Option]:
 
 
 class Program:
-    """Columns: every option of every group, then every pair of options of groups that meet."""
+    """The integer program: its variables, their losses and their costs.
+
+    Columns are variables: every option of every group, then every pair of options of two groups
+    whose widths are multiplied.
+    """
 
     def __init__(self, options: Mapping[str, Sequence[Option]]) -> None:
         self.options = options
@@ -105,7 +118,7 @@ class Program:
         self._values: dict[int, Any] = defaultdict(float)
 
     def add(self, monomial: Monomial, value: float) -> None:
-        """Add a term of the cost."""
+        """Add a term of the cost: `value` times the widths of the groups of the monomial."""
         if not monomial:
             self.fixed += value
         elif len(monomial) == 1 or monomial[0] == monomial[1]:
@@ -124,7 +137,7 @@ class Program:
             self._values[self.starts[group] + place] += value
 
     def add_pairs(self, one: str, other: str, costs: Any) -> None:
-        """Add a cost for each pair of options of two groups, `(options, options of the other)`."""
+        """Add a cost for each pair of options: `(options of one, options of the other)`."""
         if (other, one) in self.pairs:
             one, other, costs = other, one, np.transpose(costs)
         start = self._pair(one, other)
@@ -146,7 +159,7 @@ class Program:
 
     @property
     def scale(self) -> float:
-        """A cost to divide all costs by: solvers like numbers near one."""
+        """A divisor of all costs: the solver is most accurate with numbers near one."""
         return float(self.costs.max(initial=1.0))
 
     @property
@@ -160,11 +173,11 @@ class Program:
 
     @property
     def whole(self) -> Any:
-        """1 for the columns that must be whole: options. Pairs follow from them."""
+        """1 for the columns that must be whole numbers (options), 0 for pairs, which follow."""
         return (np.arange(self.count) < self._choices).astype(int)
 
     def constraints(self) -> tuple[list[int], list[int], list[float], list[float], list[float]]:
-        """Return rows, columns and values of the equations, and their sides."""
+        """Return rows, columns and values of the equations, and their lower and upper sides."""
         entries: list[tuple[int, int, float]] = []
         sides: list[float] = []
         for group, rows in self.options.items():

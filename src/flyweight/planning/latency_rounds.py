@@ -1,10 +1,10 @@
-"""Meeting a latency budget: solve, measure, correct what the table predicts, and solve again.
+"""Rounds of a latency budget: solve, measure, correct the prediction of the table, solve again.
 
-A table of layers orders plans well and is off by what a runtime fuses and by all that is not in it.
-So the sum that the solver may spend is moved until the network that comes out, measured, lies
-within 3 % below the budget: a search for a root between the narrowest network and the dense one,
-along a monotone curve through all that was measured (Fritsch and Butland, A method for constructing
-local monotone piecewise cubic interpolants, 1984). Measuring is handed in.
+A table of layers orders plans well, but it lacks what the runtime fuses and what is no layer. So
+the sum of layer times that the solver may spend is adjusted until the resulting network, measured,
+lies within 3 % below the budget: a search for a root between the narrowest network and the dense
+one, along a monotone curve through all measurements (Fritsch and Butland, A method for constructing
+local monotone piecewise cubic interpolants, 1984). The caller provides the measurement.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,9 +23,9 @@ from flyweight.planning.knapsack import Option, Program, solved
 
 _INTERPOLATOR = "scipy.interpolate:PchipInterpolator"  # loaded on first use
 CLOSE = 0.03
-"""How far below a budget a network may lie to meet it, as a share of the budget."""
+"""A network meets a budget if it lies at most this share of the budget below it."""
 _AIM = 1 - CLOSE / 2
-_FINEST = 1e-3  # of the dense network's sum: plans closer than this are not told apart
+_FINEST = 1e-3  # share of the dense network's sum; closer plans count as the same
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Timing:
         latency_ms: Median of one inference.
         interval_ms: Its 95 % interval.
         dense_ms: Median of the dense network in the same measurement.
-        note: What the reader must know, such as a noisy machine.
+        note: A warning for the reader, such as a noisy machine.
     """
 
     latency_ms: float
@@ -46,7 +46,7 @@ class Timing:
 
 
 Measure = Callable[[Mapping[str, int]], Timing]
-"""Builds the network in which so many channels of some groups stay, and measures it."""
+"""Builds the network that keeps so many channels of some groups, by name, and measures it."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,12 @@ class Round:
     """One network that was measured.
 
     Attributes:
-        kept: Channels that stay of the groups that have options.
-        loss: What they are predicted to cost, added up.
-        sum_ms: Their layers' times in the table, added up.
-        predicted_ms: Latency predicted from these and the rounds before; None for the first.
-        limit_ms: The budget in ms; of a share, by the dense network of the same measurement.
-        timing: What was measured.
+        kept: Group with options to the number of its channels that stay.
+        loss: Sum of the groups' predicted losses.
+        sum_ms: Sum of the layers' times in the table.
+        predicted_ms: Latency predicted from that sum and the rounds before; None in the first.
+        limit_ms: The budget in ms; a share is taken of the dense network in the same measurement.
+        timing: The measurement.
     """
 
     kept: Mapping[str, int]
@@ -76,7 +76,7 @@ class Round:
 
     @property
     def met(self) -> bool:
-        """Whether it lies within the budget and at most 3 % below it."""
+        """Whether the network lies within the budget and at most 3 % below it."""
         return 1 - CLOSE <= self.spent <= 1
 
     def __str__(self) -> str:
@@ -92,12 +92,12 @@ class Round:
 
 @dataclass(frozen=True)
 class Fitted:
-    """The outcome.
+    """The result of all rounds.
 
     Attributes:
-        chosen: The round of least loss among those within the budget; None where the dense
-            network is.
-        rounds: All that was measured.
+        chosen: The round of least loss among those within the budget; None if the dense network
+            is within it.
+        rounds: All rounds.
     """
 
     chosen: Round | None
@@ -105,19 +105,19 @@ class Fitted:
 
     @property
     def kept(self) -> Mapping[str, int]:
-        """Channels that stay, of the groups that have options."""
+        """Group with options to the number of its channels that stay."""
         return {} if self.chosen is None else self.chosen.kept
 
     @property
     def verdict(self) -> str:
         """One sentence for the user."""
-        told = f"{len(self.rounds)} network{'s' if len(self.rounds) > 1 else ''} measured"
+        count = f"{len(self.rounds)} network{'s' if len(self.rounds) > 1 else ''} measured"
         if self.chosen is None:
-            return f"the dense network is within the budget: nothing is cut ({told})"
+            return f"the dense network is within the budget: nothing is cut ({count})"
         below = f"{100 * (1 - self.chosen.spent):.1f} % below it"
         if self.chosen.met:
-            return f"within the budget, {below} ({told})"
-        return f"within the budget, {below}: no plan nearer to it was found ({told})"
+            return f"within the budget, {below} ({count})"
+        return f"within the budget, {below}: no plan nearer to it was found ({count})"
 
 
 def fit_latency(
@@ -127,33 +127,33 @@ def fit_latency(
     measure: Measure,
     *,
     rounds: int = 8,
-    tell: Callable[[Round], None] = lambda _: None,
+    on_round: Callable[[Round], None] = lambda _: None,
 ) -> Fitted:
     """Return the plan of least predicted loss whose measured latency is within the budget.
 
     The narrowest network is measured first: it shows whether the budget can be met at all, and
-    with the dense one it sets the scale of the table. Then plans are solved for and measured until
-    one lies at most 3 % below the budget, none is left between two that were measured, or `rounds`
-    networks were.
+    with the dense one it gives the scale of the table. Then plans are solved for and measured until
+    one lies at most 3 % below the budget, no other plan is left between two measured ones, or
+    `rounds` networks were measured.
 
     Args:
-        options: Widths of groups and what each costs.
-        prices: Of the layers, from a table measured on the same runtime.
+        options: Group to the widths that it can take, with their losses.
+        prices: Prices of layers, from a table measured on the same runtime.
         budget: `latency_ms` or `latency_share`.
         measure: Measures a network.
-        rounds: How many networks to measure at most.
-        tell: Told every round.
+        rounds: Largest number of networks to measure.
+        on_round: Called with every round.
 
     Raises:
-        PlanError: The budget limits something else, or lies below what the narrowest network
-            takes; the letter tells that floor and which layers make it up.
+        PlanError: The budget limits something else, or the narrowest network exceeds it; the error
+            message states its latency and the layers that take most of it.
     """
     if not budget.measured:
         raise PlanError(
             f"A budget to measure must limit latency. Received {budget.quantity}. "
             "Give latency_ms or latency_share."
         )
-    search = _Search(options, prices, budget, measure, tell)
+    search = _Search(options, prices, budget, measure, on_round)
     floor = search.begin()
     if floor.timing.dense_ms <= floor.limit_ms:
         return Fitted(None, tuple(search.rounds))
@@ -171,19 +171,19 @@ def fit_latency(
 
 @dataclass
 class _Search:
-    """The bracket: a sum of layers that keeps the budget, and one that does not.
+    """The bracket of the search: a sum of layer times that keeps the budget, and one that does not.
 
     Attributes:
         options: Widths and losses.
         prices: The table.
-        budget: What is searched for.
-        measure: Measures.
-        tell: Told every round.
-        rounds: What was measured.
-        program: For the solver.
-        low: Sum of the layers of the last network within the budget.
-        high: The same of the last one above it.
-        spare: What the solver may spend at least for another plan than that of `low`.
+        budget: The budget.
+        measure: Measures a network.
+        on_round: Called with every round.
+        rounds: The rounds so far.
+        program: The integer program for the solver.
+        low: Sum of layer times of the last network within the budget.
+        high: Sum of layer times of the last network above it.
+        spare: Least sum that the solver must be allowed to find another plan than that of `low`.
         dense: The dense network's latency as a share of the budget.
     """
 
@@ -191,7 +191,7 @@ class _Search:
     prices: LatencyPrices
     budget: Budget
     measure: Measure
-    tell: Callable[[Round], None]
+    on_round: Callable[[Round], None]
     rounds: list[Round] = field(default_factory=list)
     program: Program = field(init=False)
     low: float = 0.0
@@ -268,7 +268,7 @@ class _Search:
             timing=timing,
         )
         self.rounds.append(found)
-        self.tell(found)
+        self.on_round(found)
         return found
 
     def _known(self, chosen: Mapping[str, Option]) -> Round | None:
@@ -298,7 +298,7 @@ def _remains(floor: Round, prices: LatencyPrices, options: Mapping[str, Sequence
     widths = {**prices.full(), **floor.kept}
     times = [(price.under(widths), price.layer) for price in prices.layers]
     total = sum(time for time, _ in times)
-    told = []
+    parts = []
     for time, layer in sorted(times, key=itemgetter(0), reverse=True)[:3]:
         groups = [group for group, _ in layer.outputs.shares]
         reasons = [prices.graph.groups[group].reason for group in groups]
@@ -308,5 +308,5 @@ def _remains(floor: Round, prices: LatencyPrices, options: Mapping[str, Sequence
             why = "cannot be cut"
         else:
             why = "not scanned"
-        told.append(f"'{layer.name}' {100 * time / total:.0f} % ({why})")
-    return f"{', '.join(told)} of the layers' time"
+        parts.append(f"'{layer.name}' {100 * time / total:.0f} % ({why})")
+    return f"{', '.join(parts)} of the layers' time"

@@ -1,4 +1,4 @@
-"""One ranking for the channels of all groups: what costs much and matters little leaves first."""
+"""Ranking of the channels of all groups: those that cost much and matter little leave first."""
 
 import heapq
 from collections.abc import Callable, Iterable, Sequence
@@ -33,11 +33,11 @@ class Shares(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Limits:
-    """What a ranking may touch.
+    """The groups that a ranking may cut, and how far.
 
     Attributes:
         groups: Names of groups, or of any layer of them; None for all that can be cut.
-        max_ratio: At most this share of a group's channels leaves, rounded; never all of them.
+        max_ratio: Largest share of a group's channels that leaves, rounded; never all of them.
         inexact: Allow groups whose channels pass an operation that mixes them.
     """
 
@@ -69,13 +69,13 @@ def plan_globally(
         budget: What the network may cost: `Budget(macs=0.3)` keeps at most 30 % of the
             multiply-adds, `Budget(params=2_000_000)` at most so many learnable values. (A ratio of
             `plan` is a share of channels to remove.)
-        normalise: How scores of different groups become comparable. `none` takes them as they are:
-            the default for a criterion whose scores have one unit and that says so by an attribute
-            `comparable`, as `taylor`'s do. `lamp`, the default for the others, squares scores and
-            divides each by the sum of those not smaller (Lee et al. 2021, arXiv 2010.07611), so
-            that the last channels of a group are dear, however little all of them differ. `mean`
-            and `max` divide by the group's mean or largest score. After each of these three, a
-            channel counts once for every layer that makes it: with it, each of them loses one.
+        normalise: How scores of different groups become comparable. `none` leaves them as they are;
+            it is the default for a criterion with an attribute `comparable` that is true, such as
+            `taylor`, whose scores have one unit. `lamp`, the default for the others, squares scores
+            and divides each by the sum of those not smaller (Lee et al. 2021, arXiv 2010.07611), so
+            that the last channels of a group are expensive, however little all of them differ.
+            `mean` and `max` divide by the group's mean or largest score. With each of these three,
+            a channel counts once for every layer that makes it, because each of them loses one.
         round_to: Widths that change become multiples; a whole block leaves at a time.
         limits: Which groups may be cut and how far.
         shares: `macs` or `params` in place of `budget`: the share that stays, below 1. Version
@@ -141,7 +141,7 @@ def _check_choice(normalise: str) -> None:
 
 
 def _candidates(graph: ModelGraph, limits: Limits) -> list[ChannelGroup]:
-    """Return the groups that may be cut, in the order of the graph."""
+    """Return the groups that may be cut, in the graph's order."""
     ratio = limits.max_ratio
     number = isinstance(ratio, int | float) and not isinstance(ratio, bool)
     if not number or not 0 < float(ratio) <= 1:
@@ -231,10 +231,10 @@ class _Queue:
 
 
 class _Prices:
-    """What the network costs while channels leave.
+    """The cost of the network while channels are removed.
 
-    Every price is a sum of products of axis sizes; the sizes are kept as a table, one row per
-    product, and each group knows its rows and how much one channel takes from every size there.
+    A cost is a sum of products of axis sizes. The sizes are kept as a table, one row per product;
+    each group knows its rows, and by how much one channel reduces every size in them.
     """
 
     def __init__(
@@ -262,18 +262,18 @@ class _Prices:
 
     @property
     def share(self) -> float:
-        """What is left of the dense network's price."""
+        """The cost as a share of the dense network's."""
         return self.total / self._dense if self._dense else 1.0
 
     def saving(self, place: int, count: int) -> int:
-        """Return what `count` channels fewer of a group save now."""
+        """Return how much the removal of `count` channels of a group saves now."""
         rows, steps = self._steps[place]
         sizes = self._sizes[rows]
         fewer = sizes.prod(axis=1) - (sizes - count * steps).prod(axis=1)
         return int((self._factors[rows] * fewer).sum())
 
     def remove(self, place: int, count: int) -> None:
-        """Take `count` channels out of a group."""
+        """Remove `count` channels from a group."""
         self.total -= self.saving(place, count)
         rows, steps = self._steps[place]
         self._sizes[rows] -= count * steps
@@ -290,8 +290,8 @@ def _products(costs: CostModel, quantity: Quantity) -> Iterable[tuple[int, tuple
 def _remove_cheapest(queues: Sequence[_Queue], prices: _Prices, target: float) -> None:
     """Remove block after block, the smallest loss per saving first; of equals, the earlier group.
 
-    Savings only shrink while channels leave, so a block's loss per saving only grows: what the heap
-    remembers is never too large, and an entry that is up to date and first is the smallest.
+    Savings only shrink while channels are removed, so the loss per saving of a block only grows: an
+    entry of the heap is never too large, and a first entry that is up to date is the smallest.
     """
 
     def rank(place: int) -> tuple[float, int] | None:

@@ -1,4 +1,4 @@
-"""How much to cut at every step when pruning goes on in steps with training between them."""
+"""Schedules of pruning in several steps: the ratio of each step, with training between them."""
 
 import itertools
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from flyweight.errors import PlanError, nearest
 
 Shape = Literal["cubic", "linear", "geometric"]
 
-# Share of the whole cut that is done after a share `t` of the steps.
+# Share of the channels that is removed after a share `t` of the steps.
 _DONE: dict[str, Callable[[float, float], float]] = {
     "cubic": lambda ratio, t: ratio * (1 - (1 - t) ** 3),
     "linear": lambda ratio, t: ratio * t,
@@ -17,22 +17,23 @@ _DONE: dict[str, Callable[[float, float], float]] = {
 
 
 def ratios_per_step(ratio: float, steps: int, shape: Shape = "cubic") -> tuple[float, ...]:
-    """Return what to remove at every step, each a share of what is left by then.
+    """Return the ratio of every step, each a share of what is left before the step.
 
-    After all of them `ratio` is gone: the product of `1 - r` over the steps is `1 - ratio`. The
-    same numbers serve `plan(graph, r)` and `plan_globally(graph, macs=1 - r)`. Channels are whole
-    and each step rounds, so widths may end a channel away from those of one cut.
+    All steps together remove `ratio`: the product of `1 - r` over the steps is `1 - ratio`. The
+    numbers serve `plan(graph, r)` and `plan_globally(graph, budget=Budget(macs=1 - r))` alike.
+    Channels are whole and each step rounds, so widths may end a channel away from those of one
+    cut.
 
     Args:
         ratio: Share to remove in all, strictly between 0 and 1.
         steps: How many steps, at least 1.
-        shape: `cubic` removes much while the network has much to spare and little at the end (Zhu
-            and Gupta 2017, arXiv 1710.01878, equation 1: after step t of n,
-            ratio * (1 - (1 - t/n)^3) is gone). `linear` removes the same number of channels at
+        shape: `cubic` removes much in the first steps and little in the last ones (Zhu and Gupta
+            2017, arXiv 1710.01878, equation 1: after step t of n, ratio * (1 - (1 - t/n)^3) is
+            removed). `linear` removes the same number of channels at
             every step, `geometric` the same share.
 
     Raises:
-        PlanError: A value that cannot be meant.
+        PlanError: A value is invalid.
 
     Example:
         >>> [round(step, 4) for step in ratios_per_step(0.5, 4)]
