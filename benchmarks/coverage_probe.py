@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 import flyweight
 from flyweight.errors import FlyweightError
-from flyweight.graph.inputs import tensors_in
+from flyweight.graph.example_inputs import tensors_in
 from flyweight.pruning import PruningPlan
 from flyweight.pruning.surgery import largest_error
 

@@ -33,9 +33,6 @@ KNOWN = {
         "sensitivity",
         "tasks",
     },
-    "more than 7 parameters": {
-        "graph",
-    },
     "more than 60 lines": {
         "checkpoint",
         "cli",
@@ -54,9 +51,6 @@ SAME_NAME = {
     "ssd": "the detector SSD: network, loss, decoding",
     "two_stage": "two-stage detectors: network, loss",
     "yolo": "the detector YOLOv3: network, loss, decoding",
-    # To be renamed:
-    "inputs": "",
-    "rows": "",
 }
 
 # Modules without a test file of their own name, and why.

@@ -13,7 +13,7 @@ from flyweight.config.reading import load_config
 from flyweight.data.images import image_of, prepare
 from flyweight.data.loading import open_set
 from flyweight.exporting.exported_model import ExportedModel
-from flyweight.graph.inputs import tensors_in
+from flyweight.graph.example_inputs import tensors_in
 from flyweight.measuring.measure import measure
 from flyweight.pipeline.inputs import Saver, open_checkpoint, open_data
 from flyweight.pipeline.network_plans import build_model, trace_model

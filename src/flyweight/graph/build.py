@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from flyweight.graph.cost import AxisSize, CostModel, Layer, OpCost, TensorCost
+from flyweight.graph.example_inputs import Example
 from flyweight.graph.groups import ChannelGroup, Member, Role, span_of
 from flyweight.graph.identity import Ids
-from flyweight.graph.inputs import Example
 from flyweight.graph.model_graph import ModelGraph
 from flyweight.graph.sizes import AxisSizes, Labels
 from flyweight.graph.step import CountedAxis, CountedLayer, Ledger

@@ -33,17 +33,11 @@ def _concatenated(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     return parts[0].new_empty(size)
 
 
-def _recurrent(  # noqa: PLR0913 - as the operation has them
-    source: Tensor,
-    states: Any,
-    weights: Sequence[Tensor],
-    has_biases: bool,
-    layers: int,
-    dropout: float,
-    train: bool,
-    bidirectional: bool,
-    batch_first: bool,
+def _recurrent(
+    source: Tensor, states: Any, weights: Sequence[Tensor], *settings: Any
 ) -> tuple[Tensor, ...]:
+    # The settings are: has_biases, num_layers, dropout, train, bidirectional, batch_first.
+    bidirectional = settings[4]
     held = states if isinstance(states, (list, tuple)) else [states]
     width = held[0].shape[-1] * (2 if bidirectional else 1)
     made = source.new_empty((*source.shape[:-1], width))

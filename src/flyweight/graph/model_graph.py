@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from flyweight.graph.cost import AxisSize, Convention, Cost, CostModel
+from flyweight.graph.example_inputs import InputSpec
 from flyweight.graph.groups import ChannelGroup
-from flyweight.graph.inputs import InputSpec
 from flyweight.graph.operations import GraphTensor, Operation
 
 
@@ -19,7 +19,7 @@ class ModelGraph:
         groups: Coupled channel groups by name, in order of execution.
         costs: Prices any plan for this graph.
         tensors: The traced model's own parameters and buffers, which criteria score; not copies.
-        inputs: Shape and type of every positional input, as `inputs.describe` writes them.
+        inputs: Shape and type of every positional input, as `example_inputs.describe` writes them.
         fingerprint: Digest of names, shapes and groups; equal graphs accept the same plans.
         numbers: Attributes that modules count channels with, as functions of what stays.
         keywords: Shape and type of every keyword input, by name.

@@ -16,7 +16,7 @@ from torch._ops import OpOverload
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from flyweight.graph.dispatch import bound
-from flyweight.graph.inputs import Example
+from flyweight.graph.example_inputs import Example
 
 Shape = tuple[int, ...]
 Mode = Literal["evaluation", "training"]

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_map_only
 
 from flyweight.errors import GraphError
 from flyweight.graph.dispatch import name_of, plain_attention
-from flyweight.graph.inputs import Example, tensors_in
+from flyweight.graph.example_inputs import Example, tensors_in
 from flyweight.graph.meta import result_of
 from flyweight.graph.program import Call, Recording, Run
 from flyweight.graph.recorder import Recorder, module_paths

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from flyweight.graph.build import Slot, build_graph
 from flyweight.graph.cost import AxisSize
+from flyweight.graph.example_inputs import Example
 from flyweight.graph.identity import Field, Flow, Ids
-from flyweight.graph.inputs import Example
 from flyweight.graph.model_graph import ModelGraph
 from flyweight.graph.operations import operations_of
 from flyweight.graph.predictions import Place, Prediction, slice_window

@@ -19,8 +19,8 @@ from torch import nn
 
 from flyweight.graph.cost import AxisSize
 from flyweight.graph.cutting import cut_tensors, numbers_in, set_numbers
+from flyweight.graph.example_inputs import Example
 from flyweight.graph.groups import orders_among, removed_positions
-from flyweight.graph.inputs import Example
 from flyweight.graph.model_graph import ModelGraph
 from flyweight.graph.predictions import Place, Prediction, PredictionCheck
 from flyweight.graph.recording import private_copy, run

@@ -13,8 +13,8 @@ import numpy as np
 
 from flyweight.errors import PlanError
 from flyweight.graph.cost import Convention, Cost
+from flyweight.graph.example_inputs import InputSpec, freeze_spec
 from flyweight.graph.groups import Member, Role, orders_among, removed_positions
-from flyweight.graph.inputs import InputSpec, freeze_spec
 from flyweight.graph.model_graph import ModelGraph
 
 FORMAT = 1

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from flyweight.errors import PlanError
 from flyweight.graph.cutting import Removed, cut_tensors, set_numbers
 from flyweight.graph.dispatch import evaluating
-from flyweight.graph.inputs import Example, draw, tensors_in
+from flyweight.graph.example_inputs import Example, draw, tensors_in
 from flyweight.graph.recording import private_copy
 from flyweight.graph.stored import copy_module, held_tensors
 from flyweight.origin import PRUNE_VERSION, Transform, note_transform

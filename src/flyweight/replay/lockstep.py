@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 from torch.utils.weak import TensorWeakRef
 
 from flyweight.graph.dispatch import bound
-from flyweight.graph.inputs import tensors_in
+from flyweight.graph.example_inputs import tensors_in
 from flyweight.graph.program import Call
 from flyweight.graph.recorder import Recorder
 from flyweight.graph.rules import WHOLE

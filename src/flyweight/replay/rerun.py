@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from flyweight.graph.inputs import tensors_in
+from flyweight.graph.example_inputs import tensors_in
 from flyweight.graph.program import Call, Run, Value, values_in
 from flyweight.graph.recorder import Recorder
 from flyweight.graph.rules import WHOLE

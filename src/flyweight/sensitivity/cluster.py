@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from flyweight.digests import digest_of_batch
 from flyweight.errors import ConfigError
 from flyweight.sensitivity.cut_runner import CutRunner
@@ -136,8 +138,6 @@ def _states_of(
     key: str, sent: list[Any], batch: Any, states: Callable[[CutRunner, Any], States]
 ) -> Any:
     """Return what metrics collect of a batch; runs in a worker."""
-    import torch
-
     torch.set_num_threads(1)
     if key not in _at_work:
         _at_work.clear()

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from flyweight.graph.dispatch import evaluating
 from flyweight.graph.stored import held_tensors, sharing_copy
 from flyweight.pruning.plans import PruningPlan
+from flyweight.pruning.repair.layer_rows import Draw
 from flyweight.pruning.repair.layers import Consumer, Surroundings, surroundings
 from flyweight.pruning.repair.norms import measure_norm
-from flyweight.pruning.repair.rows import Draw
 from flyweight.replay.lockstep import KEEP_BYTES, Batch, Lockstep, Read, as_batch, watch
 
 ConfigSource = Callable[[str, int, int], None]

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from torch import nn
 
 from flyweight.graph.dispatch import evaluating
-from flyweight.graph.inputs import tensors_in
+from flyweight.graph.example_inputs import tensors_in
 from flyweight.graph.stored import copy_module, sharing_copy
 from flyweight.origin import REPAIR_VERSION, Transform, note_transform
 from flyweight.pruning.plans import PruningPlan

@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from flyweight.graph.inputs import describe, draw, freeze_spec, tensors_in
+from flyweight.graph.example_inputs import describe, draw, freeze_spec, tensors_in
 
 INPUTS = (
     torch.zeros(1, 3, 8, 6),

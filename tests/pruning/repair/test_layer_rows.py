@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from flyweight.pruning.repair.rows import Draw, Window
+from flyweight.pruning.repair.layer_rows import Draw, Window
 
 
 def arguments(kernel, stride, dilation, padding):
