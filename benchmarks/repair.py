@@ -193,7 +193,6 @@ def measured(case: Case, only: list[str] | None) -> Iterator[list[dict[str, obje
     small = fw.prune(case.dense, case.plan)
     facts = _facts(case)
     for name in only or RUNS:
-        say = None if name != "all steps" else _say
         _, report = repair(
             case.dense,
             small,
@@ -201,7 +200,7 @@ def measured(case: Case, only: list[str] | None) -> Iterator[list[dict[str, obje
             case.images,
             RUNS[name],
             metric=case.metric,
-            progress=say,
+            progress=name == "all steps",
         )
         _say(f"{case.name}, {case.ratio}, {name}: {report}")
         first = {**facts, "step": "dense", "metric": f"{report.dense_metric:.6f}"}

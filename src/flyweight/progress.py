@@ -98,7 +98,12 @@ def progress_of(wanted: Progress | bool) -> Progress:
 
 
 def progress_over(
-    items: Iterable[Item], label: str, progress: Progress, total: int | None = None
+    items: Iterable[Item],
+    label: str,
+    progress: Progress,
+    total: int | None = None,
+    *,
+    lines_every: int | None = None,
 ) -> Iterator[Item]:
     """Yield `items` and report each one that the consumer has finished with.
 
@@ -107,6 +112,7 @@ def progress_over(
         label: What is done with them.
         progress: Receives the reports.
         total: How many items there are; by default `len(items)` where that is known.
+        lines_every: See `Progress.start`.
 
     Example:
         >>> list(progress_over("abc", "spell", SILENT))
@@ -114,7 +120,7 @@ def progress_over(
     """
     if total is None and isinstance(items, Sized):
         total = len(items)
-    task = progress.start(label, total)
+    task = progress.start(label, total, lines_every=lines_every)
     try:
         for done, item in enumerate(items, 1):
             yield item

@@ -137,11 +137,18 @@ def test_batches_of_any_form_are_moved_to_the_model(model):
     assert torch.equal(found.sums["body.weight"], expected.sums["body.weight"])
 
 
-def test_progress_is_told(model):
-    seen = []
-    taylor(model, batches_of(2), loss, progress=lambda done, total: seen.append((done, total)))
-    taylor(model, iter(batches_of(1)), loss, progress=lambda *counts: seen.append(counts))
-    assert seen == [(1, 2), (2, 2), (1, None)]
+def test_progress_is_told(model, recorded_progress):
+    taylor(model, batches_of(2), loss, progress=recorded_progress)
+    taylor(model, iter(batches_of(1)), loss, progress=recorded_progress)
+    assert recorded_progress.events == [
+        ("start", "gradients", 2, 0),
+        ("update", "gradients", 1, {}),
+        ("update", "gradients", 2, {}),
+        ("finish", "gradients"),
+        ("start", "gradients", None, 0),
+        ("update", "gradients", 1, {}),
+        ("finish", "gradients"),
+    ]
 
 
 def test_a_shared_layer_is_known_by_its_first_name():

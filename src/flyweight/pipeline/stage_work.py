@@ -136,7 +136,7 @@ def repair_model(
     images = torch.cat([batch.images for batch in found])[:wanted]
     say(f"repair: on {len(images)} training images, without labels")
     batches = [images[at : at + size] for at in range(0, len(images), size)]
-    return repair_(dense, small, plan, batches, metric=metric if judged else None, progress=say)
+    return repair_(dense, small, plan, batches, metric=metric if judged else None, progress=True)
 
 
 def export_model(

@@ -1,7 +1,7 @@
 """Criteria that need data: what a loss says about weights, in one pass over some batches."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sized
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NoReturn
 
@@ -12,12 +12,11 @@ from torch import Tensor, nn
 from flyweight.errors import PlanError
 from flyweight.graph.groups import ChannelGroup, Member
 from flyweight.graph.stored import copy_module, stored_tensors
+from flyweight.progress import Progress, progress_of, progress_over
 from flyweight.pruning.criteria import Scores, makers, score_member
 
 Loss = Callable[[nn.Module, Any], Tensor | Mapping[str, Tensor]]
 """`(model, batch) -> scalar`, or a mapping that holds the scalar under "loss"."""
-Progress = Callable[[int, int | None], None]
-"""Called with batches done, and batches in all where that is known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +75,7 @@ def taylor(
     loss: Loss,
     *,
     power: Literal[1, 2] = 2,
-    progress: Progress | None = None,
+    progress: Progress | bool = False,
 ) -> Taylor:
     """Return the first-order Taylor criterion (Molchanov et al. 2019, arXiv 1906.10771).
 
@@ -94,14 +93,13 @@ def taylor(
             that it is given, and may switch that copy's mode where a model computes its loss in
             training mode only.
         power: 2 sums squares; 1 sums absolute values, which outliers sway less.
-        progress: Called after every batch.
+        progress: Receives the number of batches that are done.
 
     Raises:
         PlanError: No batches, or a loss or gradient that is not a finite number.
     """
     if power not in (1, 2):
         raise PlanError(f"The power of a Taylor criterion must be 1 or 2. Received {power!r}.")
-    total = len(batches) if isinstance(batches, Sized) else None
     # Gradients are wanted whatever mode the caller is in.
     with torch.inference_mode(False), torch.enable_grad():
         twin = copy_module(model).eval()
@@ -109,11 +107,10 @@ def taylor(
         device = next((weight.device for weight in weights.values()), torch.device("cpu"))
         sums = {name: torch.zeros(weight.shape).double() for name, weight in weights.items()}
         done = 0
-        for done, batch in enumerate(batches, 1):
+        shown = progress_over(batches, "gradients", progress_of(progress))
+        for done, batch in enumerate(shown, 1):
             value = _scalar(loss(twin, _moved(batch, device)), done)
             _add(sums, weights, value, power, done)
-            if progress is not None:
-                progress(done, total)
     if not done:
         raise PlanError(
             "A Taylor criterion must see data. Received no batches. Give an iterable of at least "

@@ -60,11 +60,11 @@ def nearness(dense, batches):
     return lambda model: 1 - output_error(dense, model, batches)
 
 
-def test_every_step_and_what_it_brings_back(dense, made, batches):
-    small, told = prune(dense, made), []
+def test_every_step_and_what_it_brings_back(dense, made, batches, recorded_progress):
+    small = prune(dense, made)
     metric = nearness(dense, batches)
     every = RepairSettings(norms=True)
-    report = repair_(dense, small, made, batches, every, metric=metric, progress=told.append)
+    report = repair_(dense, small, made, batches, every, metric=metric, progress=recorded_progress)
     assert [step.name for step in report.steps] == ["cut", "constants", "norms", "least squares"]
     assert report.dense_metric == 1.0
     assert report.steps[0].metric == pytest.approx(metric(prune(dense, made)))
@@ -75,8 +75,10 @@ def test_every_step_and_what_it_brings_back(dense, made, batches):
     assert report.brought_back(report.steps[0]) == 0
     assert report.seconds == pytest.approx(sum(step.seconds for step in report.steps))
     assert "of the loss brought back" in str(report)
-    assert told[:2] == ["constants", "norms"]
-    assert "least squares" in told[-1]
+    assert recorded_progress.notes == ["constants", "norms"]
+    count = recorded_progress.events[2][2]
+    assert recorded_progress.events[2] == ("start", "least squares", count, 0)
+    assert recorded_progress.events[-2] == ("update", "least squares", count, {})
 
 
 def test_the_copy_is_repaired_and_nothing_else(dense, made, batches):

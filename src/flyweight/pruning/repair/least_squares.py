@@ -6,7 +6,7 @@ least-squares problem per layer: images, no labels, no gradients.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,14 +15,12 @@ from torch import Tensor, nn
 
 from flyweight.graph.dispatch import evaluating
 from flyweight.graph.stored import held_tensors, sharing_copy
+from flyweight.progress import Progress, progress_of, progress_over
 from flyweight.pruning.plans import PruningPlan
 from flyweight.pruning.repair.layer_rows import Draw
 from flyweight.pruning.repair.layers import Consumer, Surroundings, surroundings
 from flyweight.pruning.repair.norms import measure_norm
 from flyweight.replay.lockstep import KEEP_BYTES, Batch, Lockstep, Read, as_batch, watch
-
-ConfigSource = Callable[[str, int, int], None]
-"""Told a name, how many are done, and of how many."""
 
 RIDGES = (1e-3, 3e-2, 1.0, 30.0)
 """What `FitSettings.ridges` is by default."""
@@ -96,7 +94,7 @@ def reconstruct(
     batches: Iterable[Any],
     settings: FitSettings | None = None,
     *,
-    told: ConfigSource | None = None,
+    progress: Progress | bool = False,
 ) -> Reconstruction:
     """Refit every consumer of a pruned group, in order of execution.
 
@@ -110,7 +108,7 @@ def reconstruct(
         plan: What was cut.
         batches: Input tensors, or tuples of the models' arguments; held in memory together.
         settings: How to fit.
-        told: Told every layer when it is done.
+        progress: Receives the number of layers that are done.
     """
     settings = settings or FitSettings()
     held = [as_batch(batch) for batch in batches]
@@ -122,15 +120,13 @@ def reconstruct(
     with evaluating(dense, small):
         wanted = _Wanted(sharing_copy(dense), around, held, settings)
         steps = Lockstep(sharing_copy(small), held, settings.keep_bytes)
-        for place, name in enumerate(stops):
+        for name in progress_over(stops, "least squares", progress_of(progress), lines_every=1):
             if name in around.norms:
                 norm = around.norms[name]
                 measure_norm(norm, steps.until(norm.running_mean))  # type: ignore[arg-type]
             else:
                 consumer = around.consumers[name]
                 fits.append(_refit(consumer, steps.until(consumer.weight), wanted, settings.ridges))
-            if told is not None:
-                told(name, place + 1, len(stops))
     return Reconstruction(tuple(fits), skipped)
 
 

@@ -17,6 +17,7 @@ from flyweight.graph.dispatch import evaluating
 from flyweight.graph.example_inputs import tensors_in
 from flyweight.graph.stored import copy_module, sharing_copy
 from flyweight.origin import REPAIR_VERSION, Transform, note_transform
+from flyweight.progress import Progress, progress_of
 from flyweight.pruning.plans import PruningPlan
 from flyweight.pruning.repair.bias import Folding, FoldSettings, fold_constants
 from flyweight.pruning.repair.layers import surroundings
@@ -25,7 +26,6 @@ from flyweight.pruning.repair.norms import reestimate_norms
 from flyweight.replay.lockstep import KEEP_BYTES, Batch, as_batch
 
 Metric = Callable[[nn.Module], float]
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def repair(
     settings: RepairSettings | None = None,
     *,
     metric: Metric | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool = False,
 ) -> tuple[nn.Module, RepairReport]:
     """Return a repaired copy of `small` and what each step brought back; see `repair_`."""
     repaired = copy_module(small)
@@ -140,7 +140,7 @@ def repair_(
     settings: RepairSettings | None = None,
     *,
     metric: Metric | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool = False,
 ) -> RepairReport:
     """Repair `small` in place; no tensor changes its name or shape.
 
@@ -152,7 +152,7 @@ def repair_(
             They are held in memory together.
         settings: What to do.
         metric: Judges a network, larger is better; called once per step, and on the dense network.
-        progress: Told in words what is being done.
+        progress: Receives a note for every step, and the layers that least squares has refitted.
     """
     settings = settings or RepairSettings()
     held = [as_batch(batch) for batch in batches]
@@ -160,7 +160,7 @@ def repair_(
     images, unseen = held[: len(held) - aside], held[len(held) - aside :] or held
     evaluator = _Evaluator(dense, small, unseen, metric)
     steps = [evaluator.after("cut", 0.0, "")]
-    work = _Work(dense, small, plan, images, settings, progress or (lambda _: None))
+    work = _Work(dense, small, plan, images, settings, progress_of(progress))
     for name, wanted, run in (
         ("constants", settings.constants is not None, work.constants),
         ("norms", settings.norms, work.norms),
@@ -199,7 +199,7 @@ class _Work:
 
     def constants(self) -> tuple[str, tuple[str, ...]]:
         """Fold constants."""
-        self.progress("constants")
+        self.progress.note("constants")
         means = self.settings.constants == "mean"
         chosen = FoldSettings(means=means, approximate=means)
         made: Folding = fold_constants(self.dense, self.small, self.plan, self.images, chosen)
@@ -210,7 +210,7 @@ class _Work:
 
     def norms(self) -> tuple[str, tuple[str, ...]]:
         """Re-estimate the normalisations that the cut reaches."""
-        self.progress("norms")
+        self.progress.note("norms")
         around = surroundings(self.dense, self.small, self.plan, self.images[0])
         skipped = reestimate_norms(
             self.small, self.images, only=around.norms, keep_bytes=self.settings.keep_bytes
@@ -231,7 +231,7 @@ class _Work:
             self.plan,
             self.images,
             chosen,
-            told=lambda name, done, of: self.progress(f"least squares {done}/{of}: {name}"),
+            progress=self.progress,
         )
         kept = tuple(
             f"'{fit.name}' is best as the cut left it" for fit in made.layers if fit.ridge is None
