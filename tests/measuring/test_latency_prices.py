@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -67,3 +70,14 @@ def test_the_plane_of_a_layer_that_is_one():
     )
     tied = LayerPrice(layer(groups=0), in_channels, (32,), exact[:, :1])
     assert tied.plane == pytest.approx((3, 1.5, 0, 0))
+
+
+def test_prices_need_no_runtime():
+    """A dry run within a latency budget reads a table and executes nothing."""
+    code = (
+        "import sys, flyweight.pipeline.latency_cuts, flyweight.measuring.latency_prices\n"
+        "heavy = {'onnx', 'onnxruntime', 'openvino', 'onnxscript', 'scipy'} & set(sys.modules)\n"
+        "sys.exit(', '.join(sorted(heavy)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,13 +1,14 @@
 import os
+import subprocess
+import sys
 
 import numpy as np
-import openvino
 import pytest
 import torch
 from torch import nn
 
 from flyweight.exporting.onnx import to_onnx
-from flyweight.runtimes.openvino_backend import OpenVino
+from flyweight.runtimes.openvino_backend import OpenVino, openvino
 from flyweight.runtimes.protocol import OpenSettings
 from flyweight.runtimes.random_inputs import random_inputs
 
@@ -57,3 +58,22 @@ def test_threads_stay_on_the_cores_of_the_process(make_chain):
     model.run(random_inputs(model.inputs))
     threads = [int(name) for name in os.listdir("/proc/self/task")]  # noqa: PTH208
     assert all(os.sched_getaffinity(thread) <= cores for thread in threads)
+
+
+def test_nothing_is_reported_over_the_network(tmp_path):
+    code = (
+        "import sys, threading\n"
+        "from flyweight.runtimes.runtime_table import runtime_by_name\n"
+        "runtime_by_name('openvino').precisions()\n"
+        "assert 'openvino_telemetry' not in sys.modules\n"
+        "assert threading.active_count() == 1\n"
+        "import openvino_telemetry  # others can use it\n"
+    )
+    own = {"CI", "TF_BUILD", "JENKINS_URL"}  # with these, nothing is reported anyway
+    home = {name: value for name, value in os.environ.items() if name not in own}
+    home["HOME"] = str(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=home, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.iterdir()) == []

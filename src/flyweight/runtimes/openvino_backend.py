@@ -1,5 +1,6 @@
-"""OpenVINO on the CPU."""
+"""OpenVINO on the CPU, without its telemetry."""
 
+import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -7,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 
 from flyweight.errors import ConfigError
@@ -18,6 +18,29 @@ from flyweight.runtimes.protocol import (
     OpenSettings,
     TensorInfo,
 )
+
+_TELEMETRY = "openvino_telemetry"
+
+
+def _without_telemetry() -> Any:
+    """Return the package openvino, imported so that it reports nothing.
+
+    `import openvino` itself reports to its makers over the network, from a thread, and writes an
+    identity into the home folder. That would disturb a measurement, and no user of flyweight agreed
+    to it. Without the package that does so, OpenVINO uses a stub of its own.
+    """
+    before = sys.modules.get(_TELEMETRY)
+    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # makes its import fail
+    try:
+        import openvino
+    finally:
+        del sys.modules[_TELEMETRY]
+        if before is not None:
+            sys.modules[_TELEMETRY] = before
+    return openvino
+
+
+openvino = _without_telemetry()
 
 _DEVICE = "CPU"
 _HINTS = {FLOAT32: "f32", "bfloat16": "bf16", "float16": "f16"}
