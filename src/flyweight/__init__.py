@@ -11,6 +11,7 @@ if TYPE_CHECKING:  # What editors and type checkers see; `_HOMES` says the same 
     from flyweight.checkpoint import Checkpoint as Checkpoint
     from flyweight.checkpoint import load as load
     from flyweight.checkpoint import save as save
+    from flyweight.config.budget import Budget as Budget
     from flyweight.errors import FlyweightError as FlyweightError
     from flyweight.exporting.model_card import ModelCard as ModelCard
     from flyweight.exporting.onnx import to_onnx as export  # noqa: F401 - another name there
@@ -29,7 +30,6 @@ if TYPE_CHECKING:  # What editors and type checkers see; `_HOMES` says the same 
     from flyweight.pruning.repair.repair import RepairSettings as RepairSettings
     from flyweight.pruning.repair.repair import repair as repair
     from flyweight.pruning.repair.repair import repair_ as repair_
-    from flyweight.sensitivity import Budget as Budget
     from flyweight.sensitivity import FastScanSettings as FastScanSettings
     from flyweight.sensitivity import FastScanSettings as Pace  # noqa: F401 - its name in 0.1.0
     from flyweight.sensitivity import Sensitivity as Sensitivity
@@ -40,7 +40,7 @@ __version__ = "0.1.0"
 
 # Public name to the module it lives in and its name there.
 _HOMES = {
-    "Budget": "flyweight.sensitivity:Budget",
+    "Budget": "flyweight.config.budget:Budget",
     "Checkpoint": "flyweight.checkpoint:Checkpoint",
     "Cost": "flyweight.graph:Cost",
     "FlyweightError": "flyweight.errors:FlyweightError",
