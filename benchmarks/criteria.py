@@ -7,7 +7,7 @@
 Small networks are trained on scikit-learn's handwritten digits, one per seed. Every criterion cuts
 the same networks: once the same share of every group, and once by ranking all groups until as many
 multiply-adds are left. Accuracy is measured right after the cut, and again when the statistics of
-the normalisations have been taken anew from training images.
+the normalisations have been measured again on training images.
 """
 
 import argparse
@@ -226,7 +226,7 @@ def say(line: str) -> None:
 
 
 def markdown(rows: list[dict[str, str]], table: str) -> str:
-    """Return one of the page's tables with what one must know to judge it, or nothing.
+    """Return one of the page's tables with the information needed to interpret it, or nothing.
 
     Args:
         rows: Of the results file.
@@ -250,7 +250,7 @@ _COLUMNS_OF: dict[str, list[tuple[str, dict[str, str], str]]] = {
     "cut": [
         (f"{ratio} of every group{then}", {"ratio": ratio, "choice": "uniform"}, key)
         for ratio in map(str, RATIOS)
-        for then, key in (("", "accuracy"), (", statistics anew", _AGAIN))
+        for then, key in (("", "accuracy"), (", statistics re-estimated", _AGAIN))
     ],
     "ranking": [
         (name, {"ratio": "0.5", "choice": choice}, _AGAIN)
@@ -293,7 +293,7 @@ def _facts(rows: list[dict[str, str]]) -> str:
 
 
 def filled(text: str, rows: list[dict[str, str]]) -> str:
-    """Return a page with its tables written anew."""
+    """Return a page with its tables updated."""
     return _MARKERS.sub(lambda match: match[1] + markdown(rows, match[2]) + match[3], text)
 
 

@@ -66,7 +66,7 @@ _MARKERS = re.compile(r"(<!-- table: repair -->\n).*?(<!-- end -->)", re.DOTALL)
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A dense network, its plan, and the images to repair it with and to judge it on."""
+    """A dense network, its plan, and the images to repair it with and to evaluate it on."""
 
     name: str
     ratio: str
@@ -138,7 +138,7 @@ def detection(options: argparse.Namespace) -> Iterator[Case]:
 
 
 def classification(options: argparse.Namespace) -> Iterator[Case]:
-    """MobileNetV1 on ImageNet: even classes to repair with, odd ones to judge on."""
+    """MobileNetV1 on ImageNet: even classes to repair with, odd ones to evaluate on."""
     import timm
 
     dense = timm.create_model("mobilenetv1_100", pad_type="same")
@@ -255,12 +255,12 @@ def _key(row: Mapping[str, object]) -> tuple[str, str, str]:
 
 
 def filled(page: str, rows: list[dict[str, str]]) -> str:
-    """Return a page with the table written anew."""
+    """Return a page with the table updated."""
     return _MARKERS.sub(lambda match: match[1] + markdown(rows) + match[2], page)
 
 
 def markdown(rows: list[dict[str, str]]) -> str:
-    """Return one table per benchmark and ratio, with what one must know to judge it."""
+    """Return one table per benchmark and ratio, with the information needed to interpret it."""
     parts: list[str] = []
     for key in dict.fromkeys((row["benchmark"], row["ratio"]) for row in rows):
         chosen = [row for row in rows if (row["benchmark"], row["ratio"]) == key]
@@ -279,7 +279,7 @@ def markdown(rows: list[dict[str, str]]) -> str:
             )
         facts = [
             f"{first['pictures']} images without labels",
-            f"{first['tested_on']} others to judge on",
+            f"{first['tested_on']} others to evaluate on",
             first["note"],
             first["hardware"],
             first["runtime"],

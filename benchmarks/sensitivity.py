@@ -8,7 +8,7 @@
         --pictures 500 --curves EXACT.json
 
 Both ways see the same batches, one after the other, batch by batch; seconds are CPU seconds, so
-that other work on the machine counts for neither. The plain way decodes every batch anew for every
+that other work on the machine counts for neither. The plain way decodes every batch again for every
 cut, as an evaluation from its start does; cutting the network is not counted. One row per case and
 mode goes to `results/sensitivity.csv`.
 
@@ -68,7 +68,7 @@ class Case:
         model: In evaluation mode.
         judge: Turns outputs into a metric.
         layers: Names of the layers to cut.
-        batches: Each call decodes the batch anew.
+        batches: Each call decodes the batch again.
         batch_size: Images in each.
         local: Whether each layer alone chooses its channels.
     """
@@ -258,7 +258,7 @@ def shared(case: Case, mode: str, ours: float, plain: float) -> dict[str, object
 
 
 class Again:
-    """The batches of a case, decoded anew whenever they are gone over."""
+    """The batches of a case, decoded again in every iteration."""
 
     def __init__(self, batches: Sequence[Callable[[], Any]]) -> None:
         self.batches = batches

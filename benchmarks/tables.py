@@ -80,7 +80,7 @@ def read_rows(path: Path, columns: tuple[str, ...] = COLUMNS) -> list[dict[str, 
 def save_rows(
     path: Path, rows: Iterable[Mapping[str, object]], columns: tuple[str, ...] = COLUMNS
 ) -> None:
-    """Write a results file anew."""
+    """Replace a results file."""
     with replacing(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
         writer.writeheader()
@@ -88,7 +88,7 @@ def save_rows(
 
 
 def markdown(rows: list[dict[str, str]], source: str) -> str:
-    """Return rows as a table with what one must know to judge it, or nothing."""
+    """Return rows as a table with the information needed to interpret it, or nothing."""
     if not rows:
         return ""
     first = rows[0]
@@ -135,7 +135,7 @@ def _quantities(row: dict[str, str]) -> dict[str, Quantity]:
 
 
 def filled(text: str, results: Path = RESULTS, seen_from: str = "benchmarks/results") -> str:
-    """Return a page with every table written anew from `results`.
+    """Return a page with every table updated from `results`.
 
     Args:
         text: Of the page.

@@ -201,6 +201,28 @@ def test_names_on_demand_point_down():
     assert row["cli"] < row["graph"] < row["errors"]
 
 
+def test_the_drawing_shows_the_layers():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    (drawing,) = re.findall(r"```mermaid\n(.+?)```", page, re.DOTALL)
+    drawn = [[name.strip() for name in row.split("|")] for row in re.findall(r'"(.+?)"', drawing)]
+    assert drawn == _layers()
+    nodes = re.findall(r'(\w+)\["', drawing)
+    arrows = re.sub(r'\[".+?"\]', "", drawing)
+    linked = {pair for line in arrows.splitlines() for pair in pairwise(re.findall(r"\w+", line))}
+    assert linked >= set(pairwise(nodes))
+    described = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
+    assert described == {path.name for path in SOURCE.iterdir() if (path / "__init__.py").is_file()}
+
+
+def test_the_architecture_page_names_files_that_exist():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([\w/]+\.(?:py|yaml|toml|md))`", page))
+    assert len(named) > 30
+    assert [
+        name for name in named if not ((ROOT / name).exists() or (SOURCE / name).exists())
+    ] == []
+
+
 def _imports_in(function):
     for node in ast.walk(function):
         if isinstance(node, ast.Import):
