@@ -21,5 +21,5 @@ def test_curves_are_of_the_network_that_they_are_named_after(name):
 
 
 def test_a_network_without_curves_is_told_which_have_some():
-    with pytest.raises(PlanError, match=r"There are: .*yolov3_mobilenet_v1"):
+    with pytest.raises(PlanError, match=r"Networks with curves: .*yolov3_mobilenet_v1"):
         builtin_curves("yolov3_mobilenet_v9")

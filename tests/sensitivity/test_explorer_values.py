@@ -108,7 +108,7 @@ def test_layers_that_cannot_be_cut_are_named_or_refused():
     shown = explorer(curves_of(graph, ["0.weight", "elsewhere.weight", "1.weight"]), graph)
     assert [layer.name for layer in shown.layers] == ["0.weight"]
     assert shown.notes == ("2 layers of the scan cannot be cut in this network and are left out.",)
-    with pytest.raises(PlanError, match="2 layers, and none is"):
+    with pytest.raises(PlanError, match="2 layers, none of which can"):
         explorer(curves_of(graph, ["elsewhere.weight", "1.weight"]), graph)
     with pytest.raises(PlanError, match="has to be measured again"):
         explorer(curves_of(graph, ["0.weight"], criterion="taylor"), graph)

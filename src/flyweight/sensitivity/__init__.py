@@ -1,4 +1,4 @@
-"""What each layer's channels are worth: scans, their curves, and the plans that follow."""
+"""Sensitivity scans: how a metric falls as layers lose channels; curves and plans made of them."""
 
 from flyweight.config.budget import Budget
 from flyweight.planning.latency_rounds import Fitted, Round, Timing, fit_latency

@@ -1,8 +1,8 @@
-"""`DEFAULT`: curves that come with flyweight, for those who have no time for a scan of their own.
+"""Built-in curves (`DEFAULT`): scans that are part of flyweight, to start without a scan.
 
-A file per network under `builtin/`, made by `flyweight sensitivity` with the network trained on the
-data that the file names. Layers go by their names, so the number of classes does not matter; the
-data do, and whoever uses these files is told.
+There is one file per network under `builtin/`, written by `flyweight sensitivity` with the network
+trained on the data that the file names. Layers are identified by name, so the number of classes
+does not matter. The data do matter, and a note with every use names them.
 """
 
 from pathlib import Path
@@ -13,25 +13,25 @@ _FOLDER = Path(__file__).parent / "builtin"
 
 
 def builtin_names() -> list[str]:
-    """Return the networks that there are curves of."""
+    """Return the names of the networks that have built-in curves."""
     return sorted(path.stem.replace("--", "/") for path in _FOLDER.glob("*.json"))
 
 
 def builtin_curves(model: str) -> Path:
-    """Return the file of a network's curves.
+    """Return the file of a network's built-in curves.
 
     Args:
-        model: Its name in the zoo.
+        model: The network's name in the zoo.
 
     Raises:
-        PlanError: There is none.
+        PlanError: The network has no built-in curves.
     """
     path = _FOLDER / f"{model.replace('/', '--')}.json"
     if not path.is_file():
         known = builtin_names()
         raise PlanError(
-            f"DEFAULT curves must be there for the network. Received '{model}', of which there are "
-            f"none. {nearest(model, known)} There are: {', '.join(known)}. Make your own, which "
-            "are better anyway, with: flyweight sensitivity"
+            f"DEFAULT needs a network that has built-in curves. Received '{model}', which has "
+            f"none. {nearest(model, known)} Networks with curves: {', '.join(known)}. Scan your "
+            "own network, which is more accurate in any case, with: flyweight sensitivity"
         )
     return path

@@ -1,4 +1,4 @@
-"""Sensitivity curves as an image: one small chart per layer, all on the same axes.
+"""Charts of sensitivity curves in one image: a small chart per layer, all on the same axes.
 
 All charts are drawn on one canvas, in inches: matplotlib's own subplots cost a tenth of a second
 each, and a network may have a hundred and sixty layers.
@@ -30,20 +30,20 @@ _SMALL, _NAME_LENGTH = 7, 30
 
 @dataclass(frozen=True)
 class _Sheet:
-    """Where everything lies, in inches from the lower left corner."""
+    """Positions of all charts, in inches from the lower left corner."""
 
     curves: MeasuredCurves
     max_drop: float
 
     @cached_property
     def columns(self) -> int:
-        """How many charts stand side by side."""
+        """Number of charts in a row."""
         count = len(self.curves.curves)
         return min(next((n for most, n in _COLUMNS if count <= most), _MOST_COLUMNS), count)
 
     @property
     def rows(self) -> int:
-        """How many charts stand one above the other."""
+        """Number of rows of charts."""
         return math.ceil(len(self.curves.curves) / self.columns)
 
     @property
@@ -54,14 +54,14 @@ class _Sheet:
 
     @cached_property
     def scale(self) -> float:
-        """Fractions read as percentages."""
+        """Factor of values in the image: a metric between 0 and 1 is written in per cent."""
         values = [point.value for points in self.curves.curves.values() for point in points]
         fraction = min(values) >= 0 and max(*values, self.curves.baseline) <= 1
         return 100.0 if fraction else 1.0
 
     @cached_property
     def marks(self) -> list[float]:
-        """Heights with a line, in the metric's own unit."""
+        """Values of the metric that are marked by a horizontal line."""
         shown = [self.curves.baseline]
         for points in self.curves.curves.values():
             for point in points:
@@ -74,13 +74,13 @@ class _Sheet:
         return _LEFT + _PITCH[0] * column, self.size[1] - _TOP - _PITCH[1] * row - _BOX[1]
 
     def at(self, place: int, ratio: float, value: float) -> tuple[float, float]:
-        """Return where a point of a chart lies."""
+        """Return the position of a point of a chart."""
         left, bottom = self.corner(place)
         share = (value - self.marks[0]) / (self.marks[-1] - self.marks[0])
         return left + _BOX[0] * ratio, bottom + _BOX[1] * share
 
     def level(self, place: int, value: float) -> _Points:
-        """Return a line across a chart."""
+        """Return a horizontal line through a chart."""
         return [self.at(place, 0, value), self.at(place, 1, value)]
 
 
@@ -88,14 +88,14 @@ def draw(curves: MeasuredCurves, path: str | Path, *, max_drop: float = 0.05) ->
     """Write a PNG of the curves, with intervals where points have them.
 
     Args:
-        curves: What was measured; at least one curve.
-        path: Of the file.
-        max_drop: Share of the metric at whose loss a dashed line is drawn.
+        curves: At least one curve.
+        path: The image file to write.
+        max_drop: Share of the metric; a dashed line is drawn where the metric has lost this share.
 
     Raises:
         FileError: The file cannot be written.
     """
-    # Not pyplot: it would choose a backend for the whole program.
+    # pyplot is not used, because it chooses a backend for the whole process.
     sheet = _Sheet(curves, max_drop)
     width, height = sheet.size
     figure = Figure(figsize=(width, height), facecolor="white")
@@ -103,7 +103,7 @@ def draw(curves: MeasuredCurves, path: str | Path, *, max_drop: float = 0.05) ->
     canvas = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height))
     canvas.set_axis_off()
     _draw_lines(canvas, sheet)
-    _draw_words(canvas, sheet)
+    _draw_texts(canvas, sheet)
     with replacing(path) as draft:
         figure.savefig(draft, dpi=130, format="png")
 
@@ -139,7 +139,7 @@ def _curve(sheet: _Sheet, place: int, points: tuple[Point, ...]) -> _Points:
 
 
 def _bands(sheet: _Sheet, place: int, points: tuple[Point, ...]) -> list[_Points]:
-    """Return an area for every stretch of points that have intervals."""
+    """Return an area for every sequence of neighbouring points that have intervals."""
     found: list[_Points] = []
     baseline = sheet.curves.baseline
     run: list[tuple[float, float, float]] = [(0.0, baseline, baseline)]
@@ -155,11 +155,11 @@ def _bands(sheet: _Sheet, place: int, points: tuple[Point, ...]) -> list[_Points
     return found
 
 
-def _draw_words(canvas: Axes, sheet: _Sheet) -> None:
+def _draw_texts(canvas: Axes, sheet: _Sheet) -> None:
     curves, top = sheet.curves, sheet.size[1]
     unit = " %" if sheet.scale == 100 else ""
-    head = f"{curves.metric} after one layer lost channels"
-    dashed = f"before any cut {sheet.scale * curves.baseline:.4g}{unit}; dashed: less by"
+    head = f"{curves.metric} after channels of one layer were removed"
+    dashed = f"before any cut {sheet.scale * curves.baseline:.4g}{unit}; dashed line: lower by"
     small: dict[str, Any] = {"fontsize": _SMALL, "color": _INK}
     canvas.text(_LEFT, top - 0.25, head, fontsize=10, color=_INK)
     canvas.text(_LEFT, top - 0.42, f"{dashed} {100 * sheet.max_drop:g} % of it", **small)
@@ -173,6 +173,8 @@ def _draw_words(canvas: Axes, sheet: _Sheet) -> None:
         if place % sheet.columns == 0:
             for mark in sheet.marks:
                 _, up = sheet.at(place, 0, mark)
-                word = f"{sheet.scale * mark:.6g}"
-                canvas.text(left - 0.07, up, word, ha="right", va="center", **small)
-    canvas.text(_LEFT, 0.1, "across: share of the layer's channels that left", **small)
+                number = f"{sheet.scale * mark:.6g}"
+                canvas.text(left - 0.07, up, number, ha="right", va="center", **small)
+    canvas.text(
+        _LEFT, 0.1, "horizontal axis: share of the layer's channels that are removed", **small
+    )

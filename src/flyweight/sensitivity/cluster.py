@@ -1,8 +1,8 @@
-"""A scan's batches spread over a Ray cluster: the same numbers, from more than one machine.
+"""Distribution of a scan's batches over a Ray cluster, with the same results as one process.
 
-The driver decodes batches and keeps the journal; a task takes a batch and returns what metrics
-collected of it. A task whose worker died is run again elsewhere by Ray. Nothing is random in a
-task, so that it does not matter where or how often it runs.
+The driver decodes batches and writes the journal. A task receives one batch and returns the states
+of the metrics for it. Ray runs a task again on another worker if its worker died. Nothing is random
+in a task, so it does not matter where or how often it runs.
 """
 
 import socket
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 _TRIES = 5
-"""How often a batch is tried when workers die."""
+"""How many times a batch is retried when workers die."""
 _AHEAD = 2
-"""Batches under way for each processor: one that is run, one that waits for it."""
+"""Batches per processor that are sent ahead: one is running, one is waiting."""
 
-_PATIENCE_SECONDS = 5.0
+_CONNECT_SECONDS = 5.0
 
-_at_work: dict[str, CutRunner] = {}
-"""In a worker process: the network it has unpacked, by scan."""
+_active: dict[str, CutRunner] = {}
+"""In a worker process: the runner that it has unpacked, by the key of its scan."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Cluster:
 
     Attributes:
         address: As `ray.init` takes it: "auto", "HOST:PORT", "ray://HOST:PORT", or "local" for a
-            cluster of this machine's processors that lasts as long as the scan.
+            cluster of this machine's processors that ends with the scan.
     """
 
     address: str
@@ -50,32 +50,32 @@ class Cluster:
         batches: Iterable[Any],
         states: Callable[[CutRunner, Any], States],
     ) -> int:
-        """Have what the journal lacks of every batch done by the cluster; return their number.
+        """Measure the batches that the journal lacks on the cluster; return the number of batches.
 
         Args:
-            journal: Keeps every batch's states as soon as they are there.
-            work: Is sent to every worker once.
-            batches: Are decoded here.
-            states: A function of a module that says what metrics collect of a batch.
+            journal: Receives the states of every batch as soon as they are known.
+            work: Runs the cuts; it is sent to every worker once.
+            batches: They are decoded in this process.
+            states: Returns what the metrics collect of a batch; a function of a module, because
+                it is sent to the workers by name.
 
         Raises:
-            ConfigError: Ray is not installed, the cluster cannot be reached, or its workers keep
-                dying.
+            ConfigError: Ray is not installed, the cluster cannot be reached, or it stopped.
         """
         ray = _ray()
-        mine = not ray.is_initialized()
-        if mine:
+        own_connection = not ray.is_initialized()
+        if own_connection:
             self._connect(ray)
         try:
             return self._fill(ray, journal, work, batches, states)
         except (ray.exceptions.RayError, ConnectionError) as error:
             raise ConfigError(
-                "A Ray cluster must stay up while it works. Received from "
-                f"'{self.address}': {str(error).strip().splitlines()[0]}. What was done is kept: "
-                "start the scan again."
+                "A Ray cluster must be available until the scan ends. Received from "
+                f"'{self.address}': {str(error).strip().splitlines()[0]}. Finished batches are "
+                "saved: start the scan again to resume it."
             ) from error
         finally:
-            if mine:
+            if own_connection:
                 ray.shutdown()
 
     def _connect(self, ray: "ModuleType") -> None:
@@ -91,8 +91,8 @@ class Cluster:
         except (OSError, ValueError, RuntimeError) as error:
             raise ConfigError(
                 f"A Ray cluster must be reachable. Received '{self.address}': "
-                f"{str(error).strip().splitlines()[0]}. Start one with: ray start --head, or give "
-                "local."
+                f"{str(error).strip().splitlines()[0]}. Start a cluster with: ray start "
+                "--head, or use the address 'local'."
             ) from error
 
     def _fill(
@@ -104,16 +104,16 @@ class Cluster:
         states: Callable[[CutRunner, Any], States],
     ) -> int:
         key = uuid.uuid4().hex
-        # In a list, so that a task does not unpack it unless it has to.
+        # In a list, because Ray would unpack a bare reference in every task.
         sent = [ray.put((work.graph, work.model, work.evaluator, dict(work.plans)))]
         task = ray.remote(num_cpus=1, max_retries=_TRIES)(_states_of)
-        most = _AHEAD * max(int(ray.cluster_resources().get("CPU", 1)), 1)
-        under_way: dict[Any, tuple[int, str]] = {}
+        limit = _AHEAD * max(int(ray.cluster_resources().get("CPU", 1)), 1)
+        pending: dict[Any, tuple[int, str]] = {}
 
-        def collect(leave: int) -> None:
-            while len(under_way) > leave:
-                ready, _ = ray.wait(list(under_way), num_returns=1)
-                place, digest = under_way.pop(ready[0])
+        def collect(most: int) -> None:
+            while len(pending) > most:
+                ready, _ = ray.wait(list(pending), num_returns=1)
+                place, digest = pending.pop(ready[0])
                 journal.add(place, digest, ray.get(ready[0]))
 
         count = 0
@@ -121,17 +121,17 @@ class Cluster:
             count = place + 1
             digest = digest_of_batch(batch)
             if not journal.held(place, digest):
-                under_way[task.remote(key, sent, batch, states)] = place, digest
-                collect(most - 1)
+                pending[task.remote(key, sent, batch, states)] = place, digest
+                collect(limit - 1)
         collect(0)
         return count
 
 
 def _require_open(address: str) -> None:
-    """Knock at the door: Ray would wait for minutes where nobody opens."""
+    """Check that the address accepts connections; Ray itself would wait for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=_PATIENCE_SECONDS).close()
+        socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
 
 
 def _states_of(
@@ -139,10 +139,10 @@ def _states_of(
 ) -> Any:
     """Return what metrics collect of a batch; runs in a worker."""
     torch.set_num_threads(1)
-    if key not in _at_work:
-        _at_work.clear()
-        _at_work[key] = CutRunner(*_ray().get(sent[0]))
-    return states(_at_work[key], batch)
+    if key not in _active:
+        _active.clear()
+        _active[key] = CutRunner(*_ray().get(sent[0]))
+    return states(_active[key], batch)
 
 
 def _ray() -> "ModuleType":
@@ -150,7 +150,7 @@ def _ray() -> "ModuleType":
         import ray
     except ModuleNotFoundError as error:
         raise ConfigError(
-            "A scan over a cluster must have Ray. Received: it is not installed. "
+            "A scan on a cluster needs the package ray. It is not installed. "
             'Install it with: pip install "flyweight[ray]"'
         ) from error
     return ray

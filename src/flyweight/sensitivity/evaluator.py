@@ -1,4 +1,4 @@
-"""What turns a network's outputs into a metric: a task, or a function of an image each."""
+"""Evaluators, which turn outputs into a metric: tasks, and functions of one number per image."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -10,11 +10,15 @@ from flyweight.data.batch import Batch
 from flyweight.tasks.task import Metric
 
 Score = Callable[[Any, Any], Tensor]
-"""From a network's outputs and a batch to one number per image; larger is better."""
+"""Maps a network's outputs and a batch to one number per image, `(n,)`; larger is better."""
 
 
 class Evaluator(Protocol):
-    """What turns a network's outputs into a metric; every `Task` does."""
+    """Turns a network's outputs into a metric; every `Task` is an evaluator.
+
+    Attributes:
+        primary: Name of the metric's number that counts; larger is better.
+    """
 
     primary: str
 
@@ -36,7 +40,10 @@ def state_of(evaluator: Evaluator, outputs: Any, batch: Any) -> Any:
 
 
 def states_by_image(evaluator: Evaluator, outputs: Any, batch: Any) -> list[Any]:
-    """Return what fresh metrics collect of each image; of a strange batch, of the whole."""
+    """Return what fresh metrics collect of each image.
+
+    A batch of unknown kind cannot be split: its images give one state together.
+    """
     predictions = evaluator.decode(outputs, batch)
     if isinstance(batch, Batch):
         shares = [Batch(batch.images[i : i + 1], (t,)) for i, t in enumerate(batch.targets)]
@@ -53,10 +60,10 @@ def states_by_image(evaluator: Evaluator, outputs: Any, batch: Any) -> list[Any]
 
 
 class Mean:
-    """The mean of a number per image; a `Evaluator`.
+    """Evaluator of a function: the mean of one number per image.
 
     Args:
-        score: Says the number.
+        score: Returns the numbers.
     """
 
     primary = "mean"
@@ -73,7 +80,7 @@ class Mean:
         return torch.as_tensor(self.score(outputs, batch)).double().reshape(-1)
 
     def loss_at_rest(self, model: nn.Module, batch: Any) -> Tensor:
-        """Return what falls as the numbers rise."""
+        """Return the negative mean, a loss that falls as the numbers rise."""
         return -torch.as_tensor(self.score(self.forward(model, batch), batch)).mean()
 
     def metric(self) -> "MeanMetric":
@@ -82,10 +89,10 @@ class Mean:
 
 
 class MeanMetric:
-    """The mean of a number per image; a `Metric`.
+    """Metric: the mean of one number per image.
 
     Args:
-        name: Of the number.
+        name: The name of the number.
     """
 
     def __init__(self, name: str) -> None:
@@ -102,10 +109,10 @@ class MeanMetric:
         return {self.name: self.total / max(self.count, 1)}
 
     def state(self) -> tuple[float, int]:
-        """Return sum and count."""
+        """Return the sum and the count."""
         return self.total, self.count
 
     def merge(self, state: tuple[float, int]) -> None:
-        """Add another metric's."""
+        """Add the sum and the count of another metric."""
         self.total += state[0]
         self.count += state[1]

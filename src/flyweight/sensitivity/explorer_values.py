@@ -1,4 +1,4 @@
-"""From curves and a graph to the values that the report's plan explorer works on."""
+"""Values of the report's plan explorer, made from curves and a graph."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -26,18 +26,18 @@ _Factors = tuple[float, ...]
 
 @dataclass(frozen=True)
 class Cutting:
-    """How plans are made of the curves, and what to type for that outside of the page.
+    """Settings of the plans that the page makes, and the commands that make them again.
 
     Attributes:
-        round_to: Multiple that the channels that stay are rounded to; with a latency table that of
-            the runtime is kept, too.
+        round_to: Channel counts are rounded to a multiple of this; with a latency table, to a
+            multiple of the runtime's step too.
         inexact: Whether layers whose channels an operation mixes are shown.
         aliases: Other names of parameters.
-        command: The command line that cuts by these curves, up to the limit; where it is empty, the
-            page tells the lines of Python.
-        ratios_command: The same by names and ratios, up to these.
-        latency: Prices of layers, to limit latency by.
-        latency_option: What the command line needs for them.
+        command: The command line that cuts by these curves, without the limit, which the page
+            appends. Where it is empty, the page shows lines of Python.
+        ratios_command: The command line that cuts by names and ratios, without these.
+        latency: Prices of layers, which make latency a quantity that can be limited.
+        latency_option: The option of the command line that names the latency table.
     """
 
     round_to: int = 1
@@ -50,29 +50,30 @@ class Cutting:
 
     @property
     def multiple(self) -> int:
-        """The multiple that widths are rounded to."""
+        """The multiple that channel counts are rounded to."""
         return self.round_to if self.latency is None else self.latency.multiple_of(self.round_to)
 
     def quantities(self) -> tuple[Priced, ...]:
-        """Return what can be limited."""
+        """Return the quantities that can be limited."""
         if self.latency is None:
             return QUANTITIES
-        words = "latency is the table's times of layers, smoothed, and the command measures it"
+        note = "latency is the table's times of layers, smoothed, and the command measures it"
         option = self.latency_option
         timed = Priced(
-            key="latency_share", label="Latency", unit="ms", option=option, predicted=words
+            key="latency_share", label="Latency", unit="ms", option=option, predicted=note
         )
         return (*QUANTITIES, timed)
 
 
 def explorer(curves: MeasuredCurves, graph: ModelGraph, cutting: Cutting | None = None) -> Explorer:
-    """Return what the page needs to make the plans that `curves.plan` makes for `graph`.
+    """Return the values from which the page makes the plans that `curves.plan` makes.
 
     Layers that this network does not have, or that cannot be cut, are left out, with a note.
 
     Args:
-        curves: What was measured.
-        graph: Of the network to cut, with its weights: they say which channels leave first.
+        curves: The measured curves.
+        graph: The graph of the network to cut, with its weights, which determine the order in
+            which channels are removed.
         cutting: How plans are made.
 
     Raises:
@@ -133,8 +134,9 @@ def _orders(curves: MeasuredCurves, graph: ModelGraph, how: Cutting) -> _Orders:
             refused = error
     if not orders:
         raise PlanError(
-            "Some layer of the curves must be one that this network can cut. Received "
-            f"{counted(len(curves.curves), 'layer')}, and none is. The last one: {refused}"
+            "At least one layer of the curves must be a layer of this network that can be cut. "
+            f"Received {counted(len(curves.curves), 'layer')}, none of which can. The last error: "
+            f"{refused}"
         )
     return orders
 
@@ -171,27 +173,27 @@ def _groups(graph: ModelGraph, cut: set[str]) -> tuple[Channels, ...]:
 
 
 def _plan_text(graph: ModelGraph, criterion: str) -> str:
-    """Return how the JSON of every plan of this graph begins."""
+    """Return the first part of the JSON of every plan of this graph."""
     whole = PruningPlan.of(graph, {}, criterion).to_json()
     key = '"numbers": '
     return whole[: whole.index(key) + len(key)]
 
 
 class _Prices:
-    """Costs as products of sizes of axes, each size noted once."""
+    """Costs as products of sizes of axes; each size is stored once."""
 
     def __init__(self, places: Mapping[str, int]) -> None:
         self.places = places
         self.axes: dict[Size, int] = {}
 
     def size(self, axis: AxisSize) -> Size:
-        """Return a size with the places of groups for their names."""
+        """Return a size with the indices of groups in place of their names."""
         return axis.fixed, tuple((self.places[group], each) for group, each in axis.shares)
 
     def products(
         self, graph: ModelGraph, latency: LatencyPrices | None
     ) -> tuple[tuple[_Factors, tuple[int, ...]], ...]:
-        """Return (factors of MACs, parameters, bytes and ms, places of axes) of every product."""
+        """Return (factors of MACs, parameters, bytes and ms; indices of axes) of every product."""
         found: dict[tuple[int, ...], list[float]] = {}
         for op in graph.costs.ops:
             self._entry(found, op.axes)[0] += op.positions

@@ -13,7 +13,7 @@ from flyweight.workspace import MadeFrom, Workspace, differences
 NOTE = "made_from.json"
 
 States = dict[Cut, Any]
-"""What metrics collected, by cut."""
+"""The states of metrics, by cut."""
 
 
 class Journal:
@@ -44,7 +44,7 @@ class Journal:
         return None if self.workspace is None else self.workspace.folder
 
     def locked(self) -> AbstractContextManager[None]:
-        """Return what keeps other scans away from the folder.
+        """Return a context in which no other scan can use the folder.
 
         Raises:
             FileError: On entry: another scan works there.
@@ -52,22 +52,22 @@ class Journal:
         return nullcontext() if self.workspace is None else self.workspace.locked()
 
     def held(self, place: int, digest: str) -> States:
-        """Return what is known of batch number `place`; nothing where it was not seen yet.
+        """Return the states of batch number `place`; none if it was not measured yet.
 
         Raises:
-            DataError: Another batch was seen in its place.
+            DataError: Another batch was measured at this place.
         """
         found, states = self._read(place)
         if found is not None and found != digest:
             raise DataError(
-                "A scan must go on with the batches that it began with. Received another batch "
-                f"number {place + 1} than '{self.folder or 'before'}' has. Keep the batches in one "
-                "order, or begin anew (without that folder)."
+                "A scan must be resumed with the batches that it began with. Received another "
+                f"batch number {place + 1} than '{self.folder or 'before'}' has. Use the same "
+                "batches in the same order, or remove that folder to start from the beginning."
             )
         return states
 
     def add(self, place: int, digest: str, states: States) -> None:
-        """Keep more states of batch number `place`."""
+        """Save more states of batch number `place`."""
         states = {**self.held(place, digest), **states}
         if self.workspace is None:
             self._held[place] = (digest, states)

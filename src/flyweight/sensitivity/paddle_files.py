@@ -1,7 +1,7 @@
-"""Sensitivity files of the originals: a pickle of `{parameter: {ratio: loss}}`, read safely.
+"""Sensitivity files of the originals: pickles of `{parameter: {ratio: loss}}`, read safely.
 
-A pickle can name any function to be called. Here it can name none but the two that NumPy's own
-numbers need, and those are replaced by functions that make a plain float.
+A pickle can name any function to be called. Here it can only name the few that NumPy's numbers
+need, and those are replaced by functions that return a plain float.
 """
 
 import io
@@ -18,10 +18,10 @@ Losses = Mapping[str, Mapping[float, float]]
 
 
 def read_losses(path: Path) -> dict[str, dict[float, float]]:
-    """Return what an original's file says; ratios are rounded to six decimals.
+    """Return the losses in an original's file; ratios are rounded to six decimals.
 
     Raises:
-        DataError: The file cannot be read, or holds anything but names, ratios and losses.
+        DataError: The file cannot be read, or holds something other than names, ratios and losses.
     """
     try:
         found = _Reader(io.BytesIO(path.read_bytes())).load()
@@ -50,12 +50,12 @@ def _ratios(value: object) -> dict[float, float]:
     for number in (*value, *value.values()):
         if not isinstance(number, numbers) or isinstance(number, bool):
             raise TypeError(f"ratios and losses are numbers, not {type(number).__name__}")
-    # 0.1 + 0.2 and 0.3 were two ratios to the originals.
+    # Rounded, because the originals stored 0.1 + 0.2 and 0.3 as two ratios.
     return {round(float(ratio), 6): float(loss) for ratio, loss in sorted(value.items())}
 
 
 class _Dtype:
-    """Stands for NumPy's type of a number; takes what a pickle tells it."""
+    """Replaces NumPy's type of a number; stores what the pickle contains for it."""
 
     def __init__(self, code: str = "", *_: Any) -> None:
         self.code = code.lstrip("<>=|")
@@ -77,7 +77,7 @@ _ALLOWED: Mapping[tuple[str, str], Callable[..., Any]] = {
     ("numpy", "dtype"): _Dtype,
     ("numpy.core.multiarray", "scalar"): _scalar,
     ("numpy._core.multiarray", "scalar"): _scalar,
-    # How Python 2 and protocol 2 carry bytes.
+    # Python 2 and protocol 2 store bytes in this way.
     ("_codecs", "encode"): lambda text, _: text.encode("latin1"),
 }
 
@@ -87,7 +87,7 @@ class _Reader(pickle.Unpickler):
         super().__init__(file, encoding="latin1")
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return a stand-in for one of the few names allowed."""
+        """Return the replacement of one of the few allowed names."""
         if (module, name) not in _ALLOWED:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which a table never needs")
         return _ALLOWED[module, name]

@@ -1,4 +1,4 @@
-"""One HTML page of a scan alone: the plan explorer and the curves."""
+"""HTML page of one scan: the plan explorer and the curves."""
 
 import datetime
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ from flyweight.sensitivity.measured_curves import MeasuredCurves
 
 @dataclass(frozen=True)
 class Subject:
-    """What the page says of where the curves come from.
+    """The network that the page is about.
 
     Attributes:
-        name: Of the network.
-        command: What to type to get the page again.
+        name: Its name.
+        command: The command that writes the page again.
     """
 
     name: str = "network"
@@ -35,14 +35,14 @@ def write_page(
     cutting: Cutting | None = None,
     subject: Subject | None = None,
 ) -> None:
-    """Write a page that shows the curves and makes plans of them, without any network.
+    """Write a page that shows the curves and makes plans of them, without network access.
 
     Args:
-        curves: What was measured.
-        path: Of the file.
-        graph: Of the network to cut, with its weights; by default the one that was scanned.
+        curves: The measured curves.
+        path: The file to write.
+        graph: The graph of the network to cut, with its weights; by default the scanned one.
         cutting: How plans are made.
-        subject: What the page is about.
+        subject: The network that the page is about.
 
     Raises:
         PlanError: No graph is known, or none of its layers was scanned.

@@ -1,4 +1,4 @@
-"""Which cuts a scan tries: every ratio on every layer, a plan each."""
+"""Cuts that a scan measures: every ratio on every layer, one plan each."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -12,23 +12,23 @@ from flyweight.pruning.criteria import Criterion
 
 RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 Cut = tuple[str, float]
-"""A layer, and the share of its channels that leave."""
+"""A layer, and the share of its channels that are removed."""
 BASELINE: Cut = ("", 0.0)
 """The network before any cut."""
 
 
 @dataclass(frozen=True)
 class Cuts:
-    """Which cuts to try.
+    """The cuts to measure.
 
     Attributes:
         ratios: Shares of a layer's channels to remove.
-        layers: Which layers, by any name that a plan understands; None is every group that can be
+        layers: The layers, by any name that a plan accepts; None means every group that can be
             cut.
         criterion: How channels are chosen.
-        local: Whether the named layer alone chooses, as the originals' did.
-        inexact: Whether groups whose channels an operation mixes are tried; each of their cuts
-            costs a whole run.
+        local: Whether the named layer alone is scored, as the originals did.
+        inexact: Whether groups whose channels an operation mixes are measured too; each of their
+            cuts costs a run of the whole network.
         aliases: Other names of parameters.
     """
 
@@ -43,7 +43,7 @@ class Cuts:
         """Return a plan for every cut; ratios that remove nothing are left out.
 
         Raises:
-            PlanError: A layer, a ratio or the criterion cannot be meant, or nothing is to be cut.
+            PlanError: A layer, a ratio or the criterion is unknown or invalid, or nothing is cut.
         """
         layers = self.layers
         if layers is None:
@@ -64,14 +64,14 @@ class Cuts:
         found = {cut: one for cut, one in made.items() if one.groups}
         if not found:
             raise PlanError(
-                "A scan must have something to cut. Received "
+                "A scan must remove at least one channel. Received "
                 f"{counted(len(layers), 'layer')} and ratios {tuple(self.ratios)} that remove no "
-                "channel. Give larger ratios."
+                "channel. Use larger ratios."
             )
         return found
 
 
 def digest_of(plans: Mapping[Cut, PruningPlan]) -> str:
-    """Return what tells these cuts from others."""
+    """Return a digest of the cuts: which channels stay in each."""
     keeps: list[Any] = [(cut, sorted(one.keep.items())) for cut, one in sorted(plans.items())]
     return hashlib.sha256(repr(keeps).encode()).hexdigest()[:16]

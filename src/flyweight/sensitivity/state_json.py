@@ -1,4 +1,4 @@
-"""Plain values as JSON and back: what metrics collect, so that a scan can be cut off and go on."""
+"""States of metrics as JSON and back, so that an interrupted scan can be resumed."""
 
 import base64
 from typing import Any
@@ -44,7 +44,7 @@ def unpack(value: Any) -> Any:
     """Return what `pack` made JSON of.
 
     Raises:
-        DataError: It is not of `pack`'s making.
+        DataError: `pack` did not write it.
     """
     if isinstance(value, list):
         return [unpack(item) for item in value]
@@ -55,8 +55,8 @@ def unpack(value: Any) -> Any:
         return _UNPACKED[kind](held)  # type: ignore[no-untyped-call]
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
-            "A kept part of a scan must be as it was written. Received something else: "
-            f"{type(error).__name__}: {error}. Remove it to have that part measured again."
+            "A saved part of a scan must be as it was written. Received other "
+            f"contents: {type(error).__name__}: {error}. Remove it to measure that part again."
         ) from error
 
 

@@ -34,7 +34,7 @@ def test_the_interval_is_that_of_the_paired_difference():
     hard, own = 10 + 5 * noise(400), noise(400, 1)
     running = race(FastScanSettings(resamples=400), "a")
     running.add(0, {BASELINE: list(hard), CUT: list(hard - 1 + own)})
-    running.look(last=True)
+    running.estimate(last=True)
     found = running.known[CUT]
     assert running.baseline == pytest.approx(hard.mean())
     assert found.change == pytest.approx(np.mean(own) - 1)
@@ -51,11 +51,11 @@ def test_a_cut_leaves_when_it_is_on_one_side_of_the_threshold_and_the_others_run
         share = slice(10 * place, 10 * place + 10)
         states = {BASELINE: list(base[share]), CUT: list(dear[share]), OTHER: list(close[share])}
         running.add(place, states)
-    running.look(last=False)
+    running.estimate(last=False)
     assert running.open == [OTHER]
     assert running.losses()[CUT] == pytest.approx(1 - dear.mean())
     assert set(running.known) == {CUT, OTHER}
-    running.look(last=True)
+    running.estimate(last=True)
     assert running.open == []
 
 
@@ -63,19 +63,19 @@ def test_a_narrow_interval_is_enough_wherever_it_lies():
     running = race(FastScanSettings(max_drop=0.1, precision=0.02), "a")
     base = np.ones(10)
     running.add(0, {BASELINE: list(base), CUT: list(base - 0.1 + 0.001 * noise(10))})
-    running.look(last=False)
+    running.estimate(last=False)
     assert running.open == []
 
 
 def test_a_cut_that_joins_later_has_to_catch_up():
     running = race(FastScanSettings(precision=0.0, max_drop=0.0), "a")
     running.add(0, {BASELINE: [1.0, 1.0], CUT: [0.0, 2.0]})
-    running.look(last=False)
+    running.estimate(last=False)
     running.join([OTHER])
     assert running.missing(0) == [OTHER]
     assert set(running.missing(1)) == {BASELINE, CUT, OTHER}
     running.add(0, {OTHER: [0.5, 1.7], CUT: [9.0, 9.0]})
-    running.look(last=False)
+    running.estimate(last=False)
     assert running.known[OTHER].change == pytest.approx(0.1)
     assert running.known[CUT].change == 0  # what it said first counts
 
@@ -83,7 +83,7 @@ def test_a_cut_that_joins_later_has_to_catch_up():
 def test_a_network_that_finds_nothing_settles_nothing():
     running = race(FastScanSettings(), "a")
     running.add(0, {BASELINE: [0.0, 0.0], CUT: [0.0, 0.0]})
-    running.look(last=False)
+    running.estimate(last=False)
     assert running.open == [CUT]
     assert running.losses() == {CUT: 0.0}
 
@@ -92,7 +92,7 @@ def test_one_seed_gives_one_result():
     def found(seed):
         running = race(FastScanSettings(seed=seed), "a")
         running.add(0, {BASELINE: [1.0] * 30, CUT: list(1 + noise(30))})
-        running.look(last=True)
+        running.estimate(last=True)
         return running.known[CUT]
 
     assert found(3) == found(3) != found(4)

@@ -113,7 +113,7 @@ def test_a_fast_scan_that_was_cut_off_goes_on(tmp_path):
 def test_batches_must_be_there_again():
     model, data = made(2)
     graph = fw.trace(model, (data[0][0],))
-    with pytest.raises(DataError, match="used up after once"):
+    with pytest.raises(DataError, match="can be used only once"):
         scan(graph, model, iter(data), near, ratios=(0.5,), fast=THOROUGH)
     with pytest.raises(DataError, match="Received no batch"):
         scan(graph, model, [], near, ratios=(0.5,), fast=THOROUGH)

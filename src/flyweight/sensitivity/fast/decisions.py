@@ -1,10 +1,11 @@
-"""Which cuts need more images, and which ratios are worth looking at: fast mode's decisions.
+"""Decisions of a fast scan: which cuts need more images.
 
-Every cut races against the dense network on the same images. Their difference has an interval
-from a paired bootstrap over images (Efron and Tibshirani, An Introduction to the Bootstrap, 1993,
-chapters 6 and 13): both metrics are computed on the same resampled images, so that what makes an
-image hard for both cancels. A cut leaves the race when its interval is narrow, or lies wholly on
-one side of what the user allows a layer to cost (Hoeffding races: Maron and Moore, 1993).
+Every cut is compared with the dense network on the same images. The difference of their metrics
+has an interval from a paired bootstrap over images (Efron and Tibshirani, An Introduction to the
+Bootstrap, 1993, chapters 6 and 13): both metrics are computed on the same resampled images, so that
+the difficulty of an image, which affects both, cancels. A cut leaves the race when its interval is
+narrow, or lies entirely on one side of the loss that the user allows for a layer (Hoeffding races:
+Maron and Moore, 1993).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,17 +24,17 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class FastScanSettings:
-    """How sure fast mode has to be.
+    """The precision that a fast scan has to reach.
 
     Attributes:
-        max_drop: What a layer may cost, as a share of the baseline: cuts that certainly cost less,
-            or more, are looked at no further.
-        precision: Half the width of a loss's 95 % interval, as a share of the baseline, at which it
-            is known well enough.
-        first: Images before intervals are computed for the first time.
-        growth: How many times as many images there are at the next time.
-        resamples: Of the bootstrap; the width of an interval is then known within a tenth.
-        seed: Of the bootstrap.
+        max_drop: The loss that is allowed for a layer, as a share of the baseline. A cut whose
+            loss is certainly smaller, or certainly larger, gets no more images.
+        precision: Half the width of a loss's 95 % interval, as a share of the baseline. A cut
+            whose interval is this narrow gets no more images.
+        first: Number of images at which intervals are computed for the first time.
+        growth: Factor from one number of images to the next.
+        resamples: Number of bootstrap samples; 60 determine the width of an interval within 10 %.
+        seed: Seed of the bootstrap.
     """
 
     max_drop: float = 0.05
@@ -46,12 +47,12 @@ class FastScanSettings:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a cut does to the metric.
+    """The estimated effect of a cut on the metric.
 
     Attributes:
-        change: Metric of the cut less that of the dense network on the same images.
-        error: Half the width of its 95 % interval.
-        images: How many they were.
+        change: Metric of the cut network minus that of the dense one on the same images.
+        error: Half the width of the 95 % interval of the change.
+        images: Number of images.
     """
 
     change: float
@@ -61,16 +62,16 @@ class Estimate:
 
 @dataclass
 class Race:
-    """Cuts that are looked at, batch by batch, until each is known well enough.
+    """Cuts that are measured, batch by batch, until each is known precisely enough.
 
     Attributes:
-        primary: The number of the metric that counts.
-        metric: Makes a fresh metric.
-        pace: How sure to be.
-        running: What the dense network and the cuts that still run said: by the batch's place, the
-            states of its images.
-        known: What each cut does to the metric as far as was seen; of those that run on, too.
-        baseline: The metric of the dense network on what was seen.
+        primary: Name of the metric's number that counts.
+        metric: Returns a fresh metric.
+        fast_settings: The precision to reach.
+        running: For the dense network and every cut that still needs images: the states of its
+            images, by the place of their batch.
+        known: The estimate of every cut so far, those that are still running included.
+        baseline: The metric of the dense network on the images so far.
     """
 
     primary: str
@@ -82,35 +83,35 @@ class Race:
 
     @property
     def open(self) -> list[Cut]:
-        """The cuts that still run."""
+        """The cuts that still need images."""
         return [cut for cut in self.running if cut != BASELINE]
 
     def join(self, cuts: Iterable[Cut]) -> None:
-        """Let more cuts run; they have to catch up."""
+        """Add cuts; they still have to be measured on the images of the others."""
         self.running |= {cut: {} for cut in cuts}
 
     def missing(self, place: int) -> list[Cut]:
-        """Return the cuts that have not said yet what they say of batch number `place`."""
+        """Return the cuts that were not measured yet on batch number `place`."""
         return [cut for cut, seen in self.running.items() if place not in seen]
 
     def add(self, place: int, states: Mapping[Cut, Sequence[Any]]) -> None:
-        """Add a batch."""
+        """Add the states of a batch's images, by cut."""
         for cut in self.missing(place):
             self.running[cut][place] = states[cut]
 
-    def look(self, *, last: bool) -> None:
-        """Compute intervals, and let cuts leave that are known well enough.
+    def estimate(self, *, last: bool) -> None:
+        """Compute intervals, and end the measurement of cuts that are known precisely enough.
 
         Args:
-            last: There are no more images: all leave.
+            last: Whether there are no more images, so that the measurement of all cuts ends.
         """
-        whole = self._images(BASELINE)
-        draws = _draws(len(whole), self.fast_settings)
-        self.baseline, resampled = self._values(whole, draws)
+        dense = self._images(BASELINE)
+        draws = _draws(len(dense), self.fast_settings)
+        self.baseline, resampled = self._values(dense, draws)
         for cut in self.open:
             images = self._images(cut)
             if cut in self.known and self.known[cut].images == len(images) and not last:
-                continue  # it was there at the last look, and others have caught up since
+                continue  # Nothing is new: meanwhile only other cuts were measured.
             value, values = self._values(images, draws)
             error = _TWO_SIDED_95 * float(np.std(values - resampled, ddof=1))
             found = self.known[cut] = Estimate(value - self.baseline, error, len(images))
@@ -118,18 +119,18 @@ class Race:
                 del self.running[cut]
 
     def losses(self) -> dict[Cut, float]:
-        """Return what cuts cost as far as was seen, as shares of the baseline."""
-        whole = self.baseline
-        return {cut: -e.change / whole if whole > 0 else 0.0 for cut, e in self.known.items()}
+        """Return the estimated losses of the cuts so far, as shares of the baseline."""
+        dense = self.baseline
+        return {cut: -e.change / dense if dense > 0 else 0.0 for cut, e in self.known.items()}
 
     def _images(self, cut: Cut) -> list[Any]:
         seen = self.running[cut]
         return [state for place in sorted(seen) for state in seen[place]]
 
-    def _is_known(self, found: Estimate, whole: float) -> bool:
-        if whole <= 0:
+    def _is_known(self, found: Estimate, dense: float) -> bool:
+        if dense <= 0:
             return False
-        loss, error = -found.change / whole, found.error / whole
+        loss, error = -found.change / dense, found.error / dense
         return (
             error <= self.fast_settings.precision or abs(loss - self.fast_settings.max_drop) > error
         )
@@ -148,6 +149,6 @@ class Race:
 
 
 def _draws(count: int, fast_settings: FastScanSettings) -> Counts:
-    """Return how often each resample holds each image, `(resamples, count)`."""
+    """Return how often each bootstrap sample holds each image, `(resamples, count)`."""
     generator = np.random.default_rng([fast_settings.seed, count])
     return generator.multinomial(count, np.full(count, 1 / count), size=fast_settings.resamples)

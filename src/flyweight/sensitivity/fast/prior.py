@@ -1,4 +1,4 @@
-"""A guess, from one backward pass, of what each layer's channels are worth."""
+"""Prior of a fast scan: the importance of each layer, estimated by one backward pass."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,22 +22,26 @@ def prior_of(
     plans: Mapping[Cut, PruningPlan],
     batch: Any,
 ) -> dict[str, float] | None:
-    """Return, by layer, the first-order Taylor score of what its middle cut removes.
+    """Return, by layer, the first-order Taylor score of the channels that its middle cut removes.
 
-    It orders layers, no more: one batch and first order say little about large cuts. None where
-    the judge has no loss.
+    The scores only order the layers: one batch and a first-order approximation are not accurate
+    for large cuts.
 
     Args:
-        graph: Of the model.
-        model: Is left as it is.
+        graph: The graph of the model.
+        model: The scanned network; it is not changed.
         evaluator: A task, or a score for each image.
-        plans: What every cut keeps.
-        batch: To take the loss of.
+        plans: The plan of every cut.
+        batch: The batch whose loss is differentiated.
+
+    Returns:
+        Scores by layer; None where the evaluator has no loss.
     """
     loss = getattr(evaluator, "loss_at_rest", None)
     if loss is None:
         return None
-    # Detectors that draw samples for their loss draw the same ones every time.
+    # A fixed seed: detectors draw random samples for their loss, and a resumed scan must get the
+    # same scores.
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         criterion = taylor(model, [batch], loss)

@@ -1,4 +1,4 @@
-"""Which ratios of a curve fast mode looks at: few at first, then where the curve bends."""
+"""Probes of a fast scan: few ratios of every curve first, then those where the curve bends."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -6,11 +6,12 @@ from itertools import pairwise
 from flyweight.sensitivity.scanned_cuts import Cut
 
 _BEND = 0.2
-"""A step between neighbours, as a share of the baseline, that is looked into."""
+"""A rise between two measured neighbours, as a share of the baseline, from which one more ratio
+between them is measured."""
 
 
 def by_layer(cuts: Sequence[Cut]) -> dict[str, list[float]]:
-    """Return the ratios of every layer, rising."""
+    """Return the ratios of every layer in rising order."""
     found: dict[str, list[float]] = {}
     for layer, ratio in sorted(cuts, key=lambda cut: cut[1]):
         found.setdefault(layer, []).append(ratio)
@@ -18,36 +19,35 @@ def by_layer(cuts: Sequence[Cut]) -> dict[str, list[float]]:
 
 
 def first_probes(cuts: Sequence[Cut], prior: Mapping[str, float] | None = None) -> list[Cut]:
-    """Return the cuts to begin with: every layer's largest, and the middle one of most.
+    """Return the first cuts to measure: every layer's largest, and the middle one of most.
 
     Args:
-        cuts: All that may be looked at.
-        prior: Layer to what its channels are guessed to be worth. The half of the layers that is
-            worth least begins with its largest cut alone, which is likely to be harmless; layers
-            are tried from the least worth on.
+        cuts: All cuts that may be measured.
+        prior: Estimated importance by layer. Layers come in rising order of importance. The less
+            important half begins with its largest cut alone, which is likely to be harmless.
     """
     layers = by_layer(cuts)
     ranked = sorted(layers, key=lambda layer: prior[layer]) if prior else []
-    hopeful = set(ranked[: len(ranked) // 2])
+    unimportant = set(ranked[: len(ranked) // 2])
     found = []
     for layer in ranked or layers:
         ratios = layers[layer]
-        middle = [] if layer in hopeful else [ratios[(len(ratios) - 1) // 2]]
+        middle = [] if layer in unimportant else [ratios[(len(ratios) - 1) // 2]]
         found += [(layer, ratio) for ratio in dict.fromkeys([*middle, ratios[-1]])]
     return found
 
 
 def next_probes(cuts: Sequence[Cut], losses: Mapping[Cut, float], max_drop: float) -> list[Cut]:
-    """Return the cuts to look at next; none when the curves are known well enough.
+    """Return the next cuts to measure; none when the curves are known precisely enough.
 
-    Between two neighbours that were looked at, one more ratio is tried if the curve crosses
-    `max_drop` there, so that in the end the two ratios around the crossing are known, or if it
-    rises by more than a fifth of the baseline.
+    Between two measured neighbours one more ratio is measured if the curve crosses `max_drop`
+    there, so that in the end the two ratios around the crossing are known, or if the curve rises by
+    more than a fifth of the baseline.
 
     Args:
-        cuts: All that may be looked at.
-        losses: What the ones that were looked at cost, as shares of the baseline.
-        max_drop: What a layer may cost.
+        cuts: All cuts that may be measured.
+        losses: Losses of the measured cuts, as shares of the baseline.
+        max_drop: The loss that is allowed for a layer.
     """
     found: list[Cut] = []
     for layer, ratios in by_layer(cuts).items():
@@ -56,8 +56,8 @@ def next_probes(cuts: Sequence[Cut], losses: Mapping[Cut, float], max_drop: floa
         for ratio in sorted(known):
             highest = max(highest, known[ratio])
             rising.append((ratio, highest))
-        for (low, cheap), (high, dear) in pairwise(rising):
+        for (low, before), (high, after) in pairwise(rising):
             between = [ratio for ratio in ratios if low < ratio < high]
-            if between and (cheap <= max_drop < dear or dear - cheap > _BEND):
+            if between and (before <= max_drop < after or after - before > _BEND):
                 found.append((layer, between[len(between) // 2]))
     return found

@@ -1,9 +1,9 @@
-"""A scan that stops looking where it has seen enough: fewer images, fewer ratios, intervals.
+"""Fast scan: fewer images and fewer ratios than an exact scan, with intervals.
 
-It looks at a few cuts on a few images first. What the curves look like then says which cuts are
-worth looking at, too (`probes`); these catch up. Then more images come, for the cuts that are not
-known well enough yet (`race`), and so on. The images must come in an order in which every
-beginning is like the whole.
+It measures a few cuts on a few images first. The shape of the curves then determines which further
+cuts to measure (`probes`), and those are measured on the same images. Then it adds images for the
+cuts that are not known precisely enough (`decisions.Race`), and so on. The images must be in an
+order in which every first part represents the whole, for example a random one.
 """
 
 import math
@@ -23,7 +23,7 @@ from flyweight.sensitivity.measured_curves import Point
 from flyweight.sensitivity.scanned_cuts import BASELINE, Cut
 
 Watch = Callable[[Iterable[Any], str], Iterable[Any]]
-"""Draws a bar over batches, under a label."""
+"""Returns batches and reports each one as progress, under a label."""
 
 
 @dataclass
@@ -32,9 +32,9 @@ class FastScan:
 
     Attributes:
         work: Runs the cuts.
-        journal: Keeps what is known of every image.
-        pace: How sure to be.
-        race: What is known.
+        journal: Stores the states of every image.
+        fast_settings: The precision to reach.
+        race: Decides which cuts need more images.
     """
 
     work: CutRunner
@@ -44,7 +44,7 @@ class FastScan:
 
     @classmethod
     def of(cls, work: CutRunner, journal: Journal, fast_settings: FastScanSettings) -> "FastScan":
-        """Return one that begins."""
+        """Return a new fast scan."""
         return cls(
             work,
             journal,
@@ -53,42 +53,42 @@ class FastScan:
         )
 
     def run(self, batches: Iterable[Any], watch: Watch) -> None:
-        """Look at cuts until every curve is known well enough.
+        """Measure cuts until every curve is known precisely enough.
 
         Args:
-            batches: Are gone over once for every look.
-            watch: Shows how far that is.
+            batches: They are iterated once for every number of images, from the first batch on.
+            watch: Reports progress.
 
         Raises:
-            DataError: There are no batches, or they can be gone over only once.
+            DataError: There are no batches, or they can be iterated only once.
         """
         if iter(batches) is batches:
             raise DataError(
-                "A fast scan must be able to go over its batches again. Received an iterator, "
-                "which is used up after once. Give a list or a data loader."
+                "A fast scan iterates over its batches several times. Received an iterator, which "
+                "can be used only once. Use a list or a data loader."
             )
         cuts, race = tuple(self.work.plans), self.race
         race.join(first_probes(cuts, self._prior(batches)))
         images = self.fast_settings.first
         while race.open:
-            seen = self._go_over(watch(batches, f"{len(race.open)} cuts"), images)
+            seen = self._measure(watch(batches, f"{len(race.open)} cuts"), images)
             if not seen:
                 raise DataError("A scan must have images. Received no batch. Check the data.")
-            race.look(last=seen < images)
+            race.estimate(last=seen < images)
             more = next_probes(cuts, race.losses(), self.fast_settings.max_drop)
             race.join(more)
             if not more:
                 images = math.ceil(max(seen, images) * self.fast_settings.growth)
 
     def curves(self) -> dict[str, tuple[Point, ...]]:
-        """Return the points that were looked at, as if all had seen the same images."""
-        whole, curves = self.race.baseline, dict[str, tuple[Point, ...]]()
+        """Return the measured points, each as the baseline plus the change on its own images."""
+        dense, curves = self.race.baseline, dict[str, tuple[Point, ...]]()
         for layer, ratios in by_layer(tuple(self.work.plans)).items():
             points = []
             for ratio in ratios:
                 found = self.race.known.get((layer, ratio))
                 if found is not None:
-                    value = whole + found.change
+                    value = dense + found.change
                     ends = (value - found.error, value + found.error)
                     points.append(Point(ratio, value, ends))
             curves[layer] = tuple(points)
@@ -100,11 +100,11 @@ class FastScan:
             return prior_of(work.graph, work.model, work.evaluator, work.plans, batch)
         return None
 
-    def _go_over(self, batches: Iterable[Any], images: int) -> int:
-        """Bring all open cuts to at least so many images, if there are as many.
+    def _measure(self, batches: Iterable[Any], images: int) -> int:
+        """Measure all open cuts on at least `images` images, or on all if there are fewer.
 
         Returns:
-            How many there were.
+            The number of images.
         """
         race, seen = self.race, 0
         for place, batch in enumerate(batches):
@@ -117,7 +117,7 @@ class FastScan:
         return seen
 
     def _states(self, place: int, batch: Any, cuts: Sequence[Cut]) -> States:
-        """Return what each cut says of each image of a batch, from the journal if it knows."""
+        """Return the states of each image of a batch by cut, from the journal where it has them."""
         digest = digest_of_batch(batch)
         held = self.journal.held(place, digest)
         missing = [cut for cut in cuts if cut not in held and cut != BASELINE]
