@@ -423,3 +423,10 @@ def test_networks_that_no_library_has(saved, tmp_path, name, arguments, said):
     )
     with pytest.raises(CheckpointError, match=said):
         fw.load(path)
+
+
+def test_loaded_weights_are_aligned_in_memory(tmp_path):
+    model = fw.create("blazeface_nas_v2", num_classes=1).eval()
+    fw.save(model, tmp_path / "model.safetensors")
+    loaded = fw.load(tmp_path / "model.safetensors")
+    assert all(tensor.data_ptr() % 64 == 0 for tensor in loaded.state_dict().values())
