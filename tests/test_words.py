@@ -69,10 +69,7 @@ NOT_YET: set[str] = {
     "replay",
     "sensitivity",
     "tasks",
-    "docs",
-    "benchmarks",
     "README.md",
-    "CHANGELOG.md",
 }
 # Module docstrings begin with the noun that the module provides, not with one of these.
 NO_NOUN = {
