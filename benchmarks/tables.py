@@ -4,7 +4,7 @@
     python benchmarks/tables.py --check   # compare; status 1 if they differ
 
 A table stands between `<!-- table: NAME -->` and `<!-- end -->` and shows `results/NAME.csv`.
-Where that file does not exist, nothing stands there.
+Where that file does not exist, nothing stands there. `docs/summary.svg` is drawn from rows, too.
 """
 
 import argparse
@@ -12,14 +12,15 @@ import csv
 import datetime
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import coverage_table
 
 from flyweight.files import replacing, write_text
 from flyweight.report import quantities
-from flyweight.report.markdown import comparison_table
+from flyweight.report.figure import summary_svg
+from flyweight.report.markdown import comparison_table, stage_table
 from flyweight.report.rows import Quantity, Report, Row
 
 HERE = Path(__file__).resolve().parent
@@ -42,6 +43,8 @@ COLUMNS = (
     "stage",
     "metric_name",
     "metric",
+    "metric_change_low",
+    "metric_change_high",
     "macs",
     "params",
     "onnx_bytes",
@@ -59,6 +62,10 @@ COLUMNS = (
     "date",
     "note",
 )
+TITLES = {"detection_bccd": "YOLOv3-MobileNetV1 on blood cells (BCCD)"}
+"""Names of benchmarks for readers, where the name of the file does not do."""
+DRAWINGS = {HERE.parent / "docs" / "summary.svg": "detection_bccd"}
+"""Drawings, and the results that they show."""
 _MARKERS = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -91,15 +98,7 @@ def markdown(rows: list[dict[str, str]], source: str) -> str:
     """Return rows as a table with the information needed to interpret it, or nothing."""
     if not rows:
         return ""
-    first = rows[0]
-    report = Report(
-        title=first["benchmark"],
-        subject=first["benchmark"],
-        created=datetime.datetime.fromisoformat(first["date"]),
-        command="",
-        environment={},
-        rows=tuple(Row(stage=row["stage"], quantities=_quantities(row)) for row in rows),
-    )
+    first, report = rows[0], report_of(rows)
     notes = dict.fromkeys(row["note"] for row in rows if row["note"])
     facts = [
         f"{first['pictures']} images",
@@ -110,16 +109,36 @@ def markdown(rows: list[dict[str, str]], source: str) -> str:
         f"[row]({source})",
         *notes,
     ]
-    return f"{comparison_table(report)}\n\n{'; '.join(facts)}.\n"
+    table = stage_table(report) if len(rows) > 2 else comparison_table(report)
+    return f"{table}\n\n{'; '.join(facts)}.\n"
+
+
+def report_of(rows: list[dict[str, str]]) -> Report:
+    """Return the rows of one benchmark as a report."""
+    first = rows[0]
+    title = TITLES.get(first["benchmark"], first["benchmark"])
+    return Report(
+        title=title,
+        subject=title,
+        created=datetime.datetime.fromisoformat(first["date"]),
+        command="",
+        environment={},
+        rows=tuple(Row(stage=row["stage"], quantities=_quantities(row)) for row in rows),
+    )
 
 
 def _quantities(row: dict[str, str]) -> dict[str, Quantity]:
+    metric = quantities.metric(row["metric_name"], float(row["metric"]), method="evaluation")
+    if row["metric_change_low"]:
+        ends = float(row["metric_change_low"]), float(row["metric_change_high"])
+        metric = metric.model_copy(update={"difference": ends})
     found = {
-        "metric": quantities.metric(row["metric_name"], float(row["metric"]), method="evaluation"),
+        "metric": metric,
         "macs": quantities.macs(int(row["macs"]), method="traced"),
         "parameters": quantities.parameters(int(row["params"]), method="learnable values"),
-        "file_size": quantities.file_size(int(row["onnx_bytes"]), method="ONNX"),
     }
+    if row["onnx_bytes"]:
+        found["file_size"] = quantities.file_size(int(row["onnx_bytes"]), method="ONNX")
     for threads in (1, 2):
         name = f"latency_{threads}"
         if row[f"{name}_ms"]:
@@ -173,15 +192,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="compare only")
     options = parser.parse_args(arguments)
     status = 0
-    for page, seen_from in PAGES.items():
-        before = page.read_text(encoding="utf-8")
-        after = filled(before, seen_from=seen_from)
+    for page, after in _written():
         if not options.check:
             write_text(page, after)
-        elif before != after:
+        elif page.read_text(encoding="utf-8") != after:
             print(f"{page.name} differs from benchmarks/results. Run: python benchmarks/tables.py")
             status = 1
     return status
+
+
+def _written() -> Iterator[tuple[Path, str]]:
+    """Yield every file with measured numbers, and what must stand in it."""
+    for page, seen_from in PAGES.items():
+        yield page, filled(page.read_text(encoding="utf-8"), seen_from=seen_from)
+    for drawing, name in DRAWINGS.items():
+        yield drawing, summary_svg(report_of(read_rows(RESULTS / f"{name}.csv")))
 
 
 if __name__ == "__main__":
