@@ -4,10 +4,12 @@ import os
 from pathlib import Path
 
 from flyweight import files
+from flyweight.on_demand import load
 from flyweight.report.collect import HTML_NAME, JSON_NAME, MARKDOWN_NAME
-from flyweight.report.html import to_html
 from flyweight.report.markdown import to_markdown
 from flyweight.report.rows import Report
+
+_TO_HTML = "flyweight.report.html:to_html"  # Imported on use: only pages need the template engine.
 
 
 def render_all(report: Report, folder: str | os.PathLike[str]) -> tuple[Path, Path, Path]:
@@ -23,7 +25,7 @@ def render_all(report: Report, folder: str | os.PathLike[str]) -> tuple[Path, Pa
     texts = {
         JSON_NAME: report.to_json(),
         MARKDOWN_NAME: to_markdown(report),
-        HTML_NAME: to_html(report, home),
+        HTML_NAME: load(_TO_HTML)(report, home),
     }
     for name, text in texts.items():
         files.write_text(home / name, text)
