@@ -28,13 +28,10 @@ SOURCE, TESTS = ROOT / "src" / "flyweight", ROOT / "tests"
 KNOWN = {
     "imports inside functions": {
         "cli",
-        "engine",
         "pipeline",
         "sensitivity",
-        "tasks",
     },
     "more than 60 lines": {
-        "checkpoint",
         "cli",
         "sensitivity",
     },

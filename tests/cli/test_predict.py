@@ -31,12 +31,13 @@ def test_what_is_found_is_counted_and_listed(flyweight, here, monkeypatch):
     answers = iter([found(1), found(2)])
     Path("w.onnx").touch()
     predictor = Predictor(
-        lambda picture, name: next(answers),
+        lambda image: next(answers),
         partial(listed_boxes, labels=("cat",)),
         lambda *_, **__: None,
     )
     monkeypatch.setattr("flyweight.pipeline.prediction.from_onnx", lambda path, runtime: predictor)
-    monkeypatch.setattr("flyweight.data.images.read_image", lambda path: None)
+    monkeypatch.setattr("flyweight.data.images.read_pixels", lambda path: None)
+    monkeypatch.setattr("flyweight.pipeline.drawn_images.draw_file", lambda *paths: None)
     answer = flyweight("predict", "-w", "w.onnx", "shots", "--output-dir", "out")
     assert answer.err == "weights: w.onnx\n"
     assert answer.out.splitlines() == [

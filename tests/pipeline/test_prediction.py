@@ -1,20 +1,9 @@
-from pathlib import Path
-
 import pytest
 import torch
 
 from flyweight.config.preprocessing import Preprocessing
-from flyweight.pipeline.prediction import one_image_batch, place_detections, prediction_text
-
-
-def test_one_picture_batch():
-    image = torch.zeros(3, 20, 40, dtype=torch.uint8)
-    preprocessing = Preprocessing(height=64, width=64, fit="pad")
-    batch = one_image_batch(image, preprocessing, Path("a.png"))
-    assert batch.images.shape == (1, 3, 64, 64)
-    assert batch.targets[0].original_size == (20, 40)
-    assert batch.targets[0].scale == (40 / 64, 20 / 32)
-    assert batch.targets[0].path == Path("a.png")
+from flyweight.pipeline.prediction import place_detections, prediction_text
+from flyweight.tasks.one_image import one_image_batch
 
 
 def test_place_detections_scales_cuts_and_leaves_padding_out():
@@ -25,7 +14,7 @@ def test_place_detections_scales_cuts_and_leaves_padding_out():
         "counts": torch.tensor([2]),
     }
     image = torch.zeros(3, 128, 32, dtype=torch.uint8)
-    batch = one_image_batch(image, Preprocessing(height=64, width=64), Path())
+    batch = one_image_batch(image, Preprocessing(height=64, width=64))
     found = place_detections(outputs, batch, ())
     assert found.boxes.tolist() == [[0, 32, 16, 128], [0, 0, 32, 128]]
     assert found.labels.tolist() == [4, 2]

@@ -57,12 +57,11 @@ def test_the_best_is_listed_whatever_its_score():
 
 
 def test_drawn_at_the_pictures_size(tmp_path):
-    Image.new("RGB", (90, 60), "white").save(tmp_path / "a.png")
     prediction = ClassPrediction(torch.tensor([0.2, 0.7, 0.1]))
-    Classification(LABELS).draw(tmp_path / "a.png", prediction, tmp_path / "b.png", threshold=0.5)
-    with Image.open(tmp_path / "b.png") as drawn:
-        assert drawn.size == (90, 60)
-        assert len(drawn.getcolors(9999)) > 2
+    image = Image.new("RGB", (90, 60), "white")
+    drawn = Classification(LABELS).draw(image, prediction, threshold=0.5)
+    assert drawn.size == (90, 60)
+    assert len(drawn.getcolors(9999)) > 2
 
 
 @pytest.mark.parametrize("outputs", [torch.zeros(2, 4), torch.zeros(2, 3, 1, 1), {"out": 1}])

@@ -155,16 +155,14 @@ def test_what_cannot_be_meant():
         DetectConfig().metric = "coco"
 
 
-def test_a_picture_is_drawn(tmp_path, make_prediction):
+def test_a_picture_is_drawn(make_prediction):
     from PIL import Image
 
-    Image.new("RGB", (120, 90), "white").save(tmp_path / "in.png")
     task = YoloDetection(LABELS, COCO_GEOMETRY)
     prediction = make_prediction([(10, 20, 100, 80)], [0.8], [1])
-    task.draw(tmp_path / "in.png", prediction, tmp_path / "out.png", threshold=0.5)
-    with Image.open(tmp_path / "out.png") as drawn:
-        assert drawn.size == (120, 90)
-        assert len(drawn.getcolors(4096)) > 2
+    drawn = task.draw(Image.new("RGB", (120, 90), "white"), prediction, threshold=0.5)
+    assert drawn.size == (120, 90)
+    assert len(drawn.getcolors(4096)) > 2
 
 
 def perfect_ssd_maps(boxes, labels, geometry, sides):

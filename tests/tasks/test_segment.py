@@ -106,11 +106,10 @@ def test_shares_are_listed_largest_first():
 
 
 def test_drawn_at_the_pictures_size(tmp_path):
-    Image.new("RGB", (90, 60), "white").save(tmp_path / "a.png")
     prediction = MapPrediction(torch.zeros(60, 90, dtype=torch.uint8))
-    Segmentation(LABELS).draw(tmp_path / "a.png", prediction, tmp_path / "b.png", threshold=0.5)
-    with Image.open(tmp_path / "b.png") as drawn:
-        assert drawn.size == (90, 60)
+    image = Image.new("RGB", (90, 60), "white")
+    drawn = Segmentation(LABELS).draw(image, prediction, threshold=0.5)
+    assert drawn.size == (90, 60)
 
 
 @pytest.mark.parametrize("outputs", [torch.zeros(1, 4, 4, 6), torch.zeros(1, 3), {"out": 1}])

@@ -7,7 +7,7 @@ from flyweight.config.tasks import DetectConfig, Suppression, TaskConfig
 from flyweight.data.batch import Batch, BoxTarget
 from flyweight.errors import ConfigError
 from flyweight.tasks.by_name import task_for
-from flyweight.tasks.decoding.masks import run_lengths
+from flyweight.tasks.metrics.run_lengths import run_lengths
 from flyweight.tasks.two_stage_detection import MaskFinisher, TwoStageDecoder, TwoStageDetection
 from flyweight.zoo import create
 from flyweight.zoo.specs import SPECS

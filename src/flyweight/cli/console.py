@@ -3,8 +3,7 @@
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 # rich is loaded when something is drawn, so that help texts and error messages do not wait for it.
-_CONSOLE, _PROGRESS = "rich.console:Console", "rich.progress:Progress"
+_CONSOLE = "rich.console:Console"
 
 
 def show(text: str) -> None:
@@ -41,21 +40,6 @@ def say(text: str) -> None:
     """Print a note on stderr, apart from the results."""
     sys.stderr.write(text.rstrip("\n") + "\n")
     sys.stderr.flush()
-
-
-@contextmanager
-def bar(label: str) -> Iterator[Callable[[float], None]]:
-    """Draw a progress bar on stderr while the block runs; draw nothing if stderr is no terminal.
-
-    Yields:
-        A function to call with the share of the work that is done.
-    """
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    with load(_PROGRESS)(console=load(_CONSOLE)(stderr=True), transient=True) as drawn:
-        task = drawn.add_task(label, total=1.0)
-        yield lambda share: drawn.update(task, completed=share)
 
 
 def metrics_table(metrics: Mapping[str, float]) -> str:

@@ -36,11 +36,12 @@ if TYPE_CHECKING:  # What type checkers see; `HOMES` says the same at run time.
     from flyweight.config.reading import known_configs as known_configs
     from flyweight.config.reading import load_config as load_config
     from flyweight.data.check import require_sound as require_sound
-    from flyweight.data.images import read_image as read_image
+    from flyweight.data.images import read_pixels as read_pixels
     from flyweight.data.layouts.box_readers import read_boxes as read_boxes
     from flyweight.data.layouts.convert import convert as convert
     from flyweight.data.usable import leave_out_bad as leave_out_bad
     from flyweight.data.usable import left_out as left_out
+    from flyweight.pipeline.drawn_images import draw_file as draw_file
     from flyweight.pipeline.inputs import load_model as load_model
     from flyweight.pipeline.network_plans import trace_model as trace_model
     from flyweight.pipeline.network_plans import weightless as weightless
@@ -67,6 +68,7 @@ HOMES = {
     "bench": "flyweight.cli.deploy:bench",
     "convert": "flyweight.data.layouts.convert:convert",
     "demo": "flyweight.cli.train:demo",
+    "draw_file": "flyweight.pipeline.drawn_images:draw_file",
     "dry_run": "flyweight.cli.prune:dry_run",
     "evaluate": "flyweight.cli.train:evaluate",
     "export": "flyweight.cli.deploy:export",
@@ -84,7 +86,7 @@ HOMES = {
     "predictor_of_onnx": "flyweight.pipeline.prediction:from_onnx",
     "prune": "flyweight.cli.prune:prune",
     "read_boxes": "flyweight.data.layouts.box_readers:read_boxes",
-    "read_image": "flyweight.data.images:read_image",
+    "read_pixels": "flyweight.data.images:read_pixels",
     "reason_of": "flyweight.cli.tree:reason_of",
     "report": "flyweight.cli.deploy:report",
     "require_sound": "flyweight.data.check:require_sound",

@@ -1,6 +1,7 @@
 """`flyweight predict`: what a model finds on images, drawn and listed."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -74,10 +75,11 @@ def predict(
     )
     found: dict[str, Any] = {}
     for image, target in targets.items():
-        prediction = predictor.predict(heavy.read_image(image), image)
+        prediction = predictor.predict(heavy.read_pixels(image))
         if not found:
             say(f"weights: {path}")
-        predictor.draw(image, prediction, target, threshold=threshold)
+        draw = partial(predictor.draw, prediction=prediction, threshold=threshold)
+        heavy.draw_file(image, target, draw)
         found[str(image)] = predictor.listed(prediction, threshold=threshold)
         if not json:
             _show_found(image, target, found[str(image)])

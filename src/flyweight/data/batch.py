@@ -21,14 +21,14 @@ class ImageTarget:
 
     Attributes:
         image_id: Position of the image in its data set.
-        path: Its file; empty for a generated image.
+        path: Its file; empty for an image in memory.
         original_size: Height and width of the image on disk, in pixels.
         scale: Pixels of the image on disk per pixel of the input, horizontally and vertically. The
             upper left corners of both coincide. Undefined if the input is a part of the image.
     """
 
     image_id: int
-    path: Path
+    path: Path = Path()
     original_size: tuple[int, int]
     scale: tuple[float, float] = (1.0, 1.0)
 

@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transform
 
 from flyweight.config.preprocessing import Preprocessing
-from flyweight.data.records import ImageSet
+from flyweight.data.records import ImageSet, Pixels
 from flyweight.errors import DataError
 
 # Errors that the decoders of Pillow raise for damaged files.
@@ -55,6 +55,12 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
     return decode_image(data, path)
 
 
+def read_pixels(path: str | os.PathLike[str]) -> Pixels:
+    """Return the image at `path` as an array `(height, width, 3)`, else as `read_image` does."""
+    pixels: Pixels = read_image(path).permute(1, 2, 0).numpy()
+    return pixels
+
+
 def decode_image(data: bytes, path: str | os.PathLike[str]) -> Tensor:
     """Return the image encoded in `data`, as `read_image` does; `path` is for the error message.
 
@@ -64,7 +70,7 @@ def decode_image(data: bytes, path: str | os.PathLike[str]) -> Tensor:
     try:
         with Image.open(io.BytesIO(data)) as image:
             upright = image.getexif().get(_ORIENTATION, 1) == 1
-            colours = _to_rgb(image if upright else ImageOps.exif_transpose(image))
+            colours = to_rgb(image if upright else ImageOps.exif_transpose(image))
             # Colour operations and resizing are fast on channel after channel.
             pixels = np.stack([np.asarray(channel) for channel in colours.split()])
     except DECODER_ERRORS as error:
@@ -143,7 +149,8 @@ def normalise(image: Tensor, preprocessing: Preprocessing) -> Tensor:
     return floats.sub_(mean * whole).div_(std * whole)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Return an image of any mode as RGB, see `read_image`."""
     if image.mode == "RGB":
         return image
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):

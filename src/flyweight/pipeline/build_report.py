@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,11 +19,13 @@ from flyweight.data.images import image_of
 from flyweight.errors import counted
 from flyweight.graph import Cost, ModelGraph
 from flyweight.measuring.measure import Measurement
+from flyweight.pipeline.drawn_images import draw_file
 from flyweight.pipeline.inputs import Data, Loaded, open_checkpoint
 from flyweight.pipeline.prediction import from_checkpoint, prediction_text
 from flyweight.pruning import PruningPlan
 from flyweight.report import quantities
 from flyweight.report.rows import Curve, Quantity, Report, ReportImage, Row, Width
+from flyweight.tasks.drawing.canvas import Pixels
 
 IMAGES = 3
 THRESHOLD = 0.4
@@ -189,7 +192,7 @@ def _images(inputs: ReportInputs) -> Iterator[ReportImage]:
         Image.fromarray(picture.permute(1, 2, 0).numpy()).save(plain)
         for name, loaded in models:
             target = folder / f"{index}_{name}.png"
-            caption = _draw(loaded, picture, plain, target)
+            caption = _draw(loaded, picture.permute(1, 2, 0).numpy(), plain, target)
             path = inputs.data.val.records[index].path
             yield ReportImage(
                 title=path.stem if path else f"Image {index}",
@@ -199,11 +202,12 @@ def _images(inputs: ReportInputs) -> Iterator[ReportImage]:
             )
 
 
-def _draw(loaded: Loaded, picture: torch.Tensor, plain: Path, target: Path) -> str:
-    """Draw what the model says of one picture; return it in words."""
+def _draw(loaded: Loaded, pixels: Pixels, plain: Path, target: Path) -> str:
+    """Draw the model's prediction of one image, saved at `plain`; return its caption."""
     predictor = from_checkpoint(loaded)
-    prediction = predictor.predict(picture, plain)
-    predictor.draw(plain, prediction, target, threshold=THRESHOLD)
+    prediction = predictor.predict(pixels)
+    draw = partial(predictor.draw, prediction=prediction, threshold=THRESHOLD)
+    draw_file(plain, target, draw)
     rows = predictor.listed(prediction, threshold=THRESHOLD)
     if rows and "box" not in rows[0]:
         return ", ".join(prediction_text(row) for row in rows[:NAMED])

@@ -16,10 +16,10 @@ from flyweight.data.records import BoxSet
 from flyweight.data.samples.box_samples import own_target
 from flyweight.engine.evaluate import pick_device, predict_batches
 from flyweight.errors import ConfigError
-from flyweight.pipeline.prediction import one_image_batch
 from flyweight.progress import progress_of, progress_over
 from flyweight.tasks.decoding.multi_scale import Floats, as_prediction, find_in, passes_for
 from flyweight.tasks.metrics.wider_files import write_faces
+from flyweight.tasks.one_image import one_image_batch
 from flyweight.tasks.task import Task
 
 Find = Callable[[Tensor, Path], BoxPrediction]

@@ -1,4 +1,4 @@
-"""One image through a model and back into the image's own pixels."""
+"""Predictor: a checkpoint or an exported file that finds things on images in memory."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,10 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flyweight.config.preprocessing import Preprocessing
 from flyweight.config.tasks import TaskConfig
-from flyweight.data.batch import Batch, BoxPrediction, ClassPrediction, ImageTarget, MapPrediction
-from flyweight.data.images import prepare
+from flyweight.data.batch import Batch, BoxPrediction, ClassPrediction, MapPrediction
 from flyweight.errors import ConfigError
 from flyweight.exporting.exported_model import ExportedModel
 from flyweight.pipeline.inputs import Loaded
@@ -20,34 +18,34 @@ from flyweight.runtimes.runtime_table import DEFAULT_RUNTIME
 from flyweight.tasks.by_name import task_for
 from flyweight.tasks.decoding.boxes import listed_boxes
 from flyweight.tasks.decoding.masks import paste_masks
-from flyweight.tasks.drawing.boxes import draw_file
+from flyweight.tasks.drawing.boxes import draw_boxes
+from flyweight.tasks.drawing.canvas import Drawable, Pixels, drawn_on
+from flyweight.tasks.one_image import image_tensor, one_image_batch
 from flyweight.tasks.segment import placed_labels
 from flyweight.tasks.task import Listed
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A model and what can be done with what it says.
+    """A model, and the functions that use its predictions.
 
     Attributes:
-        predict: From an image as read, `(3, h, w)` uint8, and its file to a prediction.
+        predict: Takes an image, `(height, width, 3)` uint8 RGB, and returns its prediction.
         listed: As `Task.listed`.
         draw: As `Task.draw`.
     """
 
-    predict: Callable[[Tensor, Path], Any]
+    predict: Callable[[Pixels], Any]
     listed: Callable[..., list[Listed]]
-    draw: Callable[..., None]
+    draw: Callable[..., Any]
 
 
 def from_checkpoint(loaded: Loaded) -> Predictor:
     """Return the predictor of a checkpoint."""
     task = loaded.task
 
-    def predict(image: Tensor, path: Path) -> Any:
-        batch = one_image_batch(image, loaded.preprocessing, path)
-        with torch.inference_mode():
-            return task.decode(task.forward(loaded.model, batch), batch)[0]
+    def predict(image: Pixels) -> Any:
+        return task.predict(loaded.model, image, loaded.preprocessing)
 
     return Predictor(predict, task.listed, task.draw)
 
@@ -71,34 +69,20 @@ def from_onnx(path: Path, runtime: str = DEFAULT_RUNTIME) -> Predictor:
         )
     place = partial(_PLACED.get(card.task, place_detections), raw=card.outputs == "raw")
 
-    def predict(image: Tensor, path: Path) -> Any:
-        batch = one_image_batch(image, preprocessing, path)
+    def predict(image: Pixels) -> Any:
+        batch = one_image_batch(image_tensor(image), preprocessing)
         return place(model.run(batch.images), batch, card.labels)
 
-    if card.task not in _PLACED:
-        return Predictor(
-            predict, partial(listed_boxes, labels=card.labels), partial(_draw_boxes, card.labels)
+    def draw(image: Drawable, prediction: BoxPrediction, *, threshold: float) -> Drawable:
+        draw_them = partial(
+            draw_boxes, prediction=prediction, labels=card.labels, threshold=threshold
         )
+        return drawn_on(image, draw_them)
+
+    if card.task not in _PLACED:
+        return Predictor(predict, partial(listed_boxes, labels=card.labels), draw)
     task = task_for(card.task, None, card.labels, TaskConfig())
     return Predictor(predict, task.listed, task.draw)
-
-
-def one_image_batch(image: Tensor, preprocessing: Preprocessing, path: Path) -> Batch:
-    """Return a batch of one image of which nothing is known.
-
-    Args:
-        image: The image as read, `(3, h, w)` uint8.
-        preprocessing: What makes the network's input of it.
-        path: Its file.
-    """
-    height, width = image.shape[-2:]
-    target = ImageTarget(
-        image_id=0,
-        path=path,
-        original_size=(height, width),
-        scale=preprocessing.scale(height, width),
-    )
-    return Batch(prepare(image, preprocessing)[None], (target,))
 
 
 def prediction_text(row: Listed) -> str:
@@ -123,11 +107,11 @@ def prediction_text(row: Listed) -> str:
 def place_detections(
     outputs: Mapping[str, Tensor], batch: Batch, labels: tuple[str, ...], *, raw: bool = False
 ) -> BoxPrediction:
-    """Return an exported detector's answer in the pixels of the image.
+    """Return the detections of an exported detector in the pixels of the image.
 
     Args:
-        outputs: "boxes", "scores", "labels", "counts" of one image, as `export.nms.Detections`
-            gives them, and "masks" within the boxes where there are some.
+        outputs: "boxes", "scores", "labels", "counts" of one image, as
+            `exporting.nms.Detections` makes them, and "masks" within the boxes if there are masks.
         batch: The image, from `one_image_batch`.
         labels: Class names; not needed here.
         raw: Must be False.
@@ -170,10 +154,4 @@ def _place_maps(
 
 
 _PLACED: Mapping[str, Callable[..., Any]] = {"classify": _place_classes, "segment": _place_maps}
-"""Tasks other than detection: from an export's outputs to a prediction."""
-
-
-def _draw_boxes(
-    labels: tuple[str, ...], image: Path, prediction: BoxPrediction, save_to: Path, **how: float
-) -> None:
-    draw_file(image, prediction, labels, save_to, **how)
+"""Functions that make predictions of exported outputs, for tasks other than detection."""

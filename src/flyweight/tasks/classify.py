@@ -1,7 +1,7 @@
 """Classification: loss, decoding, metric and images."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,8 @@ from torch.nn import functional
 from flyweight.config.tasks import ClassifyConfig
 from flyweight.data.batch import Batch, ClassPrediction
 from flyweight.errors import ConfigError, TrainingError
-from flyweight.tasks.drawing.tags import draw_lines
+from flyweight.tasks.drawing.canvas import Drawable, drawn_on
+from flyweight.tasks.drawing.tags import with_tags
 from flyweight.tasks.metrics.top_k import TopK
 from flyweight.tasks.task import Listed, Metric, Task
 
@@ -69,13 +70,11 @@ class Classification(Task):
         """Return a fresh metric."""
         return TopK(self.labels)
 
-    def draw(
-        self, image: Path, prediction: ClassPrediction, save_to: Path, *, threshold: float
-    ) -> None:
-        """Write the classes that `listed` names onto the image and save it."""
+    def draw(self, image: Drawable, prediction: ClassPrediction, *, threshold: float) -> Drawable:
+        """Return the image with the classes that `listed` names written on it."""
         rows = self._best(prediction, threshold)
         lines = [(f"{self.labels[index]} {score:.2f}", index) for index, score in rows]
-        draw_lines(image, lines, save_to)
+        return drawn_on(image, partial(with_tags, lines=lines))
 
     def listed(self, prediction: ClassPrediction, *, threshold: float) -> list[Listed]:
         """Return label and score of the best class and of others that score `threshold`."""

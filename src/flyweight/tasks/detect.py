@@ -1,8 +1,7 @@
-"""Object detection in one stage, with YOLO's maps or SSD's."""
+"""Object detection in one stage: tasks for networks that return maps of YOLO or SSD."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -10,47 +9,48 @@ from torch import Tensor
 
 from flyweight.config.tasks import DetectConfig, MetricName
 from flyweight.data.batch import Batch, BoxPrediction
-from flyweight.data.layouts.wider_truth import read_truth
 from flyweight.errors import ConfigError
+from flyweight.on_demand import load
 from flyweight.tasks.decoding.boxes import clip_boxes, listed_boxes, suppress
 from flyweight.tasks.decoding.ssd import SsdDecoder
 from flyweight.tasks.decoding.yolo import YoloDecoder
-from flyweight.tasks.drawing.boxes import draw_file
+from flyweight.tasks.drawing.boxes import draw_boxes
+from flyweight.tasks.drawing.canvas import Drawable, drawn_on
 from flyweight.tasks.losses.ssd import SsdLossSettings, ssd_loss
 from flyweight.tasks.losses.yolo import YoloLossSettings, yolo_loss
-from flyweight.tasks.metrics.coco_ap import CocoAp
-from flyweight.tasks.metrics.voc_map import VocMap
-from flyweight.tasks.metrics.wider_ap import WiderAp
 from flyweight.tasks.task import Listed, Metric, Task
 from flyweight.zoo.detectors.ssd import SsdGeometry
 from flyweight.zoo.detectors.yolo import YoloGeometry
 
 Geometry = TypeVar("Geometry")
 
-METRICS: Mapping[MetricName, tuple[str, Callable[[Sequence[str]], Metric]]] = {
-    "voc_11point": ("map_50", partial(VocMap, method="11point")),
-    "voc_area": ("map_50", partial(VocMap, method="area")),
-    "voc_integral": ("map_50", partial(VocMap, method="integral")),
-    "coco": ("map", CocoAp),
-    "wider": ("wider_hard", lambda labels: WiderAp()),
+METRICS: Mapping[MetricName, tuple[str, str]] = {
+    "voc_11point": ("map_50", "flyweight.tasks.metrics.voc_map:make_voc_map"),
+    "voc_area": ("map_50", "flyweight.tasks.metrics.voc_map:make_voc_map"),
+    "voc_integral": ("map_50", "flyweight.tasks.metrics.voc_map:make_voc_map"),
+    "coco": ("map", "flyweight.tasks.metrics.coco_ap:make_coco_ap"),
+    "wider": ("wider_hard", "flyweight.tasks.metrics.wider_ap:make_wider_ap"),
 }
-"""Every metric by name: the number that decides which checkpoint is best, and how to make one."""
+"""Every metric by its name in a config.
+
+The first entry is the number that decides which checkpoint is best; the second is the function
+`(labels, config) -> metric`, whose file is imported when the metric is needed.
+"""
 
 
 def box_metric(config: DetectConfig, labels: Sequence[str]) -> Metric:
-    """Return a fresh metric of the kind that a detector's settings name."""
-    if config.metric == "wider" and config.ground_truth is not None:
-        return WiderAp(read_truth(config.ground_truth))
-    return METRICS[config.metric][1](labels)
+    """Return a new metric of the kind that the settings of a detector name."""
+    metric: Metric = load(METRICS[config.metric][1])(labels, config)
+    return metric
 
 
 class BoxDetection(Task, Generic[Geometry]):
-    """What all detection has in common: decoding, metric and images; a `Task` but for its loss.
+    """The parts of a `Task` that all detectors share: decoding, metric and drawing, but no loss.
 
     Args:
         labels: Class names in the order of their indices, without the background.
-        geometry: What the network's raw outputs mean.
-        config: What can be chosen.
+        geometry: Anchors or priors, and strides, of the network's raw outputs.
+        config: Settings of detection.
 
     Raises:
         ConfigError: There is no label.
@@ -73,9 +73,9 @@ class BoxDetection(Task, Generic[Geometry]):
         self.suppression = self.config.suppression
 
     def decode(self, outputs: Any, batch: Batch) -> list[BoxPrediction]:
-        """Return each image's surviving boxes in pixels of the image on disk.
+        """Return the boxes of each image that suppression keeps, in pixels of the original image.
 
-        The result lies in the host's memory.
+        The result is on the CPU.
         """
         decoder = self.decoder()
         if decoder is None:
@@ -91,14 +91,13 @@ class BoxDetection(Task, Generic[Geometry]):
         return predictions
 
     def metric(self) -> Metric:
-        """Return a fresh metric."""
+        """Return a new metric."""
         return box_metric(self.config, self.labels)
 
-    def draw(
-        self, image: Path, prediction: BoxPrediction, save_to: Path, *, threshold: float
-    ) -> None:
-        """Draw the boxes that score at least `threshold` and save the image."""
-        draw_file(image, prediction, self.labels, save_to, threshold=threshold)
+    def draw(self, image: Drawable, prediction: BoxPrediction, *, threshold: float) -> Drawable:
+        """Return the image with the boxes on it that score at least `threshold`."""
+        draw = partial(draw_boxes, prediction=prediction, labels=self.labels, threshold=threshold)
+        return drawn_on(image, draw)
 
     def listed(self, prediction: BoxPrediction, *, threshold: float) -> list[Listed]:
         """Return label, score and box of every object that scores at least `threshold`."""
@@ -117,7 +116,7 @@ class YoloDetection(BoxDetection[YoloGeometry]):
         return yolo_loss(outputs, batch.targets, self.geometry, len(self.labels), settings)
 
     def decoder(self) -> YoloDecoder:
-        """Return the module that makes boxes and scores of the raw maps."""
+        """Return the module that computes boxes and scores from the raw maps."""
         return YoloDecoder(self.geometry, len(self.labels))
 
 
@@ -132,5 +131,5 @@ class SsdDetection(BoxDetection[SsdGeometry]):
         return ssd_loss(outputs, batch.targets, self.geometry, len(self.labels), settings)
 
     def decoder(self) -> SsdDecoder:
-        """Return the module that makes boxes and scores of the raw maps."""
+        """Return the module that computes boxes and scores from the raw maps."""
         return SsdDecoder(self.geometry, len(self.labels))

@@ -1,7 +1,7 @@
 """Segmentation: loss, decoding, metric and images."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,8 @@ from torch.nn import functional
 from flyweight.config.tasks import SegmentConfig
 from flyweight.data.batch import IGNORE, Batch, ImageTarget, MapPrediction
 from flyweight.errors import ConfigError, TrainingError
-from flyweight.tasks.drawing.maps import draw_map_file
+from flyweight.tasks.drawing.canvas import Drawable, drawn_on
+from flyweight.tasks.drawing.maps import draw_map
 from flyweight.tasks.metrics.mean_iou import MeanIou
 from flyweight.tasks.task import Listed, Metric, Task
 
@@ -81,11 +82,10 @@ class Segmentation(Task):
         """Return a fresh metric."""
         return MeanIou(self.labels)
 
-    def draw(
-        self, image: Path, prediction: MapPrediction, save_to: Path, *, threshold: float
-    ) -> None:
-        """Lay the classes' colours over the image and save it; pixels have no threshold."""
-        draw_map_file(image, prediction.labels.numpy(), self.labels, save_to)
+    def draw(self, image: Drawable, prediction: MapPrediction, *, threshold: float) -> Drawable:
+        """Return the image with the colours of the classes over it; `threshold` has no effect."""
+        labels = prediction.labels.numpy()
+        return drawn_on(image, partial(draw_map, labels=labels, names=self.labels))
 
     def listed(self, prediction: MapPrediction, *, threshold: float) -> list[Listed]:
         """Return label and share of the image of every class in it, largest first."""

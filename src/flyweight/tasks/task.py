@@ -1,11 +1,19 @@
-"""What a model is for. The engine, sensitivity and the report know a model only through this."""
+"""Task protocol: loss, decoding, metric and drawing.
 
-from pathlib import Path
+The engine, the sensitivity scan and the report use a model only through its task.
+"""
+
 from typing import Any, Protocol
 
+from PIL import Image
 from torch import Tensor, nn
 
+from flyweight.config.preprocessing import Preprocessing
 from flyweight.data.batch import Batch
+from flyweight.on_demand import load
+from flyweight.tasks.drawing.canvas import Drawable, Pixels
+
+_PREDICT = "flyweight.tasks.one_image:predict"  # Imported on use, because it needs torchvision.
 
 
 class Metric(Protocol):
@@ -29,11 +37,11 @@ class Metric(Protocol):
 
 
 Listed = dict[str, Any]
-"""One line of what `predict` lists; JSON values."""
+"""One found thing, as the command `predict` lists it; JSON values."""
 
 
 class Task(Protocol):
-    """Loss, decoding, metric and images for one kind of model.
+    """Loss, decoding, metric and drawing for one kind of model.
 
     Attributes:
         name: "detect", "classify" or "segment".
@@ -49,37 +57,53 @@ class Task(Protocol):
     def forward(self, model: nn.Module, batch: Batch) -> Any:
         """Return the raw outputs of `model` for `batch`.
 
-        Detectors that choose what to learn from inside the network also hand it the targets while
-        it trains; everything that has parameters must run inside the call of `model`.
+        Two-stage detectors sample regions to learn from inside the network, so their task also
+        passes the targets in training mode. Everything that has parameters must run inside the
+        call of `model`.
         """
         return model(batch.images)
 
     def loss(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:
-        """Return the scalar to minimise under "loss" and its terms under their names."""
+        """Return the scalar to minimise under "loss", and its terms under their names."""
         ...
 
     def loss_at_rest(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Return `loss` of a model in evaluation mode, for those who look at its gradients.
+        """Return `loss` of a model in evaluation mode, for criteria that need its gradients.
 
-        The model's normalisations keep their statistics.
+        Normalisation layers keep their statistics.
         """
         return self.loss(self.forward(model, batch), batch)
 
     def decode(self, outputs: Any, batch: Batch) -> Any:
         """Turn raw outputs into predictions, one per image."""
 
-    def decoder(self) -> nn.Module | None:
-        """Return what an export appends to the network; None where the raw outputs say it all.
+    def predict(
+        self, model: nn.Module, image: Image.Image | Pixels, preprocessing: Preprocessing
+    ) -> Any:
+        """Return the prediction for one image in memory, in the pixels of that image.
 
-        Of a detector, it makes boxes `(n, b, 4)` in input pixels and scores `(n, b, classes)`; of a
-        classifier, probabilities; of a segmenter, the map of labels.
+        Args:
+            model: In evaluation mode, on any device.
+            image: An array `(height, width, 3)` uint8 RGB, or a Pillow image.
+            preprocessing: How the network's input is made of it.
+
+        Raises:
+            DataError: An array of another shape or type.
+        """
+        return load(_PREDICT)(self, model, image, preprocessing)
+
+    def decoder(self) -> nn.Module | None:
+        """Return the module that an export appends to the network; None if there is none.
+
+        For a detector it makes boxes `(n, b, 4)` in input pixels and scores `(n, b, classes)`; for
+        a classifier, probabilities; for a segmenter, the map of labels.
         """
         return None
 
     def finisher(self) -> nn.Module | None:
-        """Return what makes detections of the raw outputs of a network that suppresses itself.
+        """Return the module that makes detections of a network that suppresses boxes itself.
 
-        None for all others, whose decoded boxes an export suppresses.
+        None for all others: an export appends the suppression to their decoded boxes.
         """
         return None
 
@@ -87,9 +111,19 @@ class Task(Protocol):
         """Return a fresh metric."""
         ...
 
-    def draw(self, image: Path, prediction: Any, save_to: Path, *, threshold: float) -> None:
-        """Draw what `prediction` says onto the image and save it."""
+    def draw(self, image: Drawable, prediction: Any, *, threshold: float) -> Drawable:
+        """Return the image with the prediction drawn on it, as an image of the same kind.
+
+        Args:
+            image: An array `(height, width, 3)` uint8 RGB, or a Pillow image; it stays as it is.
+            prediction: Of this image, from `decode` or `predict`.
+            threshold: Lowest score that is drawn.
+
+        Raises:
+            DataError: An array of another shape or type.
+        """
+        ...
 
     def listed(self, prediction: Any, *, threshold: float) -> list[Listed]:
-        """Return what `prediction` says, a line for each thing found, best first."""
+        """Return the found things that score at least `threshold`, best first."""
         ...

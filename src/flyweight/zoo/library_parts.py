@@ -1,4 +1,4 @@
-"""Parts of other libraries that the zoo uses, loaded on first use: one table.
+"""Parts of other libraries that networks and tasks use, loaded on first use: one table.
 
 torchvision and timm take seconds to import, and most networks of the zoo need neither. So modules
 import this one and write `library_parts.nms(...)`; the library is imported when that line runs.
@@ -14,6 +14,7 @@ _HOMES = {
     "DeformConv2d": "torchvision.ops:DeformConv2d",
     "FrozenBatchNorm2d": "torchvision.ops:FrozenBatchNorm2d",
     "Matcher": "torchvision.models.detection._utils:Matcher",
+    "batched_nms": "torchvision.ops:batched_nms",
     "box_iou": "torchvision.ops:box_iou",
     "get_model_weights": "torchvision.models:get_model_weights",
     "nms": "torchvision.ops:nms",

@@ -1,9 +1,7 @@
-import numpy as np
 import pytest
 import torch
-from pycocotools import mask as oracle
 
-from flyweight.tasks.decoding.masks import areas_of, paste_masks, run_lengths
+from flyweight.tasks.decoding.masks import paste_masks
 
 
 def test_a_full_mask_fills_its_box():
@@ -48,13 +46,3 @@ def test_half_a_mask_fills_half_the_box():
 
 def test_nothing_is_nothing():
     assert paste_masks(torch.zeros(0, 14, 14), torch.zeros(0, 4), (5, 6)).shape == (0, 5, 6)
-    assert run_lengths(torch.zeros(0, 5, 6, dtype=torch.bool)) == ()
-
-
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools'
-def test_run_lengths_are_pycocotools_s():
-    masks = torch.rand(3, 20, 30) > 0.6
-    found = run_lengths(masks)
-    for mask, lengths in zip(masks, found, strict=True):
-        assert np.array_equal(oracle.decode(lengths), mask.numpy())
-    assert areas_of(found) == [float(mask.sum()) for mask in masks]

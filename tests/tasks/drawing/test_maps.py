@@ -1,8 +1,11 @@
+from functools import partial
+
 import numpy as np
 from PIL import Image
 
-from flyweight.tasks.drawing.boxes import class_colour
-from flyweight.tasks.drawing.maps import draw_map, draw_map_file
+from flyweight.pipeline.drawn_images import draw_file
+from flyweight.tasks.drawing.colours import class_colour
+from flyweight.tasks.drawing.maps import draw_map
 
 LABELS = np.zeros((60, 90), dtype=np.uint8)
 LABELS[:, 45:] = 1
@@ -31,6 +34,7 @@ def test_classes_without_names_for_their_pixels_are_drawn():
 
 def test_a_file(tmp_path):
     Image.new("RGB", (90, 60)).save(tmp_path / "a.jpg")
-    draw_map_file(tmp_path / "a.jpg", LABELS, ("sky", "road"), tmp_path / "b.png")
+    draw = partial(draw_map, labels=LABELS, names=("sky", "road"))
+    draw_file(tmp_path / "a.jpg", tmp_path / "b.png", draw)
     with Image.open(tmp_path / "b.png") as drawn:
         assert drawn.size == (90, 60)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from flyweight.tasks.decoding.masks import run_lengths
 from flyweight.tasks.metrics.coco_ap import STATISTICS, CocoAp, CocoImage, coco_numbers
+from flyweight.tasks.metrics.run_lengths import run_lengths
 
 LABELS = ("a", "b", "c")
 

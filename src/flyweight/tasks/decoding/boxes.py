@@ -8,6 +8,7 @@ from torch import Tensor
 from flyweight.config.tasks import Suppression
 from flyweight.data.batch import BoxPrediction
 from flyweight.tasks.task import Listed
+from flyweight.zoo import library_parts
 
 
 def clip_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
@@ -30,14 +31,14 @@ def suppress(boxes: Tensor, scores: Tensor, settings: Suppression) -> tuple[Tens
     Returns:
         Boxes `(kept, 4)`, scores `(kept,)`, labels `(kept,)` int64.
     """
-    from torchvision.ops import batched_nms  # takes seconds to import
-
     rows, labels = (scores >= settings.score_threshold).nonzero(as_tuple=True)
     values = scores[rows, labels]
     best = _best_of_each_class(values, labels, settings.top_k)
     rows, labels, values = rows[best], labels[best], values[best]
     chosen = boxes[rows] if boxes.dim() == 2 else boxes[rows, labels]
-    kept = batched_nms(_grown(chosen, settings), values, labels, settings.iou_threshold)
+    kept = library_parts.batched_nms(
+        _grown(chosen, settings), values, labels, settings.iou_threshold
+    )
     kept = kept[: settings.keep]
     return chosen[kept], values[kept], labels[kept]
 

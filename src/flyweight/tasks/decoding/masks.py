@@ -1,12 +1,8 @@
-"""Masks of objects: from their boxes into the image, and as COCO's run lengths."""
+"""Masks of objects, converted from their boxes to the whole image."""
 
 import math
-from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -46,21 +42,3 @@ def _pixels(side: Tensor, size: int) -> tuple[slice, Tensor]:
     first, last = max(math.floor(low), 0), min(math.ceil(high), size)
     centres = torch.arange(first, max(first, last), dtype=torch.float32) + 0.5
     return slice(first, max(first, last)), (centres - low) / max(high - low, 1e-6) * 2 - 1
-
-
-def run_lengths(masks: Tensor) -> tuple[Any, ...]:
-    """Return masks `(n, height, width)` as COCO's compressed run lengths, one per mask."""
-    from faster_coco_eval.core import mask as coco
-
-    # COCO counts down the columns.
-    columns: NDArray[np.uint8] = np.asfortranarray(
-        masks.permute(1, 2, 0).to(torch.uint8).numpy(force=True)
-    )
-    return tuple(coco.encode(columns)) if len(masks) else ()
-
-
-def areas_of(masks: Sequence[Any]) -> list[float]:
-    """Return the pixels of every run-length mask."""
-    from faster_coco_eval.core import mask as coco
-
-    return [float(coco.area(mask)) for mask in masks]

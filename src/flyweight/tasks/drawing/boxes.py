@@ -1,138 +1,19 @@
-"""Images with boxes, labels and scores on them.
+"""Drawing of boxes with labels and scores, and of masks.
 
-Line and letter sizes follow the image's, colours follow the class's index, and every tag is put
-where it stays inside the image and off the other tags, if there is such a place.
+Widths of lines and sizes of letters follow the size of the image, colours follow the index of the
+class, and every tag is placed inside the image and beside the other tags, if there is such a place.
 """
 
-import colorsys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache, partial
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from PIL import Image, ImageColor, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw
 
 from flyweight.data.batch import BoxPrediction
-from flyweight.errors import DataError, FileError
-from flyweight.files import replacing
+from flyweight.tasks.drawing.colours import Colour, class_colour
+from flyweight.tasks.drawing.tags import Rectangle, Tag, draw_tag, readable, tag_size
 
-Colour = tuple[int, int, int]
-Rectangle = tuple[int, int, int, int]
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-
-PALETTE = (
-    "#f5364d",
-    "#1e88ff",
-    "#2fbf5b",
-    "#ffa21a",
-    "#a44ff0",
-    "#12c7d6",
-    "#ff5fc4",
-    "#b6d91e",
-    "#a5673f",
-    "#ffe14a",
-    "#5560f2",
-    "#8fa3b5",
-)
-"""Colours of the first classes; further ones are spread over the colour circle."""
-
-FONTS = (
-    "NotoSans-Regular.ttf",
-    "DejaVuSans.ttf",
-    "Arial Unicode.ttf",
-    "NotoSansCJK-Regular.ttc",
-    "wqy-zenhei.ttc",
-    "msyh.ttc",
-    "arial.ttf",
-)
-"""Where letters are sought that Pillow's own font lacks."""
-
-_GOLDEN_TURN = 0.618034
 _TINT = 0.45  # share of the class colour in a pixel of a mask
-_MISSING_LETTER = "\U0010fffe"
-
-
-def class_colour(index: int) -> Colour:
-    """Return the colour of a class: always the same, unlike its neighbours'.
-
-    Example:
-        >>> class_colour(0)
-        (245, 54, 77)
-    """
-    if index < len(PALETTE):
-        red, green, blue = ImageColor.getrgb(PALETTE[index])[:3]
-        return red, green, blue
-    value = (0.95, 0.75)[index % 2]
-    channels = colorsys.hsv_to_rgb(index * _GOLDEN_TURN % 1, (0.55, 0.85)[index // 2 % 2], value)
-    return tuple(round(255 * channel) for channel in channels)  # type: ignore[return-value]
-
-
-def text_colour(background: Colour) -> Colour:
-    """Return near-black or white, whichever stands out more (WCAG 2 relative luminance)."""
-    linear = [((channel / 255 + 0.055) / 1.055) ** 2.4 for channel in background]
-    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-    # White loses to near-black where (1.05 / (l + .05)) < ((l + .05) / .058).
-    return (255, 255, 255) if luminance < 0.193 else (16, 18, 24)
-
-
-@lru_cache(maxsize=64)
-def _font(name: str | None, size: int) -> Font | None:
-    if name is None:
-        return ImageFont.load_default(size)
-    try:
-        return ImageFont.truetype(name, size)
-    except OSError:
-        return None
-
-
-@lru_cache(maxsize=1024)
-def _has_letters(name: str | None, text: str) -> bool:
-    """Whether a font has all letters of `text`: none looks like the sign for a missing one."""
-    font = _font(name, 16)
-    if font is None:
-        return False
-    missing = bytes(font.getmask(_MISSING_LETTER))
-    letters = set(text) - {" "}
-    return all(bytes(font.getmask(letter)) not in (missing, b"") for letter in letters)
-
-
-def readable(labels: Sequence[str], size: int) -> list[tuple[str, Font]]:
-    """Return every label and a font that has its letters; `#index` where none has.
-
-    The font that has the most labels is tried first for all, so that few are mixed.
-    """
-    shared = sorted(
-        (None, *FONTS), key=lambda name: -sum(_has_letters(name, label) for label in labels)
-    )
-    return [_readable(label, index, shared, size) for index, label in enumerate(labels)]
-
-
-def _readable(label: str, index: int, names: Sequence[str | None], size: int) -> tuple[str, Font]:
-    for name in names:
-        font = _font(name, size)
-        if font is not None and _has_letters(name, label):
-            return label, font
-    return f"#{index}", ImageFont.load_default(size)
-
-
-@dataclass(frozen=True)
-class Tag:
-    """A text on a plate of its class's colour.
-
-    Attributes:
-        text: What it says.
-        font: Has its letters.
-        box: What it belongs to, in pixels of the image.
-        place: Where the plate is.
-        colour: Of the plate.
-    """
-
-    text: str
-    font: Font
-    box: Rectangle
-    place: Rectangle
-    colour: Colour
 
 
 def draw_boxes(
@@ -181,49 +62,6 @@ def _tinted(image: Image.Image, prediction: BoxPrediction, threshold: float) -> 
     return Image.fromarray(pixels)
 
 
-def draw_file(
-    image: Path,
-    prediction: BoxPrediction,
-    labels: Sequence[str],
-    save_to: Path,
-    *,
-    threshold: float = 0.0,
-) -> None:
-    """Draw onto the image in a file, upright by its EXIF tag, and save the result.
-
-    Raises:
-        DataError: The image cannot be decoded.
-        FileError: `save_to` is no image's name or cannot be written.
-    """
-    paint = partial(draw_boxes, prediction=prediction, labels=labels, threshold=threshold)
-    repaint(image, save_to, paint)
-
-
-def repaint(image: Path, save_to: Path, paint: Callable[[Image.Image], Image.Image]) -> None:
-    """Save what `paint` makes of the image in a file, which it gets upright by its EXIF tag.
-
-    Raises:
-        DataError: The image cannot be decoded.
-        FileError: `save_to` is no image's name or cannot be written.
-    """
-    Image.init()
-    if Image.EXTENSION.get(save_to.suffix.lower()) not in Image.SAVE:
-        raise FileError(
-            f"A drawn image must be saved as .png, .jpg or the like. Received: '{save_to}'. "
-            "Give it such an ending."
-        )
-    try:
-        with Image.open(image) as opened:
-            drawn = paint(ImageOps.exif_transpose(opened))
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise DataError(
-            f"'{image}' must be an image. Received: {' '.join(str(error).split())}. "
-            "Check that it opens in a viewer."
-        ) from error
-    with replacing(save_to) as draft:
-        drawn.save(draft, quality=92)
-
-
 def _place_tags(
     prediction: BoxPrediction, labels: Sequence[str], threshold: float, size: tuple[int, int]
 ) -> list[Tag]:
@@ -252,19 +90,6 @@ def _inside(corners: Sequence[float], size: tuple[int, int]) -> Rectangle:
     ys = [min(max(round(corner), 0), size[1] - 1) for corner in corners[1::2]]
     left, top = min(xs[0], size[0] - 2), min(ys[0], size[1] - 2)
     return max(left, 0), max(top, 0), max(xs[1], left + 1), max(ys[1], top + 1)
-
-
-def tag_size(text: str, font: Font) -> tuple[int, int]:
-    """Return width and height of the plate for a text, in pixels."""
-    left, _, right, _ = font.getbbox(text)
-    # One height for all, whatever strokes a text's letters have.
-    _, top, _, bottom = font.getbbox("Ág0")
-    margin = _margin(bottom - top)
-    return round(right - left) + 2 * margin + 1, round(bottom - top) + 2 * (margin // 2 + 1)
-
-
-def _margin(height: float) -> int:
-    return max(3, round(height / 3))
 
 
 def _free_place(
@@ -301,12 +126,3 @@ def _draw_outline(brush: ImageDraw.ImageDraw, box: Rectangle, colour: Colour, li
     left, top, right, bottom = box
     brush.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=(0, 0, 0, 100))
     brush.rectangle(box, outline=colour, width=line)
-
-
-def draw_tag(brush: ImageDraw.ImageDraw, tag: Tag) -> None:
-    """Draw the plate and the text on it."""
-    left, top, right, bottom = tag.place
-    radius = max(2, (bottom - top) // 6)
-    brush.rounded_rectangle(tag.place, radius=radius, fill=tag.colour)
-    middle = ((left + right) / 2, (top + bottom) / 2)
-    brush.text(middle, tag.text, font=tag.font, fill=text_colour(tag.colour), anchor="mm")

@@ -1,36 +1,18 @@
-"""Maps of labels as colours over the image, with their names beside them."""
+"""Drawing of a segmentation: colours of the classes over the image, and their names."""
 
 from collections.abc import Sequence
-from functools import partial
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from flyweight.tasks.drawing.boxes import class_colour, repaint
+from flyweight.tasks.drawing.colours import class_colour
 from flyweight.tasks.drawing.tags import with_tags
 
 Labels = npt.NDArray[np.uint8]
 
 _COVER = 0.5  # Of the colour over the image.
 _NAMED_FROM = 0.005  # Share of the image from which a class is named.
-
-
-def draw_map_file(image: Path, labels: Labels, names: Sequence[str], save_to: Path) -> None:
-    """Lay the colours of a map over the image in a file and save the result.
-
-    Args:
-        image: The image.
-        labels: `(h, w)`, the class of every pixel of the upright image.
-        names: Class names.
-        save_to: Where the result goes.
-
-    Raises:
-        DataError: The image cannot be decoded.
-        FileError: `save_to` is no image's name or cannot be written.
-    """
-    repaint(image, save_to, partial(draw_map, labels=labels, names=names))
 
 
 def draw_map(image: Image.Image, labels: Labels, names: Sequence[str]) -> Image.Image:

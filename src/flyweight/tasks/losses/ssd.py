@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from flyweight.data.batch import BoxTarget
 from flyweight.tasks.decoding.ssd import encode_boxes, join_maps, priors_of
+from flyweight.zoo import library_parts
 from flyweight.zoo.detectors.ssd import SsdGeometry
 
 _LEAST_OVERLAP = 1e-6
@@ -160,11 +161,9 @@ def _match(
     variances: tuple[float, float],
     threshold: float,
 ) -> _Matches:
-    from torchvision.ops import box_iou  # takes seconds to import
-
     parts = []
     for target in targets:
-        overlaps = box_iou(target.boxes, priors)
+        overlaps = library_parts.box_iou(target.boxes, priors)
         found = match_priors(overlaps[~target.crowd], threshold)
         held = found >= 0
         chosen = (~target.crowd).nonzero().squeeze(1)[found.clamp(min=0)[held]]

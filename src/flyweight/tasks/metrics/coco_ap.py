@@ -10,11 +10,13 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
+from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
 
+from flyweight.config.tasks import DetectConfig
 from flyweight.data.batch import Batch, BoxPrediction
-from flyweight.tasks.decoding.masks import areas_of, run_lengths
 from flyweight.tasks.decoding.scale import original_boxes
+from flyweight.tasks.metrics.run_lengths import areas_of, run_lengths
 
 STATISTICS = (
     "map",
@@ -95,8 +97,6 @@ def coco_numbers(
     if not images:
         undefined = dict.fromkeys(STATISTICS, -1.0)
         return CocoNumbers(undefined, (-1.0,) * num_classes)
-    from faster_coco_eval import COCO, COCOeval_faster
-
     objects = COCO(_object_table(images, num_classes))
     detections = objects.loadRes(_detection_table(images, masks=compare == "segm"))
     evaluation = COCOeval_faster(objects, detections, compare)
@@ -223,3 +223,8 @@ class CocoAp:
     def merge(self, state: list[dict[str, Any]]) -> None:
         """Add the images another metric of the same labels has seen."""
         self._images.extend(CocoImage(**image) for image in state)
+
+
+def make_coco_ap(labels: Sequence[str], config: DetectConfig) -> CocoAp:
+    """Return the metric that a detector's settings name `coco`."""
+    return CocoAp(labels)

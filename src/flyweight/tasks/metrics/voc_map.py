@@ -7,11 +7,12 @@ detection has claimed and their IoU exceeds 0.5. Boxes are inclusive pixel range
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from flyweight.config.tasks import DetectConfig
 from flyweight.data.batch import Batch, BoxPrediction
 from flyweight.tasks.decoding.scale import original_boxes
 
@@ -139,6 +140,11 @@ class VocMap:
         columns = dict(state)
         self._counts = self._counts + columns.pop("counts")
         self._seen.append(_Seen(**columns))
+
+
+def make_voc_map(labels: Sequence[str], config: DetectConfig) -> VocMap:
+    """Return the metric that a detector's settings name `voc_METHOD`."""
+    return VocMap(labels, method=cast(Method, config.metric.removeprefix("voc_")))
 
 
 def counted_outcomes(state: Mapping[str, Any], label: int) -> tuple[Integers, NDArray[np.bool_]]:

@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flyweight.config.tasks import DetectConfig
 from flyweight.data.batch import Batch, BoxPrediction
 from flyweight.data.layouts.wider import event_of
-from flyweight.data.layouts.wider_truth import LEVELS, ImageTruth
+from flyweight.data.layouts.wider_truth import LEVELS, ImageTruth, read_truth
 from flyweight.errors import DataError, nearest
 from flyweight.tasks.decoding.scale import original_boxes
 
@@ -222,3 +223,9 @@ def truth_of(path: Path, truth: Mapping[tuple[str, str], ImageTruth]) -> ImageTr
             f"'{key[0]}/{key[1]}', which is not. {nearest('/'.join(key), known)}"
         )
     return truth[key]
+
+
+def make_wider_ap(labels: Sequence[str], config: DetectConfig) -> WiderAp:
+    """Return the metric that a detector's settings name `wider`."""
+    truth = config.ground_truth
+    return WiderAp(None if truth is None else read_truth(truth))

@@ -1,0 +1,39 @@
+"""Drawn images as files: an image is read, drawn on, and written to another file."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from flyweight.errors import DataError, FileError
+from flyweight.files import replacing
+
+
+def draw_file(image: Path, save_to: Path, draw: Callable[[Image.Image], Image.Image]) -> None:
+    """Save what `draw` makes of the image in a file, completely or not at all.
+
+    Args:
+        image: The file; the image is turned upright by its EXIF tag before it is drawn on.
+        save_to: The new file; its ending chooses the format.
+        draw: Returns the image to save.
+
+    Raises:
+        DataError: The image cannot be decoded.
+        FileError: `save_to` has no ending of an image format, or cannot be written.
+    """
+    Image.init()
+    if Image.EXTENSION.get(save_to.suffix.lower()) not in Image.SAVE:
+        raise FileError(
+            f"A drawn image must be saved as .png, .jpg or the like. Received: '{save_to}'. "
+            "Give it such an ending."
+        )
+    try:
+        with Image.open(image) as opened:
+            drawn = draw(ImageOps.exif_transpose(opened))
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise DataError(
+            f"'{image}' must be an image. Received: {' '.join(str(error).split())}. "
+            "Check that it opens in a viewer."
+        ) from error
+    with replacing(save_to) as draft:
+        drawn.save(draft, quality=92)
