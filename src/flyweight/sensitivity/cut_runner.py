@@ -23,9 +23,9 @@ from flyweight.replay.rerun import ReplayError, record
 from flyweight.replay.suffix import Suffix, suffix_of
 from flyweight.sensitivity.agreement import Agreement
 from flyweight.sensitivity.evaluator import Evaluator
-from flyweight.sensitivity.scanned_cuts import BASELINE, Cut
+from flyweight.sensitivity.scanned_cuts import BASELINE, LayerCut
 
-Take = Callable[[Cut, Any], None]
+Take = Callable[[LayerCut, Any], None]
 """Receives a cut and the outputs of the network after it."""
 _Groups = frozenset[str]
 
@@ -64,7 +64,7 @@ class CutRunner:
         graph: ModelGraph,
         model: nn.Module,
         evaluator: Evaluator,
-        plans: Mapping[Cut, PruningPlan],
+        plans: Mapping[LayerCut, PruningPlan],
     ) -> None:
         self.graph, self.model, self.evaluator, self.plans = graph, model, evaluator, plans
         self._copy = private_copy(model, values=True)
@@ -72,7 +72,7 @@ class CutRunner:
         self._other: _Program | None = None
         self._divisible = True
 
-    def outputs(self, batch: Any, cuts: Collection[Cut], take: Take) -> None:
+    def outputs(self, batch: Any, cuts: Collection[LayerCut], take: Take) -> None:
         """Give the outputs of the dense network (`BASELINE`) and of every cut to `take`.
 
         Outputs hold until `take` returns.
@@ -97,7 +97,7 @@ class CutRunner:
         take(BASELINE, outputs)
 
     def _take_parts(
-        self, run: Run, program: _Program, cuts: Mapping[_Groups, Sequence[Cut]], take: Take
+        self, run: Run, program: _Program, cuts: Mapping[_Groups, Sequence[LayerCut]], take: Take
     ) -> None:
         if not cuts:
             return
@@ -107,10 +107,12 @@ class CutRunner:
             for place, changed in program.suffixes[groups].runs(values, keeps):
                 take(together[place], run.outputs_with(changed))
 
-    def _sorted(self, cuts: Iterable[Cut]) -> tuple[dict[_Groups, list[Cut]], list[Cut]]:
+    def _sorted(
+        self, cuts: Iterable[LayerCut]
+    ) -> tuple[dict[_Groups, list[LayerCut]], list[LayerCut]]:
         """Return the cuts that a part of a run answers, by their groups, and the other cuts."""
-        in_parts: dict[_Groups, list[Cut]] = {}
-        whole: list[Cut] = []
+        in_parts: dict[_Groups, list[LayerCut]] = {}
+        whole: list[LayerCut] = []
         for cut in cuts:
             one = self.plans[cut]
             if one.exact:

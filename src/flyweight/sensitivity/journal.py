@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from flyweight.errors import DataError
-from flyweight.sensitivity.scanned_cuts import Cut
+from flyweight.sensitivity.scanned_cuts import LayerCut
 from flyweight.sensitivity.state_json import pack, unpack
 from flyweight.workspace import MadeFrom, Workspace, differences
 
 NOTE = "made_from.json"
 
-States = dict[Cut, Any]
+States = dict[LayerCut, Any]
 """The states of metrics, by cut."""
 
 

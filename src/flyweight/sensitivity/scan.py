@@ -27,7 +27,7 @@ from flyweight.sensitivity.fast.decisions import FastScanSettings
 from flyweight.sensitivity.fast.scan import FastScan
 from flyweight.sensitivity.journal import Journal, States
 from flyweight.sensitivity.measured_curves import Point
-from flyweight.sensitivity.scanned_cuts import BASELINE, RATIOS, Cut, Cuts, digest_of
+from flyweight.sensitivity.scanned_cuts import BASELINE, RATIOS, Cuts, LayerCut, digest_of
 from flyweight.tasks.task import Metric
 
 
@@ -157,15 +157,15 @@ def _whole(
 def _states(work: CutRunner, batch: Any) -> States:
     found: States = {}
 
-    def take(cut: Cut, outputs: Any) -> None:
+    def take(cut: LayerCut, outputs: Any) -> None:
         found[cut] = state_of(work.evaluator, outputs, batch)
 
     work.outputs(batch, tuple(work.plans), take)
     return {cut: found[cut] for cut in (BASELINE, *work.plans)}
 
 
-def _merged(evaluator: Evaluator, parts: Iterable[States]) -> dict[Cut, dict[str, float]]:
-    metrics: dict[Cut, Metric] = {}
+def _merged(evaluator: Evaluator, parts: Iterable[States]) -> dict[LayerCut, dict[str, float]]:
+    metrics: dict[LayerCut, Metric] = {}
     for states in parts:
         for cut, state in states.items():
             if cut not in metrics:

@@ -11,9 +11,9 @@ from flyweight.pruning import PruningPlan, plan
 from flyweight.pruning.criteria import Criterion
 
 RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-Cut = tuple[str, float]
+LayerCut = tuple[str, float]
 """A layer, and the share of its channels that are removed."""
-BASELINE: Cut = ("", 0.0)
+BASELINE: LayerCut = ("", 0.0)
 """The network before any cut."""
 
 
@@ -39,7 +39,7 @@ class Cuts:
     inexact: bool = False
     aliases: Mapping[str, str] | None = None
 
-    def plans(self, graph: ModelGraph) -> dict[Cut, PruningPlan]:
+    def plans(self, graph: ModelGraph) -> dict[LayerCut, PruningPlan]:
         """Return a plan for every cut; ratios that remove nothing are left out.
 
         Raises:
@@ -71,7 +71,7 @@ class Cuts:
         return found
 
 
-def digest_of(plans: Mapping[Cut, PruningPlan]) -> str:
+def digest_of(plans: Mapping[LayerCut, PruningPlan]) -> str:
     """Return a digest of the cuts: which channels stay in each."""
     keeps: list[Any] = [(cut, sorted(one.keep.items())) for cut, one in sorted(plans.items())]
     return hashlib.sha256(repr(keeps).encode()).hexdigest()[:16]

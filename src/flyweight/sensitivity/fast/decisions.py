@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flyweight.sensitivity.scanned_cuts import BASELINE, Cut
+from flyweight.sensitivity.scanned_cuts import BASELINE, LayerCut
 from flyweight.tasks.task import Metric
 
 _TWO_SIDED_95 = 1.96
@@ -77,24 +77,26 @@ class Race:
     primary: str
     metric: Callable[[], Metric]
     fast_settings: FastScanSettings
-    running: dict[Cut, dict[int, Sequence[Any]]] = field(default_factory=lambda: {BASELINE: {}})
-    known: dict[Cut, Estimate] = field(default_factory=dict)
+    running: dict[LayerCut, dict[int, Sequence[Any]]] = field(
+        default_factory=lambda: {BASELINE: {}}
+    )
+    known: dict[LayerCut, Estimate] = field(default_factory=dict)
     baseline: float = 0.0
 
     @property
-    def open(self) -> list[Cut]:
+    def open(self) -> list[LayerCut]:
         """The cuts that still need images."""
         return [cut for cut in self.running if cut != BASELINE]
 
-    def join(self, cuts: Iterable[Cut]) -> None:
+    def join(self, cuts: Iterable[LayerCut]) -> None:
         """Add cuts; they still have to be measured on the images of the others."""
         self.running |= {cut: {} for cut in cuts}
 
-    def missing(self, place: int) -> list[Cut]:
+    def missing(self, place: int) -> list[LayerCut]:
         """Return the cuts that were not measured yet on batch number `place`."""
         return [cut for cut, seen in self.running.items() if place not in seen]
 
-    def add(self, place: int, states: Mapping[Cut, Sequence[Any]]) -> None:
+    def add(self, place: int, states: Mapping[LayerCut, Sequence[Any]]) -> None:
         """Add the states of a batch's images, by cut."""
         for cut in self.missing(place):
             self.running[cut][place] = states[cut]
@@ -118,12 +120,12 @@ class Race:
             if last or self._is_known(found, self.baseline):
                 del self.running[cut]
 
-    def losses(self) -> dict[Cut, float]:
+    def losses(self) -> dict[LayerCut, float]:
         """Return the estimated losses of the cuts so far, as shares of the baseline."""
         dense = self.baseline
         return {cut: -e.change / dense if dense > 0 else 0.0 for cut, e in self.known.items()}
 
-    def _images(self, cut: Cut) -> list[Any]:
+    def _images(self, cut: LayerCut) -> list[Any]:
         seen = self.running[cut]
         return [state for place in sorted(seen) for state in seen[place]]
 

@@ -12,14 +12,14 @@ from flyweight.graph.stored import stored_tensors
 from flyweight.pruning import PruningPlan, taylor
 from flyweight.sensitivity.evaluator import Evaluator
 from flyweight.sensitivity.fast.probes import by_layer
-from flyweight.sensitivity.scanned_cuts import Cut
+from flyweight.sensitivity.scanned_cuts import LayerCut
 
 
 def prior_of(
     graph: ModelGraph,
     model: nn.Module,
     evaluator: Evaluator,
-    plans: Mapping[Cut, PruningPlan],
+    plans: Mapping[LayerCut, PruningPlan],
     batch: Any,
 ) -> dict[str, float] | None:
     """Return, by layer, the first-order Taylor score of the channels that its middle cut removes.

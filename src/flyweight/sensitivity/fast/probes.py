@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from flyweight.sensitivity.scanned_cuts import Cut
+from flyweight.sensitivity.scanned_cuts import LayerCut
 
 _BEND = 0.2
 """A rise between two measured neighbours, as a share of the baseline, from which one more ratio
 between them is measured."""
 
 
-def by_layer(cuts: Sequence[Cut]) -> dict[str, list[float]]:
+def by_layer(cuts: Sequence[LayerCut]) -> dict[str, list[float]]:
     """Return the ratios of every layer in rising order."""
     found: dict[str, list[float]] = {}
     for layer, ratio in sorted(cuts, key=lambda cut: cut[1]):
@@ -18,7 +18,9 @@ def by_layer(cuts: Sequence[Cut]) -> dict[str, list[float]]:
     return {layer: found[layer] for layer in dict.fromkeys(layer for layer, _ in cuts)}
 
 
-def first_probes(cuts: Sequence[Cut], prior: Mapping[str, float] | None = None) -> list[Cut]:
+def first_probes(
+    cuts: Sequence[LayerCut], prior: Mapping[str, float] | None = None
+) -> list[LayerCut]:
     """Return the first cuts to measure: every layer's largest, and the middle one of most.
 
     Args:
@@ -37,7 +39,9 @@ def first_probes(cuts: Sequence[Cut], prior: Mapping[str, float] | None = None) 
     return found
 
 
-def next_probes(cuts: Sequence[Cut], losses: Mapping[Cut, float], max_drop: float) -> list[Cut]:
+def next_probes(
+    cuts: Sequence[LayerCut], losses: Mapping[LayerCut, float], max_drop: float
+) -> list[LayerCut]:
     """Return the next cuts to measure; none when the curves are known precisely enough.
 
     Between two measured neighbours one more ratio is measured if the curve crosses `max_drop`
@@ -49,7 +53,7 @@ def next_probes(cuts: Sequence[Cut], losses: Mapping[Cut, float], max_drop: floa
         losses: Losses of the measured cuts, as shares of the baseline.
         max_drop: The loss that is allowed for a layer.
     """
-    found: list[Cut] = []
+    found: list[LayerCut] = []
     for layer, ratios in by_layer(cuts).items():
         known = {0.0: 0.0} | {r: losses[layer, r] for r in ratios if (layer, r) in losses}
         highest, rising = 0.0, list[tuple[float, float]]()

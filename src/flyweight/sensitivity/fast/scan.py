@@ -20,7 +20,7 @@ from flyweight.sensitivity.fast.prior import prior_of
 from flyweight.sensitivity.fast.probes import by_layer, first_probes, next_probes
 from flyweight.sensitivity.journal import Journal, States
 from flyweight.sensitivity.measured_curves import Point
-from flyweight.sensitivity.scanned_cuts import BASELINE, Cut
+from flyweight.sensitivity.scanned_cuts import BASELINE, LayerCut
 
 Watch = Callable[[Iterable[Any], str], Iterable[Any]]
 """Returns batches and reports each one as progress, under a label."""
@@ -116,7 +116,7 @@ class FastScan:
                 break
         return seen
 
-    def _states(self, place: int, batch: Any, cuts: Sequence[Cut]) -> States:
+    def _states(self, place: int, batch: Any, cuts: Sequence[LayerCut]) -> States:
         """Return the states of each image of a batch by cut, from the journal where it has them."""
         digest = digest_of_batch(batch)
         held = self.journal.held(place, digest)
@@ -125,7 +125,7 @@ class FastScan:
             return held
         found: States = {}
 
-        def take(cut: Cut, outputs: Any) -> None:
+        def take(cut: LayerCut, outputs: Any) -> None:
             if cut not in held:
                 found[cut] = states_by_image(self.work.evaluator, outputs, batch)
 
