@@ -29,11 +29,9 @@ KNOWN = {
     "imports inside functions": {
         "cli",
         "pipeline",
-        "sensitivity",
     },
     "more than 60 lines": {
         "cli",
-        "sensitivity",
     },
 }
 # Extras that need not be installed: only these may be imported inside a function.

@@ -97,7 +97,7 @@ def test_a_measured_criterion_takes_the_place_of_its_name(graph, curves):
     for cut in (RatioCut((FIRST,), (0.5,), "taylor"), MaxDropCut("s", 0.05, "taylor")):
         made = plan_cut(graph, cut, losses=curves.all_losses(), scorer=last)
         assert made.groups[FIRST].keep == tuple(range(8, 16))
-        with pytest.raises(PlanError, match="'taylor' must see data"):
+        with pytest.raises(PlanError, match="'taylor' needs data"):
             plan_cut(graph, cut, losses=curves.all_losses())
     ranked = plan_cut(graph, RankingCut("taylor", fw.Budget(macs=0.9)), scorer=last)
     assert ranked.criterion.startswith("last, all groups ranked")

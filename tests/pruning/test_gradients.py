@@ -217,7 +217,7 @@ def test_a_loss_that_cannot_be_used(model, value, said):
 def test_the_batch_of_a_broken_loss_is_named(model):
     batches = batches_of(3)
     batches[1][0].fill_(float("nan"))
-    assert "for batch 2. Look at this batch" in refusal(model, batches, loss)
+    assert "for batch 2. Check this batch" in refusal(model, batches, loss)
 
 
 def test_a_gradient_that_is_not_finite_names_its_layer(model):
@@ -236,7 +236,7 @@ def test_a_power_that_cannot_be_meant(model):
 def test_a_criterion_of_another_model_is_refused(model, graph, images):
     criterion = taylor(model, batches_of(1), loss)
     small = prune(model, plan(graph, 0.5, criterion))
-    with pytest.raises(PlanError, match=r"of which the criterion knows shape \(6, 3, 3, 3\)"):
+    with pytest.raises(PlanError, match=r"for which the criterion has shape \(6, 3, 3, 3\)"):
         plan(trace(small, images), 0.3, criterion)
-    with pytest.raises(PlanError, match="knows no such parameter"):
+    with pytest.raises(PlanError, match="has no such parameter"):
         plan(graph, 0.5, Taylor({}, 1))

@@ -70,7 +70,7 @@ def test_two_names_of_one_group_are_noted(graph):
     (note,) = made.notes
     assert note == (
         "'back.weight' is cut together with 'stem.weight': the ratio given first, 0.5, holds for "
-        "both; 0.3 was left aside."
+        "both; 0.3 is ignored."
     )
 
 
@@ -173,7 +173,7 @@ def test_an_unknown_name_gets_the_nearest(graph):
 
 def test_a_tensor_that_makes_no_channels(graph):
     message = refusal(graph, {"norm.weight": 0.5})
-    assert "Received 'norm.weight', which makes none." in message
+    assert "Received 'norm.weight', which produces none." in message
 
 
 def test_a_frozen_group_says_why(graph):
@@ -222,7 +222,7 @@ def test_scores_that_cannot_be_used(graph, scores):
 
 def test_a_model_without_weights_can_be_priced_not_judged(model, images):
     graph = trace(model.to("meta"), (images[0].to("meta"),))
-    assert "Received a model without any (meta device) for group" in refusal(graph, 0.5)
+    assert "Received a model without weights (meta device) for group" in refusal(graph, 0.5)
     made = plan(graph, {"body.weight": 0.5}, "first")
     assert made.keep["body.weight"] == (0, 1)
     assert made.cost(graph).macs < graph.cost().macs

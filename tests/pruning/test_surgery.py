@@ -142,7 +142,9 @@ def test_a_plan_for_another_model_is_refused(model, made):
 def test_pruning_twice_with_one_plan_is_refused_and_changes_nothing(model, made):
     small = prune(model, made)
     shapes = {name: value.shape for name, value in small.state_dict().items()}
-    with pytest.raises(PlanError, match=r"too small for the plan of graph .*Was it pruned already"):
+    with pytest.raises(
+        PlanError, match=r"too small for the plan of graph .*may have been pruned already"
+    ):
         prune_(small, made)
     assert {name: value.shape for name, value in small.state_dict().items()} == shapes
 

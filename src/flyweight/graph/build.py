@@ -1,4 +1,4 @@
-"""From joined identities to groups, names and costs."""
+"""Groups of a graph, their names and costs, made from joined channel identities."""
 
 import hashlib
 import json
@@ -29,11 +29,15 @@ class Slot:
 
 @dataclass(frozen=True, eq=False)
 class _Draft:
-    """A group before it has a name.
+    """A draft group: channels that touch the same tensor axes, before the group has a name.
+
+    A component is one channel: all identities that were joined, so that they can only be removed
+    together. Channels are gathered to a group because a user chooses a share of a layer's width,
+    not single channels, and because a plan stores the places of a whole group as one stride.
 
     Attributes:
         components: Its channels, in the order of the leading slot.
-        slots: The slots they touch, in order of execution.
+        slots: The slots that they touch, in order of execution.
         leading: The slot that gives the group its name.
     """
 
@@ -49,10 +53,10 @@ def build_graph(
     saved: frozenset[str],
     example: Example,
 ) -> tuple[ModelGraph, AxisSizes]:
-    """Settle what a trace wrote down.
+    """Make the graph of what a trace recorded.
 
     Returns:
-        The graph, and what prices any axis that the trace met.
+        The graph, and the sizes of axes as functions of the channels that stay.
 
     Args:
         ledger: Joins, frozen and mixed identities, counted operations.
@@ -111,7 +115,7 @@ def _id_mask(count: int, found: list[Ids]) -> NDArray[np.bool_]:
 
 
 def _execution_order(ledger: Ledger, slots: list[Slot]) -> list[int]:
-    """Return the slots as the network meets them: producers in the order they run."""
+    """Return the slots in the order in which the network uses them: by their first producer."""
     first_use: dict[int, int] = {}
     for place, ids in enumerate(ledger.produced):
         first_use.setdefault(int(ids[0]), place)
@@ -123,15 +127,25 @@ def _execution_order(ledger: Ledger, slots: list[Slot]) -> list[int]:
 def _draft_groups(
     labels: Labels, slots: list[Slot], order: list[int], facts: _Facts
 ) -> list[_Draft]:
-    """Gather components that touch the same slots, and parts of axes, equally often."""
+    """Gather components to groups.
+
+    Two channels belong to one group if they touch the same slots equally often, and if the same
+    reason and the same mixing operations hold for both. Parts of an axis that code counts apart
+    (`ledger.parts`) count as slots of their own: a split at a number in the code makes two groups
+    of one layer, of which each can keep its own share.
+    """
     rank = np.empty(len(slots), dtype=np.int64)
     rank[order] = np.arange(len(slots))
     touching = [*(slot.ids for slot in slots), *facts.parts]
     ranks = [*rank.tolist(), *range(len(slots), len(touching))]
     component = np.concatenate([labels[:0], *(labels[ids] for ids in touching)])
     place = np.repeat(np.array(ranks, dtype=np.int64), [len(ids) for ids in touching])
+    # Only channels that a layer produces can be removed. The others are the channels of inputs,
+    # and axes of stored tensors that no operation uses as channels.
     wanted = facts.produces[component]
     component, place = component[wanted], place[wanted]
+    # Sorted by component, the places of each component are one run of the array: its key. A loop
+    # over channels in Python would take seconds for a wide network.
     by_component = np.lexsort((place, component))
     component, place = component[by_component], place[by_component]
     if not len(component):
@@ -146,6 +160,7 @@ def _draft_groups(
     for (touched, _, _), components in gathered.items():
         places = np.unique(np.frombuffer(touched, np.int64)).tolist()
         found_slots = [order[i] for i in places if i < len(slots)]
+        # The first layer that produces the channels names the group: users know it best.
         made = [i for i in found_slots if facts.made[slots[i].ids].any()]
         leading = (made or found_slots)[0]
         ordered = _in_order(np.array(components), labels[slots[leading].ids])

@@ -1,4 +1,4 @@
-"""What a network costs, and what it would cost with fewer channels, without building it.
+"""Cost of a network, as it is and with fewer channels, without building the pruned network.
 
 One MAC is one multiply-add. Convolutions (deformable and transposed ones too), linear layers and
 matrix products are counted; everything else is listed by name so that nothing is hidden.

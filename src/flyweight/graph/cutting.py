@@ -1,4 +1,4 @@
-"""Narrow the tensors of a module in place and keep the attributes that repeat their sizes true."""
+"""Cuts of modules in place: narrower tensors, and updated attributes that repeat their sizes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -100,7 +100,7 @@ class ChannelGroup:
         name: The leading weight: the first one, in order of execution, that makes these channels.
         size: How many channels.
         members: Every tensor axis they touch.
-        reason: Why none of them can be removed, in words; `None` if they can.
+        reason: Why none of them can be removed, as text; `None` if they can.
         mixes: Operations that compute across the channels (LayerNorm, softmax). Removing channels
             then changes what the others compute, so such a group is cut only when asked for.
     """

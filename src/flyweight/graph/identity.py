@@ -72,7 +72,7 @@ class Identities:
         self.joined.append((left.ravel(), right.ravel()))
 
     def freeze(self, ids: Ids, reason: str) -> None:
-        """Declare that none of `ids` can leave, and why, in words for the user."""
+        """Declare that none of `ids` can be removed, with a reason that the user reads."""
         self.frozen.append((ids.ravel(), reason))
 
     def mix(self, ids: Ids, operation: str) -> None:

@@ -194,7 +194,7 @@ def values_in(tree: Any) -> Iterator[Value]:
 
 
 _LEAVES = (int, float, str, torch.dtype, torch.device, type(None))
-"""Frequent arguments that hold no value, told apart without the slower general search."""
+"""Frequent arguments that hold no value, excluded from the slower general search."""
 
 
 def numbers_in(tree: Any) -> tuple[int, ...]:

@@ -28,8 +28,8 @@ class Recorder(Dispatch):
         whole: Names of operations to record whole. Others are recorded in the parts that PyTorch
             composes them of, where it does.
         path: Paths of the modules that run at present, the innermost last; see `module_paths`.
-        hold: Keep every tensor until the recorder goes, which is the faster way to tell tensors
-            apart and costs no memory on the meta device.
+        hold: Keep every tensor as long as the recorder exists. Tensors can then be identified
+            faster, and on the meta device they take no memory.
 
     Attributes:
         calls: What was executed so far.

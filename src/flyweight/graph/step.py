@@ -1,4 +1,4 @@
-"""One traced operation, as a rule sees it."""
+"""Steps: traced operations in the form that rules receive."""
 
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,4 +1,4 @@
-"""Trace a module into operations, coupled channel groups and costs.
+"""Traces of modules: operations, coupled channel groups and costs.
 
 A recorded run gives every operation with its shapes; the rules carry channel identities through
 them (design note 0002). The module is left as it was.

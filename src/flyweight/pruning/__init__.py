@@ -1,4 +1,4 @@
-"""Criteria score groups, a plan is data, surgery applies it."""
+"""Pruning: criteria that score channels, plans that name those that stay, surgery that cuts."""
 
 from flyweight.pruning.criteria import CRITERIA, Criterion
 from flyweight.pruning.gradients import Taylor, taylor

@@ -1,11 +1,11 @@
-"""Criteria: how much each channel of a group matters, judged from weights.
+"""Criteria: scores of the channels of a group, computed from weights.
 
 A criterion is any callable `(group, tensors) -> scores`, one score per channel; the channels with
-the smallest scores leave first. All layers that make the same channels have a say: they are scored
-one by one, divided by their mean so that no layer drowns another, and summed. A channel that lies
-at several places of a layer (grouped convolution, fused projections) has the sum over its places.
-What follows a channel (bias, depthwise filter, normalisation) and what reads it have no say in the
-criteria of filters.
+the smallest scores are removed first. All layers that produce the same channels contribute: each
+layer's scores are divided by their mean, so that no layer dominates, and then summed. A channel
+that has several positions in a layer (grouped convolution, fused projections) has the sum over its
+positions. What follows a channel (bias, depthwise filter, normalisation) and what reads it do not
+contribute to the criteria of filters.
 """
 
 import zlib
@@ -24,53 +24,56 @@ from flyweight.graph.groups import ChannelGroup, Member
 Scores = NDArray[np.float64]
 Criterion = Callable[[ChannelGroup, Mapping[str, Tensor]], Any]
 FilterScore = Callable[[Tensor], Tensor]
-"""From filters `(places, channels, values)` to scores `(places, channels)`, in double precision:
-then the order of channels does not depend on how a sum is split over threads."""
+"""Maps filters `(positions, channels, values)` to scores `(positions, channels)`. In double
+precision, so that the order of channels does not depend on how a sum is split over threads."""
 
 
 def l1_norm(group: ChannelGroup, tensors: Mapping[str, Tensor]) -> Scores:
-    """Sum of absolute weights of each filter (Li et al. 2017, arXiv 1608.08710)."""
+    """Return the sum of absolute weights of each filter (Li et al. 2017, arXiv 1608.08710)."""
     return sum_normalised(group, tensors, makers(group), partial(_norm, order=1))
 
 
 def l2_norm(group: ChannelGroup, tensors: Mapping[str, Tensor]) -> Scores:
-    """Euclidean norm of each filter."""
+    """Return the Euclidean norm of each filter."""
     return sum_normalised(group, tensors, makers(group), partial(_norm, order=2))
 
 
 def geometry_median(group: ChannelGroup, tensors: Mapping[str, Tensor]) -> Scores:
-    """Sum of distances to the other filters; the replaceable leave (FPGM, arXiv 1811.00250).
+    """Return the sum of distances to the other filters (FPGM: He et al. 2019, arXiv 1811.00250).
 
-    Only filters that can stand in for each other are compared: those of the same group at the same
-    place, not a query's with a value's.
+    Filters near the geometric median have small sums: others can replace them. Only filters that
+    can replace each other are compared: those of the same group at the same position, so not those
+    of a query with those of a value.
     """
     return sum_normalised(group, tensors, makers(group), _distances)
 
 
 def bn_scale(group: ChannelGroup, tensors: Mapping[str, Tensor]) -> Scores:
-    """Absolute scale of the normalisation that follows (network slimming, arXiv 1708.06519).
+    """Return the absolute scale of the following normalisation (arXiv 1708.06519).
 
     Raises:
-        PlanError: The group passes no normalisation with a scale.
+        PlanError: No normalisation with a scale follows the group.
     """
     scales = normalisation_scales(group, tensors)
     if not scales:
         raise PlanError(
             "Criterion 'bn_scale' needs a normalisation after the layer. Received group "
-            f"'{group.name}' without "
-            "one. Choose 'l1_norm' for it."
+            f"'{group.name}' without one. Choose 'l1_norm' for it."
         )
     return sum_normalised(group, tensors, scales, partial(_norm, order=1))
 
 
 def random(group: ChannelGroup, tensors: Mapping[str, Tensor]) -> Scores:
-    """A fixed random order per group name: the baseline that a criterion has to beat."""
+    """Return random scores, fixed by the group's name: the baseline for other criteria."""
     generator = np.random.default_rng(zlib.crc32(group.name.encode()))
     return generator.random(group.size)
 
 
 def first(group: ChannelGroup, tensors: Mapping[str, Tensor]) -> Scores:
-    """Keep the first channels. For pricing without weights: a cost depends on counts alone."""
+    """Return falling scores, which keep the first channels; needs no weights.
+
+    To price a plan: a cost depends on the numbers of channels alone.
+    """
     return -np.arange(group.size, dtype=np.float64)
 
 
@@ -85,10 +88,10 @@ CRITERIA: dict[str, Criterion] = {
 
 
 def makers(group: ChannelGroup) -> tuple[Member, ...]:
-    """Return the members whose values judge a channel: those that make it.
+    """Return the members whose values score a channel: those that produce it.
 
-    A weight that code computes from others may leave a group without one; then everything that
-    does not merely read the channels judges.
+    A group whose weight is computed by code from other weights may have none; then everything
+    that does not only read the channels is used.
     """
     others = tuple(member for member in group.members if member.role != "consumes")
     return group.producers() or others or group.members
@@ -97,9 +100,9 @@ def makers(group: ChannelGroup) -> tuple[Member, ...]:
 def normalisation_scales(group: ChannelGroup, tensors: Mapping[str, Tensor]) -> tuple[Member, ...]:
     """Return the members that scale the channels after a normalisation.
 
-    Names and shapes tell them from other values per channel, such as the slopes of a PReLU: a scale
-    is a `weight` beside a `running_mean` or a `bias` of its shape, or the `weight` of a module that
-    computes across the channels (RMSNorm).
+    They are identified by name and shape, to exclude other values per channel such as the slopes
+    of a PReLU: a scale is a `weight` beside a `running_mean` or a `bias` of its shape, or the
+    `weight` of a module that computes across the channels (RMSNorm).
     """
     return tuple(
         member
@@ -128,9 +131,9 @@ def sum_normalised(
     """Return the sum over members of their scores, each divided by its mean if there are several.
 
     Args:
-        group: Whose channels are scored.
+        group: The group whose channels are scored.
         tensors: Values by name.
-        members: Of the group: those that have a say.
+        members: The members of the group that contribute.
         score: The formula for one filter.
     """
     total = np.zeros(group.size)
@@ -152,12 +155,12 @@ def _distances(filters: Tensor) -> Tensor:
 
 
 def score_member(group: ChannelGroup, member: Member, tensor: Tensor, score: FilterScore) -> Scores:
-    """Return one score per channel from one member: the sum over the channel's places."""
+    """Return one score per channel from one member: the sum over the channel's positions."""
     values = tensor.detach().cpu().movedim(member.axis, 0)
     values = values.reshape(len(values), -1)
     places = member.positions(group.size).T
     if np.array_equal(places, np.arange(len(values))[None]):
-        filters = values[None]  # the whole axis in order, as nearly always: no copy
+        filters = values[None]  # The whole axis in order, the most frequent case: no copy.
     else:
         filters = values[torch.from_numpy(places.copy())]
     return np.asarray(score(filters).sum(0).numpy())

@@ -1,4 +1,4 @@
-"""Criteria that need data: what a loss says about weights, in one pass over some batches."""
+"""Gradient criteria: scores from a loss, in one pass over some batches."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -21,20 +21,19 @@ Loss = Callable[[nn.Module, Any], Tensor | Mapping[str, Tensor]]
 
 @dataclass(frozen=True, eq=False)
 class Taylor:
-    """First-order Taylor importance: a criterion that remembers what the loss said.
+    """First-order Taylor importance: a criterion that holds the products of weight and gradient.
 
     A channel's score is the sum of `(weight * gradient)**power` over every weight of every layer
-    that makes it. All terms are in units of the loss (to the power), so layers are added as they
-    are, without the division by their mean that norms need; for the same reason scores of different
-    groups can be compared.
+    that produces it. All terms are in units of the loss (to the power), so layers are added without
+    the division by their mean that norms need; for the same reason scores of different groups can
+    be compared.
 
     Attributes:
         sums: Parameter name to the sum over batches of `|weight * gradient|**power`, float64 on
             the CPU, in the parameter's shape.
-        batches: How many batches were seen.
-        name: What a plan calls this criterion.
-        comparable: Scores of different groups have one unit; `plan_globally` takes them as they
-            are.
+        batches: The number of batches.
+        name: The name of this criterion in a plan.
+        comparable: Scores of different groups have one unit; `plan_globally` does not scale them.
     """
 
     sums: Mapping[str, Tensor] = field(repr=False)
@@ -46,7 +45,7 @@ class Taylor:
         """Return one score per channel.
 
         Raises:
-            PlanError: The group belongs to another model than the loss was taken of.
+            PlanError: The group belongs to another model than the one whose loss was used.
         """
         total = np.zeros(group.size)
         for member in makers(group):
@@ -60,8 +59,8 @@ class Taylor:
             shape = "no such parameter" if found is None else f"shape {tuple(found.shape)}"
             raise PlanError(
                 "A Taylor criterion must be made from the model that is planned. Received "
-                f"'{member.tensor}' of shape {tuple(tensors[member.tensor].shape)}, of which the "
-                f"criterion knows {shape}. Make it again from this model."
+                f"'{member.tensor}' of shape {tuple(tensors[member.tensor].shape)}, for which the "
+                f"criterion has {shape}. Make it again from this model."
             )
 
 
@@ -81,18 +80,19 @@ def taylor(
 
     Setting a weight w to zero changes the loss by about -w * dL/dw. A filter's importance is the
     sum over its weights of the square of that (their equation 8), added up over batches. The
-    gradients are those of each batch's mean loss, so more and smaller batches tell more.
+    gradients are those of each batch's mean loss, so more and smaller batches give more precise
+    scores.
 
     Args:
-        model: The one whose graph is planned. The pass runs on a copy in evaluation mode: its
+        model: The model whose graph is planned. The pass runs on a copy in evaluation mode: its
             weights, gradients, statistics and training flags stay as they are.
-        batches: Anything to go over once. Tensors in tuples, lists and mappings, and objects with a
-            method `to`, are moved to the model's device.
+        batches: Any iterable. Tensors in tuples, lists and mappings, and objects with a method
+            `to`, are moved to the model's device.
         loss: `(model, batch) -> scalar`, for example
             `lambda model, batch: cross_entropy(model(batch[0]), batch[1])`. It must use the model
             that it is given, and may switch that copy's mode where a model computes its loss in
             training mode only.
-        power: 2 sums squares; 1 sums absolute values, which outliers sway less.
+        power: 2 sums squares; 1 sums absolute values, which outliers affect less.
         progress: Receives the number of batches that are done.
 
     Raises:
@@ -100,7 +100,7 @@ def taylor(
     """
     if power not in (1, 2):
         raise PlanError(f"The power of a Taylor criterion must be 1 or 2. Received {power!r}.")
-    # Gradients are wanted whatever mode the caller is in.
+    # Gradients are needed in whatever mode the caller is.
     with torch.inference_mode(False), torch.enable_grad():
         twin = copy_module(model).eval()
         weights = _weights(twin)
@@ -113,7 +113,7 @@ def taylor(
             _add(sums, weights, value, power, done)
     if not done:
         raise PlanError(
-            "A Taylor criterion must see data. Received no batches. Give an iterable of at least "
+            "A Taylor criterion needs data. Received no batches. Give an iterable of at least "
             "one batch; an iterator that was used up is empty."
         )
     return Taylor(sums, done)
@@ -138,7 +138,7 @@ def _scalar(found: Tensor | Mapping[str, Tensor], batch: int) -> Tensor:
         _refuse(f"one number per batch. Received {what} for batch {batch}. Return the mean")
     if not math.isfinite(float(value.detach())):
         _refuse(
-            f"finite. Received {float(value.detach())} for batch {batch}. Look at this batch, or "
+            f"finite. Received {float(value.detach())} for batch {batch}. Check this batch, or "
             "train the model first"
         )
     if not value.requires_grad:
@@ -168,7 +168,7 @@ def _add(
         if not bool(product.isfinite().all()):
             raise PlanError(
                 "The gradient of a Taylor criterion must be finite. Received a value that is not "
-                f"for '{name}' in batch {batch}. Look at this batch, or use single precision."
+                f"for '{name}' in batch {batch}. Check this batch, or use single precision."
             )
         sums[name].add_(product.abs().pow(power))
 

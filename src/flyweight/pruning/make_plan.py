@@ -1,4 +1,4 @@
-"""Turn ratios into a plan: a pure function of graph, weights and criterion."""
+"""Plans made from ratios: pure functions of graph, weights and criterion."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from flyweight.pruning.scoring import criterion_name, find_criterion, scores_of
 
 @dataclass(frozen=True)
 class _Request:
-    """One group's ratio and, under the local rule, the layer whose weights decide."""
+    """The ratio of one group and, under the local rule, the layer whose weights are scored."""
 
     group: ChannelGroup
     ratio: float
@@ -36,24 +36,25 @@ def plan(
     inexact: bool = False,
     aliases: Mapping[str, str] | None = None,
 ) -> PruningPlan:
-    """Choose the channels that stay.
+    """Return the plan that removes a share of the channels of every named layer.
 
-    `int(round(channels * ratio))` channels of a group leave, never all of them; scores come from
-    the weights that `graph` was traced with.
+    `int(round(channels * ratio))` channels of a group are removed, never all of them; scores come
+    from the weights that `graph` was traced with.
 
     Args:
         graph: From `trace`.
         ratios: Share of channels to remove, per layer (any layer of a group names the group), or
             one number for every prunable group.
         criterion: A name of `criteria.CRITERIA` or a callable `(group, tensors) -> scores`.
-        round_to: What stays is rounded to the nearest multiple, at least one of them.
-        local: Score the named layer alone, as the originals did, not all layers that make the
-            group's channels. Of several normalisations, the layer's own counts.
+        round_to: The number of channels that stay is rounded to the nearest multiple of this, and
+            is at least this.
+        local: Score the named layer alone, as the originals did, not all layers that produce the
+            group's channels. Of several normalisations, only the layer's own is scored.
         inexact: Allow groups whose channels pass an operation that mixes them.
         aliases: Other names of parameters, for example a model's old ones.
 
     Raises:
-        PlanError: A name, a ratio or a criterion that cannot be meant, or a group that is frozen.
+        PlanError: A name, a ratio or a criterion is unknown or invalid, or a group is frozen.
     """
     scorer = find_criterion(criterion)
     require_multiple(round_to)
@@ -93,7 +94,7 @@ def _requests(
             elif earlier.ratio != ratio:
                 notes.append(
                     f"'{name}' is cut together with '{earlier.named}': the ratio given first, "
-                    f"{earlier.ratio:g}, holds for both; {ratio:g} was left aside."
+                    f"{earlier.ratio:g}, holds for both; {ratio:g} is ignored."
                 )
             elif local and earlier.named != tensor:
                 notes.append(
@@ -112,18 +113,18 @@ def leaving_orders(
     inexact: bool = False,
     aliases: Mapping[str, str] | None = None,
 ) -> dict[str, tuple[int, ...]]:
-    """Return the order in which `plan` lets channels leave, for each group of a layer.
+    """Return the order in which `plan` removes channels, for each group of a layer.
 
     Args:
         graph: From `trace`.
-        layer: By any name that `plan` understands.
+        layer: By any name that `plan` accepts.
         criterion: As for `plan`.
         local: As for `plan`.
         inexact: As for `plan`.
         aliases: As for `plan`.
 
     Raises:
-        PlanError: The layer or the criterion cannot be meant, or a group is frozen.
+        PlanError: The layer or the criterion is unknown, or a group is frozen.
     """
     scorer = find_criterion(criterion)
     requests, _ = _requests(graph, {layer: 0.5}, aliases or {}, inexact=inexact, local=local)
@@ -135,7 +136,7 @@ def leaving_orders(
 
 
 def layers_in(graph: ModelGraph) -> dict[str, list[ChannelGroup]]:
-    """Return, for every weight that makes channels, the groups that they belong to."""
+    """Return, for every weight that produces channels, the groups of these channels."""
     layers: dict[str, list[ChannelGroup]] = {}
     for group in graph.groups.values():
         for member in group.producers():
@@ -146,24 +147,23 @@ def layers_in(graph: ModelGraph) -> dict[str, list[ChannelGroup]]:
 def groups_of(
     tensor: str, graph: ModelGraph, layers: Mapping[str, list[ChannelGroup]]
 ) -> list[ChannelGroup]:
-    """Return the groups that a layer's channels belong to.
+    """Return the groups of a layer's channels.
 
     Args:
         tensor: The layer's weight, or the name of a group.
-        graph: Where to look.
-        layers: What `layers_in` returned.
+        graph: The graph of the groups.
+        layers: The result of `layers_in`.
 
     Raises:
-        PlanError: The tensor makes no channels.
+        PlanError: The tensor produces no channels.
     """
     if tensor in layers:
         return layers[tensor]
     if tensor in graph.groups:
         return [graph.groups[tensor]]
     raise PlanError(
-        "A pruned parameter must be the weight of a layer that makes channels. Received "
-        f"'{tensor}', which "
-        f"makes none. {nearest(tensor, layers)}"
+        "A pruned parameter must be the weight of a layer that produces channels. Received "
+        f"'{tensor}', which produces none. {nearest(tensor, layers)}"
     )
 
 
@@ -171,29 +171,30 @@ def require_prunable(name: str, group: ChannelGroup, inexact: bool) -> None:
     """Check that a group may be cut.
 
     Args:
-        name: What the user called it.
+        name: The name that the user gave.
         group: The group.
-        inexact: Whether channels that an operation mixes may leave.
+        inexact: Whether channels that an operation mixes may be removed.
 
     Raises:
-        PlanError: It may not, with the reason.
+        PlanError: It may not be cut; the message has the reason.
     """
     if group.reason is not None:
         raise PlanError(
             f"'{name}' must be free to change its width. Received a layer of group '{group.name}', "
-            "which "
-            f"{group.reason}. Leave it out."
+            f"which {group.reason}. Leave it out."
         )
     if group.mixes and not inexact:
         raise PlanError(
             f"'{name}' must be cut exactly. Received a layer of group '{group.name}', whose "
-            "channels are mixed by "
-            f"{group.mixes[0]}. Leave it out, or allow it with inexact=True."
+            f"channels are mixed by {group.mixes[0]}. Leave it out, or allow it with inexact=True."
         )
 
 
 def kept_count(channels: int, ratio: float, round_to: int) -> int:
-    """Return how many of `channels` stay when a share of `ratio` leaves, in multiples."""
+    """Return the number of channels that stay when a share of `ratio` is removed.
+
+    It is rounded to a multiple of `round_to`.
+    """
     stays = max(channels - round(channels * ratio), 1)
     if round_to > 1:
         stays = max(round(stays / round_to), 1) * round_to
@@ -201,7 +202,7 @@ def kept_count(channels: int, ratio: float, round_to: int) -> int:
 
 
 def _alone(group: ChannelGroup, layer: str, graph: ModelGraph) -> ChannelGroup:
-    """Return the group as if `layer`, with its own normalisation, alone made the channels."""
+    """Return the group as if only `layer`, with its own normalisation, produced the channels."""
     layer = layer.partition("[")[0]
     named = [member for member in group.producers() if member.tensor == layer]
     if not named:
@@ -213,7 +214,7 @@ def _alone(group: ChannelGroup, layer: str, graph: ModelGraph) -> ChannelGroup:
 
 
 def _nearest_after(layer: str, scales: tuple[Member, ...], graph: ModelGraph) -> Member:
-    """Return the scale of the nearest module in the module tree; of equals, the next declared."""
+    """Return the scale nearest to a layer in the module tree; of equals, the next declared one."""
     order = {name: place for place, name in enumerate(graph.tensors)}
     path = layer.split(".")
 
@@ -227,7 +228,7 @@ def _nearest_after(layer: str, scales: tuple[Member, ...], graph: ModelGraph) ->
 
 
 def _highest(scores: Scores, count: int) -> tuple[int, ...]:
-    """Return the indices of the `count` highest scores; of equals, the first ones leave."""
+    """Return the indices of the `count` highest scores; of equals, the last ones."""
     return tuple(sorted(_rising(scores)[len(scores) - count :]))
 
 

@@ -1,10 +1,10 @@
-"""Parameter names as users type them, the originals' spellings included."""
+"""Names of parameters as users type them, in the spelling of torch or of the originals."""
 
 from collections.abc import Iterable, Mapping
 
 from flyweight.errors import PlanError, nearest
 
-# The originals' endings and what torch calls them.
+# Endings of names in the originals, and in torch.
 _ENDINGS = {
     ".weights": ".weight",
     ".offset": ".bias",
@@ -19,9 +19,9 @@ def resolve(name: str, known: Iterable[str], aliases: Mapping[str, str] | None =
     """Return the parameter that `name` means.
 
     Args:
-        name: As typed: torch's name, the originals' (`yolo_block.0.2.conv.weights`), or an alias.
+        name: torch's name, the originals' (`yolo_block.0.2.conv.weights`), or an alias.
         known: Parameter names of the model.
-        aliases: A model's own old names to its parameter names.
+        aliases: Parameter names by the model's own old names.
 
     Raises:
         PlanError: No parameter has this name.

@@ -1,4 +1,4 @@
-"""Take an optimizer along when the parameters it trains are cut."""
+"""Optimizers after a cut: they train the new parameters with the state of the old ones."""
 
 from collections.abc import Iterable
 
@@ -9,14 +9,14 @@ from flyweight.graph.cutting import Replaced, narrowed
 
 
 def carry_over(optimizer: Optimizer, replaced: Iterable[Replaced]) -> None:
-    """Make `optimizer` train the new parameters with what it knows of the old ones.
+    """Make `optimizer` train the new parameters with the state of the old ones.
 
     State of a parameter's own shape (momentum, averages of gradients and of their squares) is cut
     as the parameter was; other state, such as a step count, is kept.
 
     Args:
         optimizer: Changed in place.
-        replaced: From `cut_tensors`; what the optimizer does not train is passed over.
+        replaced: From `cut_tensors`; tensors that the optimizer does not train are skipped.
     """
     by_identity = {id(change.old): change for change in replaced}
     for group in optimizer.param_groups:

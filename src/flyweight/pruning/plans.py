@@ -1,7 +1,7 @@
-"""Pruning plans: which channels of each coupled group survive.
+"""Pruning plans: the channels of each coupled group that stay.
 
-A plan is a value. It knows no model: `surgery` does the cutting, and every tensor axis it narrows
-is written in the plan itself, so that applying one needs no second trace (design note 0003).
+A plan is a value without a reference to a model: `surgery` cuts a model. Every tensor axis that is
+narrowed is part of the plan, so that applying one needs no second trace (design note 0003).
 """
 
 import json
@@ -22,12 +22,12 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class GroupPlan:
-    """What stays of one group.
+    """The channels of one group that stay.
 
     Attributes:
-        channels: How many channels the group had.
+        channels: Number of channels of the group before the cut.
         keep: Sorted indices of the channels that stay.
-        members: Every tensor axis the group touches.
+        members: Every tensor axis that the group touches.
         exact: Whether the cut equals zeroing the removed channels where they are read.
     """
 
@@ -43,10 +43,10 @@ class PruningPlan:
 
     Attributes:
         graph: Fingerprint of the graph that the plan was made for.
-        groups: Group name to what stays; groups that stay whole are left out.
-        criterion: How channels were chosen.
+        groups: The channels that stay by group name, without the groups that are not cut.
+        criterion: Name of the criterion that chose the channels.
         inputs: Shape and type of the positional inputs that the graph was traced with.
-        notes: What the maker of the plan should tell its user.
+        notes: Remarks for the user, made when the plan was made.
         numbers: Values of attributes that the modules' own code counts channels with.
         keywords: Shape and type of the keyword inputs that the graph was traced with.
     """
@@ -100,7 +100,7 @@ class PruningPlan:
         return {name: group.keep for name, group in self.groups.items()}
 
     def cost(self, graph: ModelGraph, convention: Convention = "real") -> Cost:
-        """Return what the pruned network will cost, without building it.
+        """Return the cost of the pruned network, without building it.
 
         Raises:
             PlanError: The plan was made for another graph.
@@ -126,7 +126,7 @@ class PruningPlan:
         }
 
     def removed(self) -> dict[str, dict[int, tuple[int, ...]]]:
-        """Return the indices that leave every narrowed tensor axis."""
+        """Return the indices that are removed from every narrowed tensor axis."""
         return removed_positions(
             (group.members, group.channels, group.keep) for group in self.groups.values()
         )
@@ -145,8 +145,8 @@ class PruningPlan:
         if self.graph != graph.fingerprint:
             raise PlanError(
                 "A plan must meet the graph it was made for. Received a plan for graph "
-                f"{self.graph} and a "
-                f"model whose graph is {graph.fingerprint}. Make the plan again from this model."
+                f"{self.graph} and a model whose graph is {graph.fingerprint}. Make the plan again "
+                "from this model."
             )
 
     def to_json(self) -> str:
@@ -201,8 +201,7 @@ class PruningPlan:
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise PlanError(
                 "A plan must be the JSON that PruningPlan.to_json writes. Received text that "
-                "fails with "
-                f"{type(error).__name__}: {error}. Write the plan again."
+                f"fails with {type(error).__name__}: {error}. Write the plan again."
             ) from error
 
 
@@ -245,8 +244,7 @@ def _check_keep(name: str, group: GroupPlan) -> None:
     if list(keep) != sorted(set(keep)) or keep[0] < 0 or keep[-1] >= group.channels:
         raise PlanError(
             f"Kept indices of group '{name}' must be rising, unique and in "
-            f"0..{group.channels - 1}. "
-            f"Received {_shorten(keep)}. Correct the list."
+            f"0..{group.channels - 1}. Received {_shorten(keep)}. Correct the list."
         )
 
 

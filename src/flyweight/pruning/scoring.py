@@ -1,4 +1,4 @@
-"""From a criterion, by name or a callable, to scores that can be ranked."""
+"""Scores of groups by a criterion that is given by name or as a callable."""
 
 from typing import Any
 
@@ -12,29 +12,28 @@ from flyweight.pruning.criteria import CRITERIA, Criterion, Scores, makers
 
 
 def find_criterion(criterion: str | Criterion) -> Criterion:
-    """Return the criterion of a name; a callable is one already.
+    """Return the criterion of a name; a callable is returned as it is.
 
     Raises:
-        PlanError: The name is unknown, or of a criterion that needs data.
+        PlanError: The name is unknown, or the criterion needs data.
     """
     if not isinstance(criterion, str):
         return criterion
     if criterion == "taylor":
         raise PlanError(
-            "Criterion 'taylor' must see data. Received its name alone. Make it with "
+            "Criterion 'taylor' needs data. Received its name alone. Make it with "
             "pruning.taylor(model, batches, loss) and pass the result."
         )
     if criterion not in CRITERIA:
         raise PlanError(
             f"A criterion must be one of {', '.join(CRITERIA)} or a callable. Received "
-            f"'{criterion}'. "
-            f"{nearest(criterion, CRITERIA)}"
+            f"'{criterion}'. {nearest(criterion, CRITERIA)}"
         )
     return CRITERIA[criterion]
 
 
 def criterion_name(criterion: str | Criterion) -> str:
-    """Return what a plan calls the criterion."""
+    """Return the name of the criterion in a plan."""
     if isinstance(criterion, str):
         return criterion
     name = getattr(criterion, "name", None) or getattr(criterion, "__name__", "callable")
@@ -44,8 +43,8 @@ def criterion_name(criterion: str | Criterion) -> str:
 def scores_of(criterion: Criterion, group: ChannelGroup, graph: ModelGraph) -> Scores:
     """Return one finite score per channel of `group`.
 
-    The criterion may return anything that holds numbers: an array, a list, a tensor with a gradient
-    or on another device.
+    The criterion may return an array, a list of numbers, or a tensor, with a gradient or on another
+    device too.
 
     Raises:
         PlanError: The model has no weights, or the scores cannot be used.
@@ -55,9 +54,8 @@ def scores_of(criterion: Criterion, group: ChannelGroup, graph: ModelGraph) -> S
         and criterion is not CRITERIA["first"]
     ):
         raise PlanError(
-            "A criterion must see weights. Received a model without any (meta device) for group "
-            f"'{group.name}'. "
-            "Load weights, or price the plan with criterion='first'."
+            "A criterion needs weights. Received a model without weights (meta device) for group "
+            f"'{group.name}'. Load weights, or price the plan with criterion='first'."
         )
     found = criterion(group, graph.tensors)
     try:
@@ -71,8 +69,8 @@ def scores_of(criterion: Criterion, group: ChannelGroup, graph: ModelGraph) -> S
     if scores.shape != (group.size,) or not np.isfinite(scores).all():
         raise PlanError(
             f"A criterion must give one finite score per channel. Received shape {scores.shape} "
-            "for group "
-            f"'{group.name}' of {group.size} channels. Check the criterion and the weights for NaN."
+            f"for group '{group.name}' of {group.size} channels. Check the criterion and the "
+            "weights for NaN."
         )
     return scores
 

@@ -1,7 +1,7 @@
-"""Cut the channels that a plan does not keep; prove that the result computes the same.
+"""Surgery: removal of the channels that a plan does not keep, and the check of the result.
 
-The result is a plain module of the same classes: parameters are replaced by narrower ones and the
-attributes that describe them are kept true.
+The result is a module of the same classes: parameters are replaced by narrower ones, and the
+attributes that repeat their sizes are updated.
 """
 
 import math
@@ -27,16 +27,17 @@ def prune(model: nn.Module, plan: PruningPlan, *, verify: bool = True) -> nn.Mod
     """Return a copy of `model` without the channels that `plan` removes.
 
     Args:
-        model: The module that the plan's graph was traced from, or one built like it.
+        model: The module that the plan's graph was traced from, or one of the same architecture.
         plan: From `plan`, a solver, or `PruningPlan.from_json`.
-        verify: Run both networks once on random inputs and compare; skipped on the meta device.
+        verify: Run both networks once on random inputs and compare the outputs. Skipped on the
+            meta device.
 
     Raises:
         PlanError: The plan names tensors or sizes that the model does not have, or the module's
-            own code does not follow the cut.
+            code does not compute with the sizes after the cut.
     """
     removed = plan.removed()
-    # What is cut is made anew, so that its old values need not be copied.
+    # Tensors that are cut are replaced, so their old values need not be copied.
     shared = {id(tensor): tensor for name, tensor, _ in held_tensors(model) if name in removed}
     _require_tensors(model, plan, removed)
     small = copy_module(model, shared)
@@ -48,12 +49,12 @@ def prune(model: nn.Module, plan: PruningPlan, *, verify: bool = True) -> nn.Mod
 
 
 def prune_(model: nn.Module, plan: PruningPlan, optimizer: Optimizer | None = None) -> None:
-    """Cut `model` in place; see `prune`.
+    """Remove channels of `model` in place; see `prune`.
 
     Args:
         model: Changed in place; its parameters are replaced by new ones.
-        plan: What to keep.
-        optimizer: Taken along: it trains the new parameters with its state of the old ones.
+        plan: The channels that stay.
+        optimizer: It trains the new parameters afterwards, with its state of the old ones.
 
     Raises:
         PlanError: The plan names tensors or sizes that the model does not have.
@@ -83,8 +84,8 @@ def _require_tensors(model: nn.Module, plan: PruningPlan, removed: Removed) -> N
         if name not in tensors:
             raise PlanError(
                 "A plan must meet the model it was made for. Received a plan that narrows "
-                f"'{name}', which "
-                f"{type(model).__name__} does not have. Make the plan again from this model."
+                f"'{name}', which {type(model).__name__} does not have. Make the plan again from "
+                "this model."
             )
         shape = tuple(tensors[name].shape)
         if any(
@@ -92,16 +93,16 @@ def _require_tensors(model: nn.Module, plan: PruningPlan, removed: Removed) -> N
         ):
             raise PlanError(
                 f"A plan must meet the model it was made for. Received a model whose '{name}' has "
-                f"shape {shape}, "
-                f"too small for the plan of graph {plan.graph}. Was it pruned already?"
+                f"shape {shape}, which is too small for the plan of graph {plan.graph}. Use the "
+                "model before any cut; this one may have been pruned already."
             )
 
 
 def masked(model: nn.Module, plan: PruningPlan) -> nn.Module:
     """Return a copy of `model` with the removed channels zeroed where they are read.
 
-    This is what the pruned network must equal: every axis that consumes removed channels has zero
-    weights there. It is a definition, not a shortcut; it costs what the dense network costs.
+    The pruned network must equal this one: every axis that consumes removed channels has zero
+    weights there. This is the definition of an exact cut; it saves no computation.
     """
     twin = copy_module(model)
     tensors = {name: tensor for name, tensor, _ in held_tensors(twin)}
@@ -124,14 +125,18 @@ def largest_error(
     inputs: tuple[Any, ...],
     kwargs: Mapping[str, Any] | None = None,
 ) -> float:
-    """Return the largest difference between `small` and the masked `dense`, as a share.
+    """Return the largest relative difference between the outputs of `small` and masked `dense`.
 
     Args:
         dense: The network before the cut.
         small: The network after it.
-        plan: What was cut.
+        plan: The cut.
         inputs: Any inputs; both networks run on them in evaluation mode.
         kwargs: Inputs by keyword.
+
+    Returns:
+        The largest absolute difference of an output tensor divided by its largest absolute value;
+        infinite where shapes differ or values are not finite.
     """
     example = Example(inputs, dict(kwargs or {}))
     expected = _outputs(masked(dense, plan), example)
@@ -147,7 +152,8 @@ def largest_error(
 
 
 def _outputs(model: nn.Module, example: Example) -> list[Tensor]:
-    # A copy runs: what its forward keeps was made in inference mode and would refuse training.
+    # A copy runs, because a tensor that the forward stores was made in inference mode, and training
+    # with it would fail.
     copy = private_copy(model, values=True)
     with evaluating(model):
         return list(tensors_in(copy(*example.args, **example.kwargs)))
@@ -156,13 +162,13 @@ def _outputs(model: nn.Module, example: Example) -> list[Tensor]:
 def require_same(
     dense: nn.Module, small: nn.Module, plan: PruningPlan, tolerance: float = 1e-3
 ) -> None:
-    """Check once, on random inputs, that `small` computes what the masked `dense` does.
+    """Check once, on random inputs, that `small` computes the same as the masked `dense`.
 
-    A plan that is not exact by its own account must only run. The tolerance allows for float32 sums
-    in another order, which deep networks amplify.
+    The result of a plan that is not exact only has to run. The tolerance allows for float32 sums in
+    another order, whose differences deep networks amplify.
 
     Raises:
-        PlanError: The module's code does not follow the cut, or the results differ.
+        PlanError: The module's code fails after the cut, or the results differ.
     """
     generator = torch.Generator().manual_seed(0)
     first = next(iter(dense.parameters()))
@@ -174,25 +180,25 @@ def require_same(
     except (RuntimeError, ValueError, IndexError, AssertionError) as failure:
         raise PlanError(
             "A cut must be one that the model's own code follows. Received from "
-            f"{type(small).__name__}: "
-            f"{_first_line(failure)}. Leave out the groups that this code counts by "
-            "hand."
+            f"{type(small).__name__}: {_first_line(failure)}. Leave out the groups whose size this "
+            "code contains as a number."
         ) from failure
     if error > tolerance and plan.exact:
-        # What a network chooses by scores, regions for one, flips with the last bit of float32.
+        # Choices by score, such as the regions of a detector, can change with the last bit of
+        # float32.
         error = min(error, _error_in_double(dense, small, plan, example))
     if error > tolerance and plan.exact:
         raise PlanError(
             "A pruned model must equal the dense one with the removed channels zeroed. Received a "
-            "relative error of "
-            f"{error:.2g} (allowed {tolerance:g}). Please report this model; nothing was returned."
+            f"relative error of {error:.2g} (allowed {tolerance:g}). Please report this model; "
+            "nothing was returned."
         )
 
 
 def _error_in_double(
     dense: nn.Module, small: nn.Module, plan: PruningPlan, example: Example
 ) -> float:
-    """Return `largest_error` in double precision; infinite for code that requires another."""
+    """Return `largest_error` in double precision; infinite if the code fails in it."""
     wide = example.mapped(lambda one: one.double() if one.is_floating_point() else one)
     copies = (copy_module(dense).double(), copy_module(small).double())
     try:

@@ -172,10 +172,10 @@ class Lockstep:
 
     All batches reach a layer before any passes it, so a layer can be changed when everything that
     it will read is known, and what follows computes with the changed one. Every operation is
-    executed once per batch: to go on, the model's code runs from its start, and what was executed
-    before hands out its result, or a tensor without values where nothing needs the result any more.
-    Where results take more than `keep_bytes`, or the code asks for a value that is gone, a batch is
-    executed from its start again.
+    executed once per batch: to continue, the model's code runs from its start, and an operation
+    that was executed before returns its earlier result, or a tensor without values where nothing
+    needs that result any more. Where results take more than `keep_bytes`, or the code asks for a
+    value that is gone, a batch is executed from its start again.
 
     Args:
         model: In evaluation mode; use inside `dispatch.evaluating`.

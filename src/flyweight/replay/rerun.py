@@ -104,7 +104,7 @@ def rerun(
         func = _ANY_LAYOUT.get(call.func, call.func)
         func = _IN_PLACE.get(func, func) if spent else func
         result = func(*args, **kwargs)
-        # Schemas do not tell: dropout in evaluation returns the very tensor that it was given.
+        # Found by memory, because schemas do not show it: dropout in evaluation returns its input.
         alone = func in _WRITES or _storages(result).isdisjoint(_storages((args, kwargs)))
         del args, kwargs
         for number in call.reads:

@@ -1,9 +1,9 @@
-"""Sensitivity in one pass over the data: what each layer's channels are worth to the metric.
+"""Sensitivity scan: the metric after cuts of every layer, in one pass over the data.
 
-The order of loops is data outside, cuts inside. A batch is decoded once, the dense network runs on
-it once, and for every cut only what changes runs again (`suffix`). Every cut has a metric of its
-own, fed with what it says of each batch; so the numbers are those of evaluating every pruned
-network by itself.
+The loop over the data is outside, the loop over cuts inside. A batch is decoded once, the dense
+network runs on it once, and for every cut only the part of the network that changes runs again
+(`replay.suffix`). Every cut has a metric of its own, which receives the cut's outputs for each
+batch. So the numbers are those of evaluating every pruned network separately.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +18,7 @@ from flyweight.graph.model_graph import ModelGraph
 from flyweight.graph.stored import held_tensors
 from flyweight.progress import Progress, progress_of, progress_over
 from flyweight.pruning.criteria import Criterion
+from flyweight.pruning.plans import PruningPlan
 from flyweight.sensitivity.agreement import Agreement, Kind
 from flyweight.sensitivity.cluster import Cluster
 from flyweight.sensitivity.curves import Sensitivity
@@ -32,14 +33,14 @@ from flyweight.tasks.task import Metric
 
 
 class ScanOptions(TypedDict, total=False):
-    """What else `scan` takes: the fields of `Cuts` besides the ratios, and these.
+    """Further options of `scan`: the fields of `Cuts` besides the ratios, and the following.
 
     Attributes:
-        fast: Look at as few images and ratios as this asks for, and give intervals. None looks at
-            all.
-        ray: Address of a Ray cluster to spread the batches over; see `Cluster`. Not with `fast`.
+        fast: Measure only as many images and ratios as this precision needs, with intervals. None
+            measures all images and ratios.
+        ray: Address of a Ray cluster that measures the batches; see `Cluster`. Not with `fast`.
         data: A digest of the data, where one is known; batches are compared in any case.
-        measured_on: The data, in words, for whoever reads the curves.
+        measured_on: A description of the data, which is shown with the curves.
         progress: Receives reports; True draws a bar on stderr where that is a terminal.
     """
 
@@ -69,52 +70,38 @@ def scan(
 
     Args:
         graph: `trace(model, ...)`.
-        model: What was traced; it is left as it was.
-        batches: Each is what `metric` understands. For a function, a tuple whose first item is the
-            network's input.
+        model: The traced network; it is not changed.
+        batches: Batches in the form that `metric` takes. For a function, tuples whose first item
+            is the network's input.
         metric: A task; or a function of outputs and batch that returns a number per image, whose
-            mean over all images is the metric; or, without labels, `"kl"` or `"feature_error"`:
-            see `Agreement`, and know that it is weaker.
+            mean over all images is the metric; or, without labels, `"kl"` or `"feature_error"`,
+            which are weaker: see `Agreement`.
         ratios: Shares of each layer's channels to remove.
-        save_to: File for the curves (JSON). Beside it lies, while the scan lasts, a folder with
-            what every batch contributed: a scan that was cut off goes on from there.
+        save_to: File for the curves (JSON). During the scan, a folder beside it holds the results
+            of every batch, from which an interrupted scan is resumed.
         **options: See `ScanOptions` and `Cuts`.
 
     Raises:
-        PlanError: A cut cannot be meant.
+        PlanError: A cut is unknown or invalid.
         ConfigError: The cluster cannot be reached.
         DataError: There are no batches, or the folder is of another scan; the difference is named.
     """
     fast, ray = options.pop("fast", None), options.pop("ray", "")
-    if fast is not None and ray:
-        raise PlanError(
-            "A scan must be fast or spread over a cluster. Received both. Leave one of them out."
-        )
+    _require_one_of(fast, ray)
     measured_on = options.pop("measured_on", "")
     data, progress = options.pop("data", ""), progress_of(options.pop("progress", False))
     wanted = Cuts(ratios, **options)  # type: ignore[misc]
     evaluator = _evaluator_of(metric)
     plans = wanted.plans(graph)
-    made_from = {
-        "graph": graph.fingerprint,
-        "weights": digest_of_tensors(tensor for _, tensor, _ in held_tensors(model)),
-        "data": data,
-        "settings": digest_of(plans) + ("" if fast is None else "-by-picture"),
-    }
+    made_from = _made_from(graph, model, data, plans, fast)
     target = None if save_to is None else Path(save_to)
     journal = Journal(target, made_from)
-    work = CutRunner(graph, model, evaluator, plans)
-
-    def watch(items: Iterable[Any], label: str) -> Iterable[Any]:
-        return progress_over(items, label, progress)
-
+    runner = CutRunner(graph, model, evaluator, plans)
     with journal.locked():
         if fast is None:
-            baseline, curves = _whole(work, journal, watch(batches, "scan"), ray)
+            baseline, curves = _exact_scan(runner, journal, batches, ray, progress)
         else:
-            hurried = FastScan.of(work, journal, fast)
-            hurried.run(batches, watch)
-            baseline, curves = hurried.race.baseline, hurried.curves()
+            baseline, curves = _fast_scan(runner, journal, batches, fast, progress)
         result = Sensitivity(
             metric=evaluator.primary,
             baseline=baseline,
@@ -131,37 +118,79 @@ def scan(
     return result
 
 
-def _whole(
-    work: CutRunner, journal: Journal, batches: Iterable[Any], ray: str
-) -> tuple[float, dict[str, tuple[Point, ...]]]:
+_STATES_BY_IMAGE = "-by-picture"
+"""Marks the settings of a fast scan, whose journal has a state per image. Written by 0.1.0 too."""
+_Curves = dict[str, tuple[Point, ...]]
+
+
+def _require_one_of(fast: FastScanSettings | None, ray: str) -> None:
+    if fast is not None and ray:
+        raise PlanError(
+            "A scan is either fast or spread over a cluster. Received both. Leave one of them out."
+        )
+
+
+def _made_from(
+    graph: ModelGraph,
+    model: nn.Module,
+    data: str,
+    plans: Mapping[LayerCut, PruningPlan],
+    fast: FastScanSettings | None,
+) -> dict[str, str]:
+    """Return digests of what the numbers depend on."""
+    return {
+        "graph": graph.fingerprint,
+        "weights": digest_of_tensors(tensor for _, tensor, _ in held_tensors(model)),
+        "data": data,
+        "settings": digest_of(plans) + ("" if fast is None else _STATES_BY_IMAGE),
+    }
+
+
+def _fast_scan(
+    runner: CutRunner,
+    journal: Journal,
+    batches: Iterable[Any],
+    fast: FastScanSettings,
+    progress: Progress,
+) -> tuple[float, _Curves]:
+    """Return the metric before any cut and the curves, as precise as `fast` asks for."""
+    scan_in_steps = FastScan.of(runner, journal, fast)
+    scan_in_steps.run(batches, lambda items, label: progress_over(items, label, progress))
+    return scan_in_steps.race.baseline, scan_in_steps.curves()
+
+
+def _exact_scan(
+    runner: CutRunner, journal: Journal, batches: Iterable[Any], ray: str, progress: Progress
+) -> tuple[float, _Curves]:
     """Return the metric before any cut and the curves, over all images."""
     count = 0
+    batches = progress_over(batches, "scan", progress)
     if ray:
-        count = Cluster(ray).fill(journal, work, batches, _states)
+        count = Cluster(ray).fill(journal, runner, batches, _states)
     else:
         for place, batch in enumerate(batches):
             digest = digest_of_batch(batch)
             if not journal.held(place, digest):
-                journal.add(place, digest, _states(work, batch))
+                journal.add(place, digest, _states(runner, batch))
             count = place + 1
     if not count:
         raise DataError("A scan must have images. Received no batch. Check the data.")
-    numbers = _merged(work.evaluator, journal.all(count))
-    values = {cut: one[work.evaluator.primary] for cut, one in numbers.items()}
-    curves: dict[str, tuple[Point, ...]] = {}
-    for layer, ratio in work.plans:
+    numbers = _merged(runner.evaluator, journal.all(count))
+    values = {cut: one[runner.evaluator.primary] for cut, one in numbers.items()}
+    curves: _Curves = {}
+    for layer, ratio in runner.plans:
         curves[layer] = (*curves.get(layer, ()), Point(ratio, values[layer, ratio]))
     return values[BASELINE], curves
 
 
-def _states(work: CutRunner, batch: Any) -> States:
+def _states(runner: CutRunner, batch: Any) -> States:
     found: States = {}
 
     def take(cut: LayerCut, outputs: Any) -> None:
-        found[cut] = state_of(work.evaluator, outputs, batch)
+        found[cut] = state_of(runner.evaluator, outputs, batch)
 
-    work.outputs(batch, tuple(work.plans), take)
-    return {cut: found[cut] for cut in (BASELINE, *work.plans)}
+    runner.outputs(batch, tuple(runner.plans), take)
+    return {cut: found[cut] for cut in (BASELINE, *runner.plans)}
 
 
 def _merged(evaluator: Evaluator, parts: Iterable[States]) -> dict[LayerCut, dict[str, float]]:

@@ -79,7 +79,7 @@ def test_a_constant_goes_where_there_is_room():
     before = small.norm.running_mean.clone(), small.head.bias.detach().clone()
     with torch.no_grad():
         assert body.add_constant(torch.ones(3)) == (
-            "the running mean of the normalisation behind it"
+            "the running mean of the normalisation after it"
         )
         assert head.add_constant(torch.ones(2)) == "its bias"
     assert torch.equal(small.norm.running_mean, before[0] - 1)

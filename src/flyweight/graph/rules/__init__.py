@@ -1,4 +1,4 @@
-"""How identities flow through each operation: one visible table.
+"""Table of rules: how channel identities flow through each operation.
 
 A row says which rule an ATen operation follows. An operation without a row freezes every channel
 that reaches it and says so; nothing is ever guessed. To teach the graph an operation, add a row.

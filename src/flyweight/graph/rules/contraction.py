@@ -174,7 +174,7 @@ def transposed_convolution(step: Step) -> Flow:
 
 
 def linear(step: Step) -> Flow:
-    """The last axis is read by the weight's second axis and made anew by its first."""
+    """The last axis is read by the weight's second axis and produced by its first."""
     source, weight = step.flow("input"), step.flow("weight")
     last = len(source.shape) - 1
     reads = step.single(weight, 1)
@@ -211,22 +211,22 @@ def matrix_product(step: Step) -> Flow:
 
 
 def einsum(step: Step) -> Flow:
-    """Einstein summation of one or two tensors without ellipsis or repeated letters."""
+    """Einstein summation of one or two tensors without ellipsis or repeated subscripts."""
     equation = str(step.arguments["equation"]).replace(" ", "")
     flows = list(step.arguments["tensors"])
     sides = equation.split("->")
     inputs = sides[0].split(",")
     plain = len(sides) == 2 and "." not in equation and len(flows) <= 2
-    if not plain or any(len(set(letters)) < len(letters) for letters in inputs):
+    if not plain or any(len(set(subscripts)) < len(subscripts) for subscripts in inputs):
         for flow in flows:
             for found in flow.fields:
                 step.freeze(found.ids, "enters an einsum that is not followed")
         return step.result()
     pairs = [
-        (flow, [ord(letter) for letter in letters])
-        for flow, letters in zip(flows, inputs, strict=True)
+        (flow, [ord(one) for one in subscripts])
+        for flow, subscripts in zip(flows, inputs, strict=True)
     ]
-    return contract(step, pairs, [ord(letter) for letter in sides[1]])
+    return contract(step, pairs, [ord(one) for one in sides[1]])
 
 
 @dataclass(frozen=True, eq=False)

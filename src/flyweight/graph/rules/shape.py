@@ -11,7 +11,7 @@ from flyweight.graph.step import Shape, Step, drop_constant_axes, moved
 
 
 def reshape(step: Step) -> Flow:
-    """View, reshape, flatten, unflatten: identities are dealt out anew in row-major order."""
+    """View, reshape, flatten, unflatten: identities are distributed again in row-major order."""
     source, shape = step.flows()[0], step.shapes[0]
     return step.result(*reshaped_fields(step, source, shape))
 

@@ -1,1 +1,1 @@
-"""Repair after a cut, before any training and without labels."""
+"""Steps of a repair after a cut, before any training and without labels."""

@@ -1,9 +1,9 @@
-"""Fold what a removed channel leaves behind into the layers that read it.
+"""Constants of removed channels, folded into the layers that read these channels.
 
-A cut makes removed channels zero where they are read. A channel that carried a constant (its
-normalisation's scale is zero, its filter is zero) can be taken over exactly: the layer behind it
-adds the same number everywhere. For any other channel its mean is the best constant (mean
-replacement: Molchanov et al. 2017, arXiv 1611.06440; bias absorption: arXiv 1906.04721).
+A cut replaces removed channels by zero where they are read. A channel that had a constant value
+(its normalisation's scale is zero, or its filter is zero) can be replaced exactly: the layer that
+reads it adds the same number at every position. For any other channel its mean is the best constant
+(mean replacement: Molchanov et al. 2017, arXiv 1611.06440; bias absorption: arXiv 1906.04721).
 """
 
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ from flyweight.pruning.repair.layers import Consumer, surroundings
 from flyweight.replay.lockstep import Read, as_batch, watch
 
 ROUNDING = 1e-6
-"""Spread of a constant that arithmetic may leave, as a share of its size, in float32."""
+"""Largest spread of a constant that float32 rounding explains, as a share of its value."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class FoldSettings:
     """Which constants are folded, and where.
 
     Attributes:
-        means: Take every removed channel's mean over the images, not only true constants.
-        approximate: Also fold into convolutions whose zero padding takes the place of the constant
-            at the borders, where the result is then not exact.
-        create_bias: Give a layer a bias if it has none and no normalisation follows. A checkpoint
-            that rebuilds the network from its architecture has no place for it.
+        means: Fold every removed channel's mean over the images, not only true constants.
+        approximate: Also fold into convolutions with zero padding. At the borders they read zeros
+            in place of the constant, so that the result is not exact there.
+        create_bias: Create a bias in a layer that has none and that no normalisation follows. A
+            checkpoint that rebuilds the network from its architecture cannot hold it.
     """
 
     means: bool = False
@@ -44,13 +44,14 @@ class FoldSettings:
 
 @dataclass(frozen=True)
 class Folded:
-    """What one layer took over.
+    """The constants that were folded into one layer.
 
     Attributes:
-        name: Its weight.
-        channels: How many removed channels.
-        into: Where the constant went, in words.
-        exact: Whether it is what the dense network adds, at every position and for every image.
+        name: Name of the layer's weight.
+        channels: Number of removed channels.
+        into: The tensor that holds the constant now, as text.
+        exact: Whether the layer adds the same as in the dense network, at every position and for
+            every image.
     """
 
     name: str
@@ -61,11 +62,11 @@ class Folded:
 
 @dataclass(frozen=True)
 class Folding:
-    """What `fold_constants` did.
+    """The result of `fold_constants`.
 
     Attributes:
         layers: Every changed layer, in order of execution.
-        skipped: Layers that had something to take over and could not, and why.
+        skipped: Layers that read a constant and could not be changed, with the reason.
     """
 
     layers: tuple[Folded, ...]
@@ -79,19 +80,19 @@ def fold_constants(
     batches: Iterable[Any],
     settings: FoldSettings | None = None,
 ) -> Folding:
-    """Add to the consumers of removed channels what these channels added as constants.
+    """Add the constants of removed channels to the layers that read these channels.
 
-    A channel counts as constant if two tests agree: the dense network has the reason for it (the
-    rows of all layers that make it are zero, or the scale of a normalisation that it passes), and
-    it has one value at every position of every image. Without such a reason, and unless means are
-    asked for, no image is looked at.
+    A channel counts as constant if two tests agree: the weights of the dense network explain it
+    (the rows of all layers that produce the channel are zero, or the scale of a normalisation is),
+    and it has the same value at every position of every image. Where no weights explain a constant,
+    and unless means are requested, no image is evaluated.
 
     Args:
         dense: The network before the cut.
         small: The network after it; changed in place.
-        plan: What was cut.
+        plan: The cut.
         batches: Input tensors, or tuples of the models' arguments.
-        settings: Which constants.
+        settings: Which constants, and where.
     """
     settings = settings or FoldSettings()
     held = [as_batch(batch) for batch in batches]
@@ -129,7 +130,7 @@ def fold_constants(
 
 @dataclass(frozen=True, eq=False)
 class _Constants:
-    """What to take over per input of the dense layer, `(groups, inputs per group)`; else zero."""
+    """Constants of a dense layer's inputs, `(groups, inputs per group)`; zero for all others."""
 
     values: Tensor
     exact: bool
@@ -147,11 +148,11 @@ def _fold(
     *,
     padded: bool,
 ) -> Folded | str | None:
-    """Change the layer, or return why not; nothing if there is nothing to take over."""
+    """Change the layer, or return the reason why not; None if there is no constant."""
     if not constant.channels:
         return None
     if padded and not settings.approximate:
-        return "pads with zeros, where a constant would not be zero; allow approximate=True"
+        return "pads with zeros, where the constant is missing; allow approximate=True"
     taps = (
         weight.detach().double().flatten(2).sum(2) if weight.ndim > 2 else weight.detach().double()
     )
@@ -173,7 +174,7 @@ def _give_bias(consumer: Consumer, added: Tensor) -> bool:
 
 
 class _Reads:
-    """Sums up what the dense layers read: sum, least and greatest value of every input."""
+    """Statistics of what the dense layers read: sum, least and greatest value of every input."""
 
     def __init__(self, consumers: Iterable[str]) -> None:
         self.padded: set[str] = set()
@@ -196,7 +197,7 @@ class _Reads:
         self._count[read.tensor] += values.numel() // values.shape[channels]
 
     def constants(self, consumer: Consumer, still: frozenset[int], means: bool) -> _Constants:
-        """Return what each removed input of the dense layer is to be replaced by."""
+        """Return the constant of each removed input of the dense layer."""
         total, least, greatest = (
             row.view(consumer.groups, -1) for row in self._sums[consumer.name]
         )
@@ -220,7 +221,7 @@ def _pads(read: Read) -> bool:
 
 
 def _still_positions(dense: nn.Module, plan: PruningPlan) -> dict[str, frozenset[int]]:
-    """Return, per consumer, the input positions whose channel has a reason to be constant."""
+    """Return, per consumer, the input positions whose channel is constant by the weights."""
     tensors = {name: tensor for name, tensor, _ in held_tensors(dense)}
     found: dict[str, set[int]] = {}
     for group in plan.groups.values():

@@ -1,7 +1,7 @@
-"""What a layer reads and makes, as the rows of a least-squares problem.
+"""Rows of least-squares problems: samples of a layer's inputs and outputs.
 
-A convolution is a linear layer on patches. Positions are drawn before patches are taken, so that
-a whole image is never unfolded.
+A convolution is a linear layer on patches. Positions are drawn first and only their patches are
+taken, because all patches of an image together are several times as large as the image.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,14 +16,14 @@ from flyweight.replay.lockstep import Read
 
 
 class Draw:
-    """Which positions of which image are rows; the same ones for inputs and wanted outputs."""
+    """Draws the positions of images that are used as rows, equal for inputs and outputs."""
 
     def __init__(self, names: Sequence[str], per_image: int, seed: int) -> None:
         self._place = {name: place for place, name in enumerate(names)}
         self.per_image, self._seed = per_image, seed
 
     def _positions(self, name: str, batch: int, images: int, count: int) -> Tensor:
-        """Return `(images, rows per image)` positions out of `count`, none of them twice."""
+        """Return distinct positions out of `count`, `(images, rows per image)`."""
         if count <= self.per_image:
             return torch.arange(count).expand(images, count)
         generator = torch.Generator().manual_seed(
@@ -32,7 +32,7 @@ class Draw:
         return torch.rand(images, count, generator=generator).topk(self.per_image, 1).indices
 
     def outputs(self, consumer: Consumer, batch: int, read: Read) -> Tensor:
-        """Return `(rows, outputs that stay)` of what the dense layer made."""
+        """Return samples of the dense layer's result, `(rows, outputs that stay)`."""
         made = read.result if read.op == "conv2d" else _channels_second(read.result)
         flat = made.flatten(2)
         places = self._positions(consumer.name, batch, flat.shape[0], flat.shape[2]).to(flat.device)
@@ -40,7 +40,7 @@ class Draw:
         return drawn[:, list(consumer.made)].transpose(1, 2).flatten(0, 1).contiguous()
 
     def inputs(self, name: str, batch: int, arguments: Mapping[str, Any]) -> Tensor:
-        """Return `(rows, inputs)` of what the pruned layer reads, a convolution's as patches."""
+        """Return samples of the pruned layer's input, `(rows, inputs)`, or of its patches."""
         if "stride" not in arguments:
             flat = _channels_second(arguments["input"])
             places = self._positions(name, batch, flat.shape[0], flat.shape[2]).to(flat.device)
@@ -85,7 +85,7 @@ class Window:
         return cls(kernel, _pair(arguments["stride"]), dilation, padding)
 
     def outputs(self, padded: Tensor) -> tuple[int, int]:
-        """Return rows and columns of what is made from a padded input."""
+        """Return rows and columns of the result for a padded input."""
         sizes = zip(padded.shape[2:], self.kernel, self.stride, self.dilation, strict=True)
         height, width = ((size - tap * (k - 1) - 1) // step + 1 for size, k, step, tap in sizes)
         return height, width

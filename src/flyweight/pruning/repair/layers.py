@@ -1,4 +1,4 @@
-"""The layers that read what a plan removes, as they compute: what a repair can change."""
+"""Layers that a repair can change: those that read what a plan removes."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -25,11 +25,11 @@ class Consumer:
         op: `conv2d` or `linear`.
         groups: Groups of the convolution; 1 for a linear layer.
         weight: The pruned network's weight, `(outputs, inputs per group, ...)`.
-        bias: What is added to its result, if the network stores such a tensor.
-        norm: The batch normalisation that alone takes its result, if there is one.
+        bias: The stored tensor that is added to its result, if there is one.
+        norm: The batch normalisation that is the only reader of its result, if there is one.
         module: The module that holds the weight.
         read: Positions on the dense weight's input axis that stay.
-        removed: Positions there that leave.
+        removed: Positions there that are removed.
         made: Positions on the dense weight's output axis that stay.
     """
 
@@ -45,34 +45,35 @@ class Consumer:
     made: tuple[int, ...]
 
     def add_constant(self, constant: Tensor) -> str | None:
-        """Add `(outputs,)` to what the layer makes; return where it went, if anywhere.
+        """Add `(outputs,)` to the layer's result; return the tensor that holds it now, if any does.
 
-        A normalisation that alone takes the result subtracts its running mean: lowering that is the
-        same, and the network keeps its tensors.
+        A normalisation subtracts its running mean. Where it is the only reader of the result,
+        lowering the running mean is the same as adding a bias, and needs no new tensor.
         """
         if self.bias is not None:
             self.bias.data += constant.to(self.bias)
             return "its bias"
         if self.norm is not None and self.norm.running_mean is not None:
             self.norm.running_mean -= constant.to(self.norm.running_mean)
-            return "the running mean of the normalisation behind it"
+            return "the running mean of the normalisation after it"
         return None
 
     @property
     def takes_constant(self) -> bool:
-        """Whether there is a place to add a constant to what the layer makes."""
+        """Whether a constant can be added to the layer's result."""
         return self.bias is not None or self.norm is not None
 
 
 @dataclass(frozen=True, eq=False)
 class Surroundings:
-    """What a run of the pruned network showed.
+    """The layers of a pruned network that a repair can change.
 
     Attributes:
-        consumers: In order of execution.
-        norms: Batch normalisations that come after the first of them, by path, in order.
+        consumers: Layers that read removed channels, by the name of their weight, in order of
+            execution.
+        norms: Batch normalisations after the first consumer, by path, in order of execution.
         order: Names of both, in order of execution.
-        skipped: Layers that cannot be repaired, and why.
+        skipped: Layers that cannot be repaired, with the reason.
     """
 
     consumers: Mapping[str, Consumer]
@@ -84,7 +85,7 @@ class Surroundings:
 def surroundings(
     dense: nn.Module, small: nn.Module, plan: PruningPlan, batch: Batch
 ) -> Surroundings:
-    """Run `small` once and return what can be repaired after the cut of `plan`."""
+    """Run `small` once and return the layers that can be repaired after the cut of `plan`."""
     removed = plan.removed()
     reading = [
         name
@@ -111,9 +112,7 @@ def surroundings(
     count = Counter(read.tensor for read in reads)
     by_mean = {id(norm.running_mean): path for path, norm in norms.items() if count[path] == 1}
     consumers: dict[str, Consumer] = {}
-    skipped = [
-        f"'{name}' is not read by a layer as it stands" for name in reading if not count[name]
-    ]
+    skipped = [f"'{name}' is not read by a layer directly" for name in reading if not count[name]]
     for read in reads:
         name = read.tensor
         if name in norms or name in consumers:
@@ -148,7 +147,7 @@ def _ordered(
     count: Mapping[str, int],
     skipped: tuple[str, ...],
 ) -> Surroundings:
-    """Leave out the norms before the first consumer: nothing that reaches them has changed."""
+    """Leave out the norms before the first consumer, whose inputs have not changed."""
     names = [read.tensor for read in reads]
     first = next((place for place, name in enumerate(names) if name in consumers), len(names))
     order = [name for name in names[first:] if name in consumers or count[name] == 1]

@@ -1,8 +1,9 @@
-"""Fit the layers that read removed channels to what they made before the cut.
+"""Least-squares fit of the layers that read removed channels to their results before the cut.
 
-He et al. (arXiv 1707.06168) and ThiNet (arXiv 1707.06342): a layer that lost inputs can make up for
-much of them with those that stay, because channels are correlated. The best weights are a linear
-least-squares problem per layer: images, no labels, no gradients.
+He et al. 2017 (arXiv 1707.06168) and ThiNet (arXiv 1707.06342): a layer that lost inputs can
+compensate much of the loss with those that stay, because channels are correlated. The best weights
+are the solution of a linear least-squares problem per layer; it needs images, no labels and no
+gradients.
 """
 
 import math
@@ -23,27 +24,27 @@ from flyweight.pruning.repair.norms import measure_norm
 from flyweight.replay.lockstep import KEEP_BYTES, Batch, Lockstep, Read, as_batch, watch
 
 RIDGES = (1e-3, 3e-2, 1.0, 30.0)
-"""What `FitSettings.ridges` is by default."""
+"""Default of `FitSettings.ridges`."""
 
 CHECKED = 5
-"""One of so many rows of every batch chooses among the ridges; the others are fitted on."""
+"""One of this many rows of every batch is used to choose the ridge, the others to fit."""
 
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How consumers are fitted.
+    """Settings of the fit.
 
     Attributes:
-        rows: Pairs of inputs and wanted outputs per layer, drawn evenly from the images'
-            positions; at least one per image.
-        ridges: What a change of the weights costs against the error, as shares of the inputs'
-            mean variance, in rising order, to choose from for each layer. Directions that the
-            images do not show stay as they are.
-        norms: Re-estimate every batch normalisation behind the first changed layer on the way.
-            Without it they keep the dense network's statistics, which describe what is aimed at.
-        keep_bytes: How much of the runs is kept, twice: of the pruned network's halted runs, and
-            of the dense network's outputs.
-        seed: Draws the positions.
+        rows: Pairs of inputs and target outputs per layer, drawn evenly from the positions of the
+            images; at least one per image.
+        ridges: Weights of the squared change of a layer's weights against the squared error, as
+            shares of the mean variance of the inputs, in rising order. The best one is chosen for
+            each layer. Weights along directions that do not occur in the images stay unchanged.
+        norms: Measure every batch normalisation behind the first changed layer again during the
+            fit. Without it they keep the statistics of the dense network, which the fit aims at.
+        keep_bytes: Limit of the memory for intermediate tensors of the pruned network, and again
+            for the target outputs of the dense network.
+        seed: Seed of the drawn positions.
     """
 
     rows: int = 20_000
@@ -55,16 +56,16 @@ class FitSettings:
 
 @dataclass(frozen=True)
 class LayerFit:
-    """How well a layer makes what it made in the dense network.
+    """The fit of one layer.
 
     Attributes:
-        name: Its weight.
-        rows: How many rows it was fitted on.
-        before: Squared error with the weights of the cut, as a share of the wanted outputs'
-            variance; both are measured on the rows of the fit.
+        name: Name of the layer's weight.
+        rows: Number of rows that it was fitted on.
+        before: Squared error with the weights of the cut, as a share of the target outputs'
+            variance, on the rows of the fit.
         after: The same with the new weights.
-        ridge: The chosen one; `None` if the weights of the cut were best on rows that the fit had
-            not seen, and stayed.
+        ridge: The chosen ridge; `None` if the weights of the cut had the smallest error on held-out
+            rows, and were kept.
     """
 
     name: str
@@ -76,11 +77,11 @@ class LayerFit:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What `reconstruct` did.
+    """The result of `reconstruct`.
 
     Attributes:
         layers: Every fitted layer, in order of execution.
-        skipped: Layers that were left as the cut made them, and why.
+        skipped: Layers that were not fitted, with the reason.
     """
 
     layers: tuple[LayerFit, ...]
@@ -98,16 +99,16 @@ def reconstruct(
 ) -> Reconstruction:
     """Refit every consumer of a pruned group, in order of execution.
 
-    A layer's inputs come from the pruned network with all earlier layers already refitted, its
-    wanted outputs from the dense network, so that it also makes up for what earlier ones could not.
-    Each network runs once over the batches (`Lockstep`), whatever the number of layers.
+    A layer's inputs come from the pruned network with all earlier layers already refitted, and its
+    target outputs from the dense network, so that it also corrects the remaining errors of earlier
+    layers. Each network runs once over the batches (`Lockstep`), whatever the number of layers.
 
     Args:
         dense: The network before the cut.
         small: The network after it; changed in place.
-        plan: What was cut.
+        plan: The cut.
         batches: Input tensors, or tuples of the models' arguments; held in memory together.
-        settings: How to fit.
+        settings: Settings of the fit.
         progress: Receives the number of layers that are done.
     """
     settings = settings or FitSettings()
@@ -118,7 +119,7 @@ def reconstruct(
     stops = around.order if settings.norms else tuple(around.consumers)
     fits: list[LayerFit] = []
     with evaluating(dense, small):
-        wanted = _Wanted(sharing_copy(dense), around, held, settings)
+        targets = _Targets(sharing_copy(dense), around, held, settings)
         steps = Lockstep(sharing_copy(small), held, settings.keep_bytes)
         for name in progress_over(stops, "least squares", progress_of(progress), lines_every=1):
             if name in around.norms:
@@ -126,7 +127,9 @@ def reconstruct(
                 measure_norm(norm, steps.until(norm.running_mean))  # type: ignore[arg-type]
             else:
                 consumer = around.consumers[name]
-                fits.append(_refit(consumer, steps.until(consumer.weight), wanted, settings.ridges))
+                fits.append(
+                    _refit(consumer, steps.until(consumer.weight), targets, settings.ridges)
+                )
     return Reconstruction(tuple(fits), skipped)
 
 
@@ -141,37 +144,37 @@ def _fittable(around: Surroundings) -> tuple[Surroundings, tuple[str, ...]]:
 def _refit(
     consumer: Consumer,
     found: Iterator[Mapping[str, Any]],
-    wanted: "_Wanted",
+    targets: "_Targets",
     ridges: tuple[float, ...],
 ) -> LayerFit:
-    targets = wanted.of(consumer.name)
+    outputs = targets.of(consumer.name)
     shape = consumer.weight[0].numel(), consumer.weight.shape[0]
-    equations, unseen = NormalEquations(*shape), NormalEquations(*shape)
+    equations, held_out = NormalEquations(*shape), NormalEquations(*shape)
     for index, arguments in enumerate(found):
-        rows = wanted.draw.inputs(consumer.name, index, arguments)
+        rows = targets.draw.inputs(consumer.name, index, arguments)
         # Rows come image by image, so these are of other images.
         seen = len(rows) - len(rows) // CHECKED
-        equations.add(rows[:seen], targets[index][:seen])
-        unseen.add(rows[seen:], targets[index][seen:])
+        equations.add(rows[:seen], outputs[index][:seen])
+        held_out.add(rows[seen:], outputs[index][seen:])
     old = consumer.weight.detach().flatten(1).double()
     constant = None if consumer.bias is None else consumer.bias.detach().double()
-    start = Answer(old, constant)
-    ridge = _best_ridge(equations, unseen, start, ridges, intercept=consumer.takes_constant)
-    equations.include(unseen)
+    start = Solution(old, constant)
+    ridge = _best_ridge(equations, held_out, start, ridges, intercept=consumer.takes_constant)
+    equations.include(held_out)
     before = equations.error(start)
     if ridge is None:
         return LayerFit(consumer.name, equations.count, before, before, None)
-    answer = equations.solve(old, ridge, intercept=consumer.takes_constant)
-    consumer.weight.data.copy_(answer.weight.reshape(consumer.weight.shape))
-    if answer.constant is not None:
-        added = answer.constant if constant is None else answer.constant - constant
+    solution = equations.solve(old, ridge, intercept=consumer.takes_constant)
+    consumer.weight.data.copy_(solution.weight.reshape(consumer.weight.shape))
+    if solution.constant is not None:
+        added = solution.constant if constant is None else solution.constant - constant
         consumer.add_constant(added)
-    return LayerFit(consumer.name, equations.count, before, equations.error(answer), ridge)
+    return LayerFit(consumer.name, equations.count, before, equations.error(solution), ridge)
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
-    """Weights `(outputs, features)` and constants `(outputs,)`, if there are any."""
+class Solution:
+    """A solution: weights `(outputs, features)` and, if there are any, constants `(outputs,)`."""
 
     weight: Tensor
     constant: Tensor | None
@@ -179,31 +182,31 @@ class Answer:
 
 def _best_ridge(
     equations: "NormalEquations",
-    unseen: "NormalEquations",
-    start: Answer,
+    held_out: "NormalEquations",
+    start: Solution,
     ridges: tuple[float, ...],
     *,
     intercept: bool,
 ) -> float | None:
-    """Return the ridge whose answer errs least on rows it has not seen, if any beats `start`."""
-    if not unseen.count:
+    """Return the ridge with the smallest error on held-out rows; None if `start` is as good."""
+    if not held_out.count:
         return ridges[0]
-    least, best = unseen.error(start), None
+    least, best = held_out.error(start), None
     for ridge in ridges:
-        error = unseen.error(equations.solve(start.weight, ridge, intercept=intercept))
+        error = held_out.error(equations.solve(start.weight, ridge, intercept=intercept))
         if error < least:
             least, best = error, ridge
         elif best is not None:
-            break  # Beyond the best one the error only grows, and every try costs a factorisation.
+            break  # Beyond the best one the error only grows, and each costs a factorisation.
     return best
 
 
 class NormalEquations:
-    """A linear least-squares problem, summed up in float64 as its rows come.
+    """A linear least-squares problem, accumulated in float64 row by row.
 
     Args:
         features: Inputs per row.
-        outputs: Wanted outputs per row.
+        outputs: Target outputs per row.
     """
 
     def __init__(self, features: int, outputs: int) -> None:
@@ -229,7 +232,7 @@ class NormalEquations:
             self._squares = self._squares.to(other._squares) + other._squares
             self.count += other.count
 
-    def solve(self, start: Tensor, ridge: float, *, intercept: bool) -> Answer:
+    def solve(self, start: Tensor, ridge: float, *, intercept: bool) -> Solution:
         """Return the best weights and, with an intercept, constants.
 
         They minimise the squared error plus `ridge` times the mean variance of the inputs times the
@@ -246,11 +249,11 @@ class NormalEquations:
             damped = inner + max(ridge, 1e-12) * scale * torch.eye(len(inner)).to(inner)
             factor = torch.linalg.cholesky(damped)
             weight = weight + torch.cholesky_solve(outer - inner @ weight.T, factor).T
-        return Answer(weight, means - weight @ sums / self.count if intercept else None)
+        return Solution(weight, means - weight @ sums / self.count if intercept else None)
 
-    def error(self, answer: Answer) -> float:
-        """Return the squared error of an answer as a share of the wanted outputs' variance."""
-        weight, constant = answer.weight, answer.constant
+    def error(self, solution: Solution) -> float:
+        """Return the squared error of a solution as a share of the target outputs' variance."""
+        weight, constant = solution.weight, solution.constant
         filled = weight.new_zeros(len(weight)) if constant is None else constant
         whole = torch.cat([weight, filled[:, None]], 1)
         error = self._squares - 2 * (whole * self._outer.T).sum(1)
@@ -259,8 +262,11 @@ class NormalEquations:
         return float(error.sum().clamp_min(0) / spread.sum().clamp_min(1e-300))
 
 
-class _Wanted:
-    """What the dense layers made, a window of layers at a time so that memory stays bounded."""
+class _Targets:
+    """Target outputs: samples of the dense layers' results, of several layers at a time.
+
+    As many layers as fit into the memory limit are collected in one pass over the batches.
+    """
 
     def __init__(
         self,
@@ -275,11 +281,11 @@ class _Wanted:
         self.draw = Draw(names, per_image, settings.seed)
         self._dense, self._batches, self._consumers = dense, batches, around.consumers
         self._tensors = {name: tensor for name, tensor, _ in held_tensors(dense)}
-        self._room = settings.keep_bytes // max(8 * images * per_image, 1)
+        self._most_columns = settings.keep_bytes // max(8 * images * per_image, 1)
         self._waiting, self._held = list(names), dict[str, list[Tensor]]()
 
     def of(self, name: str) -> list[Tensor]:
-        """Return the wanted outputs of a layer per batch; layers are asked for in order."""
+        """Return the target outputs of a layer per batch; layers must be requested in order."""
         if name not in self._held:
             self._collect()
         return self._held.pop(name)
@@ -287,7 +293,7 @@ class _Wanted:
     def _collect(self) -> None:
         chosen: list[str] = []
         columns = 0
-        while self._waiting and (not chosen or columns < self._room):
+        while self._waiting and (not chosen or columns < self._most_columns):
             chosen.append(self._waiting.pop(0))
             columns += len(self._consumers[chosen[-1]].made)
         self._held = {name: [] for name in chosen}

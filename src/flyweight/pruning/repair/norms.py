@@ -1,7 +1,8 @@
-"""Re-estimate batch normalisation after a cut: few images, no labels, no gradients.
+"""Statistics of batch normalisations, estimated again after a cut, without labels or gradients.
 
-A cut changes what reaches every normalisation, whose running statistics still describe the dense
-network. Measuring them again is the cheapest repair there is (EagleEye, arXiv 2007.02491).
+A cut changes the inputs of every normalisation behind it, whose running statistics still describe
+the dense network. Measuring them again is the cheapest repair (EagleEye: Li et al. 2020, arXiv
+2007.02491).
 """
 
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -16,7 +17,7 @@ from flyweight.graph.stored import sharing_copy
 from flyweight.replay.lockstep import KEEP_BYTES, Batch, Lockstep, as_batch, watch
 
 _AT_ONCE = 8
-"""Images that are turned into float64 together."""
+"""Number of images that are converted to float64 together."""
 
 
 def reestimate_norms(
@@ -29,20 +30,20 @@ def reestimate_norms(
     """Set the running statistics of every batch normalisation to those of `batches`.
 
     The statistics are pooled over all images, as if they were one batch: mean, and the unbiased
-    variance. Norms are done in the order of execution, in evaluation mode: each is measured on what
-    reaches it through those already measured. So the result is consistent with itself: run over the
-    same batches, every norm sees exactly the statistics it holds. `torch.optim.swa_utils.update_bn`
-    normalises by each batch's own statistics meanwhile and averages them; on batches of
-    unequal or small size that is something else.
+    variance. Norms are measured in order of execution, in evaluation mode, each with the norms
+    before it already measured. So the result is consistent: on the same batches, the inputs of
+    every norm have exactly the statistics that it holds. `torch.optim.swa_utils.update_bn`
+    normalises by each batch's own statistics instead and averages them, which differs on batches of
+    unequal or small size.
 
     Args:
         model: Changed in place; modes, momentum and counters of its norms stay as they are.
         batches: Input tensors, or tuples of the model's arguments; held in memory together.
-        only: Paths of the norms to do; all of them by default.
-        keep_bytes: See `repair_run.Lockstep`.
+        only: Paths of the norms to measure; all of them by default.
+        keep_bytes: See `replay.lockstep.Lockstep`.
 
     Returns:
-        What was left alone, and why.
+        The norms that were not measured, with the reason.
     """
     held = [as_batch(batch) for batch in batches]
     norms, skipped = norms_in_order(model, held)
@@ -57,9 +58,9 @@ def reestimate_norms(
 def norms_in_order(
     model: nn.Module, batches: Sequence[Batch]
 ) -> tuple[dict[str, _NormBase], tuple[str, ...]]:
-    """Return the batch normalisations that can be re-estimated, by path, in order of execution.
+    """Return the batch normalisations that can be measured, by path, in order of execution.
 
-    The second value says which cannot, and why.
+    The second value names those that cannot, with the reason.
     """
     tracked = {
         path: module
@@ -83,7 +84,7 @@ def norms_in_order(
 def measure_norm(norm: _NormBase, calls: Iterable[Mapping[str, Any]]) -> None:
     """Set the running statistics of `norm` to those of the inputs of all its `calls` together.
 
-    Chan, Golub and LeVeque's pairwise update (1979) in float64: no cancellation.
+    The pairwise update of Chan, Golub and LeVeque (1979) in float64 avoids cancellation.
     """
     device = next(norm.buffers()).device
     count, mean, squares = 0, torch.zeros((), device=device), torch.zeros((), device=device)

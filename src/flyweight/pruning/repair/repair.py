@@ -1,8 +1,8 @@
-"""Repair a network right after its cut, before any training: few images, no labels, minutes.
+"""The repair of a network after its cut and before any training, with few images and no labels.
 
-Three steps in this order: constants that removed channels leave behind, statistics of batch
-normalisation (on demand), and the weights of the layers that read removed channels. Each works
-alone; what each brings back is measured.
+It has three steps in this order: constants of removed channels, statistics of batch normalisations
+(optional), and the weights of the layers that read removed channels. Each step can be used alone;
+the effect of each is measured.
 """
 
 import math
@@ -30,12 +30,12 @@ Metric = Callable[[nn.Module], float]
 
 @dataclass(frozen=True)
 class RepairSettings:
-    """What to do after a cut.
+    """Settings of a repair.
 
     Attributes:
-        norms: Re-estimate every batch normalisation behind the first changed layer, and again while
-            layers are refitted. Off by default: refitted layers make what the dense statistics
-            describe. For networks that are not refitted.
+        norms: Measure every batch normalisation behind the first changed layer again, and once more
+            while layers are refitted. Off by default, because refitted layers reproduce what the
+            statistics of the dense network describe. Useful for networks that are not refitted.
         constants: Fold true constants (`exact`), every removed channel's mean (`mean`, also where
             zero padding makes it inexact at borders), or nothing. Least squares finds better
             constants than means.
@@ -43,7 +43,7 @@ class RepairSettings:
         rows: See `FitSettings`.
         ridges: See `FitSettings`.
         keep_bytes: See `FitSettings`.
-        held_out: How many of the last batches to keep aside for measuring the error; never all.
+        held_out: Number of the last batches that are used only to measure the error; never all.
     """
 
     norms: bool = False
@@ -62,11 +62,11 @@ class RepairStep:
     Attributes:
         name: `cut`, `constants`, `norms` or `least squares`.
         error: Distance of its outputs from the dense network's on the held-out batches, as a share
-            of these outputs' size: 0 is the same, 1 what answering zero would give.
-        metric: What the caller's metric says, if one was given.
-        seconds: What the step took, without measuring.
-        done: What was done, in words.
-        skipped: What was not, and why.
+            of the size of these outputs: 0 means equal, 1 is the error of outputs that are zero.
+        metric: The caller's metric, if one was given.
+        seconds: Duration of the step, without measuring.
+        done: The changes, as text.
+        skipped: Layers that were not changed, with the reason.
     """
 
     name: str
@@ -79,11 +79,11 @@ class RepairStep:
 
 @dataclass(frozen=True)
 class RepairReport:
-    """What a repair brought back.
+    """The effect of a repair.
 
     Attributes:
         dense_metric: The caller's metric of the dense network, if one was given.
-        steps: The cut, then every step, each on top of the ones before.
+        steps: The cut, then every step, each applied after the ones before.
     """
 
     dense_metric: float | None
@@ -91,18 +91,18 @@ class RepairReport:
 
     @property
     def seconds(self) -> float:
-        """What the repair took, without measuring."""
+        """Duration of the repair, without measuring."""
         return sum(step.seconds for step in self.steps)
 
     def brought_back(self, step: RepairStep | None = None) -> float | None:
-        """Return the share of the metric lost by the cut that is back after `step` or all steps."""
+        """Return the recovered share of the metric's loss, after `step` or after all steps."""
         cut, last = self.steps[0].metric, (step or self.steps[-1]).metric
         if self.dense_metric is None or cut is None or last is None or self.dense_metric == cut:
             return None
         return (last - cut) / (self.dense_metric - cut)
 
     def __str__(self) -> str:
-        """Return one line: what each step reached, and how much of the loss is back."""
+        """Return one line: the error or metric after each step, and the recovered share."""
         if self.dense_metric is None:
             parts = [f"{_sign(step)}{step.name} {step.error:.3f}" for step in self.steps]
             return f"output error: {', '.join(parts)} ({self.seconds:.0f} s)"
@@ -126,7 +126,7 @@ def repair(
     metric: Metric | None = None,
     progress: Progress | bool = False,
 ) -> tuple[nn.Module, RepairReport]:
-    """Return a repaired copy of `small` and what each step brought back; see `repair_`."""
+    """Return a repaired copy of `small` and the effect of each step; see `repair_`."""
     repaired = copy_module(small)
     report = repair_(dense, repaired, plan, batches, settings, metric=metric, progress=progress)
     return repaired, report
@@ -147,18 +147,19 @@ def repair_(
     Args:
         dense: The network before the cut.
         small: `prune(dense, plan)`, on the same device.
-        plan: What was cut.
-        batches: Input tensors, or tuples of the models' arguments; about 500 images are plenty.
+        plan: The cut.
+        batches: Input tensors, or tuples of the models' arguments; about 500 images are enough.
             They are held in memory together.
-        settings: What to do.
-        metric: Judges a network, larger is better; called once per step, and on the dense network.
+        settings: Which steps, and how.
+        metric: Evaluates a network, larger is better; called once per step, and on the dense
+            network.
         progress: Receives a note for every step, and the layers that least squares has refitted.
     """
     settings = settings or RepairSettings()
     held = [as_batch(batch) for batch in batches]
     aside = min(max(settings.held_out, 0), max(len(held) - 1, 0))
-    images, unseen = held[: len(held) - aside], held[len(held) - aside :] or held
-    evaluator = _Evaluator(dense, small, unseen, metric)
+    images, held_out = held[: len(held) - aside], held[len(held) - aside :] or held
+    evaluator = _Evaluator(dense, small, held_out, metric)
     steps = [evaluator.after("cut", 0.0, "")]
     work = _Work(dense, small, plan, images, settings, progress_of(progress))
     for name, wanted, run in (
@@ -175,7 +176,7 @@ def repair_(
 
 
 def _as_transform(settings: RepairSettings, batches: int, steps: Sequence[RepairStep]) -> Transform:
-    """Return what a checkpoint says of the repair; loading needs none of it."""
+    """Return the record of the repair for a checkpoint; loading does not use it."""
     done = [
         {
             "name": step.name,
@@ -234,7 +235,9 @@ class _Work:
             progress=self.progress,
         )
         kept = tuple(
-            f"'{fit.name}' is best as the cut left it" for fit in made.layers if fit.ridge is None
+            f"'{fit.name}' keeps the weights of the cut, which are best on held-out rows"
+            for fit in made.layers
+            if fit.ridge is None
         )
         return f"{len(made.layers) - len(kept)} layers", (*made.skipped, *kept)
 
@@ -243,22 +246,23 @@ class _Work:
 class _Evaluator:
     dense: nn.Module
     small: nn.Module
-    unseen: Sequence[Batch]
+    held_out: Sequence[Batch]
     metric: Metric | None
 
     def after(
         self, name: str, seconds: float, done: str, skipped: tuple[str, ...] = ()
     ) -> RepairStep:
         """Return the step with its measurements."""
-        error = output_error(self.dense, self.small, self.unseen)
+        error = output_error(self.dense, self.small, self.held_out)
         value = None if self.metric is None else float(self.metric(self.small))
         return RepairStep(name, error, value, seconds, done, skipped)
 
 
 def output_error(dense: nn.Module, small: nn.Module, batches: Iterable[Any]) -> float:
-    """Return the distance of `small`'s outputs from `dense`'s, as a share of these outputs' size.
+    """Return the distance of `small`'s outputs from `dense`'s, as a share of the outputs' size.
 
-    The Euclidean norm over all outputs and batches: 0 is the same, 1 what answering zero gives.
+    Both are Euclidean norms over all outputs and batches: 0 means equal, 1 is the error of outputs
+    that are zero.
     """
     gap, size = 0.0, 0.0
     one, other = sharing_copy(dense), sharing_copy(small)
