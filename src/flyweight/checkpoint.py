@@ -197,7 +197,7 @@ def _header_text(origin: Origin, description: Description) -> str:
         return json.dumps(header, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise CheckpointError(
-            f"What a checkpoint says of itself must be JSON values. Received: {error}. "
+            f"The description of a checkpoint must be JSON values. Received: {error}. "
             "Give numbers, texts, lists and mappings."
         ) from error
 

@@ -22,7 +22,7 @@ def make_optimizer(
 ) -> Optimizer:
     """Return the optimizer for the trainable parameters of `model`.
 
-    Its learning rates are those of the first step; `set_rate` sets them anew at every step.
+    Its learning rates are those of the first step; `set_rate` changes them at every step.
 
     Args:
         model: The network.

@@ -1,4 +1,4 @@
-"""Run of a training: the values that `fit` passes to the processes that carry it out."""
+"""Arguments of a training run, as `fit` passes them to the processes of the run."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass

@@ -33,7 +33,7 @@ def write_document(path: Path, kind: str, document: Mapping[str, Any]) -> None:
 
     Args:
         path: The file.
-        kind: Key of the metadata that the JSON is stored under; tells documents apart.
+        kind: Key of the metadata that the JSON is stored under; distinguishes kinds of documents.
         document: Tensors and plain values; other values are a TypeError.
 
     Raises:

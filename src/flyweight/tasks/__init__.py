@@ -1,1 +1,1 @@
-"""What models are for: loss, decoding, metric and images of each kind of task."""
+"""Tasks of vision models (detect, classify, segment): losses, decoding, metrics and drawing."""

@@ -1,4 +1,4 @@
-"""Which task a model is for: one table."""
+"""Tasks by name: one table of the functions that make them."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,13 +21,13 @@ DETECTORS: Mapping[type, Callable[[tuple[str, ...], Any, TaskConfig], Task]] = {
         labels, geometry, config.detect
     ),
 }
-"""The task of every kind of detector, by the kind of its geometry."""
+"""The task of every kind of detector, by the type of its geometry."""
 
 TASKS: Mapping[str, Callable[[tuple[str, ...], TaskConfig], Task]] = {
     "classify": lambda labels, config: Classification(labels, config.classify),
     "segment": lambda labels, config: Segmentation(labels, config.segment),
 }
-"""The tasks that need to know nothing of the network, by their name."""
+"""The tasks that do not depend on the network, by their name."""
 
 
 def task_for(kind: str, geometry: Any, labels: tuple[str, ...], config: TaskConfig) -> Task:
@@ -35,9 +35,9 @@ def task_for(kind: str, geometry: Any, labels: tuple[str, ...], config: TaskConf
 
     Args:
         kind: `Task.name`.
-        geometry: What a detector's raw outputs mean; None for other tasks.
+        geometry: Anchors or priors, and strides, of a detector's raw outputs; None for other tasks.
         labels: Class names in the order of their indices.
-        config: What can be chosen about tasks.
+        config: Settings of all tasks.
 
     Raises:
         ConfigError: No such task, or a detector without a geometry.

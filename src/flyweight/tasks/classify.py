@@ -1,4 +1,4 @@
-"""Classification: loss, decoding, metric and images."""
+"""Classification: loss, decoding, metric and drawing."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -16,6 +16,7 @@ from flyweight.tasks.metrics.top_k import TopK
 from flyweight.tasks.task import Listed, Metric, Task
 
 LISTED = 5
+"""At most so many classes are listed."""
 
 
 class Classification(Task):
@@ -23,7 +24,7 @@ class Classification(Task):
 
     Args:
         labels: Class names in the order of their indices.
-        config: What can be chosen.
+        config: Settings of classification.
 
     Raises:
         ConfigError: There is no label.
@@ -44,7 +45,7 @@ class Classification(Task):
     def loss(self, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Return the cross entropy with smoothed labels (arXiv 1512.00567, section 7).
 
-        Where mixup blended two images, the labels of both count by their shares.
+        Where mixup blended two images, the labels of both count with their shares.
         """
         self._require_scores(outputs)
         targets = [target.mixed or (target.label, 1.0) for target in batch.targets]
@@ -57,17 +58,17 @@ class Classification(Task):
         return {"loss": losses.mean()}
 
     def decode(self, outputs: Tensor, batch: Batch) -> list[ClassPrediction]:
-        """Return each image's probabilities, in the host's memory."""
+        """Return the probabilities of each image, on the CPU."""
         self._require_scores(outputs)
         scores = outputs.detach().float().softmax(dim=1).cpu()
         return [ClassPrediction(row) for row in scores]
 
     def decoder(self) -> nn.Module:
-        """Return the softmax that an export may end in."""
+        """Return the softmax that an export can append."""
         return nn.Softmax(dim=1)
 
     def metric(self) -> Metric:
-        """Return a fresh metric."""
+        """Return a new metric."""
         return TopK(self.labels)
 
     def draw(self, image: Drawable, prediction: ClassPrediction, *, threshold: float) -> Drawable:
@@ -77,7 +78,7 @@ class Classification(Task):
         return drawn_on(image, partial(with_tags, lines=lines))
 
     def listed(self, prediction: ClassPrediction, *, threshold: float) -> list[Listed]:
-        """Return label and score of the best class and of others that score `threshold`."""
+        """Return label and score of the best class, and of others from `threshold` up."""
         return [
             {"label": self.labels[index], "score": round(score, 4)}
             for index, score in self._best(prediction, threshold)

@@ -1,4 +1,4 @@
-"""Segmentation: loss, decoding, metric and images."""
+"""Segmentation: loss, decoding, metric and drawing."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -19,11 +19,11 @@ from flyweight.tasks.task import Listed, Metric, Task
 class Segmentation(Task):
     """Segmentation for a network that returns one score map per class; a `Task`.
 
-    Maps may be smaller than the input; they are enlarged.
+    Maps may be smaller than the input; they are resized to it.
 
     Args:
         labels: Class names in the order of their indices; at most 255.
-        config: What can be chosen.
+        config: Settings of segmentation.
 
     Raises:
         ConfigError: There are no labels, or too many.
@@ -42,10 +42,10 @@ class Segmentation(Task):
         self.config = SegmentConfig() if config is None else config
 
     def loss(self, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Return the cross entropy over all labelled pixels, plus Dice's loss if it is wanted."""
+        """Return the cross entropy over all labelled pixels, plus the weighted Dice loss if any."""
         self._require_scores(outputs)
         labels = torch.stack([target.labels for target in batch.targets]).to(torch.int64)
-        scores = _enlarged(outputs, tuple(labels.shape[-2:]))
+        scores = _resized(outputs, tuple(labels.shape[-2:]))
         weight = self.config.class_weights
         entropy = functional.cross_entropy(
             scores,
@@ -63,23 +63,23 @@ class Segmentation(Task):
         return {"loss": entropy + self.config.dice * dice, "entropy": entropy, "dice": dice}
 
     def decode(self, outputs: Tensor, batch: Batch) -> list[MapPrediction]:
-        """Return the class of every pixel of each image on disk, in the host's memory."""
+        """Return the class of every pixel of each original image, on the CPU."""
         self._require_scores(outputs)
         maps = []
         with torch.no_grad():
-            scores = _enlarged(outputs.float(), tuple(batch.images.shape[-2:]))
+            scores = _resized(outputs.float(), tuple(batch.images.shape[-2:]))
             for row, target in zip(scores, batch.targets, strict=True):
-                seen = _seen(row, target)
-                labels = _enlarged(seen[None], target.original_size)[0].argmax(dim=0)
+                shown = _without_padding(row, target)
+                labels = _resized(shown[None], target.original_size)[0].argmax(dim=0)
                 maps.append(MapPrediction(labels.to(torch.uint8).cpu()))
         return maps
 
     def decoder(self) -> nn.Module:
-        """Return the module that makes the map of labels of the scores."""
+        """Return the module that computes the map of labels from the scores."""
         return LabelMap()
 
     def metric(self) -> Metric:
-        """Return a fresh metric."""
+        """Return a new metric."""
         return MeanIou(self.labels)
 
     def draw(self, image: Drawable, prediction: MapPrediction, *, threshold: float) -> Drawable:
@@ -88,7 +88,7 @@ class Segmentation(Task):
         return drawn_on(image, partial(draw_map, labels=labels, names=self.labels))
 
     def listed(self, prediction: MapPrediction, *, threshold: float) -> list[Listed]:
-        """Return label and share of the image of every class in it, largest first."""
+        """Return label and share of the pixels for every class in the image, largest first."""
         counts = prediction.labels.flatten().to(torch.int64).bincount(minlength=len(self.labels))
         order = counts.argsort(descending=True, stable=True).tolist()
         total = max(1, int(counts.sum()))
@@ -123,7 +123,7 @@ def dice_loss(scores: Tensor, labels: Tensor) -> Tensor:
         labels: `(n, h, w)` int64; `IGNORE` does not count.
 
     Returns:
-        The mean over the classes that occur; 0 where none does.
+        The mean over the classes that occur; 0 if none occurs.
     """
     counted = (labels != IGNORE)[:, None]
     wanted = functional.one_hot(labels.where(labels != IGNORE, 0), scores.shape[1])
@@ -137,23 +137,23 @@ def dice_loss(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def placed_labels(labels: Tensor, target: ImageTarget) -> Tensor:
-    """Return labels `(h, w)` of an input as `(H, W)` uint8 at the size of the image on disk.
+    """Return labels `(h, w)` of an input as `(H, W)` uint8 at the size of the original image.
 
     Scores can be interpolated and labels cannot, so borders are rougher than those of `decode`.
     """
-    seen = _seen(labels[None].float(), target)[None]
-    placed = functional.interpolate(seen, size=target.original_size, mode="nearest-exact")
+    shown = _without_padding(labels[None].float(), target)[None]
+    placed = functional.interpolate(shown, size=target.original_size, mode="nearest-exact")
     return placed[0, 0].to(torch.uint8)
 
 
-def _seen(maps: Tensor, target: ImageTarget) -> Tensor:
-    """Return `(channels, h, w)` without what padding added, which shows nothing of the image."""
+def _without_padding(maps: Tensor, target: ImageTarget) -> Tensor:
+    """Return `(channels, h, w)` without the padding, which shows no part of the image."""
     height, width = target.original_size
     across, down = target.scale
     return maps[:, : round(height / down), : round(width / across)]
 
 
-def _enlarged(scores: Tensor, size: tuple[int, ...]) -> Tensor:
+def _resized(scores: Tensor, size: tuple[int, ...]) -> Tensor:
     if tuple(scores.shape[-2:]) == size:
         return scores
     return functional.interpolate(scores, size=size, mode="bilinear")

@@ -1,4 +1,4 @@
-"""Object detection, with masks or without, by networks that propose regions and then judge them."""
+"""Object detection in two stages: the task for networks that propose regions and classify them."""
 
 import torch
 from torch import Tensor, nn
@@ -25,12 +25,12 @@ Outputs = TwoStageOutputs | MaskOutputs
 class TwoStageDetection(BoxDetection[TwoStageGeometry]):
     """Detection for a `TwoStageDetector`; a `Task`.
 
-    A detector with masks suppresses inside the network, before its masks are made; of `suppression`
-    only the score threshold and the number to keep apply to it.
+    A detector with masks suppresses boxes inside the network, before it computes masks; of
+    `suppression` only the score threshold and the number to keep apply to it.
     """
 
     def forward(self, model: nn.Module, batch: Batch) -> Outputs | TwoStageSamples:
-        """Return what `model` says of `batch`; in training mode it is handed the objects, too."""
+        """Return the outputs of `model`; in training mode it also receives the objects."""
         if not model.training:
             found: Outputs = model(batch.images)
             return found
@@ -45,7 +45,7 @@ class TwoStageDetection(BoxDetection[TwoStageGeometry]):
     def loss_at_rest(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Return `loss` and its terms of a model in evaluation mode.
 
-        Only the detector itself is told to train, which makes it take samples; not its layers.
+        Only the detector itself is in training mode, so that it draws samples; its layers are not.
         """
         model.training = True
         try:
@@ -54,9 +54,9 @@ class TwoStageDetection(BoxDetection[TwoStageGeometry]):
             model.training = False
 
     def decode(self, outputs: Outputs, batch: Batch) -> list[BoxPrediction]:
-        """Return each image's surviving boxes, and masks, in pixels of the image on disk.
+        """Return the boxes that suppression keeps, and masks, in pixels of the original image.
 
-        The result lies in the host's memory.
+        The result is on the CPU.
         """
         if isinstance(outputs, TwoStageOutputs):
             self._require_classes(outputs.logits)
@@ -79,17 +79,17 @@ class TwoStageDetection(BoxDetection[TwoStageGeometry]):
     def _require_classes(self, logits: Tensor) -> None:
         if logits.shape[-1] != 1 + len(self.labels):
             raise ConfigError(
-                f"A detector of {len(self.labels)} labels must tell as many classes and the "
-                f"background apart. Received: {logits.shape[-1] - 1} classes. Create the model "
+                f"A detector of {len(self.labels)} labels must have as many classes and the "
+                f"background. Received: {logits.shape[-1] - 1} classes. Create the model "
                 "with as many classes as there are labels."
             )
 
     def decoder(self) -> "TwoStageDecoder":
-        """Return the module that makes boxes and scores of the raw outputs."""
+        """Return the module that computes boxes and scores from the raw outputs."""
         return TwoStageDecoder()
 
     def finisher(self) -> nn.Module | None:
-        """Return what makes detections of the outputs of a network that suppresses itself."""
+        """Return the module that makes detections of a network that suppresses boxes itself."""
         return None if self.geometry.masks is None else MaskFinisher()
 
 
@@ -97,8 +97,8 @@ class TwoStageDecoder(nn.Module):
     """Boxes and scores as the last layer of an exported graph.
 
     Attributes:
-        output_names: Of what it returns.
-        unordered: Outputs whose rows belong together and may come in any order.
+        output_names: Names of the results.
+        unordered: Outputs whose rows belong together and can come in any order.
     """
 
     output_names = ("boxes", "scores")
@@ -108,7 +108,7 @@ class TwoStageDecoder(nn.Module):
         """Return boxes in input pixels and scores.
 
         Returns:
-            Boxes `(n, p, 4)`, or `(n, p, classes, 4)` where every class has its own, and scores
+            Boxes `(n, p, 4)`, or `(n, p, classes, 4)` if every class has its own box, and scores
             `(n, p, classes)`.
         """
         found = outputs.regions if isinstance(outputs, MaskOutputs) else outputs
@@ -119,13 +119,13 @@ class MaskFinisher(nn.Module):
     """Detections with masks as the last layer of an exported graph.
 
     Attributes:
-        output_names: Of what it returns.
+        output_names: Names of the results.
     """
 
     output_names = ("boxes", "scores", "labels", "counts", "masks")
 
     def forward(self, outputs: MaskOutputs) -> tuple[Tensor, ...]:
-        """Return boxes, scores, labels, counts, and masks within the boxes, 0..1."""
+        """Return boxes, scores, labels, counts, and probabilities of masks within the boxes."""
         return (
             outputs.boxes,
             outputs.scores,

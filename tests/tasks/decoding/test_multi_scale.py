@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from flyweight.tasks.decoding.multi_scale import (
     Pass,
     as_prediction,
+    detect_once,
     find_in,
     largest_scale,
-    look,
     passes_for,
     vote,
 )
@@ -168,13 +168,13 @@ BOXES = np.array([[30, 20, 80, 60], [100, 100, 260, 220]])
 @pytest.mark.parametrize("scale", [0.5, 1.0, 1.48, 2.0])
 @pytest.mark.parametrize("flip", [False, True])
 def test_every_look_comes_back_in_pixels_of_the_picture(image, scale, flip):
-    boxes, scores = look(bright_parts, image, Pass(scale, flip=flip))
+    boxes, scores = detect_once(bright_parts, image, Pass(scale, flip=flip))
     np.testing.assert_allclose(boxes, BOXES, atol=1 / scale + 1e-9)
     assert scores.tolist() == [0.5, 0.5]
 
 
 def test_looks_keep_what_they_are_good_for(image):
-    small, _ = look(bright_parts, image, Pass(2.0, keep="small"))
+    small, _ = detect_once(bright_parts, image, Pass(2.0, keep="small"))
     np.testing.assert_array_equal(small, BOXES[:1])
     boxes = np.array([[0.0, 0, 29, 10], [0, 0, 30, 10], [0, 0, 500, 98], [0, 0, 500, 99]])
 
@@ -183,8 +183,8 @@ def test_looks_keep_what_they_are_good_for(image):
         return boxes, np.ones(4)
 
     # A side from 0 to 29 is 30 pixels long, as the originals counted.
-    assert look(detect, image, Pass(1.0, keep="large"))[0].tolist() == boxes[1:].tolist()
-    assert look(detect, image, Pass(1.0, keep="small"))[0].tolist() == boxes[:3].tolist()
+    assert detect_once(detect, image, Pass(1.0, keep="large"))[0].tolist() == boxes[1:].tolist()
+    assert detect_once(detect, image, Pass(1.0, keep="small"))[0].tolist() == boxes[:3].tolist()
 
 
 def test_all_looks_together_find_both(image):

@@ -8,7 +8,7 @@ from torchvision.ops import box_iou
 
 from flyweight.errors import ConfigError
 from flyweight.tasks.decoding.ssd import make_priors
-from flyweight.tasks.losses.ssd import SsdLossSettings, hardest, match_priors, ssd_loss
+from flyweight.tasks.losses.ssd import SsdLossSettings, hard_negatives, match_priors, ssd_loss
 from flyweight.zoo.detectors.ssd import SsdGeometry, SsdLevel
 
 GEOMETRY = SsdGeometry(
@@ -168,11 +168,11 @@ def test_the_hardest_are_chosen_for_each_picture():
     losses = torch.tensor([[5.0, 1, 4, 3, 9, 2], [1, 2, 3, 4, 5, 6]])
     positive = torch.tensor([[1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0]], dtype=torch.bool)
     spare = torch.tensor([[0, 0, 0, 0, 1, 0], [0, 0, 0, 0, 0, 0]], dtype=torch.bool)
-    assert hardest(losses, positive, spare, 2.0).tolist() == [
+    assert hard_negatives(losses, positive, spare, 2.0).tolist() == [
         [False, False, True, True, False, False],
         [False] * 6,
     ]
-    assert hardest(losses, positive, spare, 100.0)[0].tolist() == [
+    assert hard_negatives(losses, positive, spare, 100.0)[0].tolist() == [
         False,
         True,
         True,

@@ -17,7 +17,7 @@ from flyweight.tasks.metrics.wider_ap import (
     WiderAp,
     levels_by_height,
     match_faces,
-    stretched,
+    scaled_scores,
     truth_of,
 )
 
@@ -174,9 +174,9 @@ def test_a_face_of_negative_width_is_overlapped_by_nothing():
 def test_thresholds_and_stretching_are_the_tools():
     assert THRESHOLDS[0] == 1 - 1 / 1000
     assert THRESHOLDS[-1] == 0
-    np.testing.assert_allclose(stretched(np.array([0.2, 0.4, 0.6])), [0, 0.5, 1])
-    np.testing.assert_allclose(stretched(np.array([-2.0, -1])), [0, 0.5])
-    np.testing.assert_array_equal(stretched(np.array([0.3, 0.3])), [1, 1])
+    np.testing.assert_allclose(scaled_scores(np.array([0.2, 0.4, 0.6])), [0, 0.5, 1])
+    np.testing.assert_allclose(scaled_scores(np.array([-2.0, -1])), [0, 0.5])
+    np.testing.assert_array_equal(scaled_scores(np.array([0.3, 0.3])), [1, 1])
 
 
 def test_shares_give_the_numbers_of_the_whole():

@@ -1,1 +1,1 @@
-"""Decoding: from network outputs to predictions in image pixels."""
+"""Decoding of raw outputs into predictions."""

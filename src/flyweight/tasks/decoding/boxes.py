@@ -1,4 +1,4 @@
-"""What every detector does with decoded boxes: into the image, and one for each object."""
+"""Boxes of detectors after decoding: clipping to the image, suppression and lists."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from flyweight.zoo import library_parts
 
 
 def clip_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return xyxy boxes `(..., 4)` moved into an image of `size`, its height and width."""
+    """Return xyxy boxes `(..., 4)` clipped to an image of `size`, its height and width."""
     height, width = size
     xs = boxes[..., 0::2].clamp(0, width)
     ys = boxes[..., 1::2].clamp(0, height)
@@ -20,13 +20,13 @@ def clip_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def suppress(boxes: Tensor, scores: Tensor, settings: Suppression) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what survives in one image, best first.
+    """Return the boxes of one image that suppression keeps, best first.
 
     Args:
-        boxes: xyxy `(anchors, 4)`, one box of an anchor for all classes, or one per class,
+        boxes: xyxy `(anchors, 4)`, one box per anchor for all classes, or one per class,
             `(anchors, classes, 4)`.
         scores: `(anchors, classes)`.
-        settings: What counts as too weak and too close.
+        settings: Thresholds of score and overlap, and how many to keep.
 
     Returns:
         Boxes `(kept, 4)`, scores `(kept,)`, labels `(kept,)` int64.
@@ -61,7 +61,7 @@ def listed_boxes(
 
 
 def _best_of_each_class(values: Tensor, labels: Tensor, top_k: int) -> Tensor:
-    """Return positions, by falling value, of the `top_k` highest of each class."""
+    """Return positions, by descending value, of the `top_k` highest of each class."""
     order = values.argsort(descending=True, stable=True)
     if len(order) <= top_k:
         return order
@@ -74,5 +74,5 @@ def _best_of_each_class(values: Tensor, labels: Tensor, top_k: int) -> Tensor:
 
 
 def _grown(boxes: Tensor, settings: Suppression) -> Tensor:
-    """Return boxes as continuous extents: with the last pixel where it counts as inside."""
+    """Return boxes as continuous extents; inclusive pixel ranges grow by their last pixel."""
     return boxes + boxes.new_tensor((0, 0, 1, 1)) if settings.plus_one else boxes

@@ -1,9 +1,9 @@
-"""Testing a detector on one image at several sizes and mirrored, its boxes put to the vote.
+"""Multi-scale testing: a detector runs on resized and mirrored copies of an image; boxes vote.
 
 This is how the originals evaluated BlazeFace (PaddleDetection's `face_eval --multi_scale`, after
-S3FD's test, Zhang et al. 2017, https://arxiv.org/abs/1708.05237, section 3.3): large copies of an
-image speak for small faces, small copies for large ones. Overlapping boxes become one, the mean
-weighed by score (Gidaris and Komodakis 2015, https://arxiv.org/abs/1505.01749, section 3.3).
+S3FD's test, Zhang et al. 2017, https://arxiv.org/abs/1708.05237, section 3.3): enlarged copies
+find small faces, reduced copies find large faces. Overlapping boxes become one box, their mean
+weighted by score (Gidaris and Komodakis 2015, https://arxiv.org/abs/1505.01749, section 3.3).
 """
 
 import math
@@ -21,27 +21,27 @@ from flyweight.tasks.metrics.voc_map import inclusive_iou
 
 Floats = NDArray[np.float64]
 Detect = Callable[[Tensor], tuple[Floats, Floats]]
-"""From an image `(3, h, w)` uint8 to boxes `(n, 4)` xyxy in its pixels and scores `(n,)`."""
+"""Takes an image `(3, h, w)` uint8; returns boxes `(n, 4)` xyxy in its pixels and scores `(n,)`."""
 
 SMALL = 100
-"""Boxes whose shorter side is below it stay from enlarged copies."""
+"""Enlarged copies keep boxes whose shorter side is below it, in pixels."""
 LARGE = 30
-"""Boxes whose longer side is above it stay from reduced copies."""
+"""Reduced copies keep boxes whose longer side is above it, in pixels."""
 VOTE_IOU = 0.3
 KEPT = 750
 LEAST_SCORE = 0.01
-# What the originals took off the largest scale, by how large it is, lest memory run out.
+# The originals reduced the largest scale by these, depending on its size, to save memory.
 _MARGINS = ((5.0, 0.5), (4.0, 0.4), (3.0, 0.3), (2.0, 0.2), (1.5, 0.1))
 
 
 @dataclass(frozen=True)
 class Pass:
-    """One look at the image.
+    """One run of the detector on a copy of the image.
 
     Attributes:
-        scale: Its sides are multiplied by it.
-        flip: It is mirrored left to right.
-        keep: Which boxes count: all, only small ones, only large ones.
+        scale: Factor on the sides of the image.
+        flip: Whether the copy is mirrored left to right.
+        keep: The boxes that count: all, only small ones, only large ones.
     """
 
     scale: float
@@ -52,8 +52,8 @@ class Pass:
 def largest_scale(height: int, width: int) -> float:
     """Return the largest scale that the originals tested an image at.
 
-    About as many pixels as 2.8 megapixels hold, cut off after two decimals, less a margin; at
-    least 0.1.
+    The copy has about 2.8 megapixels; the scale is truncated to two decimals and reduced by a
+    margin, to at least 0.1.
 
     Example:
         >>> largest_scale(768, 1024)
@@ -61,13 +61,13 @@ def largest_scale(height: int, width: int) -> float:
     """
     pixels = height * width
     fitting = min(math.sqrt(0x7FFFFFFF / 577.0 / pixels), math.sqrt(678 * 1024 * 4.0 / pixels))
-    scale = _cut_off(fitting) - 0.3
+    scale = _truncated(fitting) - 0.3
     margin = next((margin for least, margin in _MARGINS if scale >= least), 0.0)
     return max(0.1, scale - margin)
 
 
 def passes_for(height: int, width: int) -> tuple[Pass, ...]:
-    """Return the looks at an image of that size that the originals took."""
+    """Return the runs that the originals made on an image of that size."""
     most = largest_scale(height, width)
     shrink = min(1.0, most)
     half = 0.5 if most >= 0.75 else 0.5 * most
@@ -90,32 +90,32 @@ def find_in(
     *,
     drop_singletons: bool = False,
 ) -> tuple[Floats, Floats]:
-    """Return what several looks at an image agree on, see `vote`.
+    """Return the boxes of several runs on one image after voting, see `vote`.
 
     Args:
         detect: The detector.
         image: `(3, h, w)` uint8.
-        passes: The looks, see `passes_for`.
+        passes: The runs, see `passes_for`.
         drop_singletons: See `vote`.
 
     Returns:
-        Boxes `(n, 4)` xyxy in pixels of `image` and scores `(n,)`, by falling score.
+        Boxes `(n, 4)` xyxy in pixels of `image` and scores `(n,)`, by descending score.
     """
-    seen = [look(detect, image, one) for one in passes]
-    boxes = np.concatenate([np.zeros((0, 4)), *(boxes for boxes, _ in seen)])
-    scores = np.concatenate([np.zeros(0), *(scores for _, scores in seen)])
+    found = [detect_once(detect, image, one) for one in passes]
+    boxes = np.concatenate([np.zeros((0, 4)), *(boxes for boxes, _ in found)])
+    scores = np.concatenate([np.zeros(0), *(scores for _, scores in found)])
     return vote(boxes, scores, drop_singletons=drop_singletons)
 
 
-def look(detect: Detect, image: Tensor, one: Pass) -> tuple[Floats, Floats]:
-    """Return the boxes of one look that count, in pixels of `image`, and their scores."""
+def detect_once(detect: Detect, image: Tensor, one: Pass) -> tuple[Floats, Floats]:
+    """Return the boxes of one run that count, in pixels of `image`, and their scores."""
     height, width = image.shape[-2:]
     size = [max(1, int(height * one.scale)), max(1, int(width * one.scale))]
     copy = image.flip(-1) if one.flip else image
     if size != [height, width]:
         copy = transform.resize(copy, size, antialias=False)
     boxes, scores = detect(copy)
-    # Sides are whole pixels, so that their ratio is not quite the scale.
+    # Sides are whole pixels, so their ratio differs slightly from the scale.
     boxes = boxes * np.array([width / size[1], height / size[0]] * 2)
     if one.flip:
         boxes = np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], 1)
@@ -127,17 +127,17 @@ def look(detect: Detect, image: Tensor, one: Pass) -> tuple[Floats, Floats]:
 
 
 def vote(boxes: Floats, scores: Floats, *, drop_singletons: bool = False) -> tuple[Floats, Floats]:
-    """Return one box for every group of boxes that overlap, with the best score of the group.
+    """Return one box for every group of overlapping boxes, with the best score of the group.
 
-    The best box that is left gathers all that overlap it by an IoU of 0.3 or more (inclusive pixel
-    ranges); the group becomes its mean, weighed by score. The first 750 groups that score at least
-    0.01 stay.
+    The best remaining box forms a group with all boxes that overlap it by an IoU of at least 0.3
+    (inclusive pixel ranges); the group is replaced by its mean, weighted by score. The first 750
+    groups that score at least 0.01 are kept.
 
     Args:
         boxes: `(n, 4)` xyxy.
         scores: `(n,)`.
-        drop_singletons: Forget boxes that stand alone, except where nothing else is left, as the
-            originals did: with several looks a face that only one of them found was thrown away.
+        drop_singletons: Remove boxes that overlap no other, unless nothing else is left, as the
+            originals did: a face that only one of several runs found was removed.
     """
     order = np.argsort(-scores, kind="stable")
     boxes, scores = boxes[order], scores[order]
@@ -169,7 +169,7 @@ def as_prediction(boxes: Floats, scores: Floats) -> tuple[Tensor, Tensor, Tensor
 
 def _mean_box(boxes: Floats, scores: Floats) -> Floats:
     total = scores.sum()
-    # Scores of zero weigh nothing; any of the boxes will do.
+    # Scores of zero give no weights; any of the boxes can be returned.
     mean: Floats = (boxes * scores[:, None]).sum(axis=0) / total if total > 0 else boxes[0]
     return mean
 
@@ -178,10 +178,10 @@ def _sized(scale: float) -> Pass:
     return Pass(scale, keep="small" if scale > 1 else "large")
 
 
-def _cut_off(value: float) -> float:
-    """Return a number without what follows its second printed decimal, as the originals did.
+def _truncated(value: float) -> float:
+    """Return a number truncated after its second printed decimal, as the originals did.
 
-    Not by arithmetic, for which 0.29 * 100 is below 29.
+    Not by arithmetic, because 0.29 * 100 is below 29 in floating point.
     """
     whole, _, decimals = repr(value).partition(".")
     return float(f"{whole}.{decimals[:2]}")

@@ -1,4 +1,4 @@
-"""From SSD's raw maps to boxes: priors, and offsets from them (arXiv 1512.02325, section 2)."""
+"""Decoding of SSD's raw maps: priors, and offsets from them (arXiv 1512.02325, section 2)."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from flyweight.zoo.detectors.ssd import SsdGeometry
 
 
 def input_size(maps: Sequence[Tensor], geometry: SsdGeometry) -> tuple[int, int]:
-    """Return height and width of the input that raw maps belong to, as a multiple of the stride."""
+    """Return height and width of the input of raw maps, as multiples of the stride."""
     rows, columns = maps[0].shape[-2:]
     step = geometry.levels[0].step
     return rows * step, columns * step
@@ -28,7 +28,7 @@ def make_priors(
     Args:
         sizes: Rows and columns of every level.
         geometry: Shapes and steps of every level.
-        device: Where to make them.
+        device: The device of the result.
 
     Returns:
         xyxy in input pixels, `(priors, 4)` float32.
@@ -38,7 +38,7 @@ def make_priors(
     growth = (width / base, height / base) if base else (1.0, 1.0)
     boxes = []
     for (rows, columns), level in zip(sizes, geometry.levels, strict=True):
-        # The original's step of 107 for cells of 320 / 3 pixels holds at its own size only.
+        # The original's step of 107 for cells of 320 / 3 pixels is used at its own size only.
         exact = growth == (1.0, 1.0)
         across, down = (level.step, level.step) if exact else (width / columns, height / rows)
         xs = (torch.arange(columns, device=device, dtype=torch.float32) + 0.5) * across
@@ -52,7 +52,7 @@ def make_priors(
 
 
 def priors_of(maps: Sequence[Tensor], geometry: SsdGeometry) -> Tensor:
-    """Return the priors that raw maps belong to, see `make_priors`."""
+    """Return the priors of raw maps, see `make_priors`."""
     sizes = [(raw.shape[-2], raw.shape[-1]) for raw in maps[0::2]]
     return make_priors(sizes, geometry, device=maps[0].device)
 
@@ -60,10 +60,11 @@ def priors_of(maps: Sequence[Tensor], geometry: SsdGeometry) -> Tensor:
 def join_maps(
     maps: Sequence[Tensor], geometry: SsdGeometry, num_classes: int
 ) -> tuple[Tensor, Tensor]:
-    """Return the raw maps as one row for each prior.
+    """Return the raw maps as one row per prior.
 
     Args:
-        maps: Offsets and class logits of every level in turn, as `zoo.ssd.SSD` returns them.
+        maps: Offsets and class logits of every level in turn, as `zoo.detectors.ssd.SSD` returns
+            them.
         geometry: Priors of every level.
         num_classes: Classes without background.
 
@@ -93,7 +94,7 @@ def _require_channels(raw: Tensor, wanted: int, num_classes: int) -> None:
 
 
 def encode_boxes(boxes: Tensor, priors: Tensor, variances: tuple[float, float]) -> Tensor:
-    """Return the offsets that take priors to boxes; `decode_boxes` is the inverse.
+    """Return the offsets from priors to boxes; `decode_boxes` is the inverse.
 
     Args:
         boxes: xyxy `(..., 4)`, with an area.
@@ -110,7 +111,7 @@ def encode_boxes(boxes: Tensor, priors: Tensor, variances: tuple[float, float]) 
 
 
 def decode_boxes(offsets: Tensor, priors: Tensor, variances: tuple[float, float]) -> Tensor:
-    """Return the boxes that offsets from priors mean, xyxy `(..., 4)`, not clipped."""
+    """Return the boxes at offsets from priors, xyxy `(..., 4)`, not clipped."""
     prior_centres, prior_sizes = _centred(priors)
     centres = prior_centres + offsets[..., :2] * variances[0] * prior_sizes
     halves = (offsets[..., 2:] * variances[1]).exp() * prior_sizes / 2
@@ -124,7 +125,7 @@ def _centred(boxes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class SsdDecoder(nn.Module):
-    """From raw maps to boxes and scores; also the last layer of an exported graph.
+    """Decoder from raw maps to boxes and scores; also the last layer of an exported graph.
 
     Args:
         geometry: Priors of the raw maps.
@@ -140,7 +141,7 @@ class SsdDecoder(nn.Module):
         """Return boxes and scores of every prior.
 
         Args:
-            maps: As `zoo.ssd.SSD` returns them.
+            maps: As `zoo.detectors.ssd.SSD` returns them.
 
         Returns:
             Boxes, xyxy in input pixels, clipped to the input, `(n, priors, 4)` float32, and the

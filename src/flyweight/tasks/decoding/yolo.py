@@ -1,4 +1,4 @@
-"""From YOLO's raw maps to boxes: functions of tensors, and a module for an exported graph."""
+"""Decoding of YOLO's raw maps: functions of tensors, and a module for an exported graph."""
 
 from collections.abc import Sequence
 
@@ -27,11 +27,11 @@ def split_map(raw: Tensor, num_anchors: int, num_classes: int) -> Tensor:
 
 
 def decode_offsets(offsets: Tensor, anchors: Sequence[tuple[int, int]], stride: int) -> Tensor:
-    """Return the boxes that raw offsets mean (arXiv 1804.02767, section 2.1).
+    """Return the boxes of raw offsets (arXiv 1804.02767, section 2.1).
 
     Args:
         offsets: tx, ty, tw, th as `(n, anchors, >= 4, h, w)`.
-        anchors: Width and height of each, in input pixels.
+        anchors: Width and height of each anchor, in input pixels.
         stride: Input pixels per cell.
 
     Returns:
@@ -51,11 +51,11 @@ def decode_offsets(offsets: Tensor, anchors: Sequence[tuple[int, int]], stride: 
 def decode_maps(
     maps: Sequence[Tensor], geometry: YoloGeometry, num_classes: int
 ) -> tuple[Tensor, Tensor]:
-    """Return every anchor's box and scores.
+    """Return box and scores of every anchor.
 
     Args:
         maps: Raw maps in the order of `geometry`, each `(n, anchors * (5 + classes), h, w)`.
-        geometry: Their anchors and strides.
+        geometry: Anchors and strides of the maps.
         num_classes: Classes without background.
 
     Returns:
@@ -83,7 +83,7 @@ class YoloDecoder(nn.Module):
     Args:
         geometry: Anchors and strides of the raw maps.
         num_classes: Classes without background.
-        normalised: Give boxes as fractions of the input's width and height, not in its pixels.
+        normalised: Return boxes as fractions of the input's width and height, not in pixels.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """Drawing of boxes with labels and scores, and of masks.
 
-Widths of lines and sizes of letters follow the size of the image, colours follow the index of the
+Widths of lines and sizes of text follow the size of the image, colours follow the index of the
 class, and every tag is placed inside the image and beside the other tags, if there is such a place.
 """
 
@@ -13,7 +13,7 @@ from flyweight.data.batch import BoxPrediction
 from flyweight.tasks.drawing.colours import Colour, class_colour
 from flyweight.tasks.drawing.tags import Rectangle, Tag, draw_tag, readable, tag_size
 
-_TINT = 0.45  # share of the class colour in a pixel of a mask
+_TINT = 0.45  # Share of the class colour in a pixel of a mask.
 
 
 def draw_boxes(
@@ -23,22 +23,22 @@ def draw_boxes(
     *,
     threshold: float = 0.0,
 ) -> Image.Image:
-    """Return a copy of `image` with what scores at least `threshold` drawn on it.
+    """Return a copy of `image` with the objects drawn that score at least `threshold`.
 
-    Masks, where there are some, tint the objects' pixels.
+    If there are masks, they tint the pixels of the objects.
 
     Args:
-        image: Any mode; the copy is RGB.
+        image: Of any mode; the copy is RGB.
         prediction: Boxes in the image's pixels, best first.
         labels: Class names.
         threshold: Lowest score that is drawn.
     """
     canvas = _tinted(image.convert("RGB"), prediction, threshold)
-    # A second view of the same pixels, so that shadows can be translucent.
+    # A second view of the same pixels, on which shadows can be translucent.
     brush = ImageDraw.Draw(canvas, "RGBA")
     line = max(2, round(min(canvas.size) / 190))
     tags = _place_tags(prediction, labels, threshold, canvas.size)
-    # The best come last, on top of the others.
+    # The best are drawn last, on top of the others.
     for tag in reversed(tags):
         _draw_outline(brush, tag.box, tag.colour, line)
     for tag in reversed(tags):
@@ -47,7 +47,7 @@ def draw_boxes(
 
 
 def _tinted(image: Image.Image, prediction: BoxPrediction, threshold: float) -> Image.Image:
-    """Return the image with every mask in its class's colour, the best on top."""
+    """Return the image with every mask in the colour of its class, the best on top."""
     if prediction.masks is None:
         return image
     pixels = np.array(image)
@@ -85,7 +85,7 @@ def _place_tags(
 
 
 def _inside(corners: Sequence[float], size: tuple[int, int]) -> Rectangle:
-    """Return whole pixels within the image, at least two across."""
+    """Return a box of whole pixels within the image, at least two pixels wide and high."""
     xs = [min(max(round(corner), 0), size[0] - 1) for corner in corners[0::2]]
     ys = [min(max(round(corner), 0), size[1] - 1) for corner in corners[1::2]]
     left, top = min(xs[0], size[0] - 2), min(ys[0], size[1] - 2)
@@ -95,14 +95,14 @@ def _inside(corners: Sequence[float], size: tuple[int, int]) -> Rectangle:
 def _free_place(
     box: Rectangle, tag: tuple[int, int], size: tuple[int, int], taken: Sequence[Rectangle]
 ) -> Rectangle:
-    """Return the first place that no tag has; the usual one where all are taken."""
+    """Return the first place without another tag; the first of all if every place has one."""
     places = list(_places(box, tag, size))
     free = (place for place in places if not any(_overlap(place, other) for other in taken))
     return next(free, places[0])
 
 
 def _places(box: Rectangle, tag: tuple[int, int], size: tuple[int, int]) -> Iterator[Rectangle]:
-    """Yield places for a tag by the box's edges, all moved into the image, best first."""
+    """Yield places for a tag at the edges of a box, moved into the image, best first."""
     left, top, right, bottom = box
     width, height = tag
     above, below = top - height + 1, bottom
@@ -122,7 +122,7 @@ def _overlap(first: Rectangle, second: Rectangle) -> bool:
 
 
 def _draw_outline(brush: ImageDraw.ImageDraw, box: Rectangle, colour: Colour, line: int) -> None:
-    # A hair of shadow lets the line show on any background.
+    # A thin shadow makes the line visible on any background.
     left, top, right, bottom = box
     brush.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=(0, 0, 0, 100))
     brush.rectangle(box, outline=colour, width=line)

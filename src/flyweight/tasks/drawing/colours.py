@@ -27,7 +27,7 @@ _GOLDEN_TURN = 0.618034
 
 
 def class_colour(index: int) -> Colour:
-    """Return the colour of a class: always the same, unlike its neighbours'.
+    """Return the colour of a class: always the same, and unlike those of its neighbours.
 
     Example:
         >>> class_colour(0)
@@ -42,8 +42,8 @@ def class_colour(index: int) -> Colour:
 
 
 def text_colour(background: Colour) -> Colour:
-    """Return near-black or white, whichever stands out more (WCAG 2 relative luminance)."""
+    """Return near-black or white, whichever has more contrast (relative luminance of WCAG 2)."""
     linear = [((channel / 255 + 0.055) / 1.055) ** 2.4 for channel in background]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-    # White loses to near-black where (1.05 / (l + .05)) < ((l + .05) / .058).
+    # White has less contrast than near-black where (1.05 / (l + .05)) < ((l + .05) / .058).
     return (255, 255, 255) if luminance < 0.193 else (16, 18, 24)

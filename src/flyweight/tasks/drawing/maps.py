@@ -11,14 +11,19 @@ from flyweight.tasks.drawing.tags import with_tags
 
 Labels = npt.NDArray[np.uint8]
 
-_COVER = 0.5  # Of the colour over the image.
-_NAMED_FROM = 0.005  # Share of the image from which a class is named.
+_COVER = 0.5  # Share of the colour over the image.
+_NAMED_FROM = 0.005  # Least share of the image for which a class is named.
 
 
 def draw_map(image: Image.Image, labels: Labels, names: Sequence[str]) -> Image.Image:
-    """Return a copy of `image`, RGB, with its classes' colours over it and their names on it.
+    """Return a copy of `image`, RGB, with the colours and names of its classes over it.
 
-    A class called "background" has no colour: what it covers stays as it is.
+    A class called "background" has no colour: its pixels stay as they are.
+
+    Args:
+        image: Of any mode.
+        labels: `(h, w)`, the class of every pixel.
+        names: Class names.
     """
     colours = np.array([class_colour(index) for index in range(256)], dtype=np.float32)
     canvas = np.asarray(image.convert("RGB"), dtype=np.float32)
@@ -27,7 +32,7 @@ def draw_map(image: Image.Image, labels: Labels, names: Sequence[str]) -> Image.
     weight = cover[labels][..., None]
     mixed = canvas * (1 - weight) + colours[labels] * weight
     edges = _edges(labels)
-    # Full colour along the borders, so that neighbours of like colours stay apart.
+    # Full colour along the borders separates neighbours of similar colours.
     mixed[edges] = np.where(weight[edges] > 0, colours[labels[edges]], canvas[edges])
     drawn = Image.fromarray(np.rint(mixed).astype(np.uint8))
     shares = np.bincount(labels.ravel(), minlength=len(names))[: len(names)] / labels.size

@@ -21,11 +21,11 @@ FONTS = (
     "msyh.ttc",
     "arial.ttf",
 )
-"""Where letters are sought that Pillow's own font lacks."""
+"""Fonts that are tried for characters that Pillow's own font does not have."""
 
 _LARGEST_SHARE = 34
 """A text is so many times smaller than the short side of the image."""
-_MISSING_LETTER = "\U0010fffe"
+_MISSING = "\U0010fffe"
 
 
 @lru_cache(maxsize=64)
@@ -39,23 +39,23 @@ def _font(name: str | None, size: int) -> Font | None:
 
 
 @lru_cache(maxsize=1024)
-def _has_letters(name: str | None, text: str) -> bool:
-    """Whether a font has all letters of `text`: none looks like the sign for a missing one."""
+def _has_characters(name: str | None, text: str) -> bool:
+    """Whether a font has all characters of `text`: none is drawn as a missing one is."""
     font = _font(name, 16)
     if font is None:
         return False
-    missing = bytes(font.getmask(_MISSING_LETTER))
-    letters = set(text) - {" "}
-    return all(bytes(font.getmask(letter)) not in (missing, b"") for letter in letters)
+    missing = bytes(font.getmask(_MISSING))
+    characters = set(text) - {" "}
+    return all(bytes(font.getmask(one)) not in (missing, b"") for one in characters)
 
 
 def readable(labels: Sequence[str], size: int) -> list[tuple[str, Font]]:
-    """Return every label and a font that has its letters; `#index` where none has.
+    """Return every label with a font that has its characters; `#index` if no font has them.
 
-    The font that has the most labels is tried first for all, so that few are mixed.
+    The font that has the most labels is tried first for all, so that few fonts are mixed.
     """
     shared = sorted(
-        (None, *FONTS), key=lambda name: -sum(_has_letters(name, label) for label in labels)
+        (None, *FONTS), key=lambda name: -sum(_has_characters(name, label) for label in labels)
     )
     return [_readable(label, index, shared, size) for index, label in enumerate(labels)]
 
@@ -63,7 +63,7 @@ def readable(labels: Sequence[str], size: int) -> list[tuple[str, Font]]:
 def _readable(label: str, index: int, names: Sequence[str | None], size: int) -> tuple[str, Font]:
     for name in names:
         font = _font(name, size)
-        if font is not None and _has_letters(name, label):
+        if font is not None and _has_characters(name, label):
             return label, font
     return f"#{index}", ImageFont.load_default(size)
 
@@ -73,11 +73,11 @@ class Tag:
     """A text on a plate of its class's colour.
 
     Attributes:
-        text: What it says.
-        font: Has its letters.
-        box: What it belongs to, in pixels of the image.
-        place: Where the plate is.
-        colour: Of the plate.
+        text: The text.
+        font: A font that has its characters.
+        box: The box that it belongs to, in pixels of the image.
+        place: The plate, in pixels of the image.
+        colour: Colour of the plate.
     """
 
     text: str
@@ -90,7 +90,7 @@ class Tag:
 def tag_size(text: str, font: Font) -> tuple[int, int]:
     """Return width and height of the plate for a text, in pixels."""
     left, _, right, _ = font.getbbox(text)
-    # One height for all, whatever strokes a text's letters have.
+    # One height for all, whatever the height of a text's characters is.
     _, top, _, bottom = font.getbbox("Ág0")
     margin = _margin(bottom - top)
     return round(right - left) + 2 * margin + 1, round(bottom - top) + 2 * (margin // 2 + 1)
@@ -101,7 +101,7 @@ def _margin(height: float) -> int:
 
 
 def draw_tag(brush: ImageDraw.ImageDraw, tag: Tag) -> None:
-    """Draw the plate and the text on it."""
+    """Draw a plate and the text on it."""
     left, top, right, bottom = tag.place
     radius = max(2, (bottom - top) // 6)
     brush.rounded_rectangle(tag.place, radius=radius, fill=tag.colour)
@@ -110,9 +110,13 @@ def draw_tag(brush: ImageDraw.ImageDraw, tag: Tag) -> None:
 
 
 def with_tags(image: Image.Image, lines: Sequence[tuple[str, int]]) -> Image.Image:
-    """Return a copy of `image`, RGB, with the lines in its upper left corner.
+    """Return a copy of `image`, RGB, with lines of text in its upper left corner.
 
-    Lines that would leave the image at the bottom are left out.
+    Lines that do not fit into the image are left out.
+
+    Args:
+        image: Of any mode.
+        lines: Text, and the index of the class whose colour it has.
     """
     canvas = image.convert("RGB")
     brush = ImageDraw.Draw(canvas, "RGBA")

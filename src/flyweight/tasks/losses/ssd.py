@@ -1,11 +1,12 @@
-"""SSD's loss (arXiv 1512.02325, section 2.2) as PaddlePaddle's `ssd_loss` computes it.
+"""Loss of SSD (arXiv 1512.02325, section 2.2) as PaddlePaddle's `ssd_loss` computes it.
 
-Every object takes the prior that overlaps it most, the best pair of all first; of the priors that
-remain, each takes the object it overlaps most, if that is enough. Those learn the object's class
-and its offsets; of the others only the hardest learn that they hold nothing.
+Every object is matched with the prior that overlaps it most, the best pair of all first; then each
+remaining prior is matched with the object that it overlaps most, if the overlap is large enough.
+Matched priors learn the class and the offsets of their object; of the others only the hardest learn
+the background.
 
-The original also has `neg_overlap`, the overlap from which a prior without an object is not taken
-for background. It never acts: such a prior's overlap is recorded as zero.
+The original also has `neg_overlap`, the overlap from which a prior without an object does not count
+as background. It has no effect: the overlap of such a prior is recorded as zero.
 """
 
 from collections.abc import Sequence
@@ -21,16 +22,16 @@ from flyweight.zoo import library_parts
 from flyweight.zoo.detectors.ssd import SsdGeometry
 
 _LEAST_OVERLAP = 1e-6
-"""Below it the original sees no overlap."""
+"""A smaller overlap counts as none, as in the original."""
 
 
 @dataclass(frozen=True)
 class SsdLossSettings:
-    """What can be chosen about the loss.
+    """Settings of the loss.
 
     Attributes:
-        match_threshold: Overlap with an object from which a prior takes it.
-        negatives: Priors that learn the background, for each that learns an object.
+        match_threshold: Least IoU of a prior and an object that are matched.
+        negatives: Priors that learn the background, for each one that learns an object.
     """
 
     match_threshold: float = 0.5
@@ -39,13 +40,13 @@ class SsdLossSettings:
 
 @dataclass(frozen=True)
 class _Matches:
-    """What every prior of a batch is to learn.
+    """The targets of every prior of a batch.
 
     Attributes:
         offsets: `(n, priors, 4)`; zero where there is no object.
         labels: `(n, priors)` int64, 0 for the background.
-        weights: `(n, priors)`, of the object; zero where there is none.
-        spare: `(n, priors)` bool, where "nothing" must not be learnt.
+        weights: `(n, priors)`, weight of the object; zero where there is none.
+        spare: `(n, priors)` bool, priors that must not learn the background.
     """
 
     offsets: Tensor
@@ -64,14 +65,14 @@ def ssd_loss(
     """Return the loss and its two terms, computed in float32.
 
     Terms are summed over priors and images and divided by the number of priors with an object.
-    Objects of a crowd are not learnt, but priors on them need not learn the background either.
+    Objects of a crowd are not learned, and priors on them do not learn the background either.
 
     Args:
-        maps: Raw maps as `zoo.ssd.SSD` returns them.
+        maps: Raw maps as `zoo.detectors.ssd.SSD` returns them.
         targets: One per image, boxes in input pixels.
         geometry: Priors of the maps.
         num_classes: Classes without background.
-        settings: What can be chosen.
+        settings: Thresholds and ratios.
 
     Returns:
         Scalars `loss_loc` (smooth L1), `loss_cls` (cross-entropy), and their sum `loss`.
@@ -86,7 +87,7 @@ def ssd_loss(
             matches = _match(targets, priors, geometry.variances, settings.match_threshold)
         entropy = functional.cross_entropy(logits.transpose(1, 2), matches.labels, reduction="none")
         positive = matches.labels > 0
-        negative = hardest(entropy.detach(), positive, matches.spare, settings.negatives)
+        negative = hard_negatives(entropy.detach(), positive, matches.spare, settings.negatives)
         weights = torch.where(positive, matches.weights, negative.float())
         distance = functional.smooth_l1_loss(offsets, matches.offsets, reduction="none").sum(-1)
         count = positive.sum().clamp(min=1)
@@ -95,14 +96,14 @@ def ssd_loss(
     return {"loss": location + classes, "loss_loc": location, "loss_cls": classes}
 
 
-def hardest(losses: Tensor, positive: Tensor, spare: Tensor, ratio: float) -> Tensor:
-    """Return the priors that must learn the background: those that fail most at it.
+def hard_negatives(losses: Tensor, positive: Tensor, spare: Tensor, ratio: float) -> Tensor:
+    """Return the priors that must learn the background: those with the largest loss.
 
     Args:
-        losses: Of every prior if it had to say its label, `(n, priors)`.
+        losses: Cross entropy of every prior and its label, `(n, priors)`.
         positive: Priors with an object, `(n, priors)` bool.
         spare: Priors that must not be chosen, `(n, priors)` bool.
-        ratio: How many to choose for each positive of the same image.
+        ratio: Number of chosen priors for each positive of the same image.
 
     Returns:
         `(n, priors)` bool.
@@ -118,7 +119,7 @@ def match_priors(overlaps: Tensor, threshold: float) -> Tensor:
 
     Args:
         overlaps: IoU of objects and priors, `(objects, priors)`.
-        threshold: Overlap from which a prior takes an object that has one already.
+        threshold: Least IoU of a prior and an object that has another prior already.
 
     Returns:
         `(priors,)` int64, -1 where there is none.
@@ -135,9 +136,9 @@ def match_priors(overlaps: Tensor, threshold: float) -> Tensor:
 
 
 def _best_pairs(overlaps: Tensor) -> tuple[Tensor, Tensor]:
-    """Pair each object with one prior: always the pair of those left that overlaps most.
+    """Return one prior for each object: repeatedly the remaining pair with the largest overlap.
 
-    Pairs that are each other's best are all taken at once, which comes to the same.
+    Pairs that are each other's best are taken together, which gives the same result.
     """
     left = overlaps.clone()
     everything = torch.arange(len(left), device=left.device)

@@ -1,8 +1,8 @@
-"""YOLOv3's loss (arXiv 1804.02767, section 2) as PaddlePaddle's `yolov3_loss` computes it.
+"""Loss of YOLOv3 (arXiv 1804.02767, section 2) as PaddlePaddle's `yolov3_loss` computes it.
 
-An object belongs to the one anchor, of all scales, whose shape overlaps its own most, in the cell
-of its centre. There the offsets, the objectness and the class are learnt; all other anchors learn
-that they hold nothing, except those whose box overlaps some object more than `ignore_threshold`.
+An object belongs to one anchor in the cell of its centre: that of all scales whose shape overlaps
+the object's most. This anchor learns offsets, objectness and class; all other anchors learn an
+objectness of zero, except those whose box overlaps an object by more than `ignore_threshold`.
 """
 
 from collections.abc import Sequence
@@ -18,17 +18,17 @@ from flyweight.zoo.detectors.yolo import YoloGeometry
 
 _SMALLEST_SIDE = 1e-6
 _SMALLEST_WEIGHT = 1e-5
-"""As fractions of the image and of an object: below these the original sees no object."""
+"""Smaller objects, as fractions of the image, and smaller weights do not count in the original."""
 
 
 @dataclass(frozen=True)
 class YoloLossSettings:
-    """What can be chosen about the loss.
+    """Settings of the loss.
 
     Attributes:
-        ignore_threshold: Overlap with an object above which an anchor need not say "nothing".
-        label_smoothing: Aim at `1 - d` and `d` instead of 1 and 0 for the classes, where `d` is
-            the smaller of one over the number of classes and 1/40.
+        ignore_threshold: IoU with an object above which an anchor does not learn to be empty.
+        label_smoothing: Targets of the classes are `1 - d` and `d` instead of 1 and 0, where `d`
+            is the smaller of one over the number of classes and 1/40.
     """
 
     ignore_threshold: float = 0.7
@@ -45,7 +45,7 @@ class _Objects:
         labels: `(n, objects)` int64.
         weights: `(n, objects)`.
         present: `(n, objects)` bool, False for padding and boxes without area.
-        learnt: `(n, objects)` bool, those present that are not crowds.
+        learned: `(n, objects)` bool, those present that are not crowds.
         best: `(n, objects)` int64, the anchor whose shape fits best.
     """
 
@@ -54,7 +54,7 @@ class _Objects:
     labels: Tensor
     weights: Tensor
     present: Tensor
-    learnt: Tensor
+    learned: Tensor
     best: Tensor
 
 
@@ -63,11 +63,11 @@ class _Positives:
     """The objects that belong to one scale, in the order of the batch.
 
     Attributes:
-        images: `(positives,)` int64, and likewise
-        objects: position in the padded batch,
-        anchors: among the anchors of this scale,
-        rows: of the map,
-        columns: of the map.
+        images: Position of the image in the batch; this and all others `(positives,)` int64.
+        objects: Position of the object in the padded batch.
+        anchors: Position among the anchors of this scale.
+        rows: Row of the map.
+        columns: Column of the map.
     """
 
     images: Tensor
@@ -87,14 +87,14 @@ def yolo_loss(
     """Return the loss and its four terms, computed in float32.
 
     Terms are summed over cells, anchors and scales and averaged over images. Objects of a crowd
-    are not learnt, but anchors on them need not say "nothing" either.
+    are not learned, and anchors on them do not learn to be empty either.
 
     Args:
         maps: Raw maps in the order of `geometry`, each `(n, anchors * (5 + classes), h, w)`.
         targets: One per image, boxes in input pixels.
         geometry: Anchors and strides of the maps.
         num_classes: Classes without background.
-        settings: What can be chosen.
+        settings: Threshold and smoothing.
 
     Returns:
         Scalars `loss_xy`, `loss_wh`, `loss_obj`, `loss_cls`, and their sum `loss`.
@@ -119,7 +119,7 @@ def yolo_loss(
 def _pad(
     targets: Sequence[BoxTarget], geometry: YoloGeometry, input_size: tuple[int, int]
 ) -> _Objects:
-    # At least one row, so that a batch without objects needs no branch of its own.
+    # At least one row, so that a batch without objects needs no special case.
     length = max(1, *(len(target.boxes) for target in targets))
     device = targets[0].boxes.device
 
@@ -141,20 +141,20 @@ def _pad(
         labels=padded("labels", (), torch.int64),
         weights=padded("weights", (), torch.float32),
         present=present,
-        learnt=present & ~padded("crowd", (), torch.bool),
+        learned=present & ~padded("crowd", (), torch.bool),
         best=_shape_overlap(sizes, shapes).argmax(dim=-1),
     )
 
 
 def _shape_overlap(sizes: Tensor, shapes: Tensor) -> Tensor:
-    """Return the IoU of boxes `(n, objects, 2)` and anchors `(anchors, 2)` set concentrically."""
+    """Return the IoU of boxes `(n, objects, 2)` and anchors `(anchors, 2)` with a common centre."""
     shared = torch.minimum(sizes[:, :, None], shapes).prod(dim=-1)
     return shared / (sizes.prod(dim=-1)[..., None] + shapes.prod(dim=-1) - shared)
 
 
 def _assign(objects: _Objects, mask: tuple[int, ...], width: int, height: int) -> _Positives:
     fits = objects.best[..., None] == torch.tensor(mask, device=objects.best.device)
-    images, rows_of_objects, anchors = (fits & objects.learnt[..., None]).nonzero(as_tuple=True)
+    images, rows_of_objects, anchors = (fits & objects.learned[..., None]).nonzero(as_tuple=True)
     centres = objects.centres[images, rows_of_objects]
     return _Positives(
         images,
@@ -221,7 +221,7 @@ def _objectness_loss(
         shape = (parts.shape[0], parts.shape[1], *parts.shape[3:])
         weights = _weights_of_cells(objects, positives, shape)
         held = weights > _SMALLEST_WEIGHT
-        # A cell whose object mixup faded to nothing is empty, even if its box fits the object.
+        # A cell whose object mixup gave a weight of zero is empty, even if its box fits the object.
         ignored = near.view(shape) & weights.isnan()
         empty = ~held & ~ignored
         cell_weights = torch.where(held, weights, empty.float())
@@ -229,9 +229,9 @@ def _objectness_loss(
 
 
 def _weights_of_cells(objects: _Objects, positives: _Positives, shape: tuple[int, ...]) -> Tensor:
-    """Return the weight of the object each anchor and cell holds, NaN where there is none.
+    """Return the weight of the object of each anchor and cell, NaN where there is none.
 
-    Of several objects in one place the last counts, as in the original's loop.
+    If several objects have the same anchor and cell, the last counts, as in the original.
     """
     _, num_anchors, height, width = shape
     place = (positives.images * num_anchors + positives.anchors) * height + positives.rows
@@ -250,8 +250,8 @@ def _near_an_object(boxes: Tensor, objects: _Objects, extent: Tensor, threshold:
     halves = objects.sizes / 2
     low, high = (objects.centres - halves) * extent, (objects.centres + halves) * extent
     areas = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
-    # inside / (area + area - inside) > t means inside > (area + area) * t / (1 + t). All is
-    # (n, objects, anchors): with anchors innermost it takes a third of the time.
+    # inside / (area + area - inside) > t is equivalent to inside > (area + area) * t / (1 + t).
+    # Tensors are (n, objects, anchors): with anchors innermost this takes a third of the time.
     share = threshold / (1 + threshold)
     object_areas = torch.where(objects.present, (high - low).prod(dim=-1), torch.inf)
     limits = (areas * share)[:, None] + (object_areas * share)[..., None]
@@ -260,6 +260,6 @@ def _near_an_object(boxes: Tensor, objects: _Objects, extent: Tensor, threshold:
     for axis in (0, 1):
         side = torch.minimum(corners[axis + 2][:, None], high[..., axis, None])
         sides.append(side.sub_(torch.maximum(corners[axis][:, None], low[..., axis, None])))
-    # One clamp is enough: then a negative side makes the product negative.
+    # One clamp is enough: a negative other side makes the product negative.
     inside = sides[0].clamp_(min=0).mul_(sides[1])
     return (inside > limits).any(dim=1)

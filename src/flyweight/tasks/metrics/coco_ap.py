@@ -1,8 +1,8 @@
-"""Average precision as COCO counts it, by faster-coco-eval.
+"""Average precision of COCO, computed by faster-coco-eval.
 
-Boxes are continuous, as in COCO's files: a width is the difference of its sides. The originals took
-one pixel off every object when reading and put it back on every detection when writing, which
-comes to the same.
+Boxes are continuous, as in COCO's files: a width is the difference of two coordinates. The
+originals subtracted one pixel from every object when reading and added it to every detection when
+writing, which gives the same result.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,23 +32,23 @@ STATISTICS = (
     "mar_medium",
     "mar_large",
 )
-"""COCO's twelve numbers in their order: precision, then recall by detections per image."""
+"""The twelve numbers of COCO in their order: precision, then recall by detections per image."""
 
 
 @dataclass(frozen=True)
 class CocoImage:
-    """One image's objects and detections, xyxy in pixels of the image on disk.
+    """Objects and detections of one image, xyxy in pixels of the original image.
 
     Attributes:
         image_id: Position of the image in its set.
         object_boxes: `(n, 4)` float64.
         object_labels: `(n,)` int64.
-        ignored: `(n,)` bool, regions in which detections neither count nor punish.
+        ignored: `(n,)` bool, regions in which detections count neither as right nor as wrong.
         boxes: `(m, 4)` float64, detections.
         scores: `(m,)` float64.
         labels: `(m,)` int64.
-        object_masks: Run lengths, one per object; None where they are not known.
-        masks: Likewise of the detections.
+        object_masks: Run lengths, one per object; None if they are unknown.
+        masks: Run lengths, one per detection; None if there are none.
         size: Height and width of the image.
     """
 
@@ -71,7 +71,7 @@ class CocoImage:
 
 @dataclass(frozen=True)
 class CocoNumbers:
-    """COCO's numbers; -1 is one that is not defined, for want of objects.
+    """Numbers of COCO; -1 where a number is undefined because there are no objects.
 
     Attributes:
         statistics: The twelve by the names in `STATISTICS`.
@@ -87,10 +87,10 @@ def coco_numbers(
 ) -> CocoNumbers:
     """Evaluate all images: IoU 0.5:0.95, at most 100 detections of a class in an image.
 
-    The size of an object is that of its mask or, where it has none, of its box.
+    The size of an object is that of its mask or, if it has none, of its box.
 
     Args:
-        images: What to evaluate; for "segm" all have masks.
+        images: Objects and detections; for "segm" all images have masks.
         num_classes: Classes without background.
         compare: Boxes or masks.
     """
@@ -169,12 +169,12 @@ def _row(box: NDArray[np.float64], label: np.int64) -> dict[str, Any]:
 
 
 class CocoAp:
-    """COCO's average precision; a `Metric`.
+    """Average precision of COCO; a `Metric`.
 
-    Numbers: those of `STATISTICS` and `ap/<label>` for each class. What has no objects to be
-    measured on is left out, except `map`, which is 0 then. Where both objects and detections have
-    masks, the same numbers of these follow as `mask_map`, `mask_ap/<label>` and so on. Difficult
-    objects are treated like crowds, as regions in which detections neither count nor punish.
+    Numbers: those of `STATISTICS`, and `ap/<label>` for each class. Numbers without objects are
+    left out, except `map`, which is 0 then. If both objects and detections have masks, the same
+    numbers for masks follow as `mask_map`, `mask_ap/<label>` and so on. Difficult objects are
+    treated like crowds: detections in them count neither as right nor as wrong.
 
     Args:
         labels: Class names.
@@ -203,7 +203,7 @@ class CocoAp:
             )
 
     def compute(self) -> dict[str, float]:
-        """Return the defined ones of COCO's numbers, and each class's average precision."""
+        """Return the numbers of COCO that are defined, and the average precision of each class."""
         images = sorted(self._images, key=lambda image: image.image_id)
         named = self._named(coco_numbers(images, len(self.labels)))
         if images and all(image.has_masks for image in images):
@@ -217,11 +217,11 @@ class CocoAp:
         return {"map": 0.0, **{name: value for name, value in named.items() if value >= 0}}
 
     def state(self) -> list[dict[str, Any]]:
-        """Return every image's arrays."""
+        """Return the arrays of every image."""
         return [asdict(image) for image in self._images]
 
     def merge(self, state: list[dict[str, Any]]) -> None:
-        """Add the images another metric of the same labels has seen."""
+        """Add the images of another metric with the same labels."""
         self._images.extend(CocoImage(**image) for image in state)
 
 

@@ -1,4 +1,4 @@
-"""Mean intersection over union, and the share of right pixels, from one table of counts."""
+"""Mean intersection over union, and pixel accuracy, from one confusion matrix."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from flyweight.data.batch import IGNORE, Batch, MapPrediction
 
 
 class MeanIou:
-    """Counts pixels by their class and by what was predicted; a `Metric`.
+    """Mean intersection over union; a `Metric`.
 
     Pixels labelled `IGNORE` do not count. A class that neither occurs nor is predicted has no IoU
     and is left out of the mean.
@@ -23,7 +23,7 @@ class MeanIou:
         self._counts = torch.zeros(len(labels), len(labels), dtype=torch.int64)
 
     def update(self, predictions: Sequence[MapPrediction], batch: Batch) -> None:
-        """Add the predictions of one batch, at the size of the images on disk."""
+        """Add the predictions of one batch, at the size of the original images."""
         classes = len(self._labels)
         for prediction, target in zip(predictions, batch.targets, strict=True):
             right = target.full.cpu().flatten().to(torch.int64)
@@ -33,7 +33,7 @@ class MeanIou:
             self._counts += pairs.bincount(minlength=classes**2).reshape(classes, classes)
 
     def compute(self) -> dict[str, float]:
-        """Return `miou`, the share of right pixels `accuracy`, and `iou/NAME` of every class."""
+        """Return `miou`, pixel accuracy as `accuracy`, and `iou/NAME` of every class."""
         counts = self._counts.double()
         hits = counts.diagonal()
         iou = hits / (counts.sum(dim=0) + counts.sum(dim=1) - hits)
@@ -44,9 +44,9 @@ class MeanIou:
         }
 
     def state(self) -> Tensor:
-        """Return the table: right classes down, predicted ones across."""
+        """Return the confusion matrix: a row per true class, a column per predicted class."""
         return self._counts
 
     def merge(self, state: Tensor) -> None:
-        """Add the state of another of these."""
+        """Add the confusion matrix of another metric."""
         self._counts = self._counts + state

@@ -1,4 +1,4 @@
-"""Run lengths: masks of objects in the compressed format of COCO."""
+"""Masks of objects as run lengths, in the compressed format of COCO."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Top-1 and top-5: how often the right class is the first, or among the first five."""
+"""Top-1 and top-5 accuracy of classification."""
 
 from collections.abc import Sequence
 
@@ -11,10 +11,10 @@ _PLACES = (1, 5)
 
 
 class TopK:
-    """Counts in which place the right class comes; a `Metric`.
+    """Share of images whose true class is the first, or among the first five; a `Metric`.
 
-    Of equal scores the class of the lower index comes first. Top-5 is left out where there are no
-    more than five classes: it could not be wrong.
+    Of equal scores the class of the lower index comes first. Top-5 is left out if there are at most
+    five classes, because it would always be 1.
 
     Args:
         labels: Class names.
@@ -36,7 +36,7 @@ class TopK:
         self._count += len(predictions)
 
     def compute(self) -> dict[str, float]:
-        """Return `top1`, and `top5` of more than five classes; nan of no images."""
+        """Return `top1`, and `top5` for more than five classes; nan without images."""
         hits = self._hits.tolist()
         return {
             f"top{place}": hit / self._count if self._count else float("nan")
@@ -44,18 +44,18 @@ class TopK:
         }
 
     def state(self) -> tuple[Tensor, int]:
-        """Return hits for each place, and the number of images."""
+        """Return the number of hits for top-1 and top-5, and the number of images."""
         return self._hits, self._count
 
     def merge(self, state: tuple[Tensor, int]) -> None:
-        """Add the state of another of these."""
+        """Add the state of another metric."""
         hits, count = state
         self._hits = self._hits + hits
         self._count += count
 
 
 def _place_of(scores: Tensor, right: Tensor) -> Tensor:
-    """Return how many classes come before the right one, `(n,)`, for scores `(n, classes)`."""
+    """Return how many classes come before the true one, `(n,)`, for scores `(n, classes)`."""
     own = scores.gather(1, right[:, None])
     before = torch.arange(scores.shape[1])[None] < right[:, None]
     return ((scores > own) | ((scores == own) & before)).sum(dim=1)

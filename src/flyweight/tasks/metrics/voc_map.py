@@ -1,8 +1,8 @@
-"""Mean average precision as Pascal VOC counts it.
+"""Mean average precision of Pascal VOC.
 
-A detection is right when its best-overlapping object of the same class is one that no better
-detection has claimed and their IoU exceeds 0.5. Boxes are inclusive pixel ranges, so one from 3 to
-5 is 3 pixels wide ("+1"). Difficult objects (and crowds) neither count nor punish.
+A detection is right if the object of its class that it overlaps most is not matched with a better
+detection yet, and their IoU exceeds 0.5. Boxes are inclusive pixel ranges, so a box from 3 to 5 is
+3 pixels wide ("+1"). Difficult objects and crowds, and detections of them, do not count.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ _WRONG, _RIGHT, _IGNORED = 0, 1, 2
 
 
 def inclusive_iou(first: Floats, second: Floats) -> Floats:
-    """Return the IoU of all pairs of boxes `(n, 4)` and `(m, 4)`, both ends of each inside."""
+    """Return the IoU `(n, m)` of boxes `(n, 4)` and `(m, 4)`, inclusive pixel ranges xyxy."""
     low = np.maximum(first[:, None, :2], second[None, :, :2])
     high = np.minimum(first[:, None, 2:], second[None, :, 2:])
     shared = np.clip(high - low + 1, 0, None).prod(axis=2)
@@ -38,8 +38,8 @@ def average_precision(outcomes: NDArray[np.bool_], num_objects: int, method: Met
     """Return the average precision of one class.
 
     Args:
-        outcomes: Whether each detection is right, by falling score.
-        num_objects: Objects there were to find, at least one.
+        outcomes: Whether each detection is right, by descending score.
+        num_objects: Number of objects, at least one.
         method: "11point" averages, over the recalls 0, 0.1, ..., 1, the best precision at that
             recall or beyond (VOC 2007). "area" is the area under that best precision (VOC 2010 and
             later). "integral" is the area under the precision itself (PaddleDetection's other
@@ -51,7 +51,7 @@ def average_precision(outcomes: NDArray[np.bool_], num_objects: int, method: Met
     precision = hits / np.arange(1, len(outcomes) + 1)
     best = np.maximum.accumulate(precision[::-1])[::-1]
     if method == "11point":
-        # recall >= k / 10, in whole numbers: 3 of 10 objects do reach a recall of 0.3.
+        # recall >= k / 10 in whole numbers, so that 3 of 10 objects have a recall of 0.3.
         wanted = np.arange(11) * num_objects
         first = np.searchsorted(hits * 10, wanted)
         return float(np.append(best, 0.0)[first].sum() / 11)
@@ -60,15 +60,15 @@ def average_precision(outcomes: NDArray[np.bool_], num_objects: int, method: Met
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """Detections of all images so far; one row each.
+class _Detections:
+    """Detections of all images so far, one row each.
 
     Attributes:
         scores: `(n,)` float64.
         labels: `(n,)` int64.
-        outcomes: `(n,)` int64, wrong, right or ignored.
-        images: `(n,)` int64, the image's position in its set.
-        ranks: `(n,)` int64, the detection's position within its image and class.
+        outcomes: `(n,)` int64: wrong, right or ignored.
+        images: `(n,)` int64, position of the image in its set.
+        ranks: `(n,)` int64, position of the detection within its image and class.
     """
 
     scores: Floats
@@ -81,7 +81,7 @@ class _Seen:
 class VocMap:
     """Mean average precision at an IoU of 0.5; a `Metric`.
 
-    Numbers: `map_50`, the mean over classes that have objects (0 when none has), and `ap/<label>`
+    Numbers: `map_50`, the mean over classes that have objects (0 if none has), and `ap/<label>`
     for each of these classes.
 
     Args:
@@ -93,15 +93,15 @@ class VocMap:
         self.labels = tuple(labels)
         self.method = method
         self._counts: Integers = np.zeros(len(self.labels), dtype=np.int64)
-        self._seen: list[_Seen] = []
+        self._detections: list[_Detections] = []
 
     def update(self, predictions: Sequence[BoxPrediction], batch: Batch) -> None:
         """Match the predictions with the objects of their images."""
         for prediction, target in zip(predictions, batch.targets, strict=True):
             objects = original_boxes(target)
             object_labels = target.labels.numpy(force=True)
-            passed_over = (target.difficult | target.crowd).numpy(force=True)
-            self._counts += np.bincount(object_labels[~passed_over], minlength=len(self.labels))
+            ignored = (target.difficult | target.crowd).numpy(force=True)
+            self._counts += np.bincount(object_labels[~ignored], minlength=len(self.labels))
             boxes = prediction.boxes.numpy(force=True).astype(np.float64)
             scores = prediction.scores.numpy(force=True).astype(np.float64)
             labels = prediction.labels.numpy(force=True)
@@ -109,9 +109,9 @@ class VocMap:
                 mine = np.flatnonzero(labels == label)
                 mine = mine[np.argsort(-scores[mine], kind="stable")]
                 theirs = object_labels == label
-                outcomes = _match(boxes[mine], objects[theirs], passed_over[theirs])
-                self._seen.append(
-                    _Seen(
+                outcomes = _match(boxes[mine], objects[theirs], ignored[theirs])
+                self._detections.append(
+                    _Detections(
                         scores[mine],
                         labels[mine],
                         outcomes,
@@ -121,25 +121,25 @@ class VocMap:
                 )
 
     def compute(self) -> dict[str, float]:
-        """Return `map_50` and each class's average precision."""
-        seen = vars(_joined(self._seen))
+        """Return `map_50` and the average precision of each class."""
+        found = vars(_joined(self._detections))
         values = {}
         for index, (name, count) in enumerate(zip(self.labels, self._counts, strict=True)):
             if count:
-                right = counted_outcomes(seen, index)[1]
+                right = counted_outcomes(found, index)[1]
                 values[name] = average_precision(right, int(count), self.method)
         mean = float(np.mean(list(values.values()))) if values else 0.0
         return {"map_50": mean, **{f"ap/{name}": value for name, value in values.items()}}
 
     def state(self) -> dict[str, Any]:
-        """Return the counts and every detection's outcome as arrays."""
-        return {"counts": self._counts.copy(), **vars(_joined(self._seen))}
+        """Return the numbers of objects, and all detections with their outcomes, as arrays."""
+        return {"counts": self._counts.copy(), **vars(_joined(self._detections))}
 
     def merge(self, state: dict[str, Any]) -> None:
-        """Add what another metric of the same labels has seen."""
+        """Add the state of another metric with the same labels."""
         columns = dict(state)
         self._counts = self._counts + columns.pop("counts")
-        self._seen.append(_Seen(**columns))
+        self._detections.append(_Detections(**columns))
 
 
 def make_voc_map(labels: Sequence[str], config: DetectConfig) -> VocMap:
@@ -148,7 +148,7 @@ def make_voc_map(labels: Sequence[str], config: DetectConfig) -> VocMap:
 
 
 def counted_outcomes(state: Mapping[str, Any], label: int) -> tuple[Integers, NDArray[np.bool_]]:
-    """Return the detections of one class that count, by falling score.
+    """Return the detections of one class that count, by descending score.
 
     Args:
         state: `VocMap.state()`.
@@ -164,7 +164,7 @@ def counted_outcomes(state: Mapping[str, Any], label: int) -> tuple[Integers, ND
     return state["images"][mine], state["outcomes"][mine] == _RIGHT
 
 
-def _match(boxes: Floats, objects: Floats, passed_over: NDArray[np.bool_]) -> Integers:
+def _match(boxes: Floats, objects: Floats, ignored: NDArray[np.bool_]) -> Integers:
     """Return the outcome of each detection of one class in one image, best first."""
     outcomes = np.full(len(boxes), _WRONG)
     if not len(objects):
@@ -174,7 +174,7 @@ def _match(boxes: Floats, objects: Floats, passed_over: NDArray[np.bool_]) -> In
     for row, best in enumerate(ious.argmax(axis=1)):
         if ious[row, best] <= IOU_THRESHOLD:
             continue
-        if passed_over[best]:
+        if ignored[best]:
             outcomes[row] = _IGNORED
         elif not claimed[best]:
             outcomes[row] = _RIGHT
@@ -182,10 +182,10 @@ def _match(boxes: Floats, objects: Floats, passed_over: NDArray[np.bool_]) -> In
     return outcomes
 
 
-def _joined(parts: Sequence[_Seen]) -> _Seen:
+def _joined(parts: Sequence[_Detections]) -> _Detections:
     empty = np.zeros(0, dtype=np.int64)
-    parts = (_Seen(np.zeros(0), empty, empty, empty, empty), *parts)
-    return _Seen(
+    parts = (_Detections(np.zeros(0), empty, empty, empty, empty), *parts)
+    return _Detections(
         scores=np.concatenate([part.scores for part in parts]),
         labels=np.concatenate([part.labels for part in parts]),
         outcomes=np.concatenate([part.outcomes for part in parts]),

@@ -1,18 +1,18 @@
-"""Average precision of faces as WIDER FACE counts it, at its levels easy, medium and hard.
+"""Average precision of WIDER FACE, at its levels easy, medium and hard.
 
 Yang et al. 2016, https://arxiv.org/abs/1511.06523. The protocol is that of the published tools:
 
-1. Scores are stretched to 0..1 by the lowest and highest of the whole set.
-2. In each image, by falling score, a detection belongs to the face that it overlaps most, if by
-   an IoU of 0.5 or more (boxes are inclusive pixel ranges, "+1"). It is right if that face counts
-   at the level and no better detection has it, ignored if the face does not count, else wrong.
-   Detections in images without any face are ignored.
-3. Precision and recall are taken at 1000 thresholds from 0.999 down to 0; the area under the best
-   precision at a recall or beyond is the average precision.
+1. Scores are mapped linearly to 0..1 by the lowest and highest score of the whole set.
+2. In each image, by descending score, a detection is matched with the face that it overlaps most,
+   if their IoU is at least 0.5 (boxes are inclusive pixel ranges, "+1"). It is right if that face
+   counts at the level and has no better detection, ignored if the face does not count, else wrong.
+   Detections in images without faces are ignored.
+3. Precision and recall are measured at 1000 thresholds from 0.999 down to 0. The average precision
+   is the area under the best precision at a recall or a higher one.
 
-The published Python tool computes overlaps in floating point, and so does this module; the MATLAB
-tool rounds them to 0 or 1, because its boxes are integers, so that it takes the first face that
-overlaps by half instead of the best one.
+The published Python tool computes overlaps in floating point, and so does this module. The MATLAB
+tool rounds them to 0 or 1, because its boxes are integers, so it takes the first face that overlaps
+by at least half instead of the best one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,9 +37,9 @@ Outcomes = NDArray[np.int8]
 IOU_THRESHOLD = 0.5
 THRESHOLDS: Floats = 1 - np.arange(1, 1001) / 1000
 LEAST_HEIGHTS = (50, 30, 10)
-"""Height in pixels from which a face counts at each of `LEVELS`, where only annotations are known.
+"""Least height in pixels of the faces of each of `LEVELS`, if the published lists are not given.
 
-The published lists follow from it for 99.7, 99.3 and 98.0 % of the 39,708 validation faces."""
+These heights agree with the lists for 99.7, 99.3 and 98.0 % of the 39,708 validation faces."""
 _WRONG, _RIGHT, _IGNORED = 0, 1, 2
 
 
@@ -52,20 +52,20 @@ class Curve:
 
     @property
     def average_precision(self) -> float:
-        """The area under the best precision at each recall or beyond."""
+        """The area under the best precision at each recall or a higher one."""
         best = np.maximum.accumulate(self.precision[::-1])[::-1]
         return float((np.diff(self.recall, prepend=0.0) * best).sum())
 
 
 def levels_by_height(boxes: Floats, ignored: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return at which of `LEVELS` each face counts, `(n, 3)`, by `LEAST_HEIGHTS`.
+    """Return whether each face counts at each of `LEVELS`, `(n, 3)`, by `LEAST_HEIGHTS`.
 
     Args:
-        boxes: `(n, 4)` xyxy in pixels of the image on disk.
-        ignored: `(n,)`, faces that count nowhere (WIDER FACE's "invalid").
+        boxes: `(n, 4)` xyxy in pixels of the original image.
+        ignored: `(n,)`, faces that never count (WIDER FACE's "invalid").
     """
     heights = boxes[:, 3] - boxes[:, 1]
-    # Boxes went through float32 and a resizing, and came back a hair smaller.
+    # Boxes were converted to float32 and resized, which can make them slightly smaller.
     counts: NDArray[np.bool_] = heights[:, None] >= np.array(LEAST_HEIGHTS) - 1e-3
     return counts & ~ignored[:, None]
 
@@ -74,7 +74,7 @@ def match_faces(boxes: Floats, faces: Floats, counts: NDArray[np.bool_]) -> Outc
     """Return the outcome of each detection of an image at each level, `(n, 3)`.
 
     Args:
-        boxes: `(n, 4)` detections, xyxy, by falling score.
+        boxes: `(n, 4)` detections, xyxy, by descending score.
         faces: `(m, 4)` xyxy.
         counts: `(m, 3)`, whether each face counts at each level.
     """
@@ -100,7 +100,7 @@ def _overlaps(boxes: Floats, faces: Floats) -> Floats:
     shared = np.clip(high - low + 1, 0, None).prod(axis=2)
     areas = [(side[:, 2:] - side[:, :2] + 1).prod(axis=1) for side in (boxes, faces)]
     union = areas[0][:, None] + areas[1][None] - shared
-    # The published truth has a face of negative width: nothing overlaps it.
+    # The published lists have a face of negative width: no box overlaps it.
     ious: Floats = np.divide(shared, union, out=np.zeros_like(shared), where=shared > 0)
     return ious
 
@@ -109,12 +109,12 @@ def precision_recall(scores: Floats, outcomes: Outcomes, num_faces: int) -> Curv
     """Return the curve of one level.
 
     Args:
-        scores: `(n,)`, already stretched to 0..1.
+        scores: `(n,)`, already mapped to 0..1.
         outcomes: `(n,)`.
         num_faces: Faces that count at the level, at least one.
     """
     order = np.argsort(scores, kind="stable")
-    # How many detections come before each threshold, from the lowest score on.
+    # The number of detections below each threshold.
     below = np.searchsorted(scores[order], THRESHOLDS, side="left")
     right, counted = (
         np.append(flags[order][::-1].cumsum()[::-1], 0)[below]
@@ -124,11 +124,11 @@ def precision_recall(scores: Floats, outcomes: Outcomes, num_faces: int) -> Curv
     return Curve(precision, right / num_faces)
 
 
-def stretched(scores: Floats) -> Floats:
-    """Return scores mapped to 0..1 by the lowest and highest of them, as the tools do.
+def scaled_scores(scores: Floats) -> Floats:
+    """Return scores mapped linearly to 0..1 by the lowest and highest of them, as the tools do.
 
-    The lowest is taken to be at most 1 and the highest at least 0. Equal scores, of which the
-    published tools make no number, become 1.
+    The lowest counts as at most 1 and the highest as at least 0. Equal scores, for which the
+    published tools have no result, become 1.
     """
     if not len(scores):
         return scores
@@ -140,14 +140,14 @@ def stretched(scores: Floats) -> Floats:
 
 
 class WiderAp:
-    """WIDER FACE's average precision; a `Metric`.
+    """Average precision of WIDER FACE; a `Metric`.
 
     Numbers: `wider_easy`, `wider_medium` and `wider_hard`; a level without faces is left out,
     except hard, which is 0 then.
 
     Args:
-        truth: The published ground truth, which images are looked up in by event and name.
-            Without it the faces of the batches count, at the levels that `levels_by_height` says.
+        truth: The published ground truth; images are found in it by event and name. Without it,
+            the faces of the batches count, at the levels of `levels_by_height`.
     """
 
     def __init__(self, truth: Sequence[ImageTruth] | None = None) -> None:
@@ -179,7 +179,7 @@ class WiderAp:
 
     def curves(self) -> dict[str, Curve]:
         """Return the curve of every level that has faces."""
-        scores = stretched(np.concatenate([np.zeros(0), *self._scores]))
+        scores = scaled_scores(np.concatenate([np.zeros(0), *self._scores]))
         none = np.zeros((0, len(LEVELS)), dtype=np.int8)
         outcomes = np.concatenate([none, *self._outcomes])
         return {
@@ -194,7 +194,7 @@ class WiderAp:
         return {"wider_hard": 0.0} | found
 
     def state(self) -> dict[str, Any]:
-        """Return the count of faces and every detection's score and outcomes."""
+        """Return the number of faces, and the score and outcomes of every detection."""
         none = np.zeros((0, len(LEVELS)), dtype=np.int8)
         return {
             "faces": self._faces.copy(),
@@ -203,7 +203,7 @@ class WiderAp:
         }
 
     def merge(self, state: dict[str, Any]) -> None:
-        """Add what another metric has seen."""
+        """Add the state of another metric."""
         self._faces = self._faces + state["faces"]
         self._scores.append(state["scores"])
         self._outcomes.append(state["outcomes"])

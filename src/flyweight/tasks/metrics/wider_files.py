@@ -1,6 +1,6 @@
-"""Detections of faces as the evaluation tools of WIDER FACE read them, one text per image.
+"""Files of face detections in the format of WIDER FACE's evaluation tools, one text per image.
 
-`<folder>/<event>/<image>.txt`: the image's path, the count of faces, and a row
+`<folder>/<event>/<image>.txt`: the path of the image, the number of faces, and a row
 `x y w h score` for each.
 """
 
@@ -23,8 +23,8 @@ class FoundFaces:
     """The detections in one image.
 
     Attributes:
-        event: The folder that the image lies in.
-        image: Its name without an ending.
+        event: Name of the folder of the image.
+        image: Name of the image without its ending.
         boxes: `(n, 4)` float64 xyxy.
         scores: `(n,)` float64.
     """
@@ -46,18 +46,18 @@ def write_faces(
     """Write the detections of one image.
 
     Args:
-        folder: Gets a folder per event.
-        image: The image's path; the last folder in it is the event.
-        boxes: `(n, 4)` xyxy in pixels of the image on disk.
+        folder: The folder that gets a folder per event.
+        image: Path of the image; its last folder is the event.
+        boxes: `(n, 4)` xyxy in pixels of the original image.
         scores: `(n,)`.
-        like_originals: Widths and heights one pixel larger, boxes to a tenth of a pixel and scores
-            to a thousandth, as PaddleDetection wrote them. Without it what is read back is what was
-            written, to a hundredth and to a millionth.
+        like_originals: Write widths and heights one pixel larger, boxes to a tenth of a pixel and
+            scores to a thousandth, as PaddleDetection did. Otherwise boxes are exact to a hundredth
+            of a pixel and scores to a millionth.
 
     Raises:
         FileError: The folder cannot be written.
     """
-    order = np.argsort(-scores, kind="stable")  # The tools count on it.
+    order = np.argsort(-scores, kind="stable")  # The tools expect this order.
     extra, digits, score_digits = (1, 1, 3) if like_originals else (0, 2, 6)
     event = image.parent.name
     lines = [f"{event}/{image.name}", str(len(boxes))]
@@ -74,7 +74,7 @@ def read_faces(folder: str | os.PathLike[str]) -> Iterator[FoundFaces]:
     """Yield the detections of every image, in the order of events and names.
 
     Raises:
-        DataError: There is no such folder or no text in it, or a text is not as it must be.
+        DataError: There is no such folder, no text in it, or a text has another format.
     """
     root = Path(folder)
     texts = sorted(root.glob("*/*.txt"))
