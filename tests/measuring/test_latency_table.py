@@ -55,3 +55,14 @@ def test_a_table_of_another_runtime_is_refused():
     with pytest.raises(MeasureError, match=r"of onnxruntime 1 for a budget on openvino") as error:
         require_runtime(table(), "openvino")
     assert "\n" not in str(error.value)
+
+
+def test_a_network_is_another_one_with_keyword_inputs_of_another_shape():
+    class Masked(nn.Conv2d):
+        def forward(self, x, mask=1):
+            return super().forward(x) * mask
+
+    model, x = Masked(3, 4, 1).eval(), torch.rand(1, 3, 4, 4)
+    masks = [torch.rand(1, 1, 4, 4), torch.rand(1, 1, 1, 1)]
+    keys = [network_key(trace(model, (x,), {"mask": mask})) for mask in masks]
+    assert len({*keys, network_key(trace(model, (x,)))}) == 3
