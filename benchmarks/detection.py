@@ -20,7 +20,7 @@ from flyweight.config.settings import Config
 from flyweight.engine.state import load_state, state_path
 from flyweight.errors import FlyweightError
 from flyweight.measuring.environment import commit, hardware
-from flyweight.pipeline.chain import run
+from flyweight.pipeline import run_chain
 from flyweight.pipeline.inputs import open_val
 from flyweight.report.rows import Report, Row
 
@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None, config: Path = CONFIG) -> int:
     try:
         label, chosen = load_config(options.config, overrides(options))
         name = options.name or _name(label, options)
-        finished = run(label, chosen, options.out, say=_say)
+        finished = run_chain(label, chosen, options.out, progress=True)["report"]
         rows = list(rows_of(finished.report, name, chosen, options))
         target = options.results / f"{name}.csv"
         write_rows(target, rows)

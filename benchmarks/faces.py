@@ -22,8 +22,8 @@ from flyweight.config.settings import Config
 from flyweight.data.layouts.wider_truth import LEVELS
 from flyweight.engine.run import BEST
 from flyweight.errors import FlyweightError
+from flyweight.pipeline.evaluation import evaluate_model
 from flyweight.pipeline.inputs import load_model, open_val
-from flyweight.pipeline.stage_work import evaluate_model
 
 NAME = "faces"
 CONFIG = Path(__file__).resolve().parent / "blazeface_faces.yaml"

@@ -27,9 +27,9 @@ from flyweight.config.cuts import RatioCut
 from flyweight.config.reading import load_config
 from flyweight.files import write_text
 from flyweight.measuring.environment import commit, hardware
+from flyweight.pipeline.evaluation import evaluate_model
 from flyweight.pipeline.inputs import open_checkpoint, open_data, val_batches
 from flyweight.pipeline.network_plans import plan_cut, trace_model
-from flyweight.pipeline.stage_work import evaluate_model
 from flyweight.pruning import PruningPlan
 from flyweight.pruning.repair.repair import RepairReport, RepairSettings, RepairStep, repair
 

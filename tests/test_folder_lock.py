@@ -44,7 +44,10 @@ def test_a_lock_leaves_nothing_behind(tmp_path):
         owner = json.loads(path.read_text())
         assert owner["pid"] == os.getpid()
         assert owner.keys() == {"pid", "host", "since", "start"}
-    assert list(path.parent.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
+    with FolderLock(path):
+        (path.parent / "result").touch()
+    assert list(path.parent.iterdir()) == [path.parent / "result"]
     with FolderLock(path):
         pass
 

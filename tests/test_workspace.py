@@ -131,7 +131,7 @@ def test_a_note_that_cannot_be_read(work, text):
 def test_notes_of_version_0_1_0(tmp_path):
     workspace = Workspace(tmp_path)
     workspace.note_path.write_text('{"made_from": "20f0", "finished": true, "seconds": 2.0}\n')
-    assert workspace.read() == Note(None, True, old_digest="20f0")
+    assert workspace.read() == Note(None, True, 2.0, old_digest="20f0")
     assert workspace.standing(MadeFrom({"a": 1})).state == "changed"
     scan = Workspace(tmp_path, "made_from.json")
     scan.note_path.write_text('{"graph": "1f", "data": ""}')
@@ -150,6 +150,21 @@ def test_keeps_out_of_folders_of_others(work):
     assert work.attempts == [False]
 
 
+def test_work_that_fails_before_it_writes_leaves_nothing(tmp_path):
+    def refused(_):
+        raise FileError("no such file")
+
+    work = Work("dense", MadeFrom({"a": 1}))
+    for name in ("new", "old"):
+        workspace = Workspace(tmp_path / name)
+        if name == "old":
+            workspace.begin(MadeFrom({"a": 0}))
+        with pytest.raises(FileError):
+            perform(work, workspace, refused, say=lambda _: None)
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+    assert workspace.read().finished is False
+
+
 def test_works_in_a_locked_folder(work):
     with work.workspace.locked():
         assert (work.folder / LOCK).is_file()
@@ -164,6 +179,23 @@ def test_parts(tmp_path):
     assert workspace.read_part("one.json") == {"a": [1]}
     workspace.remove()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_parts_that_are_recorded_belong_to_the_attempt(tmp_path):
+    workspace, made_from = Workspace(tmp_path), MadeFrom({"a": 1})
+    (tmp_path / "plan").touch()
+    workspace.begin(made_from)
+    assert not workspace.has_part("plan")  # of something else, then
+    workspace.keep_part("plan")
+    workspace.begin(made_from, resume=True)
+    assert workspace.has_part("plan")
+    assert workspace.standing(made_from).state == "interrupted"
+    workspace.finish(made_from, 1)
+    assert workspace.has_part("plan")
+    (tmp_path / "plan").unlink()
+    assert not workspace.has_part("plan")
+    workspace.begin(made_from)
+    assert workspace.read().parts == ()
 
 
 def test_two_pieces_of_work_in_one_folder(tmp_path):

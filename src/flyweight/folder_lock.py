@@ -35,7 +35,8 @@ class FolderLock:
     """A context manager that holds a lock file.
 
     Args:
-        path: The lock file. Its folder is made where it does not exist.
+        path: The lock file. Its folder is made where it does not exist, and removed at the end if
+            nothing was written into it.
 
     Raises:
         FileError: On entry: another run holds the lock, or the folder cannot be written.
@@ -45,10 +46,13 @@ class FolderLock:
         self.path = path
         self._file: int | None = None
         self._key = ""
+        self._made: list[Path] = []
 
     def __enter__(self) -> Self:
         """Take the lock."""
         try:
+            parents = self.path.parent, *self.path.parent.parents
+            self._made = [folder for folder in parents if not folder.exists()]
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._key = str(self.path.parent.resolve() / self.path.name)
             with _guard:
@@ -72,6 +76,9 @@ class FolderLock:
             if self._file is not None:
                 os.close(self._file)
                 self._file = None
+        with contextlib.suppress(OSError):  # Most often a folder is not empty any more.
+            for folder in self._made:
+                folder.rmdir()
 
     def _take(self) -> int:
         for _ in range(_ATTEMPTS):

@@ -79,12 +79,14 @@ class Note:
         made_from: What the work depends on, by name; None where the note does not say.
         finished: Whether the result is complete.
         seconds: How long it took.
+        parts: Files in the folder that were made from the same things.
         old_digest: Version 0.1.0 recorded one digest of everything in place of `made_from`.
     """
 
     made_from: Mapping[str, Any] | None = None
     finished: bool = False
     seconds: float | None = None
+    parts: tuple[str, ...] = ()
     old_digest: str | None = None
 
 
@@ -160,13 +162,17 @@ class Workspace:
             return Standing("changed", found)
         return Standing("finished" if note.finished else "interrupted")
 
-    def begin(self, made_from: MadeFrom) -> None:
+    def begin(self, made_from: MadeFrom, *, resume: bool = False) -> None:
         """Record that work starts, and what it is made from.
+
+        Args:
+            made_from: What the result depends on.
+            resume: Keep the record of the parts that an earlier attempt has left.
 
         Raises:
             FileError: The folder cannot be written.
         """
-        self._write({"made_from": dict(made_from.values), "finished": False})
+        self._write(made_from, resume=resume)
 
     def finish(self, made_from: MadeFrom, seconds: float) -> None:
         """Record that the result is complete.
@@ -174,13 +180,52 @@ class Workspace:
         Raises:
             FileError: The folder cannot be written.
         """
-        values = {"made_from": dict(made_from.values), "finished": True}
-        self._write({**values, "seconds": round(seconds, 1)})
+        self._write(made_from, resume=True, finished=True, seconds=round(seconds, 1))
+
+    def keep_part(self, name: str) -> None:
+        """Record that a file in the folder was made by this attempt, so that the next can use it.
+
+        Raises:
+            FileError: The folder cannot be written.
+        """
+        note = self.read() or Note()
+        self._write(MadeFrom(note.made_from or {}), resume=True, parts=(name,))
+
+    def has_part(self, name: str) -> bool:
+        """Say whether a file is there and was recorded by `keep_part`."""
+        note = self.read()
+        return note is not None and name in note.parts and (self.folder / name).is_file()
+
+    @contextmanager
+    def recorded(self, made_from: MadeFrom, *, resume: bool = False) -> Iterator[None]:
+        """Record that the work in the block starts, and that it is complete when the block ends.
+
+        A block that fails before it has written anything leaves no new note.
+
+        Args:
+            made_from: What the result depends on.
+            resume: As for `begin`.
+
+        Raises:
+            FileError: The folder cannot be written.
+        """
+        before = _names_in(self.folder)
+        self.begin(made_from, resume=resume)
+        started = time.monotonic()
+        try:
+            yield
+        except BaseException:
+            if _names_in(self.folder) - before == {self.note_name}:
+                self.note_path.unlink(missing_ok=True)
+                if not before:
+                    self.folder.rmdir()
+            raise
+        self.finish(made_from, time.monotonic() - started)
 
     def forget(self) -> None:
         """Record that the result must be made again; its files stay until they are replaced."""
         if self.read() is not None:
-            self._write({"made_from": None, "finished": False})
+            self._write(None)
 
     def read_part(self, name: str) -> Any:
         """Return the JSON value of a part, or None where the part was not written.
@@ -214,8 +259,24 @@ class Workspace:
         with FolderLock(self.folder / LOCK):
             yield
 
-    def _write(self, note: Mapping[str, Any]) -> None:
-        write_text(self.note_path, json.dumps(note) + "\n")
+    def _write(
+        self,
+        made_from: MadeFrom | None,
+        *,
+        resume: bool = False,
+        parts: tuple[str, ...] = (),
+        finished: bool = False,
+        seconds: float | None = None,
+    ) -> None:
+        note = self.read() if resume else None
+        kept = () if note is None else note.parts
+        document = {
+            "made_from": None if made_from is None else dict(made_from.values),
+            "finished": finished,
+            **({} if seconds is None else {"seconds": seconds}),
+            "parts": list(dict.fromkeys((*kept, *parts))),
+        }
+        write_text(self.note_path, json.dumps(document) + "\n")
 
 
 @dataclass(frozen=True)
@@ -257,17 +318,19 @@ def perform(work: Work, workspace: Workspace, do: Callable[[bool], None], *, say
         _require_own(workspace.folder)
     resumes = standing.state == "interrupted"
     say(f"{work.name}: {_announced(standing)}")
-    workspace.begin(work.made_from)
     started = time.monotonic()
-    do(resumes)
-    seconds = time.monotonic() - started
-    workspace.finish(work.made_from, seconds)
-    say(f"{work.name}: finished in {seconds:.0f} s")
+    with workspace.recorded(work.made_from, resume=resumes):
+        do(resumes)
+    say(f"{work.name}: finished in {time.monotonic() - started:.0f} s")
 
 
 def missing_files(folder: Path, names: Collection[str]) -> tuple[str, ...]:
     """Return those of `names` that are no files in `folder`."""
     return tuple(name for name in names if not (folder / name).is_file())
+
+
+def _names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
 
 
 def _announced(standing: Standing) -> str:
@@ -293,18 +356,19 @@ def _require_own(folder: Path) -> None:
 
 
 def _note_of(document: Mapping[str, Any]) -> Note:
-    made_from = document.get("made_from")
+    made_from, seconds = document.get("made_from"), document.get("seconds")
+    number = float(seconds) if isinstance(seconds, int | float) else None
     if isinstance(made_from, str):
-        return Note(None, bool(document.get("finished")), old_digest=made_from)
+        return Note(None, document.get("finished") is True, number, old_digest=made_from)
     if "made_from" not in document:
         # Version 0.1.0 kept the digests of a scan by themselves.
         plain = all(isinstance(value, str) for value in document.values())
         return Note(dict(document)) if plain and document else Note()
     if not isinstance(made_from, dict):
         return Note()
-    seconds = document.get("seconds")
-    number = float(seconds) if isinstance(seconds, int | float) else None
-    return Note(made_from, document.get("finished") is True, number)
+    parts = document.get("parts")
+    kept = tuple(map(str, parts)) if isinstance(parts, list) else ()
+    return Note(made_from, document.get("finished") is True, number, kept)
 
 
 def _is_digest(value: Any) -> bool:

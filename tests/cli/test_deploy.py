@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from flyweight.cli.deploy import Source
 from flyweight.config.reading import load_config
 from flyweight.pipeline.inputs import Saver
+from flyweight.pipeline.model_source import ModelSource
 from flyweight.pipeline.network_plans import build_model
 from flyweight.report import quantities
 from flyweight.report.render import render_all
@@ -36,7 +36,7 @@ def exported(monkeypatch):
         calls.append(call)
         return SimpleNamespace(path=path, size_bytes=2**20, sidecar="s", max_error={"a": 2e-6})
 
-    monkeypatch.setattr("flyweight.pipeline.stage_work.export_model", export)
+    monkeypatch.setattr("flyweight.pipeline.stages.export.export_model", export)
     return calls
 
 
@@ -77,8 +77,8 @@ def test_an_export_of_the_settings_told(flyweight, saved, exported):
 
 def test_where_a_model_is_found(saved, monkeypatch):
     monkeypatch.chdir(saved.parent)
-    assert Source("", ("weights=digits",), "").find() == ("digits", Path("digits.safetensors"))
-    with_config = Source("demo_digits", SMALL, "digits")
+    assert ModelSource("", ("weights=digits",), "").find() == ("digits", Path("digits.safetensors"))
+    with_config = ModelSource("demo_digits", SMALL, "digits")
     assert with_config.find() == ("demo_digits", Path("digits.safetensors"))
     assert with_config.named == ("demo_digits", CONFIG)
     name, path, loaded = replace(with_config, overrides=(*SMALL, "mean=[0,0,0]")).open()

@@ -182,9 +182,9 @@ def test_a_full_disk_while_saving(flyweight, here, monkeypatch):
     answer = flyweight("prune", *CONFIG, "weights=good", "--no-finetune")
     assert answer.status == 2
     last = answer.err.splitlines()[-1]
-    assert last.startswith("error: 'output/demo_digits/plan.json' must be writable.")
+    assert last.startswith("error: 'output/demo_digits/prune.done.json' must be writable.")
     assert "No space left on device" in last
-    assert list(Path("output/demo_digits").iterdir()) == []
+    assert not Path("output").exists()
 
 
 @pytest.mark.slow

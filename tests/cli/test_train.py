@@ -25,11 +25,11 @@ def evaluated(monkeypatch):
     """Do not evaluate; return what would have been."""
     calls = []
 
-    def evaluate(model, config, box_set, *, save_to):
+    def evaluate(model, config, box_set, *, save_to, progress):
         calls.append((model, config, box_set, save_to))
         return {"map_50": 0.5, "ap_50/7": float("nan")}
 
-    monkeypatch.setattr("flyweight.pipeline.stage_work.evaluate_model", evaluate)
+    monkeypatch.setattr("flyweight.pipeline.evaluation.evaluate_model", evaluate)
     return calls
 
 
@@ -62,7 +62,7 @@ def test_eval_with_ratios_cuts_what_is_not_pruned(flyweight, saved, evaluated):
 
 
 def test_train_says_what_it_starts_from_and_what_it_saved(flyweight, monkeypatch, tmp_path):
-    def train(model, config, training, data, folder, *, resume):
+    def train(model, config, training, data, folder, *, resume, progress):
         assert training.steps == 3
         return SimpleNamespace(
             best_metrics={"map_50": 0.25},
@@ -71,7 +71,7 @@ def test_train_says_what_it_starts_from_and_what_it_saved(flyweight, monkeypatch
             resumed=resume,
         )
 
-    monkeypatch.setattr("flyweight.pipeline.stage_work.train_model", train)
+    monkeypatch.setattr("flyweight.pipeline.stages.train.train_model", train)
     told = (*TOLD, "train.steps=3", "train.warmup_steps=0")
     answer = flyweight("train", *told)
     assert answer.err == "weights: fresh\n"

@@ -4,7 +4,7 @@ import pytest
 
 from flyweight.config.cuts import RatioCut
 from flyweight.config.reading import load_config
-from flyweight.pipeline.build_report import ReportInputs, Stage, build_report
+from flyweight.pipeline.build_report import ReportedNetwork, ReportInputs, build_report
 from flyweight.pipeline.inputs import Saver, open_data
 from flyweight.pipeline.network_plans import build_model, plan_cut, trace_model
 
@@ -48,7 +48,9 @@ def report(folder):
         "pruned": (measured(1, 5.0, ["busy"]), measured(2, 3.0)),
     }
     stages = tuple(
-        Stage(name, folder / name / "best_model.safetensors", folder / f"{name}.onnx", found)
+        ReportedNetwork(
+            name, folder / name / "best_model.safetensors", folder / f"{name}.onnx", found
+        )
         for name, found in rows.items()
     )
     plan = plan_cut(graph, RatioCut((CUT,), (0.5,)))

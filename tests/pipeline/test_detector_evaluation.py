@@ -14,8 +14,8 @@ from flyweight.data.layouts.wider import read_wider
 from flyweight.data.loading import open_set
 from flyweight.errors import ConfigError
 from flyweight.pipeline.detector_evaluation import evaluate_detector, finder
+from flyweight.pipeline.evaluation import evaluate_model
 from flyweight.pipeline.network_plans import build_model
-from flyweight.pipeline.stage_work import evaluate_model
 from flyweight.tasks.metrics.wider_ap import WiderAp
 from flyweight.tasks.metrics.wider_files import read_faces
 from flyweight.tasks.task import Task

@@ -15,15 +15,12 @@ from flyweight.data.loading import open_set
 from flyweight.exporting.exported_model import ExportedModel
 from flyweight.graph.example_inputs import tensors_in
 from flyweight.measuring.measure import measure
+from flyweight.pipeline.evaluation import evaluate_model
 from flyweight.pipeline.inputs import Saver, open_checkpoint, open_data
 from flyweight.pipeline.network_plans import build_model, trace_model
 from flyweight.pipeline.prediction import place_detections
-from flyweight.pipeline.stage_work import (
-    evaluate_model,
-    export_model,
-    images_to_compare,
-    train_model,
-)
+from flyweight.pipeline.stages.export import export_model, images_to_compare
+from flyweight.pipeline.stages.train import train_model
 from flyweight.pruning import plan, prune
 from flyweight.tasks.one_image import one_image_batch
 

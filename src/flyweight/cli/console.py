@@ -3,14 +3,17 @@
 import json
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flyweight.on_demand import load
+from flyweight.report.text_table import columns, metrics_table
 
 if TYPE_CHECKING:
     from rich.text import Text
+
+__all__ = ["columns", "metrics_table", "say", "show", "show_json", "show_styled"]
 
 # rich is loaded when something is drawn, so that help texts and error messages do not wait for it.
 _CONSOLE = "rich.console:Console"
@@ -40,36 +43,6 @@ def say(text: str) -> None:
     """Print a note on stderr, apart from the results."""
     sys.stderr.write(text.rstrip("\n") + "\n")
     sys.stderr.flush()
-
-
-def metrics_table(metrics: Mapping[str, float]) -> str:
-    """Return metrics as aligned lines, in percent.
-
-    Example:
-        >>> print(metrics_table({"map_50": 0.5, "ap_50/cat": 0.25}))
-        map_50      50.00 %
-        ap_50/cat   25.00 %
-    """
-    width = max((len(name) for name in metrics), default=0)
-    return "\n".join(f"{name:<{width}}  {100 * value:6.2f} %" for name, value in metrics.items())
-
-
-def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows as aligned columns: the first is left-aligned, the others are right-aligned.
-
-    Example:
-        >>> print(columns([("group", "width"), ("a", "8")]))
-        group  width
-        a          8
-    """
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if place == 0 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
 
 
 def _plain(value: Any) -> Any:

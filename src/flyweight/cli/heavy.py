@@ -10,7 +10,6 @@ from flyweight.on_demand import names_on_demand
 
 if TYPE_CHECKING:  # What type checkers see; `HOMES` says the same at run time.
     from flyweight.cli.deploy import Protocol as Protocol
-    from flyweight.cli.deploy import Source as Source
     from flyweight.cli.deploy import bench as bench
     from flyweight.cli.deploy import export as export
     from flyweight.cli.deploy import one_count as one_count
@@ -43,6 +42,7 @@ if TYPE_CHECKING:  # What type checkers see; `HOMES` says the same at run time.
     from flyweight.data.usable import left_out as left_out
     from flyweight.pipeline.drawn_images import draw_file as draw_file
     from flyweight.pipeline.inputs import load_model as load_model
+    from flyweight.pipeline.model_source import ModelSource as Source  # noqa: F401
     from flyweight.pipeline.network_plans import trace_model as trace_model
     from flyweight.pipeline.network_plans import weightless as weightless
     from flyweight.pipeline.prediction import from_checkpoint as predictor_of_checkpoint  # noqa: F401
@@ -64,7 +64,7 @@ HOMES = {
     "ScanFiles": "flyweight.cli.sensitivity:Files",
     "ScanHow": "flyweight.cli.sensitivity:How",
     "ScanRequest": "flyweight.cli.sensitivity:Request",
-    "Source": "flyweight.cli.deploy:Source",
+    "Source": "flyweight.pipeline.model_source:ModelSource",
     "bench": "flyweight.cli.deploy:bench",
     "convert": "flyweight.data.layouts.convert:convert",
     "demo": "flyweight.cli.train:demo",

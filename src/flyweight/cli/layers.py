@@ -1,18 +1,21 @@
-"""`bench --layers`: what each layer takes at each width, for latency budgets."""
+"""Latency tables from the command line: time each layer at each width, for latency budgets."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flyweight.cli.console import columns, say, show, show_json
+from flyweight import on_demand, pipeline
+from flyweight.cli.console import columns, show, show_json
 from flyweight.config.reading import load_config
 from flyweight.errors import ConfigError
 from flyweight.pipeline.preflight import weights_path
-from flyweight.runtimes.runtime_table import require_installed
+from flyweight.runtimes.runtime_table import DEFAULT_RUNTIME, require_installed
 
 if TYPE_CHECKING:
     from flyweight.graph import ModelGraph
     from flyweight.measuring.latency_table import LayerTable
+
+_PRICES = "flyweight.measuring.latency_prices:LatencyPrices"
 
 
 @dataclass(frozen=True)
@@ -31,40 +34,24 @@ class Request:
     overrides: tuple[str, ...]
     threads: int
     seconds: float
-    runtime: str = "onnxruntime"
+    runtime: str = DEFAULT_RUNTIME
 
 
 def layers(request: Request, save_to: Path, *, as_json: bool) -> None:
-    """Measure the layers of the config's network, or go on with a table."""
+    """Measure the layers of the config's network, or resume an interrupted table."""
     if not request.config:
         raise ConfigError("--layers must be told a network. Received no config. Add: -c CONFIG")
     require_installed(request.runtime)
     _, config = load_config(request.config, request.overrides)
     if config.weights:
         weights_path(config.weights)
-
-    from flyweight.pipeline.inputs import load_model
-    from flyweight.pipeline.latency_cuts import NetworkTimer, measured_table
-    from flyweight.pipeline.network_plans import build_model
-
-    model = load_model(Path(config.weights), config)[0] if config.weights else build_model(config)
-    say("measuring layers; a run that is cut off goes on with the same --save")
-    timer = NetworkTimer(
-        model.eval(),
-        config.preprocessing,
-        threads=request.threads,
-        seconds=request.seconds,
-        runtime=request.runtime,
-    )
-    with timer:
-        table = measured_table(timer, save_to, progress=True)
-        _tell(table, timer.graph, save_to, as_json=as_json)
+    options = pipeline.LayersOptions(request.threads, request.seconds, request.runtime)
+    found = pipeline.time_layers(config, save_to, options, progress=True)
+    _tell(found.table, found.graph, found.file, as_json=as_json)
 
 
 def _tell(table: "LayerTable", graph: "ModelGraph", saved: Path, *, as_json: bool) -> None:
-    from flyweight.measuring.latency_prices import LatencyPrices
-
-    prices = LatencyPrices.of(graph, table)
+    prices = on_demand.load(_PRICES).of(graph, table)
     whole, in_layers = prices.predict_ms({}), prices.sum_ms({})
     full = prices.full()
     slowest = sorted(prices.layers, key=lambda price: price.under(full), reverse=True)

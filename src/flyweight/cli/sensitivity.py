@@ -1,6 +1,5 @@
-"""`sensitivity`: what each layer's channels are worth to the metric; plans are made from it."""
+"""Sensitivity scans from the command line: scan, or merge scans, and draw the curves."""
 
-import random
 import shlex
 import sys
 from collections.abc import Sequence
@@ -8,23 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flyweight import on_demand, pipeline
 from flyweight.cli.console import columns, say, show, show_json
 from flyweight.cli.image_paths import images_of
 from flyweight.config.cut_options import split_list
-from flyweight.config.cuts import ALL
-from flyweight.config.reading import load_config
-from flyweight.config.settings import Config
-from flyweight.errors import PlanError, nearest
-from flyweight.pipeline.preflight import checkpoint_path, require_paths
+from flyweight.config.scanning import SensitivityOptions
+from flyweight.errors import PlanError
+from flyweight.pipeline.model_source import ModelSource
+from flyweight.pipeline.preflight import require_paths
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from flyweight.graph import ModelGraph
+    from flyweight.pipeline.results import Scanned
     from flyweight.sensitivity import Sensitivity
 
-
-MODES = ("exact", "fast")
+_READ_TABLE = "flyweight.measuring.latency_table:read_table"
 
 
 @dataclass(frozen=True)
@@ -32,34 +28,16 @@ class How:
     """How the command line wants to scan.
 
     Attributes:
-        mode: One of `MODES`.
-        max_drop: What a layer may cost; fast mode looks no further at what is clear of it.
-        images: A folder without labels to scan on instead of the validation split.
+        mode: "exact" or "fast".
+        max_drop: What a layer may cost; the fast mode spends little on layers far from it.
+        images: A folder of images without labels to scan on instead of the validation split.
         ray: Address of a Ray cluster.
     """
 
     mode: str = "exact"
     max_drop: float = 0.05
-    pictures: Path | None = None
+    images: Path | None = None
     ray: str = ""
-
-    def require_sound(self) -> None:
-        """Raise PlanError where this cannot be meant."""
-        if self.mode not in MODES:
-            raise PlanError(
-                f"A scan's mode must be one of {', '.join(MODES)}. Received '{self.mode}' in "
-                f"--mode. {nearest(self.mode, MODES)}"
-            )
-        if self.mode == "fast" and self.ray:
-            raise PlanError(
-                "A scan must be fast or spread over a cluster. Received --mode fast and --ray. "
-                "Leave one of them out."
-            )
-        if self.mode == "fast" and not 0 < self.max_drop < 1:
-            raise PlanError(
-                f"--max-drop must be a share between 0 and 1. Received {self.max_drop:g}. "
-                "0.05 allows each layer to cost five per cent of the metric."
-            )
 
 
 @dataclass(frozen=True)
@@ -74,13 +52,28 @@ class Request:
     criterion: str
     how: How = How()
 
-    def read(self) -> tuple[str, Config]:
-        """Return the config's name and the config.
+    @property
+    def source(self) -> ModelSource:
+        """The network."""
+        return ModelSource(self.config, self.overrides, self.weights)
+
+    def options(self) -> SensitivityOptions:
+        """Return how to scan.
 
         Raises:
-            ConfigError: The config cannot be meant.
+            PlanError: A value is invalid.
+            DataError: There are no images.
         """
-        return load_config(self.config, self.overrides)
+        how = self.how
+        return SensitivityOptions(
+            ratios=_ratios(self.ratios),
+            layers=tuple(split_list(self.params)),
+            criterion=self.criterion,
+            mode=how.mode,
+            max_drop=how.max_drop,
+            images=tuple(images_of([how.images])) if how.images is not None else (),
+            ray=how.ray,
+        )
 
 
 @dataclass(frozen=True)
@@ -95,150 +88,57 @@ class Files:
     """
 
     curves: Path
-    picture: Path | None
+    image: Path | None
     page: Path | None
     latency_table: Path | None = None
 
     @classmethod
-    def beside(
-        cls, curves: Path, picture: Path | None, page: Path | None, *, plain: bool
-    ) -> "Files":
+    def beside(cls, curves: Path, image: Path | None, page: Path | None, *, plain: bool) -> "Files":
         """Return what was asked for, else files that are named after the curves.
 
         Args:
             curves: As given.
-            picture: As given, if it was.
+            image: As given, if it was.
             page: As given, if it was.
             plain: Whether only what was given is written.
         """
         if plain:
-            return cls(curves, picture, page)
+            return cls(curves, image, page)
         named = [curves.with_name(curves.name + end) for end in (".png", ".html")]
         if curves.suffix == ".json":
             named = [curves.with_suffix(end) for end in (".png", ".html")]
-        return cls(curves, picture or named[0], page or named[1])
-
-
-@dataclass(frozen=True)
-class _Network:
-    """What was, or would be, cut."""
-
-    label: str
-    config: Config
-    weights: Path
-    graph: "ModelGraph"
+        return cls(curves, image or named[0], page or named[1])
 
 
 def scan(request: Request, files: Files, *, as_json: bool) -> None:
-    """Scan the config's checkpoint over the validation split, or go on with a scan."""
-    label, config = request.read()
-    path = checkpoint_path(label, config, request.weights)
-    how = request.how
-    how.require_sound()
-    if how.pictures is None:
+    """Scan the config's checkpoint over the validation split, or resume a scan."""
+    source = request.source
+    if source.named is None:
+        raise PlanError("A scan must have a config. Received none. Add: -c CONFIG")
+    label, config = source.named
+    _, weights = source.find()
+    options = request.options()
+    if not options.images:
         require_paths(config)
-    ratios = _ratios(request.ratios)
     if files.latency_table is not None:
-        from flyweight.measuring.latency_table import read_table
-
-        read_table(files.latency_table)  # a scan takes long: what cannot be drawn is told before it
-
-    from flyweight.pipeline.network_plans import trace_model
-    from flyweight.sensitivity import FastScanSettings
-    from flyweight.sensitivity import scan as scan_layers
-    from flyweight.zoo.sources.old_names import old_names
-
-    model, judged = _judged(label, config, path, how)
-    say(f"weights: {path}")
-    graph = trace_model(model.eval(), config.preprocessing)
-    curves = scan_layers(
-        graph,
-        model,
-        judged.batches,
-        judged.metric,
-        ratios=ratios,
-        save_to=files.curves,
-        layers=_layers(split_list(request.params) or config.prune.params),
-        criterion=request.criterion or config.prune.criterion,
-        local=True,
-        aliases=old_names(graph.tensors),
-        data=judged.digest,
-        measured_on=judged.name,
-        fast=FastScanSettings(max_drop=how.max_drop) if how.mode == "fast" else None,
-        ray=how.ray,
-        progress=True,
-    )
-    _tell(curves, files, request, _Network(label, config, path, graph), as_json=as_json)
-
-
-@dataclass(frozen=True)
-class _Judged:
-    """Images, and what is measured on them."""
-
-    batches: Any
-    metric: Any
-    digest: str
-    name: str
-
-
-def _judged(label: str, config: Config, path: Path, how: How) -> tuple["nn.Module", _Judged]:
-    from flyweight.pipeline.inputs import load_model
-
-    model, found = load_model(path, config)
-    if how.pictures is not None:
-        from flyweight.data.unlabelled import ImageBatches
-
-        paths = images_of([how.pictures])
-        random.Random(0).shuffle(paths)
-        kind = "feature_error" if found.task == "detect" else "kl"
-        say(f"note: no labels: agreement ({kind}) is weaker than a metric")
-        files = ImageBatches(paths, config.preprocessing, config.eval_batch_size)
-        return model, _Judged(files, kind, "", f"{how.pictures}, {len(paths)} images")
-    from flyweight.data.samples.strata import stratified_order
-    from flyweight.digests import digest_of_images
-    from flyweight.pipeline.inputs import open_val, require_same_labels, task_of, val_batches
-
-    pictures = open_val(config, save_dir=Path(config.save_dir) / label)
-    require_same_labels(found, pictures.labels, path)
-    order = stratified_order(pictures) if how.mode == "fast" else None
-    task = task_of(model, pictures.labels, config)
-    batches = val_batches(config, pictures, order=order)
-    name = f"{pictures.name}, {len(pictures)} images"
-    return model, _Judged(batches, task, digest_of_images(pictures), name)
-
-
-def _layers(given: Sequence[str]) -> Sequence[str] | None:
-    return None if not given or tuple(given) == (ALL,) else given
+        on_demand.load(_READ_TABLE)(
+            files.latency_table
+        )  # An unusable table is refused before the scan.
+    config = config.model_copy(update={"weights": str(weights)})
+    found = pipeline.scan(label, config, files.curves, options, progress=True)
+    _finish(found, files, source, as_json=as_json)
 
 
 def merge(files: Sequence[Path], request: Request, made: Files, *, as_json: bool) -> None:
-    """Put the curves of several files into one; the originals' files are read, too.
+    """Merge the curves of several files; files of the original tools are read, too.
 
-    A page needs the network: it is made where a config is given.
+    A page needs the network: it is written where a config is given.
     """
-    from flyweight.sensitivity import merge as merge_two
-    from flyweight.sensitivity import read
-
-    first, *others = [read(file) for file in files]
-    for other in others:
-        first = merge_two(first, other)
-    first.save(made.curves)
-    network = _network(request) if request.config and made.page is not None else None
-    if made.page is not None and network is None:
+    source = request.source if request.config and made.page is not None else None
+    found = pipeline.merge_scans(files, made.curves, source, progress=True)
+    if made.page is not None and source is None:
         say(f"note: '{made.page}' needs the network: add -c CONFIG -o weights=CHECKPOINT")
-    _tell(first, made, request, network, as_json=as_json)
-
-
-def _network(request: Request) -> _Network:
-    label, config = request.read()
-    path = checkpoint_path(label, config, request.weights)
-
-    from flyweight.pipeline.inputs import load_model
-    from flyweight.pipeline.network_plans import trace_model
-
-    model, _ = load_model(path, config)
-    say(f"weights: {path}")
-    return _Network(label, config, path, trace_model(model.eval(), config.preprocessing))
+    _finish(found, made, source, as_json=as_json)
 
 
 def loss_table(curves: "Sensitivity") -> str:
@@ -251,21 +151,16 @@ def loss_table(curves: "Sensitivity") -> str:
     return columns(rows)
 
 
-def _tell(
-    curves: "Sensitivity",
-    files: Files,
-    request: Request,
-    network: _Network | None,
-    *,
-    as_json: bool,
-) -> None:
-    table = loss_table(curves)
-    written = {"file": files.curves}
-    if files.picture is not None:
-        curves.draw(files.picture)
-        written["picture"] = files.picture
-    if files.page is not None and network is not None:
-        _write_page(curves, files, request, network)
+def _finish(found: "Scanned", files: Files, source: ModelSource | None, *, as_json: bool) -> None:
+    """Draw the curves, write the page, print the results."""
+    curves, table = found.curves, loss_table(found.curves)
+    written = {"file": found.file}
+    if files.image is not None:
+        curves.draw(files.image)
+        written["picture"] = files.image
+    if files.page is not None and source is not None:
+        command = shlex.join(["flyweight", *sys.argv[1:]])
+        pipeline.write_scan_page(found, source, files.page, command, files.latency_table)
         written["page"] = files.page
     if as_json:
         losses: dict[str, Any] = {
@@ -281,21 +176,7 @@ def _tell(
     )
 
 
-def _write_page(curves: "Sensitivity", files: Files, request: Request, network: _Network) -> None:
-    from flyweight.pipeline.explorer_inputs import ConfigSource, cutting_of
-    from flyweight.sensitivity.page import Subject, write_page
-
-    told = ConfigSource(request.config, request.overrides)
-    places = (network.weights, files.curves)
-    table = files.latency_table
-    cutting = cutting_of(told, network.config, curves, places, network.graph, table)
-    words = shlex.join(["flyweight", *sys.argv[1:]])
-    subject = Subject(network.label, words)
-    write_page(curves, files.page or "", network.graph, cutting=cutting, subject=subject)
-
-
 def _ratios(text: str) -> tuple[float, ...]:
-
     try:
         found = tuple(float(word) for word in split_list(text))
     except ValueError as error:

@@ -17,6 +17,8 @@ from flyweight.errors import PlanError
 DEFAULT_MAX_DROP = 0.05
 """What each layer may cost where a scan is given and no limit."""
 
+_CUT_KEYS = ("params", "ratios", "scan", "max_drop", "budget", "ranking", "latency_table")
+
 
 @dataclass(frozen=True)
 class CutOptions:
@@ -80,6 +82,20 @@ class CutOptions:
         if cut is None:
             raise nothing_to_cut()
         return cut
+
+    def applied_to(self, default: PruneConfig) -> PruneConfig:
+        """Return the config's `prune` section with the cut that the options describe.
+
+        Args:
+            default: As for `cut`.
+
+        Raises:
+            PlanError: As `cut`.
+        """
+        cut = self.cut(default)
+        named = {key: value for key, value in vars(cut).items() if key in PruneConfig.model_fields}
+        cleared = {key: PruneConfig.model_fields[key].default for key in _CUT_KEYS}
+        return default.model_copy(update={**cleared, **named})
 
     def _require_one_kind(self) -> None:
         if (self.params or self.ratios) and (self.scan or self.budget):

@@ -24,6 +24,8 @@ ALL = "all"
 """In place of layers: every layer that can be cut."""
 BUILT_IN = "DEFAULT"
 """In place of a scan's file: the curves that come with flyweight. The originals' word."""
+THIS_RUN = "this_run"
+"""In place of a scan's or a latency table's file: a chain makes it from its own network."""
 
 Rule = Literal["monotone", "original"]
 """How a curve that dips below the allowed drop again is read; see `planning.loss_curves`."""

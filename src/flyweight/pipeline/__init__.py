@@ -1,6 +1,92 @@
-"""One YAML file, and the whole chain from it: train, prune, fine-tune, export, measure, report."""
+"""Pipelines: the stages of training, pruning, exporting and measuring, one by one or as a chain.
 
-from flyweight.config.reading import known_configs, load_config
-from flyweight.config.settings import Config
+Names load on first use, so that importing this package imports no torch.
+"""
 
-__all__ = ["Config", "known_configs", "load_config"]
+from typing import TYPE_CHECKING
+
+from flyweight.on_demand import names_on_demand
+
+if TYPE_CHECKING:  # What editors and type checkers see; `HOMES` says the same at run time.
+    from flyweight.config.reading import known_configs as known_configs
+    from flyweight.config.reading import load_config as load_config
+    from flyweight.config.scanning import SensitivityOptions as SensitivityOptions
+    from flyweight.config.settings import Config as Config
+    from flyweight.measuring.measure import measure as bench  # noqa: F401 - the command's name
+    from flyweight.pipeline.chain import CHAIN as CHAIN
+    from flyweight.pipeline.chain import forget as forget
+    from flyweight.pipeline.chain import run_chain as run_chain
+    from flyweight.pipeline.evaluation import Evaluated as Evaluated
+    from flyweight.pipeline.evaluation import evaluate_checkpoint as evaluate_checkpoint
+    from flyweight.pipeline.explorer_inputs import write_scan_page as write_scan_page
+    from flyweight.pipeline.model_source import ModelSource as ModelSource
+    from flyweight.pipeline.pricing import Priced as Priced
+    from flyweight.pipeline.pricing import price as price
+    from flyweight.pipeline.pruning_text import cost_table as cost_table
+    from flyweight.pipeline.pruning_text import plan_notes as plan_notes
+    from flyweight.pipeline.rendered_report import Reported as Reported
+    from flyweight.pipeline.rendered_report import report as report
+    from flyweight.pipeline.results import Benchmarked as Benchmarked
+    from flyweight.pipeline.results import Exported as Exported
+    from flyweight.pipeline.results import LayersTimed as LayersTimed
+    from flyweight.pipeline.results import Pruned as Pruned
+    from flyweight.pipeline.results import Scanned as Scanned
+    from flyweight.pipeline.results import Trained as Trained
+    from flyweight.pipeline.stage import Inputs as Inputs
+    from flyweight.pipeline.stage import Stage as Stage
+    from flyweight.pipeline.stages.export import export as export
+    from flyweight.pipeline.stages.layers import LayersOptions as LayersOptions
+    from flyweight.pipeline.stages.layers import time_layers as time_layers
+    from flyweight.pipeline.stages.prune import PruneOptions as PruneOptions
+    from flyweight.pipeline.stages.prune import prune as prune
+    from flyweight.pipeline.stages.scan import merge_scans as merge_scans
+    from flyweight.pipeline.stages.scan import scan as scan
+    from flyweight.pipeline.stages.train import train as train
+    from flyweight.workspace import Workspace as Workspace
+
+# Public name to the module it lives in and its name there.
+HOMES = {
+    "Benchmarked": "flyweight.pipeline.results:Benchmarked",
+    "CHAIN": "flyweight.pipeline.chain:CHAIN",
+    "Config": "flyweight.config.settings:Config",
+    "Evaluated": "flyweight.pipeline.evaluation:Evaluated",
+    "Exported": "flyweight.pipeline.results:Exported",
+    "Inputs": "flyweight.pipeline.stage:Inputs",
+    "LayersOptions": "flyweight.pipeline.stages.layers:LayersOptions",
+    "LayersTimed": "flyweight.pipeline.results:LayersTimed",
+    "ModelSource": "flyweight.pipeline.model_source:ModelSource",
+    "Priced": "flyweight.pipeline.pricing:Priced",
+    "PruneOptions": "flyweight.pipeline.stages.prune:PruneOptions",
+    "Pruned": "flyweight.pipeline.results:Pruned",
+    "Reported": "flyweight.pipeline.rendered_report:Reported",
+    "Scanned": "flyweight.pipeline.results:Scanned",
+    "SensitivityOptions": "flyweight.config.scanning:SensitivityOptions",
+    "Stage": "flyweight.pipeline.stage:Stage",
+    "Trained": "flyweight.pipeline.results:Trained",
+    "Workspace": "flyweight.workspace:Workspace",
+    "bench": "flyweight.measuring.measure:measure",
+    "cost_table": "flyweight.pipeline.pruning_text:cost_table",
+    "evaluate_checkpoint": "flyweight.pipeline.evaluation:evaluate_checkpoint",
+    "export": "flyweight.pipeline.stages.export:export",
+    "forget": "flyweight.pipeline.chain:forget",
+    "known_configs": "flyweight.config.reading:known_configs",
+    "load_config": "flyweight.config.reading:load_config",
+    "merge_scans": "flyweight.pipeline.stages.scan:merge_scans",
+    "plan_notes": "flyweight.pipeline.pruning_text:plan_notes",
+    "price": "flyweight.pipeline.pricing:price",
+    "prune": "flyweight.pipeline.stages.prune:prune",
+    "report": "flyweight.pipeline.rendered_report:report",
+    "run_chain": "flyweight.pipeline.chain:run_chain",
+    "scan": "flyweight.pipeline.stages.scan:scan",
+    "time_layers": "flyweight.pipeline.stages.layers:time_layers",
+    "train": "flyweight.pipeline.stages.train:train",
+    "write_scan_page": "flyweight.pipeline.explorer_inputs:write_scan_page",
+}
+
+__all__ = sorted(HOMES)
+
+__getattr__ = names_on_demand(__name__, HOMES)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *HOMES})

@@ -40,8 +40,8 @@ _METRIC_NAMES = {
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One model of the chain: its checkpoint, its export and what was measured."""
+class ReportedNetwork:
+    """A network of the report: its checkpoint, its export and the export's measurements."""
 
     name: str
     checkpoint: Path
@@ -51,7 +51,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class ReportInputs:
-    """Everything a report is told from."""
+    """Everything that a report is made from."""
 
     name: str
     config: Config
@@ -59,7 +59,7 @@ class ReportInputs:
     folder: Path
     plan: PruningPlan
     graph: ModelGraph
-    stages: tuple[Stage, ...]
+    networks: tuple[ReportedNetwork, ...]
 
 
 def build_report(inputs: ReportInputs) -> Report:
@@ -67,9 +67,9 @@ def build_report(inputs: ReportInputs) -> Report:
     costs = (inputs.graph.cost(), inputs.plan.cost(inputs.graph))
     rows = tuple(
         Row(stage=stage.name, quantities=_quantities(inputs, stage, cost))
-        for stage, cost in zip(inputs.stages, costs, strict=True)
+        for stage, cost in zip(inputs.networks, costs, strict=True)
     )
-    first = inputs.stages[0].measured[0].environment
+    first = inputs.networks[0].measured[0].environment
     return Report(
         title=f"{inputs.name}: dense and pruned",
         subject=inputs.name,
@@ -89,7 +89,7 @@ def build_report(inputs: ReportInputs) -> Report:
     )
 
 
-def _quantities(inputs: ReportInputs, stage: Stage, cost: Cost) -> dict[str, Quantity]:
+def _quantities(inputs: ReportInputs, stage: ReportedNetwork, cost: Cost) -> dict[str, Quantity]:
     config = inputs.config
     size = f"{config.preprocessing.height} x {config.preprocessing.width}"
     value = _primary(stage)
@@ -123,12 +123,12 @@ def _latency(row: Measurement, size: str) -> Quantity:
     )
 
 
-def _primary(stage: Stage) -> float:
+def _primary(stage: ReportedNetwork) -> float:
     metrics = read(stage.checkpoint).metrics
     return next(iter(metrics.values()), 0.0)
 
 
-def _metric_name(stage: Stage, config: Config) -> tuple[str, str]:
+def _metric_name(stage: ReportedNetwork, config: Config) -> tuple[str, str]:
     """Return what people call the metric, and which of its kinds it is."""
     key = next(iter(read(stage.checkpoint).metrics), "")
     if key in _METRICS:
@@ -147,7 +147,9 @@ def _widths(inputs: ReportInputs) -> tuple[Width, ...]:
 
 
 def _notes(inputs: ReportInputs) -> tuple[str, ...]:
-    busy = sorted({note for stage in inputs.stages for row in stage.measured for note in row.notes})
+    busy = sorted(
+        {note for stage in inputs.networks for row in stage.measured for note in row.notes}
+    )
     return (
         f"Channels were chosen by {inputs.plan.criterion}; the plan is in pruned/plan.json.",
         "Exports agree with PyTorch on random inputs and on pictures of the validation split.",
@@ -156,7 +158,7 @@ def _notes(inputs: ReportInputs) -> tuple[str, ...]:
 
 
 def _curves(inputs: ReportInputs) -> Iterator[Curve]:
-    for stage in inputs.stages:
+    for stage in inputs.networks:
         logs = stage.checkpoint.parent / "logs"
         yield from _curve(logs / "train.csv", "loss", "Training loss", stage.name, "loss")
         metric = next(iter(read(stage.checkpoint).metrics), "")
@@ -182,7 +184,7 @@ def _curve(path: Path, column: str, name: str, series: str, unit: str) -> Iterat
 def _images(inputs: ReportInputs) -> Iterator[ReportImage]:
     """Draw what each stage finds on the first pictures of the validation split."""
     models = [
-        (stage.name, open_checkpoint(stage.checkpoint, inputs.config)) for stage in inputs.stages
+        (stage.name, open_checkpoint(stage.checkpoint, inputs.config)) for stage in inputs.networks
     ]
     folder = inputs.folder / "pictures"
     folder.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from flyweight.data.records import BoxSet
 from flyweight.data.samples.box_samples import own_target
 from flyweight.engine.evaluate import pick_device, predict_batches
 from flyweight.errors import ConfigError
-from flyweight.progress import progress_of, progress_over
+from flyweight.progress import Progress, progress_of, progress_over
 from flyweight.tasks.decoding.multi_scale import Floats, as_prediction, find_in, passes_for
 from flyweight.tasks.metrics.wider_files import write_faces
 from flyweight.tasks.one_image import one_image_batch
@@ -33,29 +33,32 @@ def evaluate_detector(
     images: BoxSet,
     *,
     save_to: Path | None = None,
+    progress: Progress | bool = True,
 ) -> dict[str, float]:
-    """Return the metrics of a detector that looks at every image as `settings.test` says.
+    """Return the metrics of a detector that runs on every image as `settings.test` says.
 
     Args:
-        model: It comes back in its modes, on the device that it ran on.
-        task: What the model is for.
+        model: The network. It keeps its modes, on the device that it ran on.
+        task: Decoding and metric.
         settings: The detector's.
         preprocessing: The network's input, as trained.
         images: A checked detection set.
         save_to: Gets the detections as WIDER FACE's evaluation tools read them.
+        progress: Receives progress.
 
     Raises:
-        ConfigError: The network cannot take such images, or votes are wanted of several classes.
+        ConfigError: The network cannot take such images, or boxes of several classes are to be
+            combined by voting.
     """
     find = finder(model, task, settings, preprocessing)
     metric = task.metric()
     order = range(len(images))
-    for index in progress_over(order, "evaluate", progress_of(True)):
+    for index in progress_over(order, "evaluate", progress_of(progress)):
         image, record = image_of(images, index), images.records[index]
         path = record.path or Path(f"0--{Path(images.name).name}/{index:05d}.png")
         found = find(image, path)
         target = own_target(image, record, index)
-        # The metric needs the input's size no more: the target is in the image's own pixels.
+        # The size of the batch does not matter: the target is in the image's own pixels.
         metric.update([found], Batch(torch.zeros(1, 3, 1, 1), (target,)))
         if save_to is not None:
             boxes, scores = (
@@ -70,10 +73,10 @@ def finder(
 ) -> Find:
     """Return the function that finds objects on an image as `settings.test` says.
 
-    It takes an image, `(3, h, w)` uint8, and its path.
+    The function takes an image, `(3, h, w)` uint8, and its path.
 
     Raises:
-        ConfigError: Votes are wanted of several classes.
+        ConfigError: Boxes of several classes are to be combined by voting.
     """
     device = pick_device("auto")
     model.to(device)

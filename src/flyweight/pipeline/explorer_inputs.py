@@ -7,22 +7,23 @@ from pathlib import Path
 from typing import Any
 
 from flyweight.config.reading import load_config
+from flyweight.config.scanning import SCANS
 from flyweight.config.settings import Config
 from flyweight.engine.run import BEST
-from flyweight.errors import FlyweightError
+from flyweight.errors import ConfigError, FlyweightError
 from flyweight.graph import ModelGraph
 from flyweight.measuring.latency_prices import LatencyPrices
 from flyweight.measuring.latency_table import read_table
 from flyweight.pipeline.inputs import open_checkpoint
+from flyweight.pipeline.model_source import ModelSource
 from flyweight.pipeline.network_plans import trace_model
+from flyweight.pipeline.results import Scanned
 from flyweight.report.rows import Report
 from flyweight.sensitivity import Sensitivity, read
 from flyweight.sensitivity.explorer_values import Cutting, explorer
+from flyweight.sensitivity.page import Subject, write_page
 from flyweight.workspace import Say
 from flyweight.zoo.sources.old_names import old_names
-
-SCANS = "sens*.json"
-"""A run folder's file of curves; the first one, where there are several."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,30 @@ def cutting_of(
         ratios_command=shlex.join(words),
         **timed,
     )
+
+
+def write_scan_page(
+    found: Scanned, source: ModelSource, page: Path, command: str, latency_table: Path | None = None
+) -> None:
+    """Write the plan explorer and the curves of a scan as one HTML page.
+
+    Args:
+        found: The scan, with the network's graph.
+        source: The network, and how its config was named.
+        page: The file to write.
+        command: What writes the page again, for the page to say.
+        latency_table: Of the network's layers, to limit latency by.
+
+    Raises:
+        FlyweightError: The source has no config, the table does not fit, or the curves do not.
+    """
+    if source.named is None or found.graph is None:
+        raise ConfigError("The page of a scan must have a network. Received none. Add: -c CONFIG")
+    (label, config), (_, weights) = source.named, source.find()
+    told, places = ConfigSource(source.config, source.overrides), (weights, found.file)
+    cutting = cutting_of(told, config, found.curves, places, found.graph, latency_table)
+    subject = Subject(label, command)
+    write_page(found.curves, page, found.graph, cutting=cutting, subject=subject)
 
 
 def with_explorer(

@@ -1,7 +1,7 @@
 """A config brought to life: its model, task, data and loaders."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -375,3 +375,24 @@ def with_overrides(config: Config, saved: Preprocessing, told: Collection[str]) 
     own = {key: getattr(saved, key) for key in Appearance.model_fields}
     own["input_size"] = (saved.height, saved.width)
     return config.model_copy(update={key: own[key] for key in own if key not in told})
+
+
+def open_with_overrides(path: Path, config: Config | None, told: Collection[str]) -> Loaded:
+    """Return a checkpoint; overrides of its config take precedence over what it says.
+
+    Args:
+        path: The file.
+        config: The config, overrides included; None where the file says everything.
+        told: Keys of the config that were overridden.
+
+    Raises:
+        CheckpointError: The file is damaged, or of another network than the config's.
+    """
+    loaded = open_checkpoint(path, config)
+    if config is None:
+        return loaded
+    wanted = with_overrides(config, loaded.preprocessing, told)
+    loaded = replace(loaded, preprocessing=wanted.preprocessing)
+    if loaded.task.name not in told:
+        return loaded
+    return replace(loaded, task=task_of(loaded.model, loaded.task.labels, config))

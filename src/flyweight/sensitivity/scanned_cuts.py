@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from flyweight.config.scanning import RATIOS as RATIOS
 from flyweight.errors import PlanError, counted
 from flyweight.graph.model_graph import ModelGraph
 from flyweight.pruning import PruningPlan, plan
 from flyweight.pruning.criteria import Criterion
 
-RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 LayerCut = tuple[str, float]
 """A layer, and the share of its channels that are removed."""
 BASELINE: LayerCut = ("", 0.0)

@@ -3,18 +3,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from flyweight.config.cuts import RatioCut
 from flyweight.config.reading import load_config
 from flyweight.data.loading import open_set
 from flyweight.errors import ConfigError, DataError, ExportError
-from flyweight.pipeline.inputs import Saver, open_checkpoint, open_data
-from flyweight.pipeline.network_plans import build_model, prune_model
-from flyweight.pipeline.stage_work import (
-    evaluate_model,
-    export_model,
-    images_to_compare,
-    measured_criterion,
-)
+from flyweight.pipeline.inputs import Saver, open_checkpoint
+from flyweight.pipeline.network_plans import build_model
+from flyweight.pipeline.stages.export import export_model, images_to_compare
 
 SMALL = ("width=0.1", "input_size=64", "data.size=64", "data.val_count=3")
 CONFIG = load_config("demo_digits", SMALL)[1]
@@ -81,21 +75,3 @@ def test_an_export_that_differs_on_pictures_alone(loaded, images, tmp_path):
 def test_an_unknown_end(loaded, tmp_path):
     with pytest.raises(ConfigError, match="--end must be one of"):
         export_model(loaded, tmp_path / "a.onnx", end="boxes")
-
-
-def test_metrics_of_an_untrained_network(loaded):
-    metrics = evaluate_model(loaded.model, CONFIG, open_set(CONFIG.data, "val"))
-    assert metrics["map_50"] == pytest.approx(0, abs=0.2)
-
-
-def test_taylor_is_measured_on_training_pictures():
-    config = load_config("demo_digits", (*SMALL, "data.train_count=8", "train.batch_size=4"))[1]
-    model, data = build_model(config), open_data(config)
-    layer = "yolo_block.0.0.0.conv.weight"
-    cut = RatioCut((layer,), (0.5,), "taylor")
-    measured = measured_criterion(model, config, data, cut)
-    small, made = prune_model(model, config.preprocessing, cut, measured)
-    assert made.criterion == "taylor"
-    assert small.get_parameter(layer).shape[0] == model.get_parameter(layer).shape[0] // 2
-    assert model.training
-    assert measured_criterion(model, config, data, RatioCut((layer,), (0.5,))) is None

@@ -1,0 +1,127 @@
+"""Prices of a cut: what it saves, from shapes alone; light, without data and trainers."""
+
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from flyweight.checkpoint import load
+from flyweight.config.cuts import (
+    BUILT_IN,
+    TAYLOR,
+    THIS_RUN,
+    BudgetCut,
+    Cut,
+    MaxDropCut,
+    RankingCut,
+    nothing_to_cut,
+)
+from flyweight.config.pruning import PruneConfig
+from flyweight.config.settings import Config
+from flyweight.errors import PlanError
+from flyweight.graph import Convention, Cost
+from flyweight.pipeline.network_plans import (
+    build_model,
+    plan_cut,
+    prices_of,
+    trace_model,
+    weightless,
+)
+from flyweight.pipeline.networks import own_builder
+from flyweight.pipeline.preflight import weights_path
+from flyweight.progress import Progress, progress_of
+from flyweight.pruning import PruningPlan
+from flyweight.sensitivity.builtin_curves import builtin_curves
+from flyweight.sensitivity.curves import read
+
+
+@dataclass(frozen=True)
+class Priced:
+    """What a cut would save.
+
+    Attributes:
+        plan: What would be cut.
+        before: Cost of the dense network.
+        after: Cost of the pruned one.
+        before_ms: Latency of the dense network, where there is a latency table.
+        after_ms: Latency of the pruned one as the table predicts it, likewise.
+    """
+
+    plan: PruningPlan
+    before: Cost
+    after: Cost
+    before_ms: float | None = None
+    after_ms: float | None = None
+
+
+def price(
+    config: Config, convention: Convention = "real", *, progress: Progress | bool = False
+) -> Priced:
+    """Return what the config's cut would save.
+
+    Args:
+        config: Model and cut. Weights are read only where the widths depend on them.
+        convention: How multiply-adds are counted.
+        progress: Receives messages.
+
+    Raises:
+        FlyweightError: The cut, or a file that it names, is unusable.
+    """
+    reports = progress_of(progress)
+    cut = cut_of(config.prune, config.model, reports)
+    graph = trace_model(_priced_network(cut, config, reports), config.preprocessing)
+    made = plan_cut(graph, cut)
+    priced = Priced(made, graph.cost(convention), made.cost(graph, convention))
+    prices = prices_of(cut, graph)
+    if prices is None:
+        return priced
+    kept = {name: len(group.keep) for name, group in made.groups.items()}
+    before_ms, after_ms = prices.predict_ms({}), prices.predict_ms(kept)
+    return replace(priced, before_ms=before_ms, after_ms=after_ms)
+
+
+def cut_of(wanted: PruneConfig, model: str, progress: Progress) -> Cut:
+    """Return the cut that a config describes; every file that it names is one that exists already.
+
+    Args:
+        wanted: The config's `prune` section.
+        model: The network's name, for the curves that come with flyweight.
+        progress: Is told where those curves come from.
+
+    Raises:
+        PlanError: The config describes no cut, there are no such curves of the network, or the
+            scan is to be made by a chain.
+    """
+    cut = wanted.cut
+    if cut is None:
+        raise nothing_to_cut()
+    if not isinstance(cut, MaxDropCut | BudgetCut):
+        return cut
+    if THIS_RUN in (cut.scan, getattr(cut, "latency_table", "")):
+        raise PlanError(
+            f"A cut outside a chain must name the file of its scan and of its latency table. "
+            f"Received '{THIS_RUN}', which asks a chain to make it. Run the chain, or make a scan "
+            "with: flyweight sensitivity"
+        )
+    if cut.scan != BUILT_IN:
+        return cut
+    path = builtin_curves(model)
+    progress.note(
+        f"note: {BUILT_IN}: measured on {read(path).measured_on}. On your data other layers "
+        "may matter; `flyweight sensitivity` tells"
+    )
+    return replace(cut, scan=str(path))
+
+
+def _priced_network(cut: Cut, config: Config, progress: Progress) -> nn.Module:
+    """Return the network to price: shapes alone, or weights where the widths depend on them."""
+    if not isinstance(cut, RankingCut):
+        return weightless(config)
+    if cut.ranking == TAYLOR:
+        raise PlanError(
+            f"--dry-run must rank by weights alone. Received the ranking '{TAYLOR}', which looks "
+            "at images. Choose another, such as --prune-criterion l1_norm, or leave --dry-run out."
+        )
+    if not config.weights:
+        progress.note("note: the ranking is of untrained weights; give -o weights=CHECKPOINT")
+        return build_model(config)
+    return load(weights_path(config.weights), build=own_builder(config))

@@ -1,0 +1,121 @@
+"""Results of stages: plain frozen values, each with the digests that later stages depend on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flyweight import checkpoint
+from flyweight.digests import digest_of_value
+from flyweight.graph import Cost, ModelGraph
+from flyweight.measuring.latency_table import LayerTable
+from flyweight.measuring.measure import Measurement
+from flyweight.pipeline.setting_files import digest_of_checkpoint
+from flyweight.pruning import PruningPlan
+from flyweight.pruning.repair.repair import RepairStep
+from flyweight.sensitivity import Sensitivity
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network.
+
+    Attributes:
+        checkpoint: Its file: of the best evaluation, or of the last weights where nothing was
+            evaluated.
+        metrics: Of that evaluation, by name.
+        seconds: Time spent training and evaluating, over all attempts.
+    """
+
+    checkpoint: Path
+    metrics: Mapping[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """A pruned network.
+
+    Attributes:
+        checkpoint: Its file, after fine-tuning where there was any.
+        plan: What was cut.
+        plan_file: The file of the plan.
+        before: Cost of the dense network.
+        after: Cost of the pruned one.
+        metrics: Of the last evaluation, by name; empty where there was none.
+        repair: The steps of the repair, where there was one.
+    """
+
+    checkpoint: Path
+    plan: PruningPlan
+    plan_file: Path
+    before: Cost
+    after: Cost
+    metrics: Mapping[str, float]
+    repair: tuple[RepairStep, ...] = ()
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """The curves of a scan.
+
+    Attributes:
+        file: Where they are.
+        curves: The curves.
+        graph: Of the network; None where the curves were read from the file.
+    """
+
+    file: Path
+    curves: Sensitivity
+    graph: ModelGraph | None = None
+
+
+@dataclass(frozen=True)
+class LayersTimed:
+    """The latency table of a network.
+
+    Attributes:
+        file: Where it is.
+        table: The table.
+        graph: Of the network.
+    """
+
+    file: Path
+    table: LayerTable
+    graph: ModelGraph
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The exported networks of a chain.
+
+    Attributes:
+        files: Network ("dense", "pruned") to its ONNX file with raw outputs.
+    """
+
+    files: Mapping[str, Path]
+
+
+@dataclass(frozen=True)
+class Benchmarked:
+    """Measurements of exported files.
+
+    Attributes:
+        rows: One per file and thread count.
+    """
+
+    rows: tuple[Measurement, ...]
+
+    def of(self, file: Path) -> tuple[Measurement, ...]:
+        """Return the measurements of one file."""
+        return tuple(row for row in self.rows if row.path == str(file))
+
+
+def checkpoint_digests(result: Trained | Pruned) -> Mapping[str, str]:
+    """Return the digests of a network: "weights", and "description" of what its file says else."""
+    found = checkpoint.read(result.checkpoint)
+    said: Any = [found.task, found.labels, found.preprocessing, found.notes, found.metrics]
+    return {
+        "weights": digest_of_checkpoint(result.checkpoint),
+        "description": digest_of_value(said),
+    }

@@ -1,0 +1,68 @@
+"""Measuring stage: latency, memory and size of the exported files of a chain."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from flyweight.config.measuring import BenchConfig
+from flyweight.config.settings import Config
+from flyweight.digests import digest_of_value
+from flyweight.errors import FileError, counted
+from flyweight.files import write_text
+from flyweight.measuring.environment import hardware
+from flyweight.measuring.measure import Measurement, measure
+from flyweight.pipeline.results import Benchmarked
+from flyweight.pipeline.stage import Inputs, Stage
+from flyweight.workspace import Workspace
+
+MEASUREMENTS = "measurements.json"
+_ROWS = TypeAdapter(tuple[Measurement, ...])
+
+
+def _run(inputs: Inputs, settings: Config, workspace: Workspace) -> Benchmarked:
+    files = tuple(inputs.results["export"].files.values())
+    protocol = BenchConfig(seconds=settings.bench.seconds)
+    rows = measure(
+        files,
+        threads=settings.bench.threads,
+        runtime=settings.bench.runtime,
+        config=protocol,
+        progress=inputs.progress,
+    )
+    for row in rows:
+        for note in row.notes:
+            inputs.progress.note(f"note: {row.name}, {counted(row.threads, 'thread')}: {note}")
+    write_text(workspace.folder / MEASUREMENTS, _ROWS.dump_json(rows, indent=1).decode())
+    return Benchmarked(rows)
+
+
+def _read(inputs: Inputs, settings: Config, workspace: Workspace) -> Benchmarked:
+    path = workspace.folder / MEASUREMENTS
+    try:
+        return Benchmarked(_ROWS.validate_json(path.read_bytes()))
+    except (OSError, ValidationError) as error:
+        raise FileError(
+            f"Measurements must be as they were written. Received '{path}': "
+            f"{' '.join(str(error).split())[:160]}. Start again with --fresh."
+        ) from error
+
+
+def _surroundings(folder: Path) -> Mapping[str, Any]:
+    # A measurement holds for the machine that it was made on.
+    return {"machine": hardware()}
+
+
+BENCH = Stage(
+    name="bench",
+    run=_run,
+    read=_read,
+    settings=("bench",),
+    needs=("export.dense", "export.pruned"),
+    surroundings=_surroundings,
+    digests=lambda result: {
+        "measurements": digest_of_value(_ROWS.dump_python(result.rows, mode="json"))
+    },
+    makes=lambda _: (MEASUREMENTS,),
+)

@@ -1,0 +1,70 @@
+"""Report stage: the dense and the pruned network of a chain side by side."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flyweight.config.scanning import SCANS
+from flyweight.config.settings import Config
+from flyweight.digests import digest_of_file
+from flyweight.pipeline.build_report import ReportedNetwork, ReportInputs, build_report
+from flyweight.pipeline.explorer_inputs import with_explorer
+from flyweight.pipeline.inputs import load_model
+from flyweight.pipeline.network_plans import trace_model
+from flyweight.pipeline.rendered_report import Reported, rendered
+from flyweight.pipeline.results import Benchmarked, Exported, Pruned, Trained
+from flyweight.pipeline.stage import INPUT, NETWORK, Inputs, Stage
+from flyweight.report.collect import HTML_NAME, JSON_NAME, MARKDOWN_NAME, read_report
+from flyweight.workspace import Workspace
+
+FILES = (JSON_NAME, MARKDOWN_NAME, HTML_NAME)
+
+
+def _run(inputs: Inputs, settings: Config, workspace: Workspace) -> Reported:
+    dense: Trained = inputs.results["train"]
+    pruned: Pruned = inputs.results["prune"]
+    exported: Exported = inputs.results["export"]
+    measured: Benchmarked = inputs.results["bench"]
+    checkpoints = {"dense": dense.checkpoint, "pruned": pruned.checkpoint}
+    networks = tuple(
+        ReportedNetwork(name, checkpoints[name], file, measured.of(file))
+        for name, file in exported.files.items()
+    )
+    graph = trace_model(load_model(dense.checkpoint, settings)[0], settings.preprocessing)
+    told = ReportInputs(
+        name=inputs.name,
+        config=settings,
+        data=inputs.splits,
+        folder=workspace.folder,
+        plan=pruned.plan,
+        graph=graph,
+        networks=networks,
+    )
+    built = build_report(told)
+    found = with_explorer(built, workspace.folder, graph=graph, say=inputs.progress.note)
+    return rendered(found, workspace.folder)
+
+
+def _read(inputs: Inputs, settings: Config, workspace: Workspace) -> Reported:
+    files = tuple(workspace.folder / name for name in FILES)
+    return Reported(read_report(workspace.folder), files[-1], files)
+
+
+def _surroundings(folder: Path) -> Mapping[str, Any]:
+    # Users put scans of the dense network there.
+    return {"scans": {path.name: digest_of_file(path) for path in sorted(folder.glob(SCANS))}}
+
+
+REPORT = Stage(
+    name="report",
+    run=_run,
+    read=_read,
+    settings=(*NETWORK, *INPUT, "detect.metric"),
+    splits=("val",),
+    needs=(
+        *("train.weights", "train.description", "prune.weights", "prune.description"),
+        *("export.dense", "export.pruned", "bench.measurements"),
+    ),
+    surroundings=_surroundings,
+    makes=lambda _: FILES,
+)

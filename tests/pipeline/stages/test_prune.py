@@ -1,0 +1,113 @@
+import json
+import shutil
+
+import pytest
+
+import flyweight as fw
+from flyweight import pipeline
+from flyweight.config.cuts import RatioCut
+from flyweight.config.reading import load_config
+from flyweight.errors import FlyweightError, MeasureError
+from flyweight.pipeline.inputs import open_data
+from flyweight.pipeline.network_plans import build_model, prune_model
+from flyweight.pipeline.setting_files import digest_of_checkpoint
+from flyweight.pipeline.stages import prune as stage
+from flyweight.pipeline.stages.prune import measured_criterion
+from flyweight.sensitivity import Point, Sensitivity
+
+LAYER = "yolo_block.0.0.0.conv.weight"
+SMALL = ("width=0.1", "input_size=64", "data.size=64", "data.val_count=3")
+
+
+def test_taylor_is_measured_on_training_pictures():
+    config = load_config("demo_digits", (*SMALL, "data.train_count=8", "train.batch_size=4"))[1]
+    model, data = build_model(config), open_data(config)
+    layer = "yolo_block.0.0.0.conv.weight"
+    cut = RatioCut((layer,), (0.5,), "taylor")
+    measured = measured_criterion(model, config, data, cut)
+    small, made = prune_model(model, config.preprocessing, cut, measured)
+    assert made.criterion == "taylor"
+    assert small.get_parameter(layer).shape[0] == model.get_parameter(layer).shape[0] // 2
+    assert model.training
+    assert measured_criterion(model, config, data, RatioCut((layer,), (0.5,))) is None
+
+
+def test_a_network_is_pruned_from_python(config_of, dense, notes, tmp_path):
+    config = config_of(f"weights={dense}", "prune.repair=true", "prune.repair_images=4")
+    options = pipeline.PruneOptions(evaluate=True, evaluate_repair=True)
+    found = pipeline.prune("run", config, options, progress=notes)
+    folder = tmp_path / "output" / "run"
+    assert found.checkpoint == folder / "best_model.safetensors"
+    assert found.plan_file.read_text() == found.plan.to_json()
+    assert found.after.macs < found.before.macs
+    assert found.repair[0].name == "cut"
+    assert f"weights: {dense}" in notes.said
+    assert any(line.startswith("before fine-tuning\nmap_50") for line in notes.said)
+    assert fw.load(found.checkpoint).get_parameter(LAYER).shape[0] == 24
+    note = json.loads((folder / "prune.done.json").read_text())
+    assert note["parts"] == ["plan.json", "pruned.safetensors"]
+    assert note["made_from"]["weights of train"] == digest_of_checkpoint(dense)
+
+
+def test_without_weights_an_untrained_network_is_cut_and_that_is_said(config_of, notes):
+    options = pipeline.PruneOptions(finetune=False)
+    found = pipeline.prune("run", config_of(), options, progress=notes)
+    assert found.checkpoint.name == "pruned.safetensors"
+    assert (found.metrics, found.repair) == ({}, ())
+    assert "note: channels are chosen from untrained weights; give -o weights=CHECKPOINT" in notes.said  # fmt: skip  # noqa: E501
+
+
+def test_the_folders_own_network_is_kept_and_a_resumed_run_takes_the_kept_one(
+    config_of, dense, notes, tmp_path, monkeypatch
+):
+    def dies(*_, **__):
+        raise MeasureError("the power went out")
+
+    best = tmp_path / "output" / "run" / "best_model.safetensors"
+    best.parent.mkdir(parents=True)
+    shutil.copy(dense, best)
+    kept = best.with_name("before_pruning.safetensors")
+    config = config_of(f"weights={best}")
+    with monkeypatch.context() as patched:
+        patched.setattr(stage, "plan_cut", dies)
+        with pytest.raises(MeasureError):
+            pipeline.prune("run", config, progress=notes)
+    assert kept.read_bytes() == dense.read_bytes()
+    assert any(line.endswith(f"'{kept}' keeps this one") for line in notes.said)
+    best.write_bytes(b"the pruned network's, by now")
+    found = pipeline.prune("run", config, resume=True, progress=notes)
+    assert f"weights: {kept}" in notes.said
+    assert fw.load(found.checkpoint).get_parameter(LAYER).shape[0] == 24
+    assert kept.read_bytes() == dense.read_bytes()
+
+
+def test_every_way_of_cutting_is_one_config(config_of, dense, tmp_path):
+    curves = {LAYER: tuple(Point(r / 10, 0.8 - 0.01 * r) for r in range(1, 10))}
+    Sensitivity("map_50", 0.8, curves, local=True).save(tmp_path / "s.json")
+    nothing = ("prune.params=[]", "prune.ratios=[]", f"weights={dense}")
+    scan = (*nothing, f"prune.scan={tmp_path / 's.json'}")
+    options = pipeline.PruneOptions(finetune=False)
+    ways = {
+        "drop": (*scan, "prune.max_drop=0.05"),
+        "budget": (*scan, "prune.budget=macs=0.99"),
+        "ranking": (*nothing, "prune.ranking=l1_norm", "prune.budget={params: 0.8}"),
+    }
+    found = {name: pipeline.prune(name, config_of(*told), options) for name, told in ways.items()}
+    assert list(found["drop"].plan.groups) == [LAYER]
+    assert found["budget"].after.macs <= 0.99 * found["budget"].before.macs
+    assert found["ranking"].after.params <= 0.8 * found["ranking"].before.params
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ((), "must have a cut"),
+        (("prune.scan=none.json", "prune.max_drop=0.05"), r"none\.json"),
+        (("prune.scan=this_run", "prune.max_drop=0.05"), "must name the file of its scan"),
+        (("prune.scan=DEFAULT", "prune.max_drop=0.05", "model=unet"), "of which there are none"),
+    ],
+)
+def test_cuts_that_are_refused_before_the_data_are_read(config_of, monkeypatch, told, said):
+    monkeypatch.setattr(stage, "open_data", lambda *_, **__: pytest.fail("data were read"))
+    with pytest.raises(FlyweightError, match=said):
+        pipeline.prune("run", config_of("prune.params=[]", "prune.ratios=[]", *told))
