@@ -125,7 +125,7 @@ def test_a_network_of_ones_own_needs_its_config(flyweight, images):
         ("unet", "task=detect", "'unet', which is for 'segment'"),
         ("own", "task=null", "The task of your own network must be named"),
         ("own", "model=ownpack:bild", "has no 'bild'. Nearest: 'build'"),
-        ("own", "model_args.depth=3", "must take the arguments it is given"),
+        ("own", "model_args.depth=3", "must take the given arguments"),
         ("timm", "pretrain_weights=torchvision", "Give pretrain_weights: timm"),
         ("unet", "augment.segment.scale=[2,1]", "scale must rise"),
         ("unet", "augment.segment.scales=[1,2]", "Nearest: 'augment.segment.scale'"),

@@ -104,7 +104,7 @@ def test_every_way_of_cutting_is_one_config(config_of, dense, tmp_path):
         ((), "must have a cut"),
         (("prune.scan=none.json", "prune.max_drop=0.05"), r"none\.json"),
         (("prune.scan=this_run", "prune.max_drop=0.05"), "must name the file of its scan"),
-        (("prune.scan=DEFAULT", "prune.max_drop=0.05", "model=unet"), "of which there are none"),
+        (("prune.scan=DEFAULT", "prune.max_drop=0.05", "model=unet"), "which has none"),
     ],
 )
 def test_cuts_that_are_refused_before_the_data_are_read(config_of, monkeypatch, told, said):
