@@ -51,13 +51,7 @@ SAME_NAME = {
 # Modules without a test file of their own name, and why.
 UNTESTED_BY_NAME = {
     "__main__.py": "two lines; the tests of the command line run it",
-    "cli/bench.py": "declares options; test_deploy.py and test_layers.py run it",
-    "cli/demo.py": "declares options; test_end_to_end.py runs it",
-    "cli/evaluate.py": "declares options; test_train.py runs it",
-    "cli/export.py": "declares options; test_deploy.py runs it",
-    "cli/long_commands.py": "declares options; the tests of each command run it",
     "cli/options.py": "declares options; the tests of every command use them",
-    "cli/report.py": "declares options; test_deploy.py runs it",
     "engine/run.py": "run by test_fit.py",
     "data/samples/box_samples.py": "what the loaders yield; run by test_loading.py",
     "zoo/spec.py": "the type of a row; test_specs.py looks at all of them",

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from flyweight.cli.console import columns, metrics_table, say, show, show_json
+from flyweight.cli.console import say, show, show_json
+from flyweight.report.text_table import columns, metrics_table
 
 
 def test_results_and_talk_are_kept_apart(capsys):

@@ -3,14 +3,6 @@ import re
 SMALL = ("-o", "width=0.1", "input_size=64")
 
 
-def test_print_params_as_the_originals_did(flyweight):
-    answer = flyweight("prune", "-c", "./configs/yolov3_mobilenet_v1_voc.yml", "--print_params")
-    lines = answer.out.splitlines()
-    assert "parameter name: yolo_block.0.0.0.conv.weight\tshape: (512, 1024, 1, 1)" in lines
-    assert "parameter name: backbone.conv1.conv.weight\tshape: (32, 3, 3, 3)" in lines
-    assert answer.err == ""
-
-
 def test_params(flyweight):
     command = ("params", "-c", "demo_digits", *SMALL)
     out = flyweight(*command).out

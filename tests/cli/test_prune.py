@@ -94,3 +94,11 @@ def test_the_curves_that_come_along_are_named_with_their_data(flyweight):
     assert answer.json["after"]["macs"] < 0.9 * answer.json["before"]["macs"]
     other = flyweight("prune", "-c", "resnet50", "--sensitivities", "DEFAULT", "--dry-run")
     assert "which has none" in other.mistake
+
+
+def test_print_params_as_the_originals_did(flyweight):
+    answer = flyweight("prune", "-c", "./configs/yolov3_mobilenet_v1_voc.yml", "--print_params")
+    lines = answer.out.splitlines()
+    assert "parameter name: yolo_block.0.0.0.conv.weight\tshape: (512, 1024, 1, 1)" in lines
+    assert "parameter name: backbone.conv1.conv.weight\tshape: (32, 3, 3, 3)" in lines
+    assert answer.err == ""

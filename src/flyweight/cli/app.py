@@ -31,12 +31,12 @@ class Entry(NamedTuple):
 COMMANDS: Mapping[str, Entry] = {
     "models": Entry("flyweight.cli.models:models", "List models and built-in configs."),
     "params": Entry("flyweight.cli.params:params", "List channel groups and why some are frozen."),
-    "train": Entry("flyweight.cli.long_commands:train", "Train; save best and last checkpoint."),
+    "train": Entry("flyweight.cli.train:train", "Train; save best and last checkpoint."),
     "eval": Entry("flyweight.cli.evaluate:evaluate", "Print the metrics of a checkpoint."),
     "sensitivity": Entry(
-        "flyweight.cli.long_commands:sensitivity", "Measure how pruning affects the metric."
+        "flyweight.cli.sensitivity:sensitivity", "Measure how pruning affects the metric."
     ),
-    "prune": Entry("flyweight.cli.long_commands:prune", "Prune channels, then fine-tune."),
+    "prune": Entry("flyweight.cli.prune:prune", "Prune channels, then fine-tune."),
     "export": Entry("flyweight.cli.export:export", "Write a checkpoint as an ONNX file."),
     "bench": Entry("flyweight.cli.bench:bench", "Measure latency, memory and size."),
     "predict": Entry("flyweight.cli.predict:predict", "Draw and list predictions on images."),

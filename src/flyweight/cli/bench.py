@@ -1,14 +1,22 @@
 """`flyweight bench`: latency, memory and size of exported files, or of each layer of a network."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flyweight import pipeline
 from flyweight.cli import heavy
+from flyweight.cli.console import show, show_json
 from flyweight.cli.options import Json, Overrides
 from flyweight.errors import ConfigError
-from flyweight.runtimes.runtime_table import DEFAULT_RUNTIME
+from flyweight.pipeline.preflight import weights_path
+from flyweight.report.text_table import columns
+from flyweight.runtimes.runtime_table import DEFAULT_RUNTIME, require_installed
+
+if TYPE_CHECKING:
+    from flyweight.pipeline.results import LayersTimed
 
 Files = Annotated[list[Path] | None, typer.Argument(help="Exported ONNX files.")]
 Threads = Annotated[
@@ -89,14 +97,90 @@ def bench(
     command makes the latency table that latency budgets need.
     """
     if layers:
-        count = heavy.one_count(threads or "1")
-        request = heavy.LayersRequest(config, tuple(opt or ()), count, seconds, runtime)
-        heavy.measure_layers(request, save, as_json=json)
+        if not config:
+            raise ConfigError("--layers must have a network. Received no config. Add: -c CONFIG")
+        require_installed(runtime)
+        _, settings = pipeline.load_config(config, opt or ())
+        if settings.weights:
+            weights_path(settings.weights)
+        options = pipeline.LayersOptions(
+            threads=_one_count(threads or "1"), seconds=seconds, runtime=runtime
+        )
+        _show_layers(pipeline.time_layers(settings, save, options, progress=True), as_json=json)
         return
     if not files:
         raise ConfigError(
             "There must be something to measure. Received no files. Name ONNX files, or time a "
             "network's layers with: --layers -c CONFIG"
         )
-    protocol = heavy.Protocol(seconds, runs, tuple(shape or ()), runtime)
-    heavy.bench(files, threads or "1,2", protocol, as_json=json)
+    protocol = heavy.BenchConfig(seconds=seconds, runs=runs, shapes=_shapes(shape or ()))
+    runtimes = [name.strip() for name in runtime.split(",")]
+    rows = pipeline.bench(
+        files, threads=_counts(threads or "1,2"), runtime=runtimes, config=protocol, progress=True
+    )
+    if json:
+        show_json(heavy.measurement_records(rows))
+    else:
+        show(heavy.measurement_table(rows))
+
+
+def _counts(text: str) -> list[int]:
+    parts = text.replace(",", " ").split()
+    if not parts or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise ConfigError(
+            f"--threads must list whole numbers above 0. Received '{text}'. Write: --threads 1,2"
+        )
+    return [int(part) for part in parts]
+
+
+def _one_count(text: str) -> int:
+    counts = _counts(text)
+    if len(counts) > 1:
+        raise ConfigError(
+            "A table of layers must be of one thread count. Received "
+            f"--threads {text}. Make one table for each."
+        )
+    return counts[0]
+
+
+def _shapes(texts: Sequence[str]) -> Mapping[str, tuple[int, ...]]:
+    shapes = {}
+    for text in texts:
+        name, _, sizes = text.rpartition("=")
+        parts = sizes.lower().split("x")
+        if not all(part.isdigit() and int(part) > 0 for part in parts):
+            raise ConfigError(
+                f"--shape must read NAME=SIZExSIZE. Received '{text}'. Write: images=1x3x320x320"
+            )
+        shapes[name] = tuple(int(part) for part in parts)
+    return shapes
+
+
+def _show_layers(result: "LayersTimed", *, as_json: bool) -> None:
+    """Print the latency of the whole network and of its slowest layers."""
+    table, graph = result.table, result.graph
+    prices = heavy.LatencyPrices.of(graph, table)
+    whole, in_layers, full = prices.predict_ms({}), prices.sum_ms({}), prices.full()
+    slowest = sorted(prices.layers, key=lambda price: price.under(full), reverse=True)
+    times = [(price.layer, price.under(full)) for price in slowest]
+    count = sum(len(points) for points in table.layers.values())
+    if as_json:
+        show_json(
+            {
+                "step": table.step,
+                "excess": {} if table.found is None else dict(table.found.excess),
+                "dense_ms": whole,
+                "layers_ms": {layer.name: time for layer, time in times},
+                "measured": count,
+                "not_timed": dict(graph.costs.uncounted),
+                "made_on": dict(table.made_on),
+                "file": result.file,
+            }
+        )
+        return
+    rows = [("slowest layers", "in", "out", "ms")]
+    for layer, time in times[:8]:
+        reads, makes = layer.full
+        rows.append((layer.name, str(reads), str(makes), f"{time:.3f}"))
+    show(f"{columns(rows)}\n\n{table.found}")
+    show(f"layers {in_layers:.3f} ms, whole network {whole:.3f} ms; {count} times in {result.file}")

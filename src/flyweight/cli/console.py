@@ -8,12 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flyweight.on_demand import load
-from flyweight.report.text_table import columns, metrics_table
 
 if TYPE_CHECKING:
     from rich.text import Text
-
-__all__ = ["columns", "metrics_table", "say", "show", "show_json", "show_styled"]
 
 # rich is loaded when something is drawn, so that help texts and error messages do not wait for it.
 _CONSOLE = "rich.console:Console"

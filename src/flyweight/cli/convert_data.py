@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from flyweight.cli import heavy
-from flyweight.cli.console import columns, say, show, show_json
+from flyweight.cli.console import say, show, show_json
 from flyweight.cli.options import Json, OutputDir
 from flyweight.errors import ConfigError, DataError, nearest
+from flyweight.report.text_table import columns
 
 if TYPE_CHECKING:
     from flyweight.data.layouts.image_files import Transfer

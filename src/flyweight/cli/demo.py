@@ -5,8 +5,11 @@ from typing import Annotated
 
 import typer
 
+from flyweight import pipeline
 from flyweight.cli import heavy
+from flyweight.cli.console import show
 from flyweight.cli.options import Json, OutputDir, Overrides
+from flyweight.pipeline.preflight import require_paths
 
 ConfigOfDemo = Annotated[
     str, typer.Option("-c", "--config", help="Config to run the chain with.", metavar="CONFIG")
@@ -28,4 +31,13 @@ def demo(
     Trains, prunes, fine-tunes, exports, measures and reports, in a few minutes. Stages that an
     earlier run has finished are skipped.
     """
-    heavy.demo(config, opt or [], output_dir, fresh=fresh, as_json=json)
+    name, settings = pipeline.load_config(config, opt or ())
+    require_paths(settings)
+    if fresh:
+        pipeline.forget(output_dir)
+    result = pipeline.run_chain(name, settings, output_dir, progress=True)["report"]
+    if json:
+        show(result.report.to_json())
+        return
+    show(heavy.comparison_table(result.report))
+    show(f"report: {result.page}")

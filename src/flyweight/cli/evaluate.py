@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
+from flyweight import pipeline
 from flyweight.cli import heavy
+from flyweight.cli.console import show, show_json
 from flyweight.cli.options import (
     ConfigName,
     Json,
@@ -14,6 +16,8 @@ from flyweight.cli.options import (
     PrunedRatios,
     Weights,
 )
+from flyweight.pipeline.preflight import require_paths
+from flyweight.report.text_table import metrics_table
 
 MultiScale = Annotated[
     bool,
@@ -49,6 +53,13 @@ def evaluate(
 
     A pruned checkpoint records how it was pruned, so the ratios need not be repeated.
     """
-    ratios = heavy.CutOptions(pruned_params, pruned_ratios)
-    overrides = [*(opt or []), *(["detect.test=multi_scale"] if multi_scale else [])]
-    heavy.evaluate(config, overrides, weights, ratios=ratios, save_to=output_eval, as_json=json)
+    overrides = (*(opt or ()), *(["detect.test=multi_scale"] if multi_scale else []))
+    source = pipeline.ModelSource(config, overrides, weights)
+    source.find()
+    require_paths(pipeline.load_config(config, overrides)[1])
+    cut = heavy.CutOptions(pruned_params, pruned_ratios)
+    result = pipeline.evaluate_checkpoint(source, cut=cut, save_to=output_eval, progress=True)
+    if json:
+        show_json({"metrics": result.metrics, "checkpoint": result.checkpoint})
+    else:
+        show(metrics_table(result.metrics))

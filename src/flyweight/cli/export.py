@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
+from flyweight import pipeline
 from flyweight.cli import heavy
+from flyweight.cli.console import show, show_json
 from flyweight.cli.options import (
     Json,
     OutputDir,
@@ -15,7 +17,8 @@ from flyweight.cli.options import (
     Runtime,
     Weights,
 )
-from flyweight.runtimes.runtime_table import DEFAULT_RUNTIME
+from flyweight.pipeline.preflight import require_end
+from flyweight.runtimes.runtime_table import DEFAULT_RUNTIME, require_installed
 
 ConfigOfModel = Annotated[
     str,
@@ -53,6 +56,16 @@ def export(
     The file's outputs are compared with PyTorch's before the file gets its name. A description
     of inputs, outputs, preprocessing and labels is written beside it.
     """
-    source = heavy.Source(config, tuple(opt or ()), weights)
-    ratios = heavy.CutOptions(pruned_params, pruned_ratios)
-    heavy.export(source, ratios, output_dir, end=end, runtime=runtime, as_json=json)
+    require_end(end or "raw")
+    require_installed(runtime)
+    source = pipeline.ModelSource(config, tuple(opt or ()), weights)
+    source.find()
+    cut = heavy.CutOptions(pruned_params, pruned_ratios)
+    result = pipeline.export(source, output_dir, cut=cut, end=end, runtime=runtime, progress=True)
+    if json:
+        show_json(vars(result))
+        return
+    worst = max(result.max_error.values(), default=0.0)
+    size = result.size_bytes / 2**20
+    show(f"saved {result.path} ({size:.2f} MiB), description {result.sidecar}")
+    show(f"largest relative error against PyTorch {worst:.1e}")

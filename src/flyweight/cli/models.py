@@ -1,5 +1,6 @@
 """`flyweight models`: the built-in networks and configs."""
 
+from flyweight import pipeline
 from flyweight.cli import heavy
 from flyweight.cli.console import show, show_json
 from flyweight.cli.options import Json
@@ -7,7 +8,7 @@ from flyweight.cli.options import Json
 
 def models(json: Json = False) -> None:
     """List models and built-in configs."""
-    specs, configs = heavy.SPECS.values(), heavy.known_configs()
+    specs, configs = heavy.SPECS.values(), pipeline.known_configs()
     if json:
         rows = {spec.name: {"task": spec.task, "summary": spec.summary} for spec in specs}
         show_json({"models": rows, "configs": list(configs)})

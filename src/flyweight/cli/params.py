@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flyweight import pipeline
 from flyweight.cli import heavy
 from flyweight.cli.console import show_json, show_styled
 from flyweight.cli.options import ConfigName, Json, Overrides, Weights
+from flyweight.pipeline.preflight import weights_path
 
 if TYPE_CHECKING:
     from flyweight.graph import ModelGraph
@@ -29,9 +31,9 @@ def params(
     Channels that can only be removed together form a group. Each group is shown as a tree: the
     parameters that produce its channels and the parameters that consume them.
     """
-    _, settings = heavy.load_config(config, opt or ())
+    _, settings = pipeline.load_config(config, opt or ())
     given = weights or settings.weights
-    path = heavy.weights_path(given) if given else None
+    path = weights_path(given) if given else None
     model = heavy.load_model(path, settings)[0] if path else heavy.weightless(settings)
     graph = heavy.trace_model(model, settings.preprocessing)
     if json:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flyweight import pipeline
 from flyweight.cli import heavy
 from flyweight.cli.console import say, show, show_json
 from flyweight.cli.image_paths import images_of, targets_of
@@ -65,7 +66,7 @@ def predict(
     require_installed(runtime)
     given = [*(images or []), *(path for path in (infer_img, infer_dir) if path is not None)]
     targets = targets_of(images_of(given), output_dir)
-    source = heavy.Source(config, tuple(opt or ()), weights)
+    source = pipeline.ModelSource(config, tuple(opt or ()), weights)
     _, path = source.find()
     onnx = path.suffix == ".onnx"
     predictor = (

@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
+from flyweight import pipeline
 from flyweight.cli import heavy
+from flyweight.cli.console import show
 from flyweight.cli.options import Json
 
 Folder = Annotated[Path, typer.Argument(help="Run folder that has a report.json.")]
@@ -16,4 +18,9 @@ def report(folder: Folder, json: Json = False) -> None:
 
     If the folder has a scan of its dense network, in a file sens*.json, the report shows it.
     """
-    heavy.report(folder, as_json=json)
+    result = pipeline.report(folder, progress=True)
+    if json:
+        show(result.report.to_json())
+        return
+    show(heavy.comparison_table(result.report))
+    show("wrote " + ", ".join(map(str, result.files)))

@@ -1,166 +1,229 @@
-"""Sensitivity scans from the command line: scan, or merge scans, and draw the curves."""
+"""`flyweight sensitivity`: curves of the metric over the share of channels removed, per layer."""
 
 import shlex
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from flyweight import on_demand, pipeline
-from flyweight.cli.console import columns, say, show, show_json
+import typer
+
+from flyweight import pipeline
+from flyweight.cli import heavy
+from flyweight.cli.console import say, show, show_json
 from flyweight.cli.image_paths import images_of
-from flyweight.config.cut_options import split_list
-from flyweight.config.scanning import SensitivityOptions
-from flyweight.errors import PlanError
-from flyweight.pipeline.model_source import ModelSource
+from flyweight.cli.options import (
+    CONFIG_HELP,
+    Criterion,
+    Json,
+    MaxDrop,
+    Overrides,
+    PrunedParams,
+    Weights,
+)
+from flyweight.errors import ConfigError, PlanError
 from flyweight.pipeline.preflight import require_paths
+from flyweight.report.text_table import columns
 
 if TYPE_CHECKING:
+    from flyweight.config.scanning import SensitivityOptions
+    from flyweight.pipeline.model_source import ModelSource
     from flyweight.pipeline.results import Scanned
     from flyweight.sensitivity import Sensitivity
 
-_READ_TABLE = "flyweight.measuring.latency_table:read_table"
+ConfigOfScan = Annotated[str, typer.Option("-c", "--config", help=CONFIG_HELP, metavar="CONFIG")]
+CurvesFile = Annotated[
+    Path,
+    typer.Option(
+        "-s",
+        "--sensitivities",
+        "--sensitivities_file",
+        help="Write sensitivity curves to FILE; resumes an interrupted scan.",
+        metavar="FILE",
+    ),
+]
+ScanRatios = Annotated[
+    str,
+    typer.Option(
+        "-r",
+        "--pruned-ratios",
+        "--pruned_ratios",
+        help="Shares of channels to remove, each tried on every layer.",
+        metavar="NUMBERS",
+    ),
+]
+Mode = Annotated[
+    str,
+    typer.Option(
+        "--mode",
+        help="exact: use all images; fast: use few images and give confidence intervals.",
+        metavar="MODE",
+    ),
+]
+UnlabelledImages = Annotated[
+    Path | None,
+    typer.Option(
+        "--images",
+        "--pictures",
+        help="Scan on the images of FOLDER, which need no labels; less reliable than a metric.",
+        metavar="FOLDER",
+    ),
+]
+Ray = Annotated[
+    str,
+    typer.Option(
+        "--ray", help="Address of a Ray cluster to spread the scan over.", metavar="ADDRESS"
+    ),
+]
+Merge = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--merge",
+        help="Merge the curves of FILE instead of scanning; repeat for each file.",
+        metavar="FILE",
+    ),
+]
+Plot = Annotated[
+    Path | None,
+    typer.Option(
+        "--plot",
+        help="Write the plot of the curves to FILE; default: beside the curves, as .png.",
+        metavar="FILE",
+    ),
+]
+Page = Annotated[
+    Path | None,
+    typer.Option(
+        "--page",
+        help="Write the plan explorer to FILE; default: beside the curves, as .html.",
+        metavar="FILE",
+    ),
+]
+TableOfPage = Annotated[
+    Path | None,
+    typer.Option(
+        "--latency-table",
+        help="Latency table of bench --layers; lets the plan explorer limit latency.",
+        metavar="FILE",
+    ),
+]
+NoPlot = Annotated[
+    bool,
+    typer.Option(
+        "--no-plot", help="Write neither plot nor plan explorer, unless --plot or --page names it."
+    ),
+]
 
 
-@dataclass(frozen=True)
-class How:
-    """How the command line wants to scan.
+def sensitivity(
+    config: ConfigOfScan = "",
+    opt: Overrides = None,
+    weights: Weights = "",
+    file: CurvesFile = Path("sensitivities.json"),
+    pruned_params: PrunedParams = "",
+    pruned_ratios: ScanRatios = "0.1 0.2 0.3 0.4 0.5 0.6 0.7 0.8 0.9",
+    criterion: Criterion = "",
+    mode: Mode = "exact",
+    max_drop: MaxDrop = 0.05,
+    images: UnlabelledImages = None,
+    ray: Ray = "",
+    merge: Merge = None,
+    plot: Plot = None,
+    page: Page = None,
+    latency_table: TableOfPage = None,
+    no_plot: NoPlot = False,
+    json: Json = False,
+) -> None:
+    """Measure how pruning affects the metric.
 
-    Attributes:
-        mode: "exact" or "fast".
-        max_drop: What a layer may cost; the fast mode spends little on layers far from it.
-        images: A folder of images without labels to scan on instead of the validation split.
-        ray: Address of a Ray cluster.
+    Each layer is pruned alone, at several ratios, in one pass over the validation images. The
+    curves are plotted, and a page lets you turn limits into pruning plans. Prune by the curves
+    with: prune --sensitivities FILE --max-drop 0.05
     """
-
-    mode: str = "exact"
-    max_drop: float = 0.05
-    images: Path | None = None
-    ray: str = ""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the command line asks to scan."""
-
-    config: str
-    overrides: tuple[str, ...]
-    weights: str
-    params: str
-    ratios: str
-    criterion: str
-    how: How = How()
-
-    @property
-    def source(self) -> ModelSource:
-        """The network."""
-        return ModelSource(self.config, self.overrides, self.weights)
-
-    def options(self) -> SensitivityOptions:
-        """Return how to scan.
-
-        Raises:
-            PlanError: A value is invalid.
-            DataError: There are no images.
-        """
-        how = self.how
-        return SensitivityOptions(
-            ratios=_ratios(self.ratios),
-            layers=tuple(split_list(self.params)),
-            criterion=self.criterion,
-            mode=how.mode,
-            max_drop=how.max_drop,
-            images=tuple(images_of([how.images])) if how.images is not None else (),
-            ray=how.ray,
-        )
+    files = Files(file, plot, page, latency_table)
+    if not no_plot:
+        files = files.beside_curves()
+    source = pipeline.ModelSource(config, tuple(opt or ()), weights)
+    if merge:
+        _merge(merge, files, source, as_json=json)
+        return
+    if not config:
+        raise ConfigError("A scan must have a config. Received none. Add: -c CONFIG")
+    options = heavy.SensitivityOptions(
+        ratios=_ratios(pruned_ratios),
+        layers=tuple(heavy.split_list(pruned_params)),
+        criterion=criterion,
+        mode=mode,
+        max_drop=max_drop,
+        images=tuple(images_of([images])) if images is not None else (),
+        ray=ray,
+    )
+    _scan(source, options, files, as_json=json)
 
 
 @dataclass(frozen=True)
 class Files:
-    """Where results go.
+    """Files of a scan.
 
     Attributes:
-        curves: The curves, as JSON.
-        image: The curves drawn, as PNG; None for none.
-        page: The curves and the plan explorer, as HTML; None for none.
-        latency_table: Not written: of the layers' times, for the page.
+        curves: Gets the curves, as JSON.
+        plot: Gets the plot of the curves, as PNG; None for none.
+        page: Gets the curves and the plan explorer, as HTML; None for none.
+        latency_table: Is read for the page; None for none.
     """
 
     curves: Path
-    image: Path | None
+    plot: Path | None
     page: Path | None
-    latency_table: Path | None = None
+    latency_table: Path | None
 
-    @classmethod
-    def beside(cls, curves: Path, image: Path | None, page: Path | None, *, plain: bool) -> "Files":
-        """Return what was asked for, else files that are named after the curves.
-
-        Args:
-            curves: As given.
-            image: As given, if it was.
-            page: As given, if it was.
-            plain: Whether only what was given is written.
-        """
-        if plain:
-            return cls(curves, image, page)
-        named = [curves.with_name(curves.name + end) for end in (".png", ".html")]
-        if curves.suffix == ".json":
-            named = [curves.with_suffix(end) for end in (".png", ".html")]
-        return cls(curves, image or named[0], page or named[1])
+    def beside_curves(self) -> "Files":
+        """Return the files with a plot and a page, by default named after the curves."""
+        named = [self.curves.with_name(self.curves.name + end) for end in (".png", ".html")]
+        if self.curves.suffix == ".json":
+            named = [self.curves.with_suffix(end) for end in (".png", ".html")]
+        return replace(self, plot=self.plot or named[0], page=self.page or named[1])
 
 
-def scan(request: Request, files: Files, *, as_json: bool) -> None:
+def _scan(
+    source: "ModelSource", options: "SensitivityOptions", files: Files, *, as_json: bool
+) -> None:
     """Scan the config's checkpoint over the validation split, or resume a scan."""
-    source = request.source
-    if source.named is None:
-        raise PlanError("A scan must have a config. Received none. Add: -c CONFIG")
-    label, config = source.named
+    name, settings = pipeline.load_config(source.config, source.overrides)
     _, weights = source.find()
-    options = request.options()
     if not options.images:
-        require_paths(config)
+        require_paths(settings)
     if files.latency_table is not None:
-        on_demand.load(_READ_TABLE)(
-            files.latency_table
-        )  # An unusable table is refused before the scan.
-    config = config.model_copy(update={"weights": str(weights)})
-    found = pipeline.scan(label, config, files.curves, options, progress=True)
-    _finish(found, files, source, as_json=as_json)
+        heavy.read_table(files.latency_table)  # An unusable table is refused before the scan.
+    settings = settings.model_copy(update={"weights": str(weights)})
+    result = pipeline.scan(name, settings, files.curves, options, progress=True)
+    _show_result(result, files, source, as_json=as_json)
 
 
-def merge(files: Sequence[Path], request: Request, made: Files, *, as_json: bool) -> None:
+def _merge(merged: list[Path], files: Files, source: "ModelSource", *, as_json: bool) -> None:
     """Merge the curves of several files; files of the original tools are read, too.
 
     A page needs the network: it is written where a config is given.
     """
-    source = request.source if request.config and made.page is not None else None
-    found = pipeline.merge_scans(files, made.curves, source, progress=True)
-    if made.page is not None and source is None:
-        say(f"note: '{made.page}' needs the network: add -c CONFIG -o weights=CHECKPOINT")
-    _finish(found, made, source, as_json=as_json)
+    network = source if source.config and files.page is not None else None
+    result = pipeline.merge_scans(merged, files.curves, network, progress=True)
+    if files.page is not None and network is None:
+        say(f"note: '{files.page}' needs the network: add -c CONFIG -o weights=CHECKPOINT")
+    _show_result(result, files, network, as_json=as_json)
 
 
-def loss_table(curves: "Sensitivity") -> str:
-    """Return the losses of all layers in per cent of the baseline; below 0 is a gain."""
-    ratios = sorted({point.ratio for points in curves.curves.values() for point in points})
-    rows = [("loss in % at", *(f"{ratio:g}" for ratio in ratios))]
-    for layer in curves.curves:
-        losses = curves.losses(layer)
-        rows.append((layer, *(f"{100 * losses[r]:.1f}" if r in losses else "" for r in ratios)))
-    return columns(rows)
-
-
-def _finish(found: "Scanned", files: Files, source: ModelSource | None, *, as_json: bool) -> None:
-    """Draw the curves, write the page, print the results."""
-    curves, table = found.curves, loss_table(found.curves)
-    written = {"file": found.file}
-    if files.image is not None:
-        curves.draw(files.image)
-        written["picture"] = files.image
+def _show_result(
+    result: "Scanned", files: Files, source: "ModelSource | None", *, as_json: bool
+) -> None:
+    """Plot the curves, write the page, and print the losses."""
+    curves, table = result.curves, loss_table(result.curves)
+    written = {"file": result.file}
+    if files.plot is not None:
+        curves.draw(files.plot)
+        written["picture"] = files.plot  # The key that version 0.1.0 printed.
     if files.page is not None and source is not None:
         command = shlex.join(["flyweight", *sys.argv[1:]])
-        pipeline.write_scan_page(found, source, files.page, command, files.latency_table)
+        pipeline.write_scan_page(result, source, files.page, command, files.latency_table)
         written["page"] = files.page
     if as_json:
         losses: dict[str, Any] = {
@@ -170,23 +233,28 @@ def _finish(found: "Scanned", files: Files, source: ModelSource | None, *, as_js
         values = {"metric": curves.metric, "baseline": curves.baseline, "losses": losses}
         show_json({**values, **written})
         return
-    names = ", ".join(str(path) for path in written.values())
-    show(
-        f"{curves.metric} {100 * curves.baseline:.2f} % before any cut\n\n{table}\n\nsaved {names}"
-    )
+    baseline = f"{curves.metric} {100 * curves.baseline:.2f} % before any cut"
+    show(f"{baseline}\n\n{table}\n\nsaved {', '.join(map(str, written.values()))}")
+
+
+def loss_table(curves: "Sensitivity") -> str:
+    """Return the losses of all layers in percent of the baseline; below 0 is a gain."""
+    ratios = sorted({point.ratio for points in curves.curves.values() for point in points})
+    rows = [("loss in % at", *(f"{ratio:g}" for ratio in ratios))]
+    for layer in curves.curves:
+        losses = curves.losses(layer)
+        rows.append((layer, *(f"{100 * losses[r]:.1f}" if r in losses else "" for r in ratios)))
+    return columns(rows)
 
 
 def _ratios(text: str) -> tuple[float, ...]:
     try:
-        found = tuple(float(word) for word in split_list(text))
-    except ValueError as error:
-        raise PlanError(
-            f"Ratios must be numbers between 0 and 1. Received '{text}' in --pruned-ratios. "
-            'Write for example "0.25 0.5 0.75".'
-        ) from error
-    if not found or not all(0 < ratio < 1 for ratio in found):
+        ratios = tuple(float(word) for word in heavy.split_list(text))
+    except ValueError:
+        ratios = ()
+    if not ratios or not all(0 < ratio < 1 for ratio in ratios):
         raise PlanError(
             f"Ratios must be numbers between 0 and 1. Received '{text}' in --pruned-ratios. "
             'Write for example "0.25 0.5 0.75".'
         )
-    return found
+    return ratios

@@ -86,7 +86,7 @@ def test_a_budget_is_verified_on_the_runtime_of_its_table(flyweight, machine, cu
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("bench", "--layers"), "--layers must be told a network"),
+        (("bench", "--layers"), "--layers must have a network"),
         (("bench", "--layers", *CONFIG, "--threads", "1,2"), "must be of one thread count"),
         (("bench", "--layers", *CONFIG, "--runtime", "openvin"), "Nearest: 'openvino'"),
         (("bench", "a.onnx", "--runtime", "tvm"), "must be one of onnxruntime, openvino"),
