@@ -27,11 +27,7 @@ SOURCE, TESTS = ROOT / "src" / "flyweight", ROOT / "tests"
 
 KNOWN = {
     "imports inside functions": {
-        "cli",
         "pipeline",
-    },
-    "more than 60 lines": {
-        "cli",
     },
 }
 # Extras that need not be installed: only these may be imported inside a function.

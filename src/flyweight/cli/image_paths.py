@@ -1,4 +1,4 @@
-"""Paths of images on the command line: which files are meant, and where each is drawn."""
+"""Paths of images on the command line: the files among the arguments, and where each is drawn."""
 
 from collections.abc import Sequence
 from pathlib import Path
