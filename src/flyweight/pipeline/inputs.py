@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from flyweight import checkpoint as checkpoints
-from flyweight.checkpoint import Checkpoint
+from flyweight.checkpoint import Checkpoint, MetricRecord, Parent
 from flyweight.config.data import FORMATS
 from flyweight.config.preprocessing import Appearance, Preprocessing
 from flyweight.config.settings import Config
@@ -288,22 +289,37 @@ def val_batches(
 
 @dataclass(frozen=True)
 class Saver:
-    """Writes checkpoints of one run; picklable, because several processes may hold it."""
+    """Writes checkpoints of one run; picklable, because each process of a run gets a copy.
+
+    Attributes:
+        config: Says how images are prepared, and the settings of the task.
+        labels: Class names.
+        task: Name of the task.
+        measured_on: Name of the data that metrics are measured on, where it is known.
+        parents: The checkpoints that the run starts from.
+    """
 
     config: Config
     labels: tuple[str, ...]
     task: str
+    measured_on: str | None = None
+    parents: tuple[Parent, ...] = ()
 
     def __call__(self, model: nn.Module, metrics: Mapping[str, float], path: Path) -> None:
-        """Write `model` to `path`."""
+        """Write `model` to `path`, with metrics that were measured today."""
+        today = datetime.now(UTC).date().isoformat()
+        records = {
+            name: MetricRecord(value, self.measured_on, today) for name, value in metrics.items()
+        }
         checkpoints.save(
             model,
             path,
             task=self.task,
             labels=self.labels,
             preprocessing=self.config.preprocessing.model_dump(mode="json"),
-            metrics=metrics,
+            metrics=records,
             notes=self.config.tasks.model_dump(mode="json", include={self.task}),
+            parents=self.parents,
         )
 
 
