@@ -5,6 +5,7 @@ import math
 import os
 import pickle
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,9 +14,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import flyweight as fw
-from flyweight.checkpoint import MetricRecord, Parent, is_checkpoint, load_weights, read, rebuild
+from flyweight.checkpoint import MetricRecord, is_checkpoint, load_weights, read, rebuild
 from flyweight.errors import CheckpointError, FileError
-from flyweight.origin import origin_of
+from flyweight.origin import Parent, note_parent, origin_of
 
 NAME = "yolov3_mobilenet_v1"
 ARGUMENTS = {"num_classes": 3, "width": 0.1}
@@ -148,7 +149,17 @@ def test_the_header_is_the_documented_one(dense, image, tmp_path):
     assert found.parents == (Parent("dense", "ab12"),)
     loaded = fw.load(tmp_path / "a.safetensors")
     assert torch.equal(outputs(loaded, image)[0], outputs(small, image)[0])
-    assert origin_of(loaded) == origin_of(small)
+    assert origin_of(loaded) == replace(origin_of(small), parents=found.parents)
+
+
+def test_parents_that_were_noted_are_written_once(dense, tmp_path):
+    model, noted, given = copy.deepcopy(dense), Parent("dense", "ab"), Parent("teacher", "cd")
+    note_parent(model, noted)
+    note_parent(model, noted)
+    fw.save(model, tmp_path / "a.safetensors", parents=[given, noted])
+    assert read(tmp_path / "a.safetensors").parents == (noted, given)
+    fw.save(fw.load(tmp_path / "a.safetensors"), tmp_path / "b.safetensors")
+    assert read(tmp_path / "b.safetensors").parents == (noted, given)
 
 
 def read_plan(model):

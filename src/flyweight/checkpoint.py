@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from flyweight.errors import CheckpointError, ConfigError, PlanError, nearest
 from flyweight.files import replacing
-from flyweight.origin import PRUNE_VERSION, Origin, Transform, note_origin, origin_of
+from flyweight.origin import PRUNE_VERSION, Origin, Parent, Transform, note_origin, origin_of
 from flyweight.pruning.plans import PruningPlan
 from flyweight.transform_kinds import apply_transform, require_known
 from flyweight.zoo import SPECS, create, is_library_name, is_own_name
@@ -46,31 +46,16 @@ class MetricRecord:
 
 
 @dataclass(frozen=True)
-class Parent:
-    """A checkpoint that this one was made from.
-
-    Attributes:
-        role: What it was used as: "dense" (the network before the cut), "start" (weights that
-            training started from), "teacher".
-        digest: Digest of its tensors.
-    """
-
-    role: str
-    digest: str
-
-
-@dataclass(frozen=True)
 class Checkpoint:
     """Everything a checkpoint holds besides its tensors.
 
     Attributes:
-        origin: Architecture, its arguments, and the transforms applied since.
+        origin: Architecture, its arguments, the transforms applied since, and the parents.
         task: Name of the task: "detect", "classify" or "segment".
         labels: Class names in the order of their indices.
         preprocessing: How an image becomes the network's input; JSON values.
         metric_records: Measured numbers by name.
         notes: Anything else worth keeping: data set, command, flyweight's version; JSON values.
-        parents: The checkpoints that this one was made from.
     """
 
     origin: Origin
@@ -79,7 +64,6 @@ class Checkpoint:
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
     metric_records: Mapping[str, MetricRecord] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
-    parents: tuple[Parent, ...] = ()
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -90,6 +74,11 @@ class Checkpoint:
     def transforms(self) -> tuple[Transform, ...]:
         """What was done to the network after it was built, in order."""
         return self.origin.transforms
+
+    @property
+    def parents(self) -> tuple[Parent, ...]:
+        """The networks that this one was made from, as far as they were noted."""
+        return self.origin.parents
 
     @property
     def plans(self) -> tuple[PruningPlan, ...]:
@@ -113,7 +102,7 @@ class Description(TypedDict, total=False):
             also `mean`, `std`, `interpolation` and so on.
         metrics: Measured numbers by name; a `MetricRecord` also says on which data and when.
         notes: Anything else, JSON values; `detect` holds the settings of a `DetectConfig`.
-        parents: The checkpoints that this one was made from.
+        parents: Networks that this one was made from, besides those noted on the module.
     """
 
     task: str
@@ -175,6 +164,7 @@ def save(
 
 def _header_text(origin: Origin, description: Description) -> str:
     metrics = (description.get("metrics") or {}).items()
+    parents = dict.fromkeys((*origin.parents, *description.get("parents", ())))
     header = {
         "format": FORMAT,
         "architecture": origin.architecture,
@@ -188,7 +178,7 @@ def _header_text(origin: Origin, description: Description) -> str:
         "preprocessing": dict(description.get("preprocessing") or {}),
         "metrics": {name: _metric_json(value) for name, value in metrics},
         "notes": dict(description.get("notes") or {}),
-        "parents": [asdict(parent) for parent in description.get("parents", ())],
+        "parents": [asdict(parent) for parent in parents],
     }
     unknown = sorted(set(description) - set(Description.__annotations__))
     if unknown:
@@ -269,15 +259,16 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
                 architecture=str(header["architecture"]),
                 arguments=dict(header["arguments"]),
                 transforms=require_known(_transforms_of(header), Path(path)),
+                parents=tuple(
+                    Parent(str(one["role"]), str(one["digest"]))
+                    for one in header.get("parents", ())
+                ),
             ),
             task=str(header["task"]),
             labels=tuple(str(label) for label in header["labels"]),
             preprocessing=dict(header["preprocessing"]),
             metric_records=_metrics_of(header),
             notes=dict(header["notes"]),
-            parents=tuple(
-                Parent(str(one["role"]), str(one["digest"])) for one in header.get("parents", ())
-            ),
         )
     except (AttributeError, KeyError, TypeError, ValueError, PlanError) as error:
         raise _damaged_header(path, error) from error

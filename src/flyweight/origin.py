@@ -51,18 +51,34 @@ class Transform:
 
 
 @dataclass(frozen=True)
+class Parent:
+    """A network that another one was made from.
+
+    Attributes:
+        role: What it was used as: "dense" (the network before the cut), "start" (weights that
+            training started from), "teacher".
+        digest: Digest of its tensors, `digests.digest_of_weights(model.state_dict())`.
+    """
+
+    role: str
+    digest: str
+
+
+@dataclass(frozen=True)
 class Origin:
-    """How to build a module again.
+    """How to build a module again, and what it was made from.
 
     Attributes:
         architecture: A name of `zoo.SPECS`, of another library, or of the user's own network.
         arguments: Keyword arguments of its builder, JSON values only.
         transforms: What was done to the network since, in order.
+        parents: The networks that it was made from, as far as they were noted.
     """
 
     architecture: str
     arguments: dict[str, Any] = field(default_factory=dict)
     transforms: tuple[Transform, ...] = ()
+    parents: tuple[Parent, ...] = ()
 
     @property
     def plans(self) -> tuple[str, ...]:
@@ -100,3 +116,10 @@ def note_transform(model: nn.Module, transform: Transform) -> None:
     origin = origin_of(model)
     if origin is not None:
         note_origin(model, origin.then(transform))
+
+
+def note_parent(model: nn.Module, parent: Parent) -> None:
+    """Add a parent to the note on `model`; a module without a note stays without one."""
+    origin = origin_of(model)
+    if origin is not None and parent not in origin.parents:
+        note_origin(model, replace(origin, parents=(*origin.parents, parent)))

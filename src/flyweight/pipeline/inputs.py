@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from flyweight import checkpoint as checkpoints
-from flyweight.checkpoint import Checkpoint, MetricRecord, Parent
+from flyweight.checkpoint import Checkpoint, MetricRecord
 from flyweight.config.data import FORMATS
 from flyweight.config.preprocessing import Appearance, Preprocessing
 from flyweight.config.settings import Config
@@ -296,14 +296,12 @@ class Saver:
         labels: Class names.
         task: Name of the task.
         measured_on: Name of the data that metrics are measured on, where it is known.
-        parents: The checkpoints that the run starts from.
     """
 
     config: Config
     labels: tuple[str, ...]
     task: str
     measured_on: str | None = None
-    parents: tuple[Parent, ...] = ()
 
     def __call__(self, model: nn.Module, metrics: Mapping[str, float], path: Path) -> None:
         """Write `model` to `path`, with metrics that were measured today."""
@@ -319,7 +317,6 @@ class Saver:
             preprocessing=self.config.preprocessing.model_dump(mode="json"),
             metrics=records,
             notes=self.config.tasks.model_dump(mode="json", include={self.task}),
-            parents=self.parents,
         )
 
 

@@ -2,12 +2,16 @@ import json
 import shutil
 
 import pytest
+from safetensors.torch import load_file
 
 import flyweight as fw
 from flyweight import pipeline
+from flyweight.checkpoint import read
 from flyweight.config.cuts import RatioCut
 from flyweight.config.reading import load_config
+from flyweight.digests import digest_of_weights
 from flyweight.errors import FlyweightError, MeasureError
+from flyweight.origin import Parent
 from flyweight.pipeline.inputs import open_data
 from flyweight.pipeline.network_plans import build_model, prune_model
 from flyweight.pipeline.setting_files import digest_of_checkpoint
@@ -47,6 +51,11 @@ def test_a_network_is_pruned_from_python(config_of, dense, notes, tmp_path):
     note = json.loads((folder / "prune.done.json").read_text())
     assert note["parts"] == ["plan.json", "pruned.safetensors"]
     assert note["made_from"]["weights of train"] == digest_of_checkpoint(dense)
+    saved = read(found.checkpoint)
+    assert saved.parents == (Parent("dense", digest_of_weights(load_file(dense))),)
+    assert [one.kind for one in saved.transforms] == ["prune", "repair"]
+    record = saved.metric_records["map_50"]
+    assert (record.data, len(record.date)) == ("digits/val", 10)
 
 
 def test_without_weights_an_untrained_network_is_cut_and_that_is_said(config_of, notes):

@@ -13,11 +13,13 @@ from flyweight import checkpoint
 from flyweight.config.cuts import BUILT_IN, TAYLOR, THIS_RUN, BudgetCut, Cut, nothing_to_cut
 from flyweight.config.settings import Config
 from flyweight.config.training import HARMLESS
+from flyweight.digests import digest_of_weights
 from flyweight.engine.run import BEST, FINAL
 from flyweight.errors import FileError
 from flyweight.files import replacing, write_text
 from flyweight.graph import ModelGraph
 from flyweight.measuring.latency_table import read_table
+from flyweight.origin import Parent, note_parent
 from flyweight.pipeline.evaluation import evaluate_model
 from flyweight.pipeline.inputs import (
     Data,
@@ -198,6 +200,7 @@ def _cut_now(inputs: Inputs, settings: Config, workspace: Workspace) -> _Cutting
     for note in plan_notes(made):
         say(note)
     small = cut_channels(dense, made)
+    note_parent(small, Parent("dense", digest_of_weights(dense.state_dict())))
     say(cost_table(graph.cost(), made.cost(graph), made))
     steps: tuple[RepairStep, ...] = ()
     if settings.prune.repair:
@@ -208,7 +211,7 @@ def _cut_now(inputs: Inputs, settings: Config, workspace: Workspace) -> _Cutting
     if options.evaluate:
         metrics = evaluate_model(small, settings, data.val, progress=inputs.progress)
         say(f"before fine-tuning\n{metrics_table(metrics)}")
-    Saver(settings, data.labels, kind_of(settings))(
+    Saver(settings, data.labels, kind_of(settings), measured_on=data.val.name)(
         small, metrics, workspace.folder / options.cut_file
     )
     workspace.keep_part(options.cut_file)

@@ -80,7 +80,7 @@ def train_model(
         train,
         save_dir=folder,
         resume=resume,
-        save_model=Saver(config, data.labels, task.name),
+        save_model=Saver(config, data.labels, task.name, measured_on=data.val.name),
         progress=progress,
     )
 
