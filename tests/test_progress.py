@@ -39,6 +39,7 @@ def test_work_that_fails_is_finished_too(recorded_progress):
 
 def test_true_is_the_terminal_and_false_is_nothing(recorded_progress):
     assert isinstance(progress_of(True), TerminalProgress)
+    assert progress_of(True) is progress_of(True)
     assert progress_of(False) is SILENT
     assert progress_of(recorded_progress) is recorded_progress
 

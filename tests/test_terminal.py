@@ -7,7 +7,7 @@ from flyweight.terminal import BarTask, LinesTask, TerminalProgress, progress_li
 
 
 @pytest.fixture
-def terminal(monkeypatch):
+def terminal(monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     return TerminalProgress()
 

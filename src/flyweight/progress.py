@@ -86,14 +86,14 @@ class Silent:
 SILENT: Progress = Silent()
 
 # The display is imported when it is used, because it needs rich.
-_DISPLAY = "flyweight.terminal:TerminalProgress"
+_TERMINAL = "flyweight.terminal:TERMINAL"
 
 
 def progress_of(wanted: Progress | bool) -> Progress:
     """Return the progress that a caller asked for: True is the terminal's, False is `SILENT`."""
     if wanted is True:
-        display: Progress = load(_DISPLAY)()
-        return display
+        terminal: Progress = load(_TERMINAL)
+        return terminal
     return SILENT if wanted is False else wanted
 
 

@@ -30,7 +30,6 @@ class TerminalProgress:
     """
 
     def __init__(self) -> None:
-        self._draws = sys.stderr.isatty()
         self._bars: Bars | None = None
 
     def start(
@@ -42,7 +41,7 @@ class TerminalProgress:
         lines_every: int | None = None,
     ) -> "BarTask | LinesTask":
         """Begin a task; see `flyweight.progress.Progress.start`."""
-        if not self._draws:
+        if self._bars is None and not sys.stderr.isatty():
             return LinesTask(label, total, done, lines_every)
         if self._bars is None:
             # A bar of training stays visible when it is complete; others vanish.
@@ -69,6 +68,10 @@ class TerminalProgress:
             return
         self._bars.stop()
         self._bars = None
+
+
+TERMINAL = TerminalProgress()
+"""The one that everything shares, so that work within other work adds a bar to the same display."""
 
 
 class BarTask:
