@@ -6,8 +6,8 @@ from flyweight.progress import progress_over
 from flyweight.terminal import BarTask, LinesTask, TerminalProgress, progress_line
 
 
-@pytest.fixture
-def terminal(monkeypatch, capsys):
+def as_terminal(monkeypatch):
+    """Called within a test: its fixtures see another `sys.stderr`."""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     return TerminalProgress()
 
@@ -40,7 +40,8 @@ def test_lines_come_every_so_often_and_at_the_end(capsys, monkeypatch):
     ]
 
 
-def test_a_terminal_gets_a_bar_and_others_get_nothing(terminal, capsys):
+def test_a_terminal_gets_a_bar_and_others_get_nothing(monkeypatch, capsys):
+    terminal = as_terminal(monkeypatch)
     bar = terminal.start("step", 5, done=3, lines_every=1)
     assert isinstance(bar, BarTask)
     bar.update(4, {"loss": 1.5, "lr": 0.001})
@@ -64,7 +65,8 @@ def test_without_a_terminal_only_notes_and_wanted_lines_are_written(capsys):
     assert capsys.readouterr().err == "a note\n"
 
 
-def test_bars_nest_and_end_once(terminal, capsys):
+def test_bars_nest_and_end_once(monkeypatch, capsys):
+    terminal = as_terminal(monkeypatch)
     outer = terminal.start("step", 2, lines_every=1)
     inner = terminal.start("evaluate", None)
     inner.update(1)
