@@ -201,7 +201,7 @@ def test_the_drawing_shows_the_layers():
 
 def test_the_architecture_page_names_files_that_exist():
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"`([\w/]+\.(?:py|yaml|toml|md))`", page))
+    named = set(re.findall(r"`([\w/]+\.(?:py|yaml|toml|md|csv))`", page))
     assert len(named) > 30
     assert [
         name for name in named if not ((ROOT / name).exists() or (SOURCE / name).exists())
