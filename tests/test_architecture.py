@@ -25,11 +25,7 @@ from flyweight.runtimes.runtime_table import RUNTIMES
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE, TESTS = ROOT / "src" / "flyweight", ROOT / "tests"
 
-KNOWN = {
-    "imports inside functions": {
-        "pipeline",
-    },
-}
+KNOWN: dict[str, set[str]] = {}
 # Extras that need not be installed: only these may be imported inside a function.
 OPTIONAL = {"ray", "openvino", "segmentation_models_pytorch"}
 # Public functions of `flyweight` that are planned; no folder may take their names either.

@@ -1,4 +1,4 @@
-"""From a finished chain to the report's rows, curves, widths and pictures."""
+"""Report of a chain: rows, widths, curves and images of its dense and pruned network."""
 
 import csv
 import datetime
@@ -25,6 +25,7 @@ from flyweight.pipeline.prediction import from_checkpoint, prediction_text
 from flyweight.pruning import PruningPlan
 from flyweight.report import quantities
 from flyweight.report.rows import Curve, Quantity, Report, ReportImage, Row, Width
+from flyweight.runtimes.runtime_table import RUNTIMES
 from flyweight.tasks.drawing.canvas import Pixels
 
 IMAGES = 3
@@ -63,7 +64,7 @@ class ReportInputs:
 
 
 def build_report(inputs: ReportInputs) -> Report:
-    """Return the report; its pictures are written into the run folder."""
+    """Return the report; its images are written into the run folder."""
     costs = (inputs.graph.cost(), inputs.plan.cost(inputs.graph))
     rows = tuple(
         Row(stage=stage.name, quantities=_quantities(inputs, stage, cost))
@@ -97,7 +98,7 @@ def _quantities(inputs: ReportInputs, stage: ReportedNetwork, cost: Cost) -> dic
     where = f"{counted(len(inputs.data.val), 'image')} of {inputs.data.val.name}"
     found = {
         "metric": quantities.metric(label, value, detail=detail, method=f"over {where}"),
-        "macs": quantities.macs(cost.macs, method=f"one picture of {size}; 1 MAC = 1 multiply-add"),
+        "macs": quantities.macs(cost.macs, method=f"one image of {size}; 1 MAC = 1 multiply-add"),
         "parameters": quantities.parameters(cost.params, method="learnable values"),
         "file_size": quantities.file_size(
             stage.exported.stat().st_size, method="bytes of the ONNX file, float32"
@@ -107,7 +108,7 @@ def _quantities(inputs: ReportInputs, stage: ReportedNetwork, cost: Cost) -> dic
         found[f"latency_{row.threads}"] = _latency(row, size)
     memory = [row.peak_bytes for row in stage.measured if row.peak_bytes is not None]
     if memory:
-        method = "most resident memory of the measuring process, 1 thread"
+        method = "peak resident memory of the measuring process, 1 thread"
         found["memory"] = quantities.peak_memory(memory[0], method=method)
     return found
 
@@ -118,8 +119,8 @@ def _latency(row: Measurement, size: str) -> Quantity:
         low_ms=min(row.interval_ms[0], row.median_ms),
         high_ms=max(row.interval_ms[1], row.median_ms),
         threads=row.threads,
-        runtime="ONNX Runtime",
-        method=f"median of single pictures of {size}, files interleaved, 95 % bootstrap interval",
+        runtime=RUNTIMES[row.runtime].title,
+        method=f"median of single images of {size}, files interleaved, 95 % bootstrap interval",
     )
 
 
@@ -129,7 +130,7 @@ def _primary(stage: ReportedNetwork) -> float:
 
 
 def _metric_name(stage: ReportedNetwork, config: Config) -> tuple[str, str]:
-    """Return what people call the metric, and which of its kinds it is."""
+    """Return the usual name of the metric, and which of its kinds it is."""
     key = next(iter(read(stage.checkpoint).metrics), "")
     if key in _METRICS:
         return _METRICS[key], ""
@@ -138,7 +139,7 @@ def _metric_name(stage: ReportedNetwork, config: Config) -> tuple[str, str]:
 
 
 def _widths(inputs: ReportInputs) -> tuple[Width, ...]:
-    """Return all layers in the order of the network, those that were not cut too."""
+    """Return all layers in the order of the network, including those that were not cut."""
     kept = {name: len(group.keep) for name, group in inputs.plan.groups.items()}
     return tuple(
         Width(name=name, before=group.size, after=kept.get(name, group.size))
@@ -152,7 +153,7 @@ def _notes(inputs: ReportInputs) -> tuple[str, ...]:
     )
     return (
         f"Channels were chosen by {inputs.plan.criterion}; the plan is in pruned/plan.json.",
-        "Exports agree with PyTorch on random inputs and on pictures of the validation split.",
+        "Exports agree with PyTorch on random inputs and on images of the validation split.",
         *busy,
     )
 
@@ -182,19 +183,19 @@ def _curve(path: Path, column: str, name: str, series: str, unit: str) -> Iterat
 
 
 def _images(inputs: ReportInputs) -> Iterator[ReportImage]:
-    """Draw what each stage finds on the first pictures of the validation split."""
+    """Draw what each stage finds on the first images of the validation split."""
     models = [
         (stage.name, open_checkpoint(stage.checkpoint, inputs.config)) for stage in inputs.networks
     ]
     folder = inputs.folder / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(min(IMAGES, len(inputs.data.val))):
-        picture = image_of(inputs.data.val, index)
+        image = image_of(inputs.data.val, index).permute(1, 2, 0).numpy()
         plain = folder / f"{index}.png"
-        Image.fromarray(picture.permute(1, 2, 0).numpy()).save(plain)
+        Image.fromarray(image).save(plain)
         for name, loaded in models:
             target = folder / f"{index}_{name}.png"
-            caption = _draw(loaded, picture.permute(1, 2, 0).numpy(), plain, target)
+            caption = _draw(loaded, image, plain, target)
             path = inputs.data.val.records[index].path
             yield ReportImage(
                 title=path.stem if path else f"Image {index}",

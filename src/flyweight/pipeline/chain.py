@@ -100,8 +100,8 @@ def _enter(
     settings, made = stage.view(config), list[Any]()
 
     def do(resumes: bool) -> None:
-        told = replace(inputs, resume=resumes, unchanged=resumes)
-        made.append(stage.run(told, settings, workspace))
+        given = replace(inputs, resume=resumes, unchanged=resumes)
+        made.append(stage.run(given, settings, workspace))
 
     work = Work(stage.title, wanted, stage.makes(settings), shares_folder=not stage.folder)
     perform(work, workspace, do, say=inputs.progress.note)

@@ -1,8 +1,9 @@
-"""The plan explorer of a config's network: what to type, and a run folder's own scan."""
+"""Inputs of the plan explorer: the commands that it shows, and the scan of a run folder."""
 
 import re
 import shlex
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,11 @@ from flyweight.zoo.sources.old_names import old_names
 
 @dataclass(frozen=True)
 class ConfigSource:
-    """How the config was named on the command line.
+    """How a config was named on the command line.
 
     Attributes:
         config: A built-in name or a file.
-        overrides: `key=value`.
+        overrides: `key=value`, as after `-o`.
     """
 
     config: str
@@ -40,7 +41,7 @@ class ConfigSource:
 
 
 def cutting_of(
-    told: ConfigSource,
+    source: ConfigSource,
     config: Config,
     curves: Sensitivity,
     files: tuple[Path, Path],
@@ -50,23 +51,29 @@ def cutting_of(
     """Return how `flyweight prune` cuts by these curves, and its command line.
 
     Args:
-        told: How the config was named.
-        config: It.
-        curves: Of the scan.
-        files: Of the weights, and of the curves.
-        graph: Of the network.
-        latency_table: Of its layers, to limit latency by.
+        source: How the config was named.
+        config: The config.
+        curves: The scan.
+        files: The files of the weights and of the curves.
+        graph: The network's graph.
+        latency_table: File of the network's layers, to limit latency by.
     """
     prices = None if latency_table is None else LatencyPrices.of(graph, read_table(latency_table))
     weights, scan = files
-    others = [text for text in told.overrides if not text.startswith("weights=")]
+    others = [text for text in source.overrides if not text.startswith("weights=")]
     pairs = [*others, f"weights={weights}"]
-    words = ["flyweight", "prune", "-c", told.config, *(w for text in pairs for w in ("-o", text))]
+    words = [
+        "flyweight",
+        "prune",
+        "-c",
+        source.config,
+        *(w for text in pairs for w in ("-o", text)),
+    ]
     if isinstance(curves.criterion, str) and curves.criterion != config.prune.criterion:
         words += ["--prune-criterion", curves.criterion]
     timed: dict[str, Any] = {}
     if prices is not None:
-        # Every plan of the page has widths that the runtime is fast with; so shall the commands'.
+        # The page makes plans with widths that the runtime is fast with; its commands do, too.
         words += ["-o", f"prune.round_to={prices.multiple_of(config.prune.round_to)}"]
         option = shlex.join(["--latency-table", str(latency_table)])
         timed = {"latency": prices, "latency_option": option}
@@ -89,8 +96,8 @@ def write_scan_page(
         found: The scan, with the network's graph.
         source: The network, and how its config was named.
         page: The file to write.
-        command: What writes the page again, for the page to say.
-        latency_table: Of the network's layers, to limit latency by.
+        command: The command that writes the page again; the page shows it.
+        latency_table: File of the network's layers, to limit latency by.
 
     Raises:
         FlyweightError: The source has no config, the table does not fit, or the curves do not.
@@ -98,8 +105,8 @@ def write_scan_page(
     if source.named is None or found.graph is None:
         raise ConfigError("The page of a scan must have a network. Received none. Add: -c CONFIG")
     (label, config), (_, weights) = source.named, source.find()
-    told, places = ConfigSource(source.config, source.overrides), (weights, found.file)
-    cutting = cutting_of(told, config, found.curves, places, found.graph, latency_table)
+    named, places = ConfigSource(source.config, source.overrides), (weights, found.file)
+    cutting = cutting_of(named, config, found.curves, places, found.graph, latency_table)
     subject = Subject(label, command)
     write_page(found.curves, page, found.graph, cutting=cutting, subject=subject)
 
@@ -110,10 +117,10 @@ def with_explorer(
     """Return the report with the plan explorer of the folder's scan, where it has one.
 
     Args:
-        report: Of the run in `folder`.
-        folder: Holds `sens*.json` and the dense network's checkpoint.
-        graph: Of the dense network; else its checkpoint is traced.
-        say: Told where a scan cannot be shown, and why.
+        report: The report of the run in `folder`.
+        folder: Has `sens*.json` and the dense network's checkpoint.
+        graph: The dense network's graph; by default its checkpoint is traced.
+        say: Receives a line if a scan cannot be shown, with the reason.
     """
     scan = next(iter(sorted(folder.glob(SCANS))), None)
     if scan is None:
@@ -124,11 +131,11 @@ def with_explorer(
         if graph is None:
             loaded = open_checkpoint(weights)
             graph = trace_model(loaded.model.eval(), loaded.preprocessing)
-        told = _told_by(report.command)
+        source = _source_in(report.command)
         cutting = Cutting(inexact=False, aliases=old_names(graph.tensors))
-        if told is not None:
-            config = load_config(told.config, told.overrides)[1]
-            cutting = cutting_of(told, config, curves, (weights, scan), graph)
+        if source is not None:
+            config = load_config(source.config, source.overrides)[1]
+            cutting = cutting_of(source, config, curves, (weights, scan), graph)
         shown = explorer(curves, graph, cutting)
     except FlyweightError as error:
         say(f"note: '{scan}' is not shown: {error}")
@@ -136,18 +143,18 @@ def with_explorer(
     return report.model_copy(update={"explorer": shown})
 
 
-def _told_by(command: str) -> ConfigSource | None:
-    """Return how a chain's command line named its config; None if it was none of ours."""
+def _source_in(command: str) -> ConfigSource | None:
+    """Return how the command line of a chain named its config; None for other commands."""
     try:
-        words = shlex.split(command)
+        parts = shlex.split(command)
     except ValueError:
         return None
-    if words[:2] != ["flyweight", "demo"]:
+    if parts[:2] != ["flyweight", "demo"]:
         return None
     config = "demo_digits"
-    for word, following in zip(words, [*words[1:], ""], strict=True):
-        if word in ("-c", "--config"):
+    for part, following in pairwise([*parts, ""]):
+        if part in ("-c", "--config"):
             config = following
-        elif word.startswith("--config="):
-            config = word.partition("=")[2]
-    return ConfigSource(config, tuple(word for word in words if re.match(r"[\w.]+=", word)))
+        elif part.startswith("--config="):
+            config = part.partition("=")[2]
+    return ConfigSource(config, tuple(text for text in parts if re.match(r"[\w.]+=", text)))

@@ -1,4 +1,4 @@
-"""A config brought to life: its model, task, data and loaders."""
+"""Model, task, data and loaders of a config, and checkpoints opened for use."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -35,7 +35,7 @@ from flyweight.zoo.sources.weights import fill, load_weights
 
 @dataclass(frozen=True)
 class Data:
-    """The two splits of a run, checked."""
+    """The checked splits of a run."""
 
     train: ImageSet
     val: ImageSet
@@ -212,13 +212,13 @@ def starting_weights(model: nn.Module, config: Config) -> str:
 def task_for(
     model: nn.Module, labels: tuple[str, ...], config: TaskConfig, kind: str | None = None
 ) -> Task:
-    """Return what `model` is for.
+    """Return the task of `model`.
 
     Args:
-        model: Of the zoo, of another library, or your own; a detector of your own carries its
-            `geometry`.
+        model: A network of the zoo, of another library, or your own; a detector of your own has an
+            attribute `geometry`.
         labels: Class names.
-        config: What can be chosen about tasks.
+        config: The settings of tasks.
         kind: The task's name; needed for a network of your own.
 
     Raises:
@@ -234,7 +234,7 @@ def task_for(
 
 
 def task_of(model: nn.Module, labels: tuple[str, ...], config: Config) -> Task:
-    """Return what the config's model is for, with the config's settings."""
+    """Return the task of the config's model, with the config's settings."""
     return task_for(model, labels, config.tasks, kind_of(config))
 
 
@@ -338,7 +338,7 @@ def open_checkpoint(path: Path, config: Config | None = None) -> Loaded:
         config: Says what builds a network of your own.
 
     Raises:
-        CheckpointError: The file is damaged, or does not say what it is for.
+        CheckpointError: The file is damaged, or lacks labels or preprocessing.
     """
     model, found = load_model(path, config)
     absent = [key for key in ("labels", "preprocessing") if not getattr(found, key)]
@@ -360,7 +360,7 @@ def saved_preprocessing(found: Checkpoint, path: Path) -> Preprocessing:
     """Return how a checkpoint wants its images.
 
     Raises:
-        CheckpointError: It does not say so in words of ours.
+        CheckpointError: The file has no preprocessing of flyweight's.
     """
     try:
         return Preprocessing.model_validate(found.preprocessing)
@@ -377,26 +377,26 @@ def _misunderstood(error: ValidationError, path: Path) -> CheckpointError:
     )
 
 
-def with_overrides(config: Config, saved: Preprocessing, told: Collection[str]) -> Config:
-    """Return the config with a checkpoint's own preprocessing, except for what the user told.
+def with_overrides(config: Config, saved: Preprocessing, overridden: Collection[str]) -> Config:
+    """Return the config with a checkpoint's own preprocessing, except for what was overridden.
 
     Args:
         config: The config, overrides included.
         saved: The checkpoint's preprocessing.
-        told: Keys of the config that overrides speak of.
+        overridden: Keys of the config that the overrides set.
     """
     own = {key: getattr(saved, key) for key in Appearance.model_fields}
     own["input_size"] = (saved.height, saved.width)
-    return config.model_copy(update={key: own[key] for key in own if key not in told})
+    return config.model_copy(update={key: own[key] for key in own if key not in overridden})
 
 
-def open_with_overrides(path: Path, config: Config | None, told: Collection[str]) -> Loaded:
+def open_with_overrides(path: Path, config: Config | None, overridden: Collection[str]) -> Loaded:
     """Return a checkpoint; overrides of its config take precedence over what it says.
 
     Args:
         path: The file.
         config: The config, overrides included; None where the file says everything.
-        told: Keys of the config that were overridden.
+        overridden: Keys of the config that the overrides set.
 
     Raises:
         CheckpointError: The file is damaged, or of another network than the config's.
@@ -404,8 +404,8 @@ def open_with_overrides(path: Path, config: Config | None, told: Collection[str]
     loaded = open_checkpoint(path, config)
     if config is None:
         return loaded
-    wanted = with_overrides(config, loaded.preprocessing, told)
+    wanted = with_overrides(config, loaded.preprocessing, overridden)
     loaded = replace(loaded, preprocessing=wanted.preprocessing)
-    if loaded.task.name not in told:
+    if loaded.task.name not in overridden:
         return loaded
     return replace(loaded, task=task_of(loaded.model, loaded.task.labels, config))

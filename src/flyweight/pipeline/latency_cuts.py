@@ -1,4 +1,4 @@
-"""Latency of pruned networks, measured beside the dense one; tables and cuts that follow."""
+"""Latency of pruned networks, measured in turns with the dense one; tables and cuts by latency."""
 
 import tempfile
 from collections.abc import Callable
@@ -30,7 +30,8 @@ Say = Callable[[str], None]
 class NetworkTimer:
     """Exports networks and measures each in turns with the dense one; a context manager.
 
-    Only raw outputs are exported, without decoding and suppression: what pruning makes faster.
+    Only raw outputs are exported. Decoding and suppression are left out, because pruning does not
+    make them faster.
     """
 
     def __init__(
@@ -83,10 +84,10 @@ class NetworkTimer:
 
 
 def timing_of(dense: Measurement, found: Measurement) -> Timing:
-    """Return a network's latency beside the dense one's.
+    """Return a network's latency together with the dense one's.
 
-    On a noisy machine one thread's processor time stands for both: it is what the wall clock shows
-    where no other program takes the core.
+    On a noisy machine with one thread, processor time replaces wall time: the two are equal when no
+    other program uses the core.
     """
     if not (dense.is_noisy or found.is_noisy):
         return Timing(found.median_ms, found.interval_ms, dense.median_ms)
@@ -100,7 +101,7 @@ def timing_of(dense: Measurement, found: Measurement) -> Timing:
 def measured_table(
     timer: NetworkTimer, save_to: Path, progress: Progress | bool = False
 ) -> LayerTable:
-    """Return the table of a network's layers, and of the whole, saved as it grows.
+    """Return the table of a network's layers and of the whole network, saved as it grows.
 
     Raises:
         MeasureError: See `measure_layers`.
@@ -118,8 +119,8 @@ def fitted_cut(cut: BudgetCut, timer: NetworkTimer, *, say: Say) -> tuple[RatioC
 
     Args:
         cut: The scan, the budget and the table.
-        timer: Of the network to cut.
-        say: Told every round.
+        timer: Measures the network and its cuts.
+        say: Receives a line after every round.
 
     Raises:
         MeasureError: The table is of another runtime than the timer.
@@ -131,7 +132,7 @@ def fitted_cut(cut: BudgetCut, timer: NetworkTimer, *, say: Say) -> tuple[RatioC
     layers, options = read(cut.scan).options(graph, multiple, old_names(graph.tensors))
     rounds: list[Round] = []
 
-    def tell(found: Round) -> None:
+    def report(found: Round) -> None:
         rounds.append(found)
         say(f"round {len(rounds)}: {found}")
 
@@ -140,7 +141,7 @@ def fitted_cut(cut: BudgetCut, timer: NetworkTimer, *, say: Say) -> tuple[RatioC
         prices,
         cut.budget,
         lambda kept: timer.pruned(ratios_of(graph, layers, kept)),
-        on_round=tell,
+        on_round=report,
     )
     say(fitted.verdict)
     if fitted.chosen is None:

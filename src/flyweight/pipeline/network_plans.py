@@ -1,4 +1,4 @@
-"""What to prune, and the plan that follows from it. Light: needs neither data nor a trainer."""
+"""Plans of a config's network. This module is light: it needs neither data nor a trainer."""
 
 from contextlib import nullcontext
 from dataclasses import replace
@@ -27,6 +27,9 @@ from flyweight.zoo.sources.own import Builder
 if TYPE_CHECKING:
     from flyweight.sensitivity.curves import Sensitivity
 
+# Most cuts have no scan; `--dry-run` does not wait for the modules of scans then.
+_READ_CURVES = "flyweight.sensitivity.curves:read"
+
 
 def build_model(config: Config) -> nn.Module:
     """Return the config's network with fresh weights, the same for the same `train.seed`."""
@@ -36,10 +39,10 @@ def build_model(config: Config) -> nn.Module:
 
 
 def weightless(config: Config) -> nn.Module:
-    """Return the config's network to look at: shapes without memory, where it is of the zoo.
+    """Return the config's network without weights: shapes without memory, if it is of the zoo.
 
-    Networks of other libraries and your own may compute constants as they are built, for which
-    they need memory.
+    Networks of other libraries and your own may compute constants while they are built, which
+    needs memory.
     """
     with torch.device("meta") if config.model in SPECS else nullcontext():
         return create_network(config)
@@ -52,7 +55,7 @@ def example_input(preprocessing: Preprocessing, device: str = "cpu") -> tuple[Te
 
 
 def trace_model(model: nn.Module, preprocessing: Preprocessing) -> ModelGraph:
-    """Trace `model` at its input size, on whatever device it lives."""
+    """Trace `model` at its input size, on the device of its parameters."""
     device = str(next(model.parameters()).device)
     return trace(model, example_input(preprocessing, device))
 
@@ -65,7 +68,7 @@ def curves_of(cut: Cut) -> "Sensitivity | None":
     """
     if not isinstance(cut, MaxDropCut | BudgetCut):
         return None
-    curves: Sensitivity = load("flyweight.sensitivity.curves:read")(cut.scan)
+    curves: Sensitivity = load(_READ_CURVES)(cut.scan)
     return curves
 
 
@@ -81,15 +84,15 @@ def prices_of(cut: Cut, graph: ModelGraph) -> LatencyPrices | None:
 
 
 def plan_cut(graph: ModelGraph, cut: Cut, measured: Criterion | None = None) -> PruningPlan:
-    """Choose channels by the originals' rule: each layer by its own unpruned weights.
+    """Choose channels by the rule of the original tools: each layer by its own unpruned weights.
 
     A model without weights can be priced, not pruned: its plan keeps the first channels. A ranking
     needs weights in any case, because the widths depend on them.
 
     Args:
-        graph: Of the model to cut.
-        cut: What to cut and how; its files are read.
-        measured: The criterion that `cut` names, where it was measured on images.
+        graph: The graph of the model to cut.
+        cut: What to cut; its files are read.
+        measured: The criterion that `cut` names, if it was measured on images.
 
     Raises:
         PlanError: A name, a ratio or the criterion is invalid.
@@ -121,19 +124,20 @@ def with_cut(
     cut: Cut,
     build: Builder | None = None,
 ) -> nn.Module:
-    """Return the model that a checkpoint and ratios given with it mean, as the originals took them.
+    """Return a checkpoint's model, pruned with the ratios that were given beside the checkpoint.
 
-    A pruned checkpoint must have been pruned with these ratios; another is cut now.
+    The original tools needed the ratios again for a pruned checkpoint; here they are compared with
+    those in the file. A checkpoint that is not pruned is pruned now.
 
     Args:
-        model: From the checkpoint.
-        found: What the checkpoint says.
+        model: The checkpoint's model.
+        found: The checkpoint.
         preprocessing: Of the network's input.
-        cut: What was asked for.
-        build: Makes the network where it is your own.
+        cut: The ratios.
+        build: Builds a network of your own.
 
     Raises:
-        PlanError: The ratios are others, or cannot be meant for this network.
+        PlanError: The checkpoint was pruned with other ratios, or they do not fit the network.
     """
     if not found.origin.plans:
         return prune_model(model, preprocessing, cut)[0]
@@ -152,5 +156,5 @@ def _require_same_cut(found: Checkpoint, wanted: PruningPlan) -> None:
             raise PlanError(
                 "Ratios given for a pruned checkpoint must be those it was pruned with. Received "
                 f"ones that remove {asked} of the {group.channels} channels of '{name}', where "
-                f"{removed} were removed. Leave the ratios out: the file knows."
+                f"{removed} were removed. Leave the ratios out, because the file has them."
             )

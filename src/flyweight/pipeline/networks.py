@@ -1,4 +1,4 @@
-"""The network that a config means, and what it is for."""
+"""Networks of configs: how they are built, and their task."""
 
 from torch import nn
 
@@ -12,7 +12,7 @@ def create_network(config: Config) -> nn.Module:
     """Return the config's network with fresh weights.
 
     Raises:
-        ConfigError: There is no such network, or its arguments cannot be meant.
+        ConfigError: There is no such network, or its arguments are invalid.
     """
     build = own_builder(config)
     if build is None:
@@ -21,9 +21,10 @@ def create_network(config: Config) -> nn.Module:
 
 
 def own_builder(config: Config) -> Builder | None:
-    """Return what builds the config's network where it is the user's own.
+    """Return the function that builds the config's network, if the network is the user's own.
 
-    Its module is imported: the config is the user's, unlike a checkpoint.
+    Its module is imported. A config may ask for that, because the user wrote it; a checkpoint may
+    not.
 
     Raises:
         ConfigError: There is no such function.
@@ -35,7 +36,7 @@ def kind_of(config: Config) -> str:
     """Return the task of the config's network.
 
     Raises:
-        ConfigError: It is not told for a network of the user's own, or is another than the zoo's.
+        ConfigError: A network of the user's own has none, or it is another than the zoo's.
     """
     if is_own_name(config.model):
         if config.task is None:
@@ -47,7 +48,7 @@ def kind_of(config: Config) -> str:
     known = spec_of(config.model).task
     if config.task not in (None, known):
         raise ConfigError(
-            f"task must be what the network is for. Received '{config.task}' for "
-            f"'{config.model}', which is for '{known}'. Leave task out."
+            f"task must be the network's. Received '{config.task}' for "
+            f"'{config.model}', whose task is '{known}'. Leave task out."
         )
     return known

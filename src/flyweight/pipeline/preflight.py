@@ -1,4 +1,4 @@
-"""What can be refused before anything heavy is loaded: names and paths."""
+"""Checks of names and paths that need no heavy package, so that they come first."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from flyweight.config.settings import Config
 
 HUBS = ("timm", "torchvision")
-"""Words that `pretrain_weights` may be instead of a path, as in `zoo.hub.HUBS`."""
+"""Values of `pretrain_weights` that are no paths; the same as `zoo.sources.hub.HUBS`."""
 ENDS = ("detections", "decoded", "raw")
 
 
 def ends_of(task: str) -> tuple[str, ...]:
-    """Return what an export for a task may end in, the most useful first.
+    """Return the last steps that an export for a task may have, the most useful first.
 
     `detections` has decoding and NMS inside; `decoded` has boxes and scores, the probabilities of a
     classifier or the labels of a segmenter; `raw` is what the network returns.
@@ -28,10 +28,10 @@ def ends_of(task: str) -> tuple[str, ...]:
 
 
 def require_end(end: str, known: Sequence[str] = ENDS) -> None:
-    """Check what an export ends in.
+    """Check the last step of an export.
 
     Raises:
-        ConfigError: It is none of `known`.
+        ConfigError: The step is none of `known`.
     """
     if end not in known:
         raise ConfigError(
@@ -40,7 +40,7 @@ def require_end(end: str, known: Sequence[str] = ENDS) -> None:
 
 
 def weights_path(name: str) -> Path:
-    """Return the file that `name` means: with or without its ending, as the originals wrote it.
+    """Return the file of a name with or without its ending; the original tools left it out.
 
     Raises:
         CheckpointError: There is no such file.
@@ -56,15 +56,15 @@ def weights_path(name: str) -> Path:
 
 
 def checkpoint_path(label: str, config: "Config", weights: str) -> Path:
-    """Return the checkpoint to use: as given, else the best one of the config's folder.
+    """Return the checkpoint to use: the one that is given, else the best one of the run folder.
 
     Args:
         label: The config's name.
-        config: May name weights itself.
-        weights: What the command line says beside the config; may be empty.
+        config: May name a checkpoint in `weights`.
+        weights: A checkpoint that takes precedence; may be empty.
 
     Raises:
-        ConfigError: None was given and none is there.
+        ConfigError: None is given, and the run folder has none.
         CheckpointError: There is no such file.
     """
     given = weights or config.weights
@@ -80,11 +80,11 @@ def checkpoint_path(label: str, config: "Config", weights: str) -> Path:
 
 
 def require_paths(config: "Config") -> None:
-    """Check that the data's folder and the weights to start from are there.
+    """Check that the folder of the data and the file of the weights to start from exist.
 
     Raises:
-        DataError: There is no folder of the data's name.
-        CheckpointError: There are no weights to start from.
+        DataError: The folder of the data does not exist.
+        CheckpointError: The file of the weights does not exist.
     """
     data = config.data
     if not data.made_up and not Path(data.root).is_dir():

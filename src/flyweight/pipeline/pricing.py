@@ -85,7 +85,7 @@ def cut_of(wanted: PruneConfig, model: str, progress: Progress) -> Cut:
     Args:
         wanted: The config's `prune` section.
         model: The network's name, for the curves that come with flyweight.
-        progress: Is told where those curves come from.
+        progress: Receives a note on where those curves come from.
 
     Raises:
         PlanError: The config describes no cut, there are no such curves of the network, or the
@@ -107,7 +107,7 @@ def cut_of(wanted: PruneConfig, model: str, progress: Progress) -> Cut:
     path = builtin_curves(model)
     progress.note(
         f"note: {BUILT_IN}: measured on {read(path).measured_on}. On your data other layers "
-        "may matter; `flyweight sensitivity` tells"
+        "may matter; `flyweight sensitivity` measures them"
     )
     return replace(cut, scan=str(path))
 
@@ -118,8 +118,8 @@ def _priced_network(cut: Cut, config: Config, progress: Progress) -> nn.Module:
         return weightless(config)
     if cut.ranking == TAYLOR:
         raise PlanError(
-            f"--dry-run must rank by weights alone. Received the ranking '{TAYLOR}', which looks "
-            "at images. Choose another, such as --prune-criterion l1_norm, or leave --dry-run out."
+            f"--dry-run must rank by weights alone. Received the ranking '{TAYLOR}', which needs "
+            "images. Choose another, such as --prune-criterion l1_norm, or leave --dry-run out."
         )
     if not config.weights:
         progress.note("note: the ranking is of untrained weights; give -o weights=CHECKPOINT")

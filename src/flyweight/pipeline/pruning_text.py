@@ -1,4 +1,4 @@
-"""Texts about a plan for people: what it saves, and what to watch out for."""
+"""Texts about a plan: a table of its savings, and notes on slow widths."""
 
 from flyweight.errors import counted
 from flyweight.graph import Cost

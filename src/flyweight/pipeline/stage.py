@@ -43,7 +43,7 @@ class Inputs:
         data: The splits, where the stage declares any.
         results: Results of earlier stages, by the stage's name.
         options: What the caller chose besides the config; a frozen value of the stage's own.
-        resume: Go on from what an interrupted attempt has left.
+        resume: Resume from what an interrupted attempt has left.
         unchanged: Whether that attempt was made from the same things, so that all it has left is
             valid.
         progress: Receives messages and progress.
@@ -187,10 +187,10 @@ def _of_other_tasks(config: Config) -> list[str]:
 
 
 def by_hand(stage: Stage, config: Config, inputs: Inputs, workspace: Workspace) -> Any:
-    """Return the result of a stage that starts from the beginning, or resumes where that is asked.
+    """Return the result of a stage that starts from the beginning, or resumes if that is asked.
 
-    A resumed stage goes on even if something that it depends on has changed since; what has
-    changed is said. A training refuses by itself to go on with other settings.
+    A resumed stage continues even if something that it depends on has changed since; what has
+    changed is reported. A training refuses by itself to continue with other settings.
     """
     config = complete(config)
     earlier = {"train": checkpoint_digests(inputs.results["train"])} if inputs.results else {}

@@ -97,7 +97,7 @@ def prune(
         name: Of the run.
         config: Model, data, cut and fine-tuning.
         options: Which steps to do.
-        resume: Go on from the state of an interrupted fine-tuning, if there is one.
+        resume: Resume from the state of an interrupted fine-tuning, if there is one.
         progress: Receives messages and progress.
 
     Raises:

@@ -31,7 +31,7 @@ def _run(inputs: Inputs, settings: Config, workspace: Workspace) -> Reported:
         for name, file in exported.files.items()
     )
     graph = trace_model(load_model(dense.checkpoint, settings)[0], settings.preprocessing)
-    told = ReportInputs(
+    wanted = ReportInputs(
         name=inputs.name,
         config=settings,
         data=inputs.splits,
@@ -40,7 +40,7 @@ def _run(inputs: Inputs, settings: Config, workspace: Workspace) -> Reported:
         graph=graph,
         networks=networks,
     )
-    built = build_report(told)
+    built = build_report(wanted)
     found = with_explorer(built, workspace.folder, graph=graph, say=inputs.progress.note)
     return rendered(found, workspace.folder)
 

@@ -26,7 +26,7 @@ def train(
     Args:
         name: Of the run.
         config: Model, data and training.
-        resume: Go on from the state of an interrupted training, if there is one.
+        resume: Resume from the state of an interrupted training, if there is one.
         progress: Receives messages and progress.
 
     Raises:
@@ -69,7 +69,7 @@ def train_model(
         train: How to train.
         data: What to train and to evaluate on.
         folder: Gets checkpoints, logs and the state to resume from.
-        resume: Go on from that state, if there is one.
+        resume: Resume from that state, if there is one.
         progress: Receives messages and progress.
     """
     task = task_of(model, data.labels, config)
