@@ -122,7 +122,7 @@ def test_a_network_of_ones_own_needs_its_config(flyweight, images):
         ("timm", "model=torchvision/mobilenet_v9", "Nearest: 'torchvision/mobilenet_v"),
         ("timm", "data.format=digits_maps", "to classify: imagefolder, class_list, digits_classes"),
         ("unet", "num_classes=3", "data's labels, 11 (background"),
-        ("unet", "task=detect", "'unet', which is for 'segment'"),
+        ("unet", "task=detect", "'unet', whose task is 'segment'"),
         ("own", "task=null", "The task of your own network must be named"),
         ("own", "model=ownpack:bild", "has no 'bild'. Nearest: 'build'"),
         ("own", "model_args.depth=3", "must take the given arguments"),

@@ -20,6 +20,7 @@ def measured(threads, median, note=()):
         median_ms=median,
         interval_ms=(median, median + 1),
         peak_bytes=1000 * threads,
+        runtime="onnxruntime",
         notes=note,
         environment=environment,
     )
