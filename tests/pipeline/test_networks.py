@@ -39,5 +39,7 @@ def test_a_network_of_ones_own():
 def test_tasks_that_cannot_be_meant():
     with pytest.raises(ConfigError, match=f"model '{OWN}' without one. Add: -o task="):
         kind_of(config_of(f"model={OWN}"))
-    with pytest.raises(ConfigError, match=r"'segment' for 'yolov3_mobilenet_v1'.*whose task is 'detect'"):
+    with pytest.raises(
+        ConfigError, match=r"'segment' for 'yolov3_mobilenet_v1'.*whose task is 'detect'"
+    ):
         kind_of(config_of("task=segment"))
