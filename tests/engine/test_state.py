@@ -9,6 +9,7 @@ from torch import nn
 from flyweight.config.training import HARMLESS, TrainConfig
 from flyweight.engine.state import (
     RunStatus,
+    load_run,
     load_state,
     load_weights,
     old_state_path,
@@ -99,6 +100,43 @@ def test_a_status_of_other_types_is_refused(tmp_path, changes):
     with pytest.raises(CheckpointError, match=r"last\.safetensors'") as caught:
         load_state(path)
     assert "\n" not in str(caught.value)
+
+
+WHOLE = {
+    "hooks": [("Hook", None)],
+    "model": {"a": torch.zeros(1)},
+    "ema": None,
+    "objective": None,
+    "objective_ema": None,
+    "optimizer": {},
+    "precision": {},
+}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"hooks": [1]},
+        {"hooks": None},
+        {"model": None},
+        {"model": {"a": 1}},
+        {"ema": [torch.zeros(1)]},
+        {"optimizer": None},
+        {"precision": 3},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_a_state_without_its_parts_is_refused(tmp_path, changes):
+    path = tmp_path / "last.safetensors"
+    save_state(path, CONFIG, RunStatus(), WHOLE)
+    assert load_run(path)[1]["hooks"] == WHOLE["hooks"]
+    save_state(path, CONFIG, RunStatus(), {**WHOLE, **changes})
+    with pytest.raises(CheckpointError, match=r"last\.safetensors' is not"):
+        load_run(path)
+    missing = {name: value for name, value in WHOLE.items() if name not in changes}
+    save_state(path, CONFIG, RunStatus(), missing)
+    with pytest.raises(CheckpointError, match=r"last\.safetensors' is not"):
+        load_run(path)
 
 
 def test_a_state_of_version_0_1_0_is_refused_in_one_line(tmp_path):

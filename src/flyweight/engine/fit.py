@@ -14,7 +14,7 @@ from flyweight.engine.objective import Objective, TaskObjective
 from flyweight.engine.run import BEST, FINAL, Loaders, Run, SaveModel
 from flyweight.engine.state import (
     RunStatus,
-    load_state,
+    load_run,
     load_weights,
     old_state_path,
     refuse_old_state,
@@ -128,7 +128,7 @@ def fit(
 def _take_results(run: Run, *, in_other_processes: bool) -> RunStatus:
     """Load the weights of the last state into the model and the objective's modules."""
     path = state_path(run.folder)
-    status, document = load_state(path)
+    status, document = load_run(path)
     if in_other_processes:
         # This process's model still has the structure that the run began with.
         restore_hooks(run.hooks, document["hooks"], path, lambda change: change(run.model, None))

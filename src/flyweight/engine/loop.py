@@ -31,7 +31,7 @@ from flyweight.engine.optimizer import keep_state, make_optimizer, restore_state
 from flyweight.engine.run import BEST, FINAL, Run
 from flyweight.engine.state import (
     RunStatus,
-    load_state,
+    load_run,
     load_weights,
     require_same_config,
     save_state,
@@ -264,7 +264,7 @@ class Training:
 
     def _restore_structure(self, path: Path) -> dict[str, Any]:
         """Bring model and optimizer into the structure of a saved state; return the state."""
-        self.status, document = load_state(path)
+        self.status, document = load_run(path)
         require_same_config(self.config, document["config"], path)
         restore_hooks(self.run.hooks, document["hooks"], path, self._change)
         return document

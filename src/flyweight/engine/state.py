@@ -19,6 +19,7 @@ from flyweight.errors import CheckpointError, ConfigError
 
 FORMAT = 2
 _KIND = "flyweight_training_state"
+_WEIGHTS = ("model", "ema", "objective", "objective_ema")
 _ZIP = b"PK"  # What torch.save writes, as flyweight 0.1.0 did.
 
 
@@ -101,10 +102,36 @@ def load_state(path: Path) -> tuple[RunStatus, dict[str, Any]]:
     except (DamagedDocumentError, ValidationError, KeyError, TypeError) as error:
         if _begins_with(path, _ZIP):
             raise _of_another_version(path) from error
-        raise CheckpointError(
-            f"A training state must be a complete file that flyweight wrote. '{path}' is not. "
-            "Give another one, or train without resume."
-        ) from error
+        raise _damaged(path) from error
+
+
+def load_run(path: Path) -> tuple[RunStatus, dict[str, Any]]:
+    """Read the state of a training run, and check that it has all parts that `fit` needs.
+
+    Returns:
+        As `load_state`. The document has `config`, `hooks` (name and state of each), `model`,
+        `ema`, `objective`, `objective_ema` (tensors by name, or None), `optimizer`, `precision`.
+
+    Raises:
+        CheckpointError: As `load_state`, or a part is missing or of another type.
+    """
+    status, document = load_state(path)
+    sound = (
+        all(isinstance(document.get(name), dict) for name in ("config", "optimizer", "precision"))
+        and all(name in document and _are_weights(document[name]) for name in _WEIGHTS)
+        and document["model"] is not None
+        and isinstance(document.get("hooks"), list)
+        and all(isinstance(one, tuple) and len(one) == 2 for one in document["hooks"])
+    )
+    if not sound:
+        raise _damaged(path)
+    return status, document
+
+
+def _are_weights(value: object) -> bool:
+    if value is None:
+        return True
+    return isinstance(value, dict) and all(isinstance(one, Tensor) for one in value.values())
 
 
 def refuse_old_state(folder: Path) -> None:
@@ -116,6 +143,13 @@ def refuse_old_state(folder: Path) -> None:
     path = old_state_path(folder)
     if path.exists() and not state_path(folder).exists():
         raise _of_another_version(path)
+
+
+def _damaged(path: Path) -> CheckpointError:
+    return CheckpointError(
+        f"A training state must be a complete file that flyweight wrote. '{path}' is not. "
+        "Give another one, or train without resume."
+    )
 
 
 def _of_another_version(path: Path) -> CheckpointError:
