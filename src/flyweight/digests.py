@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 from flyweight.data.records import BoxRecord, ClassRecord, ImageSet, MapSet
 from flyweight.errors import FileError
 from flyweight.file_digests import FileDigests, digest_file
+from flyweight.progress import SILENT, Progress
 
 Hash = Any
 """An object of `hashlib`."""
@@ -76,7 +77,9 @@ def digest_of_weights(weights: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def digest_of_images(images: ImageSet, *, cache: FileDigests | None = None) -> str:
+def digest_of_images(
+    images: ImageSet, *, cache: FileDigests | None = None, progress: Progress = SILENT
+) -> str:
     """Return a digest of one split: its classes, annotations and the contents of its images.
 
     Names and places of files do not count, the order of images does. Images that are made when
@@ -86,6 +89,7 @@ def digest_of_images(images: ImageSet, *, cache: FileDigests | None = None) -> s
         images: The split.
         cache: Knows the digests of files that have not changed since an earlier run; by default
             the user's cache.
+        progress: Receives the number of files whose digest is known.
 
     Raises:
         FileError: A file cannot be read.
@@ -98,7 +102,7 @@ def digest_of_images(images: ImageSet, *, cache: FileDigests | None = None) -> s
     for maker in (images.image, getattr(images, "label_map", None)):
         _add_maker(digest, maker, len(images))
     paths = [path for record in images.records for path in _files_of(record)]
-    for found in (cache or FileDigests()).of(paths):
+    for found in (cache or FileDigests()).of(paths, progress):
         digest.update(found.encode())
     return digest.hexdigest()
 

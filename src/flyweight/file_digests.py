@@ -10,13 +10,14 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from flyweight.errors import FileError
 from flyweight.files import write_text
+from flyweight.progress import SILENT, Progress
 
 _THREADS = 8
 # A file that was changed moments ago may change again without a new modification time.
@@ -51,8 +52,12 @@ class FileDigests:
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
 
-    def of(self, paths: Sequence[Path]) -> list[str]:
+    def of(self, paths: Sequence[Path], progress: Progress = SILENT) -> list[str]:
         """Return the digest of each file, in order.
+
+        Args:
+            paths: The files.
+            progress: Receives the number of files whose digest is known.
 
         Raises:
             FileError: A file cannot be read.
@@ -61,11 +66,17 @@ class FileDigests:
         for path in paths:
             by_folder.setdefault(path.parent, []).append(path)
         found: dict[Path, str] = {}
-        for parent, files in by_folder.items():
-            found.update(self._in_one_folder(parent, files))
+        task = progress.start("read files", len(set(paths)))
+        try:
+            for parent, files in by_folder.items():
+                for path, digest in self._in_one_folder(parent, files):
+                    found[path] = digest
+                    task.update(len(found))
+        finally:
+            task.finish()
         return [found[path] for path in paths]
 
-    def _in_one_folder(self, parent: Path, files: Iterable[Path]) -> dict[Path, str]:
+    def _in_one_folder(self, parent: Path, files: Iterable[Path]) -> Iterator[tuple[Path, str]]:
         try:
             states = {path: path.stat() for path in files}
             known = self._read(parent)
@@ -74,15 +85,18 @@ class FileDigests:
                 for path, state in states.items()
                 if known.get(path.name, (-1, -1, ""))[:2] != (state.st_size, state.st_mtime_ns)
             ]
+            yield from ((path, known[path.name][2]) for path in states.keys() - unknown)
+            fresh: dict[Path, str] = {}
             with ThreadPoolExecutor(_THREADS) as pool:
-                fresh = dict(zip(unknown, pool.map(digest_file, unknown), strict=True))
+                for path, digest in zip(unknown, pool.map(digest_file, unknown), strict=True):
+                    fresh[path] = digest
+                    yield path, digest
         except OSError as error:
             raise FileError(
                 f"Files of a data set must be readable. Received: {error.strerror or error}, at "
                 f"'{error.filename}'. Correct the list that names it, or the file."
             ) from error
         self._remember(parent, known, {path: (states[path], fresh[path]) for path in unknown})
-        return {path: fresh.get(path) or known[path.name][2] for path in states}
 
     def _file_of(self, parent: Path) -> Path:
         name = hashlib.sha256(os.fsencode(parent.resolve())).hexdigest()[:32]

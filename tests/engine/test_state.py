@@ -53,6 +53,13 @@ def test_every_key_but_the_harmless_ones_must_stay():
     require_same_config(other, saved, Path("x"))
 
 
+def test_a_setting_that_the_saved_run_did_not_have_may_keep_its_default():
+    saved = CONFIG.model_dump(mode="json", exclude={"patience"})
+    require_same_config(CONFIG, saved, Path("x"))
+    with pytest.raises(ConfigError, match="'patience' was None in 'x' and is 3 now"):
+        require_same_config(CONFIG.model_copy(update={"patience": 3}), saved, Path("x"))
+
+
 def test_a_file_that_is_no_state_is_refused_in_one_line(tmp_path):
     whole = tmp_path / "whole.safetensors"
     save_state(whole, CONFIG, RunStatus(), {})

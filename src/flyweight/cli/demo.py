@@ -33,9 +33,8 @@ def demo(
     """
     name, settings = pipeline.load_config(config, opt or ())
     require_paths(settings)
-    if fresh:
-        pipeline.forget(output_dir)
-    result = pipeline.run_chain(name, settings, output_dir, progress=True)["report"]
+    results = pipeline.run_chain(name, settings, output_dir, fresh=fresh, progress=True)
+    result = results["report"]
     if json:
         show(result.report.to_json())
         return

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from flyweight.config.training import HARMLESS, TrainConfig
 from flyweight.engine.tensor_document import DamagedDocumentError, read_document, write_document
 from flyweight.errors import CheckpointError, ConfigError
+from flyweight.workspace import MadeFrom, differences
 
 FORMAT = 2
 _KIND = "flyweight_training_state"
@@ -171,13 +172,14 @@ def require_same_config(config: TrainConfig, saved: Mapping[str, Any], path: Pat
     Raises:
         ConfigError: Names the first key that differs, with both values.
     """
-    given = config.model_dump(mode="json")
-    for key in sorted((given.keys() | saved.keys()) - HARMLESS):
-        if given.get(key) != saved.get(key):
-            raise ConfigError(
-                f"A resumed run must keep its config. '{key}' was {saved.get(key)!r} in '{path}' "
-                f"and is {given.get(key)!r} now. Set it back, or train without resume."
-            )
+    given = config.model_dump(mode="json", exclude=set(HARMLESS))
+    defaults = given.keys() - config.model_dump(mode="json", exclude_defaults=True).keys()
+    known = {key: value for key, value in saved.items() if key not in HARMLESS}
+    for one in differences(known, MadeFrom(given, frozenset(defaults))):
+        raise ConfigError(
+            f"A resumed run must keep its config. '{one.name}' was {one.was!r} in '{path}' "
+            f"and is {one.now!r} now. Set it back, or train without resume."
+        )
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:

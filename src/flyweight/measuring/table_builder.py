@@ -15,6 +15,7 @@ from flyweight.measuring.layer_timing import RuntimeTimer, Timer, chunks
 from flyweight.measuring.timed_layers import TimedLayer, Widths, timed_layers
 from flyweight.progress import Progress, progress_of
 from flyweight.runtimes.runtime_table import DEFAULT_RUNTIME, installed_version
+from flyweight.workspace import MadeFrom, differences
 
 _OVERHEAD_MACS = 1e7  # the cost of a file of layers beside its own arithmetic, in MACs
 
@@ -83,12 +84,12 @@ def _begun(path: Path, runtime: str, threads: int) -> LayerTable:
     if not path.exists():
         return LayerTable(here, datetime.now(UTC).isoformat(timespec="seconds"))
     table = read_table(path)
-    for name, value in here.items():
-        if table.made_on.get(name) != value:
-            raise MeasureError(
-                f"A latency table must be continued on the same {name}. Received: '{path}' of "
-                f"'{table.made_on.get(name)}', where this is '{value}'. Name another file."
-            )
+    known = {name: value for name, value in table.made_on.items() if name in here}
+    for one in differences(known, MadeFrom(here)):
+        raise MeasureError(
+            f"A latency table must be continued on the same {one.name}. Received: '{path}' of "
+            f"'{one.was}', where this is '{one.now}'. Name another file."
+        )
     return table
 
 

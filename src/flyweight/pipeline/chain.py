@@ -45,6 +45,7 @@ def run_chain(
     folder: Path,
     *,
     stages: Sequence[Stage] = CHAIN,
+    fresh: bool = False,
     progress: Progress | bool = False,
 ) -> Mapping[str, Any]:
     """Run stages in `folder`, and return their results by the stages' names.
@@ -54,6 +55,7 @@ def run_chain(
         config: Model, data, training, cut.
         folder: Gets one folder for each of the larger stages, and the report.
         stages: What to run, in order.
+        fresh: Run every stage again, finished ones included.
         progress: Receives messages and progress.
 
     Raises:
@@ -69,6 +71,8 @@ def run_chain(
         stage.check(config)
     reports, results = progress_of(progress), dict[str, Any]()
     with Workspace(folder).locked():
+        if fresh:
+            forget(folder, stages)
         weightless(config)  # A network that cannot be built is refused before the data are read.
         data = open_data(config, save_dir=folder)
         note_left_out(data, reports)

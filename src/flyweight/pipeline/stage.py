@@ -47,6 +47,7 @@ class Inputs:
         unchanged: Whether that attempt was made from the same things, so that all it has left is
             valid.
         progress: Receives messages and progress.
+        image_digests: Digests of the splits, which all stages of a chain share.
     """
 
     name: str
@@ -56,6 +57,18 @@ class Inputs:
     resume: bool = False
     unchanged: bool = False
     progress: Progress = SILENT
+    image_digests: dict[str, str] = field(default_factory=dict, compare=False)
+
+    def digest_of(self, split: Split) -> str:
+        """Return the digest of a split; it is computed once.
+
+        Raises:
+            FileError: A file of the split cannot be read.
+        """
+        if split not in self.image_digests:
+            images = getattr(self.splits, split)
+            self.image_digests[split] = digest_of_images(images, progress=self.progress)
+        return self.image_digests[split]
 
     @property
     def splits(self) -> Data:
@@ -169,7 +182,7 @@ def made_from(
     for path in stage.files:
         values[f"file of {path}"] = digest_of_setting(config, path)
     for split in stage.splits:
-        values[f"{split} images"] = digest_of_images(getattr(inputs.splits, split))
+        values[f"{split} images"] = inputs.digest_of(split)
     for need in stage.needs:
         name, _, what = need.partition(".")
         if name in earlier:

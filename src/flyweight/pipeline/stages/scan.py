@@ -15,7 +15,7 @@ from flyweight.config.settings import Config
 from flyweight.data.samples.strata import stratified_order
 from flyweight.data.unlabelled import ImageBatches
 from flyweight.data.usable import left_out
-from flyweight.digests import digest_of_file, digest_of_images
+from flyweight.digests import digest_of_file
 from flyweight.pipeline.inputs import (
     Data,
     load_model,
@@ -177,7 +177,7 @@ def _evaluation(
     order = stratified_order(images) if options.mode == "fast" else None
     task = task_of(model, images.labels, settings)
     name = f"{images.name}, {len(images)} images"
-    digest = digest_of_images(images)
+    digest = inputs.digest_of("val")
     note = parts_of(target).read()
     old = None if note is None or note.made_from is None else note.made_from.get("data")
     if old and old != digest and old == digest_of_images_0_1_0(images):
