@@ -46,6 +46,10 @@ BANNED = [
     (r"utters?|spoken", "spoken", "writes, formatted"),
     (r"thereby|hereby|thereof|hence", "hence", "so, by this"),
     (r"kin", "kin", "variants"),
+    (r"said", "said", "given, stated"),
+    (r"speaks? (?:of|for)", "speaks for", "describes; is used for"),
+    (r"of ours", "of ours", "of flyweight"),
+    (r"asked for", "asked for", "requested"),
 ]
 
 # Spellings that files and command lines of earlier versions have: these stay readable.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from flyweight.on_demand import names_on_demand
 
-if TYPE_CHECKING:  # What editors and type checkers see; `_HOMES` says the same at run time.
+if TYPE_CHECKING:  # For editors and type checkers; `_HOMES` has the same names at run time.
     from flyweight.checkpoint import Checkpoint as Checkpoint
     from flyweight.checkpoint import load as load
     from flyweight.checkpoint import save as save

@@ -100,7 +100,7 @@ class Description(TypedDict, total=False):
         preprocessing: JSON values: `height` and `width` in pixels; where they differ from the
             defaults of `config.preprocessing.Preprocessing`, whose `model_dump()` has all keys,
             also `mean`, `std`, `interpolation` and so on.
-        metrics: Measured numbers by name; a `MetricRecord` also says on which data and when.
+        metrics: Measured numbers by name; a `MetricRecord` also has the data and the date.
         notes: Anything else, JSON values; `detect` holds the settings of a `DetectConfig`.
         parents: Networks that this one was made from, besides those noted on the module.
     """
@@ -194,7 +194,7 @@ def _header_text(origin: Origin, description: Description) -> str:
 
 def _metric_json(value: float | MetricRecord) -> dict[str, Any]:
     record = value if isinstance(value, MetricRecord) else MetricRecord(value)
-    # JSON has no "not a number"; null stands for it.
+    # JSON has no "not a number"; null is used instead.
     return {**asdict(record), "value": record.value if math.isfinite(record.value) else None}
 
 
@@ -222,7 +222,7 @@ def is_checkpoint(path: str | os.PathLike[str]) -> bool:
 def load(path: str | os.PathLike[str], *, build: Builder | None = None) -> nn.Module:
     """Return the model of a checkpoint, in evaluation mode, with its weights.
 
-    What the file says is never imported: the network of your own is built by what you give here.
+    No name in the file is imported: a network of your own is built by the function given here.
 
     Args:
         path: The file.
@@ -240,7 +240,7 @@ def load(path: str | os.PathLike[str], *, build: Builder | None = None) -> nn.Mo
 
 
 def read(path: str | os.PathLike[str]) -> Checkpoint:
-    """Return what a checkpoint says about itself, without its tensors.
+    """Return the header of a checkpoint, without its tensors.
 
     Raises:
         CheckpointError: The file is not a checkpoint, or its format or one of its transforms is not
@@ -311,7 +311,7 @@ def rebuild(checkpoint: Checkpoint, build: Builder | None = None) -> nn.Module:
     constants that no file has.
 
     Args:
-        checkpoint: What the file says.
+        checkpoint: The header of the file.
         build: As for `load`.
 
     Raises:

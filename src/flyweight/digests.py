@@ -83,7 +83,7 @@ def digest_of_images(
     """Return a digest of one split: its classes, annotations and the contents of its images.
 
     Names and places of files do not count, the order of images does. Images that are made when
-    they are asked for are digested by the parameters of what makes them.
+    they are requested are digested by the parameters of what makes them.
 
     Args:
         images: The split.
@@ -113,7 +113,7 @@ def _files_of(record: Any) -> list[Path]:
 
 
 def _add_annotation(digest: Hash, record: Any) -> None:
-    """Add what a record itself says about its image; the file of a label map says it for itself."""
+    """Add the annotation of an image; a label map is digested as a file."""
     if isinstance(record, BoxRecord):
         for rows in (record.boxes, record.labels, record.difficult, record.crowd):
             _add_array(digest, rows)

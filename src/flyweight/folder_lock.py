@@ -1,6 +1,6 @@
 """Lock of a folder: at most one run works in it, and a dead run does not hold it.
 
-The lock is a file that its owner locks with `fcntl` and in which it says who it is. The operating
+The lock is a file that its owner locks with `fcntl` and in which it names itself. The operating
 system releases such a lock when the process ends, however it ends, and child processes do not
 inherit it. A file that a killed run has left behind is therefore free for the next one. Where the
 system or the file system has no such locks, the process that the file names decides.

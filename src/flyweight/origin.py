@@ -52,7 +52,7 @@ class Transform:
 
 @dataclass(frozen=True)
 class Parent:
-    """A network that another one was made from.
+    """A network from which another network was made.
 
     Attributes:
         role: What it was used as: "dense" (the network before the cut), "start" (weights that

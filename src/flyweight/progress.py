@@ -90,7 +90,7 @@ _TERMINAL = "flyweight.terminal:TERMINAL"
 
 
 def progress_of(wanted: Progress | bool) -> Progress:
-    """Return the progress that a caller asked for: True is the terminal's, False is `SILENT`."""
+    """Return the progress that a caller requested: True is the terminal's, False is `SILENT`."""
     if wanted is True:
         terminal: Progress = load(_TERMINAL)
         return terminal

@@ -20,7 +20,8 @@ class TransformKind:
         version: The newest version of the data that is read; older ones are read too.
         check: Takes JSON text, returns it in today's form; raises ValueError, TypeError, KeyError
             or a FlyweightError where it is damaged.
-        apply: Changes the structure of a network in place as the JSON text says; weights follow.
+        apply: Changes the structure of a network in place according to the JSON text; weights
+            follow.
     """
 
     version: int
@@ -75,5 +76,5 @@ def require_known(transforms: Sequence[Transform], path: str | Path) -> tuple[Tr
 
 
 def apply_transform(model: nn.Module, transform: Transform) -> None:
-    """Change the structure of `model` in place as a transform from `require_known` says."""
+    """Change the structure of `model` in place by a transform from `require_known`."""
     TRANSFORMS[transform.kind].apply(model, transform.text)

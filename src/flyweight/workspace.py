@@ -6,7 +6,7 @@ interrupted at any moment. All of them follow one protocol:
 1. *made from*: a note in the folder names everything that the result depends on, with its value or
    its digest, before the work starts.
 2. *parts*: files that an interrupted attempt leaves behind and the next attempt can use.
-3. *done*: the note says that the result is complete.
+3. *done*: the note marks the result as complete.
 
 Whoever comes back compares the note with what the result depends on now, and so knows whether the
 work is finished, can be resumed, or must be done again, and because of which difference.
@@ -140,7 +140,7 @@ class Workspace:
     def read(self) -> Note | None:
         """Return the note, or None where there is none.
 
-        A note that cannot be read is an empty one: it still says that the folder is ours.
+        A note that cannot be read counts as empty; it still shows that the folder is a run folder.
         """
         if not self.note_path.is_file():
             return None
@@ -298,7 +298,7 @@ class Work:
 
 
 def perform(work: Work, workspace: Workspace, do: Callable[[bool], None], *, say: Say) -> None:
-    """Do `work` unless the workspace says that it is finished.
+    """Do `work` unless the workspace marks it as finished.
 
     Args:
         work: What it depends on and what it makes.

@@ -79,7 +79,8 @@ def convert_data(
 ) -> None:
     """Write a detection set in another layout.
 
-    The set is checked first. Whatever the new layout cannot represent, such as flags, is named.
+    The set is checked first. Information that the new layout cannot represent, such as flags, is
+    named.
     """
     names = tuple(name.strip() for name in labels.split(",") if name.strip())
     _require("--from", source, LAYOUTS)

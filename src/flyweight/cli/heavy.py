@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from flyweight.on_demand import names_on_demand
 
-if TYPE_CHECKING:  # What type checkers see; `HOMES` says the same at run time.
+if TYPE_CHECKING:  # For type checkers; `HOMES` has the same names at run time.
     from flyweight.cli.tree import group_tree as group_tree
     from flyweight.cli.tree import reason_of as reason_of
     from flyweight.config.cut_options import CutOptions as CutOptions

@@ -19,7 +19,7 @@ MISTAKE, STOPPED = 2, 130
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave the process with its status.
 
-    Status 0 is success, 2 a mistake that the message says how to correct, 130 an interruption.
+    Status 0 is success, 2 a mistake of the user, 130 an interruption.
     """
     prepare_process()
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))

@@ -22,7 +22,7 @@ _CUT_KEYS = ("params", "ratios", "scan", "max_drop", "budget", "ranking", "laten
 
 @dataclass(frozen=True)
 class CutOptions:
-    """What the command line says about a cut, as typed; empty values are not said.
+    """Options of the command line about a cut, as typed; empty values are not given.
 
     Attributes:
         params: `--pruned-params`: layers, separated by commas or spaces.
@@ -63,7 +63,7 @@ class CutOptions:
         if not self.given:
             return self._changed(default)
         self._require_one_kind()
-        said = {
+        chosen = {
             "params": tuple(split_list(self.params)),
             "ratios": tuple(_number(text) for text in split_list(self.ratios)),
             "scan": self.scan,
@@ -73,12 +73,12 @@ class CutOptions:
         }
         criterion = self.criterion or default.criterion
         if self.budget and not self.scan:
-            said["ranking"] = self.criterion or default.ranking or criterion
+            chosen["ranking"] = self.criterion or default.ranking or criterion
         elif self.budget and not self.latency_table and Budget.parse(self.budget).measured:
-            said["latency_table"] = default.latency_table
+            chosen["latency_table"] = default.latency_table
         elif self.scan and not self.budget and self.max_drop is None:
-            said["max_drop"] = DEFAULT_MAX_DROP
-        cut = build_cut(said, criterion=criterion, round_to=default.round_to)
+            chosen["max_drop"] = DEFAULT_MAX_DROP
+        cut = build_cut(chosen, criterion=criterion, round_to=default.round_to)
         if cut is None:
             raise nothing_to_cut()
         return cut

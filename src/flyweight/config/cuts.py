@@ -37,7 +37,7 @@ class RatioCut:
 
     Attributes:
         params: Layers, by the name of their weight; old spellings are understood. `all` alone
-            stands for every layer that can be cut.
+            means every layer that can be cut.
         ratios: Share of channels to remove, one per layer, strictly between 0 and 1.
         criterion: How channels are scored: one of `CRITERION_NAMES`.
         round_to: Multiple that the number of channels that stay is rounded to.
@@ -182,20 +182,20 @@ _WAYS = "params + ratios, scan + max_drop, scan + budget, or ranking + budget"
 
 
 def build_cut(
-    said: Mapping[str, Any], *, criterion: str = "l1_norm", round_to: int = 1
+    options: Mapping[str, Any], *, criterion: str = "l1_norm", round_to: int = 1
 ) -> Cut | None:
     """Return the cut that keys and values describe; None where they say nothing.
 
     Args:
-        said: `params`, `ratios`, `scan`, `max_drop`, `budget`, `ranking`, `latency_table` to their
-            values; None and empty values are not said.
-        criterion: How channels are scored, except for a ranking, which says it itself.
+        options: `params`, `ratios`, `scan`, `max_drop`, `budget`, `ranking`, `latency_table` to
+            their values; None and empty values count as not given.
+        criterion: How channels are scored, except in a ranking, which has its own criterion.
         round_to: As in `RatioCut`.
 
     Raises:
         PlanError: The keys are those of no kind of cut or of several, or a value is invalid.
     """
-    given = {key: value for key, value in said.items() if value not in (None, "", ())}
+    given = {key: value for key, value in options.items() if value not in (None, "", ())}
     keys = frozenset(given) - {"latency_table"}
     if not given:
         return None

@@ -21,7 +21,7 @@ class BenchConfig:
         pin: Bind each measuring process to as many cores as it has threads, where the operating
             system supports it.
         shapes: Input name to shape, for inputs that are not static in the file; the empty name
-            stands for the only input.
+            means the only input.
         seed: Seed of the random input values and of the bootstrap.
         timeout_seconds: Seconds that a measuring process may take for one answer before it is
             stopped.

@@ -1,4 +1,4 @@
-"""Preprocessing of images into the network's input, alike in training, evaluation and export."""
+"""Preprocessing of images into the network's input, equal in training, evaluation and export."""
 
 from typing import Literal
 

@@ -71,7 +71,7 @@ class PruneConfig(BaseModel):
                 "A ranking names its criterion itself. Received the ranking "
                 f"'{self.ranking}' and the criterion '{self.criterion}'. Leave criterion out."
             )
-        # Lists of different lengths are refused where a cut is asked for: `params` alone may name
+        # Lists of different lengths are refused where a cut is requested: `params` alone may name
         # the layers to scan.
         if not (self.params or self.ratios) or len(self.params) == len(self.ratios):
             _ = self.cut
@@ -85,5 +85,5 @@ class PruneConfig(BaseModel):
             PlanError: Parameters and ratios are not equally many.
         """
         keys = ("params", "ratios", "scan", "max_drop", "budget", "ranking", "latency_table")
-        said = {key: getattr(self, key) for key in keys}
-        return build_cut(said, criterion=self.criterion, round_to=self.round_to)
+        given = {key: getattr(self, key) for key in keys}
+        return build_cut(given, criterion=self.criterion, round_to=self.round_to)

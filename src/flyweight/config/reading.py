@@ -140,7 +140,7 @@ def _put(values: dict[str, Any], key: str, value: Any) -> None:
     place = values
     for parent in parents:
         inner = place.get(parent)
-        # A copy, because one mapping with an anchor stands in several places.
+        # A copy, because one mapping with an anchor may be in several places.
         place[parent] = dict(inner) if isinstance(inner, dict) else {}
         place = place[parent]
     place[last] = value

@@ -31,7 +31,7 @@ def evaluate(
     Args:
         model: Any module that `task` understands; it is returned to its device and modes.
         task: Decoding and metric.
-        batches: The images; without any, the metric says what it has of nothing.
+        batches: The images; without any, the result is that of a metric without updates.
         precision: "32", or mixed with "bf16" or "16".
         device: "auto" is a GPU if there is one.
         progress: Receives reports; True draws a bar on stderr where that is a terminal.

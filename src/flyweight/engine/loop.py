@@ -285,8 +285,8 @@ class Training:
 def seed_step(seed: int, step: int, rank: int) -> None:
     """Make everything random in a step, such as dropout, a function of `(seed, step, rank)`.
 
-    So a run that resumes at a step draws there what an uninterrupted run draws, whatever the
-    loaders have drawn before.
+    So a run that resumes at a step draws the same numbers as an uninterrupted run, for any numbers
+    that the loaders have drawn before.
     """
     word = int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0])
     random.seed(word)

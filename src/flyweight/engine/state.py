@@ -149,7 +149,7 @@ def refuse_old_state(folder: Path) -> None:
 def _damaged(path: Path) -> CheckpointError:
     return CheckpointError(
         f"A training state must be a complete file that flyweight wrote. '{path}' is not. "
-        "Give another one, or train without resume."
+        "Give another file, or train without resume."
     )
 
 

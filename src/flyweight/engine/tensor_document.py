@@ -25,7 +25,7 @@ _LARGEST_TEXT = 64 * 2**20
 
 
 class DamagedDocumentError(Exception):
-    """A file that is not a complete document of the expected kind; the message says why."""
+    """A file that is not a complete document of the expected kind; the message has the reason."""
 
 
 def write_document(path: Path, kind: str, document: Mapping[str, Any]) -> None:

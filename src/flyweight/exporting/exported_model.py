@@ -1,4 +1,4 @@
-"""Exported model: a file that is run on a runtime as its own description says."""
+"""Exported model: a file with its description, run on a runtime."""
 
 import os
 from pathlib import Path
@@ -53,7 +53,7 @@ class ExportedModel:
         """Return the outputs by name.
 
         Args:
-            images: Prepared as `card.preprocessing` says, `(n, 3, height, width)`.
+            images: Prepared by `card.preprocessing`, `(n, 3, height, width)`.
 
         Raises:
             ExportError: The file requires another shape.

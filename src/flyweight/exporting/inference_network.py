@@ -59,7 +59,7 @@ class InferenceNetwork(nn.Module):
         Args:
             inputs: Inputs to call the network with.
             card: States the last step of the graph (`outputs`) and the task.
-            given: The caller's names; empty chooses names as `OnnxConfig.output_names` says.
+            given: The caller's names; empty means the default of `OnnxConfig.output_names`.
 
         Raises:
             ExportError: There are more or fewer names than outputs, or a name occurs twice.

@@ -124,7 +124,7 @@ def to_sidecar(card: ModelCard, inputs: Mapping[str, Any], outputs: Mapping[str,
 
     Args:
         card: The description.
-        inputs: Input name to shape; a string stands for a free size.
+        inputs: Input name to shape; a string means a free size.
         outputs: Output name to shape.
     """
     values = {

@@ -38,7 +38,7 @@ class OnnxConfig:
     Attributes:
         input_names: Names of the inputs; empty for "images" (or "input_0", ... of several).
         output_names: Names of the outputs; empty for those of what is appended, for the fields of
-            a named tuple, or else for "output_0", ... or, where the card says that they are decoded
+            a named tuple, or else for "output_0", ... or, if the card declares them as decoded
             or detections, for "boxes", "scores", "labels", "counts" of a detector, "scores" of a
             classifier, "labels" of a segmenter.
         dynamic_batch: Leave the first size of every input free.

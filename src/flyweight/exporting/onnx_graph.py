@@ -108,7 +108,7 @@ def check_file(path: Path) -> None:
     """Run ONNX's own checker, shapes included.
 
     Raises:
-        Exception: Whatever the checker raises for a file that is not valid.
+        Exception: Any error of the checker for an invalid file.
     """
     onnx.checker.check_model(str(path), full_check=True)
 

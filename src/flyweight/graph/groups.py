@@ -102,7 +102,7 @@ class ChannelGroup:
         members: Every tensor axis they touch.
         reason: Why none of them can be removed, as text; `None` if they can.
         mixes: Operations that compute across the channels (LayerNorm, softmax). Removing channels
-            then changes what the others compute, so such a group is cut only when asked for.
+            then changes what the others compute, so such a group is cut only on request.
     """
 
     name: str

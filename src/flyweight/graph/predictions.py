@@ -86,7 +86,7 @@ class PredictionCheck:
             if not self._values:
                 raise LeftPredictionError
             # A cut changes values, and other values may choose other proposals: from here on the
-            # calls correspond to no prediction. That says nothing against the cut.
+            # calls correspond to no prediction. This is no reason against the cut.
             self._comparable = False
             return
         shapes = [value.shape for value in call.results]

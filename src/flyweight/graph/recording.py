@@ -87,7 +87,7 @@ def run(
 
     Raises:
         GraphError: The module returned no tensors.
-        Exception: Whatever the module or `watch` raises.
+        Exception: Any error of the module or of `watch`.
     """
     given = example if values else example.mapped(_meta)
     # The meta device has no fused operations.
@@ -116,7 +116,7 @@ def run(
 
 
 def private_copy(model: nn.Module, *, values: bool) -> nn.Module:
-    """Return a copy in evaluation mode to run, so that whatever `forward` writes is lost.
+    """Return a copy in evaluation mode to run, so that changes by `forward` are discarded.
 
     Args:
         model: What to copy.

@@ -122,8 +122,8 @@ class _Trial:
         self._settle_walk()
         for index, prediction in enumerate(self.predictions):
             self.first_call.setdefault(prediction.where, index)
-        # A module that is never called may be used by its methods, in the forward of another one.
-        # The few nearest to the root are searched for numbers too.
+        # A module that is never called may be used by its methods, in the forward of another
+        # module. The few nearest to the root are searched for numbers too.
         idle = [path for path in self.modules if path not in self.first_call]
         idle = [path for path in idle if numbers_in(self.modules[path])]
         self.idle = sorted(idle, key=lambda path: path.count("."))[:_MOST_IDLE]
@@ -195,7 +195,7 @@ class _Trial:
         check = PredictionCheck(self.predictions, kept, values=self.values)
         try:
             run(twin, self.example, self.whole, values=self.values, watch=check)
-        except Exception:  # noqa: BLE001 - whatever the code raises: it does not follow the cut
+        except Exception:  # noqa: BLE001 - any error of the code means that it does not follow the cut
             at = min(check.count, len(self.predictions) - 1)
             return _Divergence(at, self.predictions[at].where)
         return None
@@ -250,7 +250,7 @@ class _Trial:
         """Yield sizes that change and may be written in the code there, the likeliest first.
 
         The order is: the operation itself, those of the same module, those of its parts, then the
-        few operations before it, whose results its code may have asked for their shapes.
+        few operations before it, whose result shapes its code may have read.
         """
         at, where = divergence.index, divergence.where
         around = range(max(at - _REACH, 0), min(at + _REACH, len(self.predictions)))

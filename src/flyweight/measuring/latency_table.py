@@ -159,6 +159,6 @@ def require_runtime(table: LayerTable, runtime: str) -> None:
 
 
 def network_key(graph: ModelGraph) -> str:
-    """Return the text that stands for a dense network in a table: its structure and its input."""
+    """Return the text that identifies a dense network in a table: its structure and its input."""
     keywords = f" {json.dumps(graph.keywords)}" if graph.keywords else ""
     return f"{graph.fingerprint} {json.dumps(graph.inputs)}{keywords}"

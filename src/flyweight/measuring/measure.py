@@ -26,7 +26,7 @@ from flyweight.runtimes.protocol import FLOAT32, NUMBER_TYPES
 from flyweight.runtimes.runtime_table import DEFAULT_RUNTIME, require_installed, runtime_entry
 
 DEFAULT = BenchConfig()
-_MAX_BLOCK_RUNS = 250  # keeps blocks short, so that drift affects all rows alike
+_MAX_BLOCK_RUNS = 250  # keeps blocks short, so that drift affects all rows equally
 _STRETCH = 3  # how many times its seconds a slow row may take to reach the wanted runs
 _WIDE_INTERVAL = 0.05  # half the width of the interval, as a fraction of the median
 _BUSY_LOAD = 0.5  # load average per core
@@ -104,7 +104,7 @@ def measure(
 
     Each (file, runtime, thread count) has its own process for the whole measurement. The processes
     take turns in short blocks, in an order that rotates, so that a machine that slows down slows
-    all of them alike.
+    all of them equally.
 
     Args:
         paths: ONNX files; a file may be given twice. OpenVINO also reads its own `.xml`.

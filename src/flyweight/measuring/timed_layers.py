@@ -86,7 +86,7 @@ def timed_layers(graph: ModelGraph) -> tuple[TimedLayer, ...]:
 
 
 def geometry_key(geometry: Geometry) -> str:
-    """Return the text that stands for a geometry in a latency table.
+    """Return the text that identifies a geometry in a latency table.
 
     Example:
         >>> geometry_key(

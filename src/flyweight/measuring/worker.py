@@ -132,7 +132,7 @@ class _Child:
 
 
 def _private_stdout() -> TextIO:
-    # Whatever a native library prints must not mix with the answers.
+    # Output of native libraries must not mix with the answers.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return answers

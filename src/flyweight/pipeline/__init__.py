@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from flyweight.on_demand import names_on_demand
 
-if TYPE_CHECKING:  # What editors and type checkers see; `HOMES` says the same at run time.
+if TYPE_CHECKING:  # For editors and type checkers; `HOMES` has the same names at run time.
     from flyweight.config.reading import known_configs as known_configs
     from flyweight.config.reading import load_config as load_config
     from flyweight.config.scanning import SensitivityOptions as SensitivityOptions

@@ -35,7 +35,7 @@ def evaluate_detector(
     save_to: Path | None = None,
     progress: Progress | bool = True,
 ) -> dict[str, float]:
-    """Return the metrics of a detector that runs on every image as `settings.test` says.
+    """Return the metrics of a detector that runs on every image at the sizes of `settings.test`.
 
     Args:
         model: The network. It keeps its modes, on the device that it ran on.
@@ -71,7 +71,7 @@ def evaluate_detector(
 def finder(
     model: nn.Module, task: Task, settings: DetectConfig, preprocessing: Preprocessing
 ) -> Find:
-    """Return the function that finds objects on an image as `settings.test` says.
+    """Return the function that finds objects on an image at the sizes of `settings.test`.
 
     The function takes an image, `(3, h, w)` uint8, and its path.
 

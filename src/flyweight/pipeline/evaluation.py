@@ -42,7 +42,7 @@ def evaluate_model(
 
     Args:
         model: A network of the config.
-        config: Says how images are prepared, decoded and compared.
+        config: Settings of preprocessing, decoding and metrics.
         images: The split.
         save_to: For detectors: a folder that gets the detections as text, one file per image in a
             folder per event, as the evaluation tools of WIDER FACE read them.

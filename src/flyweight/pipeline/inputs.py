@@ -144,7 +144,7 @@ def require_same_labels(found: Checkpoint, labels: tuple[str, ...], path: Path) 
 
 
 def load_model(path: Path, config: Config | None = None) -> tuple[nn.Module, Checkpoint]:
-    """Return the model of a checkpoint, pruned as it was saved, and what the file says.
+    """Return the model of a checkpoint, pruned as it was saved, and the data of its file.
 
     Raises:
         CheckpointError: The file is damaged, or of another architecture than the config's.
@@ -167,8 +167,8 @@ def require_architecture(found: Checkpoint, config: Config, path: Path) -> None:
     has = {"model": origin.architecture, **origin.arguments}
     wants = {"model": config.model, **config.arguments}
     own = is_own_name(config.model)
-    # Of a network of ours, what a config leaves out is the file's. A function of the user's gets
-    # what the config says and nothing else: what it does with more is not for a file to choose.
+    # For a network of the zoo, arguments that the config leaves out come from the file. A function
+    # of the user gets only the arguments in the config: the file must not choose its arguments.
     for key in {**wants, **has} if own else wants:
         if not own and key not in has:
             continue
@@ -292,7 +292,7 @@ class Saver:
     """Writes checkpoints of one run; picklable, because each process of a run gets a copy.
 
     Attributes:
-        config: Says how images are prepared, and the settings of the task.
+        config: Settings of preprocessing and of the task.
         labels: Class names.
         task: Name of the task.
         measured_on: Name of the data that metrics are measured on, where it is known.
@@ -335,7 +335,7 @@ def open_checkpoint(path: Path, config: Config | None = None) -> Loaded:
 
     Args:
         path: The file; it is enough where the network is not your own.
-        config: Says what builds a network of your own.
+        config: Config that names the builder of a network of your own.
 
     Raises:
         CheckpointError: The file is damaged, or lacks labels or preprocessing.
@@ -357,7 +357,7 @@ def open_checkpoint(path: Path, config: Config | None = None) -> Loaded:
 
 
 def saved_preprocessing(found: Checkpoint, path: Path) -> Preprocessing:
-    """Return how a checkpoint wants its images.
+    """Return the preprocessing of a checkpoint.
 
     Raises:
         CheckpointError: The file has no preprocessing of flyweight's.
@@ -391,11 +391,11 @@ def with_overrides(config: Config, saved: Preprocessing, overridden: Collection[
 
 
 def open_with_overrides(path: Path, config: Config | None, overridden: Collection[str]) -> Loaded:
-    """Return a checkpoint; overrides of its config take precedence over what it says.
+    """Return a checkpoint; overrides of its config take precedence over its own settings.
 
     Args:
         path: The file.
-        config: The config, overrides included; None where the file says everything.
+        config: The config, overrides included; None if the file alone decides.
         overridden: Keys of the config that the overrides set.
 
     Raises:

@@ -112,10 +112,10 @@ class Benchmarked:
 
 
 def checkpoint_digests(result: Trained | Pruned) -> Mapping[str, str]:
-    """Return the digests of a network: "weights", and "description" of what its file says else."""
+    """Return digests of a network: "weights", and "description" for the rest of its header."""
     found = checkpoint.read(result.checkpoint)
-    said: Any = [found.task, found.labels, found.preprocessing, found.notes, found.metrics]
+    described: Any = [found.task, found.labels, found.preprocessing, found.notes, found.metrics]
     return {
         "weights": digest_of_checkpoint(result.checkpoint),
-        "description": digest_of_value(said),
+        "description": digest_of_value(described),
     }

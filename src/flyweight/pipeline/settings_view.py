@@ -50,7 +50,7 @@ def view_of(config: Config, declared: Iterable[str], reader: str) -> Config:
 
 
 class _View:
-    """Stands in for a section of a config; see `view_of`."""
+    """A restricted section of a config; see `view_of`."""
 
     def __init__(self, section: BaseModel, declared: frozenset[str], place: str, by: str) -> None:
         self.__dict__.update(_section=section, _declared=declared, _place=place, _by=by)

@@ -103,7 +103,7 @@ class Stage:
             machine, or files that users put there.
         digests: Returns digests of the result, by name, for the stages that need it.
         makes: Returns the names of the files that a finished stage has in its folder.
-        wanted: Says whether a chain with this config has the stage.
+        wanted: Returns whether a chain with this config has the stage.
         check: Refuses a config that the stage cannot work with, before anything runs.
         options: What a chain chooses besides the config; a frozen value of the stage's own.
         folder: The stage's own folder within that of a chain; "" where it writes beside others.

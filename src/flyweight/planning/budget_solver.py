@@ -2,7 +2,7 @@
 
 Every group takes one of its widths; losses of groups add up (what a scan predicts), and costs are
 those of the whole network: a layer costs its inputs times its outputs, so two groups are priced
-together. Latency is looked up in a table of layers by the widths of inputs and outputs alike. The
+together. Latency is looked up in a table of layers by the widths of both inputs and outputs. The
 problem is a multiple-choice knapsack, see `planning.knapsack`.
 """
 

@@ -88,7 +88,7 @@ def width_options(
     round_to: int = 1,
     aliases: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, str], dict[str, list[Option]]]:
-    """Return the layer of each group that the curves speak of, and the widths that it can take.
+    """Return the layer of each group that the curves cover, and the widths that it can take.
 
     Raises:
         PlanError: The curves are of other layers.
@@ -104,7 +104,7 @@ def width_options(
 def leading_layers(
     losses: Mapping[str, object], graph: ModelGraph, aliases: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Return, for every group that a budget can narrow, the layer whose curve speaks for it.
+    """Return, for every group that a budget can narrow, the layer whose curve is used for it.
 
     Raises:
         PlanError: The curves are of other layers.
@@ -145,7 +145,7 @@ def ratios_of(
 
     Args:
         graph: Of the network to cut.
-        layers: Group to the layer whose curve speaks for it.
+        layers: Group to the layer whose curve is used for it.
         kept: Group to the number of channels that stay.
     """
     sizes = {group: graph.groups[group].size for group in kept}

@@ -20,7 +20,7 @@ def ratios_per_step(ratio: float, steps: int, shape: Shape = "cubic") -> tuple[f
     """Return the ratio of every step, each a share of what is left before the step.
 
     All steps together remove `ratio`: the product of `1 - r` over the steps is `1 - ratio`. The
-    numbers serve `plan(graph, r)` and `plan_globally(graph, budget=Budget(macs=1 - r))` alike.
+    numbers serve both `plan(graph, r)` and `plan_globally(graph, budget=Budget(macs=1 - r))`.
     Channels are whole and each step rounds, so widths may end a channel away from those of one
     cut.
 

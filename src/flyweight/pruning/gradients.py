@@ -100,7 +100,7 @@ def taylor(
     """
     if power not in (1, 2):
         raise PlanError(f"The power of a Taylor criterion must be 1 or 2. Received {power!r}.")
-    # Gradients are needed in whatever mode the caller is.
+    # Gradients are needed, also if the caller has disabled them.
     with torch.inference_mode(False), torch.enable_grad():
         twin = copy_module(model).eval()
         weights = _weights(twin)

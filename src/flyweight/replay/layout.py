@@ -1,7 +1,7 @@
 """Feature maps with their channels last in memory, the layout of a processor's fast convolutions.
 
 Recorded runs have the layout of the model's own code. Parts of them are run hundreds of times, so
-their weights and what they begin with are laid out once, and every convolution hands the layout on.
+their weights and what they begin with are laid out once, and every convolution keeps the layout.
 """
 
 from collections.abc import Iterable, Mapping

@@ -45,7 +45,7 @@ class Read:
 
 
 def as_batch(value: Any) -> Batch:
-    """Return the arguments that one item of an iterable of batches stands for."""
+    """Return the arguments of the model for one item of an iterable of batches."""
     return tuple(value) if isinstance(value, (tuple, list)) else (value,)
 
 
@@ -208,7 +208,7 @@ class Lockstep:
             try:
                 return self._run(index, batch, _Stepper(tensor, done))
             except (RuntimeError, ValueError, TypeError, IndexError, _LostError):
-                pass  # The code asked for a value that is no longer there.
+                pass  # The code reads a value that no longer exists.
         return self._run(index, batch, _Stepper(tensor, []))
 
     def _run(self, index: int, batch: Batch, stepper: "_Stepper") -> Mapping[str, Any]:

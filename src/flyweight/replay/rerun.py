@@ -41,8 +41,8 @@ def record(
         path: See `recorder.module_paths`; without it no operation knows its module.
 
     Raises:
-        ReplayError: The run writes into a tensor that another one is a view of, or returns tensors
-            inside of objects, where none can be replaced.
+        ReplayError: The run writes into a tensor of which another tensor is a view, or returns
+            tensors inside of objects, where none can be replaced.
     """
     recorder = _KeepingRecorder(frozenset(keep), path)
     recorder.number_stored(model)
@@ -142,7 +142,7 @@ _ANY_LAYOUT: Mapping[OpOverload, OpOverload] = {
 
 
 class _KeepingRecorder(Recorder):  # type: ignore[no-untyped-call]
-    """Executes operations on values and keeps the tensors that are asked for."""
+    """Executes operations on values and keeps the requested tensors."""
 
     def __init__(self, keep: Container[int], path: list[str] | None) -> None:
         super().__init__(WHOLE, path)
@@ -159,14 +159,14 @@ class _KeepingRecorder(Recorder):  # type: ignore[no-untyped-call]
         return value
 
     def execute(self, func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Execute an operation; before it writes into a tensor, keep what is asked for."""
+        """Execute an operation; before it writes into a tensor, keep the requested tensors."""
         if func._schema.is_mutable:
             _counterpart(func)
             self._spare(args[0])
         return func(*args, **kwargs)
 
     def after(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
-        """Keep the results that are asked for."""
+        """Keep the requested results."""
         for number, tensor in zip(call.makes, _tensors(result), strict=True):
             if number in self._keep:
                 self.kept[number] = tensor

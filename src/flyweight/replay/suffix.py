@@ -75,7 +75,7 @@ class Suffix:
 
         Yields:
             The cut's place in `keeps`, and the tensors that the outputs are made of. They hold
-            until the next cut is asked for.
+            until the next cut is requested.
         """
         totals: dict[int, Tensor] = {}
         before: dict[str, set[int]] = {}

@@ -116,7 +116,7 @@ def open_session(
     name, the session writes the time of every operator there.
 
     Raises:
-        Exception: Whatever ONNX Runtime raises for a file that it cannot load; its exceptions
+        Exception: Any error of ONNX Runtime for a file that it cannot load; its exceptions
             have no common base.
     """
     onnxruntime.set_default_logger_severity(3)

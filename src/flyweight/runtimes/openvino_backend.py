@@ -149,7 +149,7 @@ class OpenVino:
             "INFERENCE_NUM_THREADS": settings.threads,
             "NUM_STREAMS": "1",
             "PERFORMANCE_HINT": "LATENCY",
-            # The process is pinned instead, alike for every runtime.
+            # The process is pinned instead, in the same way for every runtime.
             "ENABLE_CPU_PINNING": False,
             "PERF_COUNT": profile,
         }

@@ -49,7 +49,7 @@ class TensorInfo:
         name: Its name.
         type: NumPy's name of the type, such as "float32"; the runtime's own name where NumPy has
             none.
-        shape: Sizes; a name or None stands for a size that is free.
+        shape: Sizes; a name or None means a free size.
     """
 
     name: str
@@ -101,7 +101,7 @@ class OpenModel(Protocol):
         """Return every output by name.
 
         Raises:
-            Exception: Whatever the runtime raises for inputs that do not fit.
+            Exception: Any error of the runtime for inputs that do not fit.
         """
 
     def inference(self, arrays: Arrays) -> Callable[[], object]:
@@ -119,7 +119,7 @@ class Runtime(Protocol):
 
         Raises:
             ConfigError: The precision is not supported on this machine.
-            Exception: Whatever the runtime raises for a file that it cannot load; the exceptions
+            Exception: Any error of the runtime for a file that it cannot load; the exceptions
                 of runtimes have no common base.
         """
 

@@ -65,7 +65,7 @@ def parse_annotation(data: bytes) -> Annotation:
     """Parse the bytes of a VOC annotation.
 
     Raises:
-        AnnotationError: As `read_annotation` says.
+        AnnotationError: As for `read_annotation`, except for unreadable files.
 
     Example:
         >>> parse_annotation(b"<annotation><size><width>4</width></size></annotation>")

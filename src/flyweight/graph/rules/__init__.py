@@ -1,7 +1,7 @@
 """Table of rules: how channel identities flow through each operation.
 
 A row says which rule an ATen operation follows. An operation without a row freezes every channel
-that reaches it and says so; nothing is ever guessed. To teach the graph an operation, add a row.
+that reaches it, with a reason; nothing is guessed. To support an operation, add a row.
 """
 
 from collections.abc import Callable

@@ -23,7 +23,7 @@ def creates(step: Step) -> Flow:
 
 
 def fills(step: Step) -> Flow:
-    """One value everywhere: the size of every axis is whatever the code makes it.
+    """One value everywhere: the code determines the size of every axis.
 
     What meets an axis of it leaves together with it; whether the code follows, a trial finds out.
     """

@@ -14,8 +14,8 @@ def recurrent(step: Step) -> tuple[Flow, ...]:
     """LSTM, GRU and plain recurrent layers: hidden units leave every gate, layer and direction.
 
     Weights come as one flat list: for every layer and direction those of the input, those of the
-    hidden state, and their biases. Units leave all layers alike, because the initial state is one
-    tensor for all of them.
+    hidden state, and their biases. Units are removed from all layers, because the initial state is
+    one tensor for all of them.
     """
     source, arguments = step.flow("input"), step.arguments
     states = arguments["hx"] if isinstance(arguments["hx"], list) else [arguments["hx"]]

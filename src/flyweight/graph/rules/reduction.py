@@ -45,7 +45,7 @@ def _reduced(step: Step, found: Field, target: dict[int, int], *, sums: bool) ->
 
 
 def along_axis(step: Step) -> Flow:
-    """Softmax, cumulative sums and the like: every position of one axis sees the others."""
+    """Softmax, cumulative sums and similar: all positions of one axis depend on each other."""
     source = step.flows()[0]
     axis = int(step.arguments.get("dim", -1)) % len(source.shape)
     found = source.field_on(axis)

@@ -296,7 +296,7 @@ def flip(step: Step) -> Flow:
 
 
 def roll(step: Step) -> Flow:
-    """An axis turned round. The turn stands in the code: what crosses the edge must stay."""
+    """A rotated axis. The code fixes the rotation, so channels that cross the edge are kept."""
     source = step.flow("self")
     shifts, axes = list(step.arguments["shifts"]), list(step.arguments.get("dims", ()))
     if not axes:

@@ -91,7 +91,7 @@ def prune(
     """Prune the config's network in `save_dir/NAME`.
 
     The network is that of `weights`; without `weights` it is untrained, or has
-    `pretrain_weights`. The config's `prune` section says what is cut.
+    `pretrain_weights`. The section `prune` of the config describes the cut.
 
     Args:
         name: Of the run.

@@ -101,7 +101,7 @@ def reconstruct(
 
     A layer's inputs come from the pruned network with all earlier layers already refitted, and its
     target outputs from the dense network, so that it also corrects the remaining errors of earlier
-    layers. Each network runs once over the batches (`Lockstep`), whatever the number of layers.
+    layers. Each network runs once over the batches (`Lockstep`), for any number of layers.
 
     Args:
         dense: The network before the cut.

@@ -90,7 +90,7 @@ class Tag:
 def tag_size(text: str, font: Font) -> tuple[int, int]:
     """Return width and height of the plate for a text, in pixels."""
     left, _, right, _ = font.getbbox(text)
-    # One height for all, whatever the height of a text's characters is.
+    # One height for all, independent of the characters of the text.
     _, top, _, bottom = font.getbbox("Ág0")
     margin = _margin(bottom - top)
     return round(right - left) + 2 * margin + 1, round(bottom - top) + 2 * (margin // 2 + 1)

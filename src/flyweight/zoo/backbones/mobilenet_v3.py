@@ -5,7 +5,7 @@ channels, squeeze-and-excitation has exactly a quarter of the channels of the ex
 and its hard sigmoid has the slope 0.2 instead of 1/6. So their weights do not fit.
 
 `conv1` is the stem. `conv2` and the following are inverted residuals with the layers `expand`,
-`depthwise`, `linear` and, if the table says so, `se_1` and `se_2`.
+`depthwise`, `linear` and, if the row has `squeeze`, `se_1` and `se_2`.
 """
 
 from collections import OrderedDict
