@@ -2,7 +2,7 @@
 
     python benchmarks/detection.py --data DATA --weights BACKBONE --out OUT
     python benchmarks/detection.py --set cards --data DATA --weights BACKBONE --out OUT
-    python benchmarks/detection.py -c demo_digits --out OUT
+    python benchmarks/detection.py -c digit_detector --out OUT
 
 The rows go to `results/NAME.csv`, in place of earlier ones of the same name and stage. Stages that
 are finished in OUT are not done again; latency always is.
@@ -20,8 +20,9 @@ from flyweight.config.settings import Config
 from flyweight.engine.state import load_state, state_path
 from flyweight.errors import FlyweightError
 from flyweight.measuring.environment import commit, hardware
-from flyweight.pipeline import run_chain
+from flyweight.pipeline import demo_chain, run_chain
 from flyweight.pipeline.inputs import open_val
+from flyweight.pipeline.stages.comparison import CONTROL_NAME
 from flyweight.report.rows import Report, Row
 
 HERE = Path(__file__).resolve().parent
@@ -30,7 +31,7 @@ NAMES = {
     "yolov3_mobilenet_v1_bccd": "detection_bccd",
     "mobilenet_v2_clothing10": "classification_clothing10",
     "deeplabv3p_camvid11": "segmentation_camvid11",
-    "demo_digits": "demo",
+    "digit_detector": "demo",
 }
 """What the tables of the README call the runs of these configs."""
 SETS = {
@@ -47,15 +48,18 @@ SETS = {
     ),
 }
 """The sets that the default config can be run on, and what they change in it."""
+TRAINED_IN = {"dense": "dense", CONTROL_NAME: "control", "pruned": "pruned"}
+"""Names of networks to the folders of their trainings."""
 
 
 def main(arguments: list[str] | None = None, config: Path = CONFIG) -> int:
     """Run the benchmark and write its rows; return the exit status."""
     options = parser(config).parse_args(arguments)
     try:
-        label, chosen = load_config(options.config, overrides(options))
+        label, chosen, stages = demo_chain(options.config, overrides(options))
         name = options.name or _name(label, options)
-        finished = run_chain(label, chosen, options.out, progress=True)["report"]
+        results = run_chain(label, chosen, options.out, stages=stages, progress=True)
+        finished = results["report"]
         rows = list(rows_of(finished.report, name, chosen, options))
         target = options.results / f"{name}.csv"
         write_rows(target, rows)
@@ -115,9 +119,14 @@ def rows_of(
         "note": "; ".join(filter(None, [options.note, "noisy machine" if busy else ""])),
     }
     for row in report.rows:
-        status, _ = load_state(state_path(options.out / row.stage))
-        seconds = {"train_seconds": f"{status.seconds:.0f}"}
+        seconds = {"train_seconds": _seconds(row, options.out)}
         yield {"benchmark": name, "stage": row.stage, **_numbers(row), **seconds, **facts}
+
+
+def _seconds(row: Row, folder: Path) -> str:
+    """Return how long a network was trained here; nothing where it was not."""
+    state = state_path(folder / TRAINED_IN.get(row.stage, "none"))
+    return f"{load_state(state)[0].seconds:.0f}" if state.is_file() else ""
 
 
 def _numbers(row: Row) -> dict[str, object]:
@@ -128,8 +137,12 @@ def _numbers(row: Row) -> dict[str, object]:
         "metric": f"{metric.value:.6f}",
         "macs": int(found["macs"].value),
         "params": int(found["parameters"].value),
-        "onnx_bytes": int(found["file_size"].value),
     }
+    if metric.difference is not None:
+        low, high = metric.difference
+        numbers |= {"metric_change_low": f"{low:.6f}", "metric_change_high": f"{high:.6f}"}
+    if "file_size" in found:
+        numbers["onnx_bytes"] = int(found["file_size"].value)
     for key in ("latency_1", "latency_2"):
         if key in found:
             ends = {"": found[key].value, "low_": found[key].low, "high_": found[key].high}

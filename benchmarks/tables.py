@@ -20,7 +20,7 @@ import coverage_table
 from flyweight.files import replacing, write_text
 from flyweight.report import quantities
 from flyweight.report.figure import summary_svg
-from flyweight.report.markdown import comparison_table, stage_table
+from flyweight.report.markdown import result_table
 from flyweight.report.rows import Quantity, Report, Row
 
 HERE = Path(__file__).resolve().parent
@@ -109,8 +109,7 @@ def markdown(rows: list[dict[str, str]], source: str) -> str:
         f"[row]({source})",
         *notes,
     ]
-    table = stage_table(report) if len(rows) > 2 else comparison_table(report)
-    return f"{table}\n\n{'; '.join(facts)}.\n"
+    return f"{result_table(report)}\n\n{'; '.join(facts)}.\n"
 
 
 def report_of(rows: list[dict[str, str]]) -> Report:

@@ -4,9 +4,15 @@ import pytest
 
 from flyweight.config.cuts import RatioCut
 from flyweight.config.reading import load_config
-from flyweight.pipeline.build_report import ReportedNetwork, ReportInputs, build_report
+from flyweight.pipeline.build_report import (
+    ReportedNetwork,
+    ReportInputs,
+    _compared,
+    build_report,
+)
 from flyweight.pipeline.inputs import Saver, open_data
 from flyweight.pipeline.network_plans import build_model, plan_cut, trace_model
+from flyweight.pipeline.results import Compared, ComparedNetwork
 
 SMALL = ("width=0.1", "input_size=64", "data.size=64", "data.train_count=2", "data.val_count=2")
 CONFIG = load_config("demo_digits", SMALL)[1]
@@ -97,3 +103,22 @@ def test_pictures_of_both_stages(report, folder):
     assert [image.stage for image in report.images] == ["dense", "pruned"] * 2
     assert all((folder / image.path).is_file() for image in report.images)
     assert all(image.caption.endswith(" above a score of 0.4") for image in report.images)
+
+
+def test_compared_networks_are_rows(folder, report):
+    compared = Compared(
+        (
+            ComparedNetwork("dense", "dense", 0.8),
+            ComparedNetwork("dense, again", "dense", 0.81, (-0.01, 0.02)),
+            ComparedNetwork("pruned", "pruned", 0.7, (-0.15, -0.05)),
+        )
+    )
+    rows = tuple(_compared(compared, report.rows))
+    assert [row.stage for row in rows] == ["dense", "dense, again", "pruned"]
+    dense, again, pruned = (row.quantities for row in rows)
+    assert dense == report.rows[0].quantities
+    assert set(again) == {"metric", "macs", "parameters"}
+    assert again["macs"] == dense["macs"]
+    assert (again["metric"].value, again["metric"].difference) == (0.81, (-0.01, 0.02))
+    assert pruned["latency_1"] == report.rows[1].quantities["latency_1"]
+    assert pruned["metric"].difference == (-0.15, -0.05)

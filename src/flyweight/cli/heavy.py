@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # For type checkers; `HOMES` has the same names at run time.
     from flyweight.pipeline.prediction import from_checkpoint as predictor_of_checkpoint  # noqa: F401
     from flyweight.pipeline.prediction import from_onnx as predictor_of_onnx  # noqa: F401
     from flyweight.pipeline.prediction import prediction_text as prediction_text
-    from flyweight.report.markdown import comparison_table as comparison_table
+    from flyweight.report.markdown import result_table as result_table
     from flyweight.zoo import SPECS as SPECS
     from flyweight.zoo.sources.libraries import LIBRARIES as LIBRARIES
 
@@ -45,7 +45,6 @@ HOMES = {
     "LatencyPrices": "flyweight.measuring.latency_prices:LatencyPrices",
     "SPECS": "flyweight.zoo:SPECS",
     "SensitivityOptions": "flyweight.config.scanning:SensitivityOptions",
-    "comparison_table": "flyweight.report.markdown:comparison_table",
     "convert": "flyweight.data.layouts.convert:convert",
     "draw_file": "flyweight.pipeline.drawn_images:draw_file",
     "group_tree": "flyweight.cli.tree:group_tree",
@@ -62,6 +61,7 @@ HOMES = {
     "read_table": "flyweight.measuring.latency_table:read_table",
     "reason_of": "flyweight.cli.tree:reason_of",
     "require_sound": "flyweight.data.check:require_sound",
+    "result_table": "flyweight.report.markdown:result_table",
     "split_list": "flyweight.config.cut_options:split_list",
     "trace_model": "flyweight.pipeline.network_plans:trace_model",
     "weightless": "flyweight.pipeline.network_plans:weightless",

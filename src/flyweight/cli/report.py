@@ -22,5 +22,5 @@ def report(folder: Folder, json: Json = False) -> None:
     if json:
         show(result.report.to_json())
         return
-    show(heavy.comparison_table(result.report))
+    show(heavy.result_table(result.report))
     show("wrote " + ", ".join(map(str, result.files)))

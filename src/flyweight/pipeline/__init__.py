@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # For editors and type checkers; `HOMES` has the same names a
     from flyweight.pipeline.chain import CHAIN as CHAIN
     from flyweight.pipeline.chain import forget as forget
     from flyweight.pipeline.chain import run_chain as run_chain
+    from flyweight.pipeline.demo import demo_chain as demo_chain
     from flyweight.pipeline.evaluation import Evaluated as Evaluated
     from flyweight.pipeline.evaluation import evaluate_checkpoint as evaluate_checkpoint
     from flyweight.pipeline.explorer_inputs import write_scan_page as write_scan_page
@@ -66,6 +67,7 @@ HOMES = {
     "Workspace": "flyweight.workspace:Workspace",
     "bench": "flyweight.measuring.measure:measure",
     "cost_table": "flyweight.pipeline.pruning_text:cost_table",
+    "demo_chain": "flyweight.pipeline.demo:demo_chain",
     "evaluate_checkpoint": "flyweight.pipeline.evaluation:evaluate_checkpoint",
     "export": "flyweight.pipeline.stages.export:export",
     "forget": "flyweight.pipeline.chain:forget",

@@ -4,7 +4,7 @@ import csv
 import datetime
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from flyweight.measuring.measure import Measurement
 from flyweight.pipeline.drawn_images import draw_file
 from flyweight.pipeline.inputs import Data, Loaded, open_checkpoint
 from flyweight.pipeline.prediction import from_checkpoint, prediction_text
+from flyweight.pipeline.results import Compared
 from flyweight.pruning import PruningPlan
 from flyweight.report import quantities
 from flyweight.report.rows import Curve, Quantity, Report, ReportImage, Row, Width
@@ -61,6 +62,7 @@ class ReportInputs:
     plan: PruningPlan
     graph: ModelGraph
     networks: tuple[ReportedNetwork, ...]
+    comparison: Compared | None = None
 
 
 def build_report(inputs: ReportInputs) -> Report:
@@ -70,6 +72,8 @@ def build_report(inputs: ReportInputs) -> Report:
         Row(stage=stage.name, quantities=_quantities(inputs, stage, cost))
         for stage, cost in zip(inputs.networks, costs, strict=True)
     )
+    if inputs.comparison is not None:
+        rows = tuple(_compared(inputs.comparison, rows))
     first = inputs.networks[0].measured[0].environment
     return Report(
         title=f"{inputs.name}: dense and pruned",
@@ -111,6 +115,18 @@ def _quantities(inputs: ReportInputs, stage: ReportedNetwork, cost: Cost) -> dic
         method = "peak resident memory of the measuring process, 1 thread"
         found["memory"] = quantities.peak_memory(memory[0], method=method)
     return found
+
+
+def _compared(comparison: Compared, rows: Sequence[Row]) -> Iterator[Row]:
+    """Yield a row per compared network; one that was not exported has no size and no latency."""
+    known = {row.stage: row.quantities for row in rows}
+    for network in comparison.networks:
+        found = dict(known[network.like])
+        if network.name not in known:
+            found = {key: found[key] for key in ("metric", "macs", "parameters")}
+        changed = {"value": network.metric, "difference": network.difference}
+        found["metric"] = found["metric"].model_copy(update=changed)
+        yield Row(stage=network.name, quantities=found)
 
 
 def _latency(row: Measurement, size: str) -> Quantity:

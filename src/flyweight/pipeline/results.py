@@ -111,6 +111,35 @@ class Benchmarked:
         return tuple(row for row in self.rows if row.path == str(file))
 
 
+@dataclass(frozen=True)
+class ComparedNetwork:
+    """One network of a comparison.
+
+    Attributes:
+        name: Of the network in the report.
+        like: Name of the network whose structure it has: "dense" or "pruned".
+        metric: The main metric on the validation split.
+        difference: 95 % interval of its difference from the first network; None for the first one,
+            and for metrics that are not resampled.
+    """
+
+    name: str
+    like: str
+    metric: float
+    difference: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Networks that were evaluated on the same images.
+
+    Attributes:
+        networks: The dense network first.
+    """
+
+    networks: tuple[ComparedNetwork, ...]
+
+
 def checkpoint_digests(result: Trained | Pruned) -> Mapping[str, str]:
     """Return digests of a network: "weights", and "description" for the rest of its header."""
     found = checkpoint.read(result.checkpoint)

@@ -16,7 +16,7 @@ def to_markdown(report: Report) -> str:
     parts = (
         f"# {_escaped(report.title)}",
         f"**{_escaped(headline(report))}**",
-        comparison_table(report),
+        result_table(report),
         _images(report.images),
         _widths(report),
         _methods(report),
@@ -24,6 +24,11 @@ def to_markdown(report: Report) -> str:
         *(_escaped(note) for note in report.notes),
     )
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def result_table(report: Report) -> str:
+    """Return the table of all quantities: with more than three stages, one line per stage."""
+    return stage_table(report) if len(report.rows) > 3 else comparison_table(report)
 
 
 def comparison_table(report: Report) -> str:
@@ -39,7 +44,7 @@ def comparison_table(report: Report) -> str:
 
 
 def stage_table(report: Report) -> str:
-    """Return the table of all quantities with one line per stage: for more than two stages.
+    """Return the table of all quantities: one line per stage, one column per quantity.
 
     A metric is followed by its change from the first stage; a ratio follows in parentheses.
     """

@@ -39,6 +39,7 @@ def _run(inputs: Inputs, settings: Config, workspace: Workspace) -> Reported:
         plan=pruned.plan,
         graph=graph,
         networks=networks,
+        comparison=inputs.results.get("comparison"),
     )
     built = build_report(wanted)
     found = with_explorer(built, workspace.folder, graph=graph, say=inputs.progress.note)
@@ -63,7 +64,7 @@ REPORT = Stage(
     splits=("val",),
     needs=(
         *("train.weights", "train.description", "prune.weights", "prune.description"),
-        *("export.dense", "export.pruned", "bench.measurements"),
+        *("export.dense", "export.pruned", "bench.measurements", "comparison.metrics"),
     ),
     surroundings=_surroundings,
     makes=lambda _: FILES,
