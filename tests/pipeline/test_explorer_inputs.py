@@ -76,3 +76,12 @@ def test_a_scan_that_cannot_be_shown_is_named_and_left_out(folder):
     found = with_explorer(report("flyweight demo"), folder, say=said.append)
     assert found.explorer is None
     assert "sens.json' is not shown: A sensitivity file must be" in said[0]
+
+
+def test_a_demo_without_a_named_config_is_that_of_the_reports_subject(folder):
+    curves().save(folder / "sens.json")
+    plain = report("flyweight demo -o width=0.1 input_size=64")
+    for subject, config in (("digit_detector", "digit_detector"), ("s", "demo_digits")):
+        named = plain.model_copy(update={"subject": subject})
+        shown = with_explorer(named, folder, say=pytest.fail)
+        assert shown.explorer.command.startswith(f"flyweight prune -c {config} -o width=0.1 ")

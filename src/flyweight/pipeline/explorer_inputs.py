@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from flyweight.config.reading import load_config
+from flyweight.config.reading import known_configs, load_config
 from flyweight.config.scanning import SCANS
 from flyweight.config.settings import Config
 from flyweight.engine.run import BEST
@@ -131,7 +131,7 @@ def with_explorer(
         if graph is None:
             loaded = open_checkpoint(weights)
             graph = trace_model(loaded.model.eval(), loaded.preprocessing)
-        source = _source_in(report.command)
+        source = _source_of(report)
         cutting = Cutting(inexact=False, aliases=old_names(graph.tensors))
         if source is not None:
             config = load_config(source.config, source.overrides)[1]
@@ -143,15 +143,16 @@ def with_explorer(
     return report.model_copy(update={"explorer": shown})
 
 
-def _source_in(command: str) -> ConfigSource | None:
-    """Return how the command line of a chain named its config; None for other commands."""
+def _source_of(report: Report) -> ConfigSource | None:
+    """Return the config of the chain that made a report; None if another command made it."""
     try:
-        parts = shlex.split(command)
+        parts = shlex.split(report.command)
     except ValueError:
         return None
     if parts[:2] != ["flyweight", "demo"]:
         return None
-    config = "demo_digits"
+    # Without -c, the default of that version of the demo, whose name is the subject of the report.
+    config = report.subject if report.subject in known_configs() else "demo_digits"
     for part, following in pairwise([*parts, ""]):
         if part in ("-c", "--config"):
             config = following
