@@ -19,12 +19,13 @@ def chain(monkeypatch):
     report = SimpleNamespace(to_json=lambda: '{"rows": []}')
     result = SimpleNamespace(report=report, page=Path("run/report.html"))
 
-    def run_chain(name, settings, folder, *, stages, progress):
+    def run_chain(name, settings, folder, *, stages, fresh, progress):
+        if fresh:
+            calls.append(folder)
         calls.append((name, settings.width, folder, [stage.name for stage in stages]))
         return {"report": result}
 
     monkeypatch.setattr("flyweight.pipeline.chain.run_chain", run_chain)
-    monkeypatch.setattr("flyweight.pipeline.chain.forget", lambda folder, _: calls.append(folder))
     monkeypatch.setattr("flyweight.report.markdown.result_table", lambda _: "the table")
     return calls
 
