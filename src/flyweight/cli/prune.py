@@ -167,7 +167,7 @@ def _require_convention(name: str) -> None:
 
 
 def _show_prices(settings: "Config", convention: str, *, as_json: bool) -> None:
-    priced = pipeline.price(settings, cast("Convention", convention), progress=True)
+    priced = pipeline.price(settings, cast("Convention", convention), say=say)
     for note in pipeline.plan_notes(priced.plan):
         say(note)
     if priced.after_ms is not None:

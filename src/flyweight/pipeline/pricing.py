@@ -1,10 +1,11 @@
 """Prices of a cut: what it saves, from shapes alone; light, without data and trainers."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from torch import nn
 
-from flyweight.checkpoint import load
+from flyweight.checkpoint import load as load_checkpoint
 from flyweight.config.cuts import (
     BUILT_IN,
     TAYLOR,
@@ -19,6 +20,7 @@ from flyweight.config.pruning import PruneConfig
 from flyweight.config.settings import Config
 from flyweight.errors import PlanError
 from flyweight.graph import Convention, Cost
+from flyweight.on_demand import load
 from flyweight.pipeline.network_plans import (
     build_model,
     plan_cut,
@@ -28,10 +30,12 @@ from flyweight.pipeline.network_plans import (
 )
 from flyweight.pipeline.networks import own_builder
 from flyweight.pipeline.preflight import weights_path
-from flyweight.progress import Progress, progress_of
 from flyweight.pruning import PruningPlan
-from flyweight.sensitivity.builtin_curves import builtin_curves
-from flyweight.sensitivity.curves import read
+from flyweight.workspace import Say
+
+# Most cuts have no scan; they do not wait for the modules of scans.
+_BUILTIN_CURVES = "flyweight.sensitivity.builtin_curves:builtin_curves"
+_READ_CURVES = "flyweight.sensitivity.curves:read"
 
 
 @dataclass(frozen=True)
@@ -53,22 +57,19 @@ class Priced:
     after_ms: float | None = None
 
 
-def price(
-    config: Config, convention: Convention = "real", *, progress: Progress | bool = False
-) -> Priced:
+def price(config: Config, convention: Convention = "real", *, say: Say = lambda _: None) -> Priced:
     """Return what the config's cut would save.
 
     Args:
         config: Model and cut. Weights are read only where the widths depend on them.
         convention: How multiply-adds are counted.
-        progress: Receives messages.
+        say: Receives notes.
 
     Raises:
         FlyweightError: The cut, or a file that it names, is unusable.
     """
-    reports = progress_of(progress)
-    cut = cut_of(config.prune, config.model, reports)
-    graph = trace_model(_priced_network(cut, config, reports), config.preprocessing)
+    cut = cut_of(config.prune, config.model, say)
+    graph = trace_model(_priced_network(cut, config, say), config.preprocessing)
     made = plan_cut(graph, cut)
     priced = Priced(made, graph.cost(convention), made.cost(graph, convention))
     prices = prices_of(cut, graph)
@@ -79,13 +80,13 @@ def price(
     return replace(priced, before_ms=before_ms, after_ms=after_ms)
 
 
-def cut_of(wanted: PruneConfig, model: str, progress: Progress) -> Cut:
+def cut_of(wanted: PruneConfig, model: str, say: Say) -> Cut:
     """Return the cut that a config describes; every file that it names is one that exists already.
 
     Args:
         wanted: The config's `prune` section.
         model: The network's name, for the curves that come with flyweight.
-        progress: Receives a note on where those curves come from.
+        say: Receives a note on where those curves come from.
 
     Raises:
         PlanError: The config describes no cut, there are no such curves of the network, or the
@@ -104,15 +105,16 @@ def cut_of(wanted: PruneConfig, model: str, progress: Progress) -> Cut:
         )
     if cut.scan != BUILT_IN:
         return cut
-    path = builtin_curves(model)
-    progress.note(
-        f"note: {BUILT_IN}: measured on {read(path).measured_on}. On your data other layers "
-        "may matter; `flyweight sensitivity` measures them"
+    path: Path = load(_BUILTIN_CURVES)(model)
+    place = load(_READ_CURVES)(path).measured_on
+    say(
+        f"note: {BUILT_IN}: measured on {place}. On your data other layers may matter; "
+        "`flyweight sensitivity` measures them"
     )
     return replace(cut, scan=str(path))
 
 
-def _priced_network(cut: Cut, config: Config, progress: Progress) -> nn.Module:
+def _priced_network(cut: Cut, config: Config, say: Say) -> nn.Module:
     """Return the network to price: shapes alone, or weights where the widths depend on them."""
     if not isinstance(cut, RankingCut):
         return weightless(config)
@@ -122,6 +124,6 @@ def _priced_network(cut: Cut, config: Config, progress: Progress) -> nn.Module:
             "images. Choose another, such as --prune-criterion l1_norm, or leave --dry-run out."
         )
     if not config.weights:
-        progress.note("note: the ranking is of untrained weights; give -o weights=CHECKPOINT")
+        say("note: the ranking is of untrained weights; give -o weights=CHECKPOINT")
         return build_model(config)
-    return load(weights_path(config.weights), build=own_builder(config))
+    return load_checkpoint(weights_path(config.weights), build=own_builder(config))

@@ -106,7 +106,7 @@ def prune(
     """
     folder, reports = Path(config.save_dir) / name, progress_of(progress)
     _check(config)
-    cut_of(config.prune, config.model, SILENT)
+    cut_of(config.prune, config.model, SILENT.note)
     workspace = PRUNE.workspace(folder, in_chain=False)
     with workspace.locked():
         weightless(config)  # A network that cannot be built is refused before the data are read.
@@ -271,7 +271,7 @@ def _cut_of(settings: Config, inputs: Inputs) -> Cut:
         made["scan"] = str(inputs.results["scan"].file)
     if settings.prune.latency_table == THIS_RUN and "layers" in inputs.results:
         made["latency_table"] = str(inputs.results["layers"].file)
-    return cut_of(settings.prune.model_copy(update=made), settings.model, inputs.progress)
+    return cut_of(settings.prune.model_copy(update=made), settings.model, inputs.progress.note)
 
 
 def _layer_by_layer(cut: Cut, dense: nn.Module, settings: Config, inputs: Inputs) -> Cut:
