@@ -17,6 +17,7 @@ from flyweight.data.layouts.voc_write import write_voc
 from flyweight.data.loading import open_set
 from flyweight.pipeline.inputs import Saver
 from flyweight.pipeline.network_plans import build_model
+from flyweight.workspace import Workspace
 
 LABELS = tuple("0123456789")
 SMALL = ("width=0.1", "input_size=64", "data.size=64", "data.train_count=4", "data.val_count=2")
@@ -174,6 +175,16 @@ def test_what_is_drawn_does_not_replace_the_picture(flyweight, here):
     assert picture.read_bytes() == content
 
 
+@pytest.mark.parametrize("command", ["train", "prune", "demo"])
+def test_a_folder_in_which_another_run_works(flyweight, here, command):
+    folder = Path("run" if command == "demo" else "output/demo_digits")
+    place = ("--output-dir", "run") if command == "demo" else ()
+    with Workspace(folder).locked():
+        line = flyweight(command, *CONFIG, *place).mistake
+    assert f"Only one run at a time can work in a folder. Received '{folder}'" in line
+    assert not folder.exists()
+
+
 def test_a_full_disk_while_saving(flyweight, here, monkeypatch):
     def full(_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -204,7 +215,8 @@ def test_a_really_full_disk_while_saving_the_checkpoint(here):
     assert "pruned.safetensors' must be writable. Received: " in last
     assert "File too large" in last
     assert "Traceback" not in done.stderr
-    assert {path.name for path in (here / "output/demo_digits").iterdir()} == {"plan.json"}
+    names = {path.name for path in (here / "output/demo_digits").iterdir()}
+    assert names == {"plan.json", "prune.done.json"}
 
 
 def test_a_model_that_does_not_end_in_detections(flyweight, here):
