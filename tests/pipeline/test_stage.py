@@ -17,6 +17,7 @@ from flyweight.data.loading import open_set
 from flyweight.digests import digest_of_value
 from flyweight.errors import MeasureError
 from flyweight.pipeline.chain import CHAIN
+from flyweight.pipeline.demo import demo_chain
 from flyweight.pipeline.inputs import Data
 from flyweight.pipeline.settings_view import UndeclaredSettingError, leaves_of
 from flyweight.pipeline.stage import Inputs, Stage, by_hand, complete, made_from
@@ -24,6 +25,7 @@ from flyweight.pipeline.stages import bench, layers
 from flyweight.progress import Silent
 from flyweight.workspace import Workspace, differences
 
+DEMO = demo_chain("digit_detector", ())[2]
 with Path(__file__).with_name("settings_and_stages.csv").open(newline="", encoding="utf-8") as file:
     TABLE = list(csv.DictReader(file))
 
@@ -179,12 +181,17 @@ def test_a_new_section_of_the_config_runs_nothing_again(read, tmp_path):
 
 
 def test_stages_declare_settings_and_results_that_exist(read):
-    config, names = complete(read("latency")), [stage.name for stage in CHAIN]
+    # The demo's chain has every stage of `CHAIN`, and in this order.
+    config, names = complete(read("latency")), [stage.name for stage in DEMO]
     assert len(set(names)) == len(names)
-    for place, stage in enumerate(CHAIN):
+    assert [name for name in names if name in {stage.name for stage in CHAIN}] == [
+        stage.name for stage in CHAIN
+    ]
+    for stage in (*DEMO, *CHAIN):
         for path in (*stage.settings, *stage.harmless, *stage.files):
             assert leaves_of(config, [path]), (stage.name, path)
-        assert {need.partition(".")[0] for need in stage.needs} <= {*names[:place]}
+        earlier = names[: names.index(stage.name)]
+        assert {need.partition(".")[0] for need in stage.needs} <= {*earlier}
         assert not set(stage.settings) & set(stage.harmless)
 
 
