@@ -1,8 +1,4 @@
-"""Rules of the source tree that a tool can check: layers, cycles, names, sizes and tests.
-
-`KNOWN` lists the folders that still break a rule, one a line. Take yours off as soon as it is
-clean: an empty table is the aim.
-"""
+"""Rules of the source tree that a tool can check: layers, cycles, names, sizes and tests."""
 
 import ast
 import os
@@ -25,7 +21,6 @@ from flyweight.runtimes.runtime_table import RUNTIMES
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE, TESTS = ROOT / "src" / "flyweight", ROOT / "tests"
 
-KNOWN: dict[str, set[str]] = {}
 # Extras that need not be installed: only these may be imported inside a function.
 OPTIONAL = {"ray", "openvino", "segmentation_models_pytorch"}
 # Public functions of `flyweight` that are planned; no folder may take their names either.
@@ -109,12 +104,6 @@ def _dotted(module):
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def _only_known(rule, findings):
-    """Fail for findings, (module, text) pairs, in folders that `KNOWN` does not list."""
-    listed = KNOWN.get(rule, set())
-    assert not [f"{name}: {text}" for name, text in findings if _folder(name) not in listed]
-
-
 def _layers():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     (contract,) = settings["tool"]["importlinter"]["contracts"]
@@ -164,7 +153,7 @@ def _cycles(imports):
 
 def test_no_module_imports_itself_through_others():
     cycles = _cycles(_imports())
-    _only_known("cycles", [(cycle[0], " -> ".join(cycle)) for cycle in cycles])
+    assert [" -> ".join(cycle) for cycle in cycles] == []
     (cycle,) = _cycles({"a": {"b"}, "b": {"c"}, "c": {"b"}})
     assert all(
         second in {"a": {"b"}, "b": {"c"}, "c": {"b"}}[first] for first, second in pairwise(cycle)
@@ -229,7 +218,7 @@ def test_only_optional_packages_are_imported_inside_functions():
         for name in _imports_in(function)
         if name.split(".")[0] not in OPTIONAL
     ]
-    _only_known("imports inside functions", found)
+    assert found == []
     assert list(_imports_in(ast.parse("def f():\n    import a.b\n    on_demand.load('c:d')")))
 
 
@@ -260,7 +249,7 @@ def test_functions_have_few_parameters():
         if len(_parameters(function)) > 7
         and not all(_is_an_option(each.annotation, module) for each in _parameters(function))
     ]
-    _only_known("more than 7 parameters", found)
+    assert found == []
     assert not _is_an_option(ast.parse("x: int").body[0].annotation)
 
 
@@ -270,8 +259,7 @@ def test_functions_are_short():
         for module in modules()
         for function in _functions(module)
     ]
-    long = [(module, f"{name}, {lines}") for lines, module, name in lengths if lines > 60]
-    _only_known("more than 60 lines", long)
+    assert [entry for entry in lengths if entry[0] > 60] == []
     assert sorted(lengths)[int(0.9 * len(lengths))][0] <= 30
 
 

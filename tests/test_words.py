@@ -2,8 +2,6 @@
 
 The text of flyweight is plain technical English: the standard term of the field, in full words.
 Each row of `BANNED` is a private word that readers had to learn, with its replacement.
-
-`NOT_YET` lists the folders that are still to be rewritten. Take yours off when it is clean.
 """
 
 import ast
@@ -62,9 +60,6 @@ CONTRACTS = re.compile(
     r"|<!-- table: [\s\S]*?<!-- end -->"  # tables that benchmarks wrote
 )
 
-NOT_YET: set[str] = {
-    "README.md",
-}
 # Module docstrings begin with the noun that the module provides, not with one of these.
 NO_NOUN = {
     *(
@@ -118,11 +113,6 @@ def files():
     yield ROOT / "CHANGELOG.md"
 
 
-def _folder(path):
-    inside = path.relative_to(SOURCE if path.is_relative_to(SOURCE) else ROOT)
-    return inside.parts[0]
-
-
 def found_in(text):
     """Return (line, words) of every banned expression in `text`."""
     text = CONTRACTS.sub(lambda match: re.sub(".", "-", match[0]), text)
@@ -139,7 +129,6 @@ def test_texts_use_no_private_words():
     findings = [
         f"{path.relative_to(ROOT)}:{line}: '{words}'; write: {instead(words)}"
         for path in files()
-        if _folder(path) not in NOT_YET
         for line, words in found_in(path.read_text(encoding="utf-8"))
     ]
     assert not findings, "\n".join(findings)
@@ -168,6 +157,6 @@ def test_module_docstrings_begin_with_a_noun():
     for path in sorted(SOURCE.rglob("*.py")):
         text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
         first = text.split(" ")[0].rstrip(",:").lower()
-        if first in NO_NOUN | {""} and _folder(path) not in NOT_YET:
+        if first in NO_NOUN | {""}:
             wrong.append(f"{path.relative_to(SOURCE)}: {text.splitlines()[0]}")
     assert wrong == []
