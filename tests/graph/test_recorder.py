@@ -34,10 +34,9 @@ def test_tensors_have_numbers_and_shared_ones_have_several_names():
     assert recorder.number_of(torch.rand(1)) is None
 
 
-@pytest.mark.parametrize("hold", [False, True])
-def test_what_is_written_in_place_gets_a_new_number(hold):
+def test_what_is_written_in_place_gets_a_new_number():
     x = torch.rand(3)
-    recorder = Recorder(WHOLE, hold=hold)
+    recorder = Recorder(WHOLE)
     with torch.inference_mode(), recorder:
         y = (x * 2).relu_()
         left, _ = y.chunk(2)

@@ -7,6 +7,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 import flyweight as fw
+from flyweight.graph.dispatch import evaluating
 from flyweight.pruning import prune
 from flyweight.sensitivity.cut_runner import CutRunner
 from flyweight.sensitivity.evaluator import Mean
@@ -154,7 +155,26 @@ class Boxing(Viewing):
         return Boxed(super().forward(x))
 
 
-@pytest.mark.parametrize("kind", [Viewing, Reading, Boxing])
+class Placed(Viewing):
+    """Makes a tensor by itself that a part of the run needs."""
+
+    def forward(self, x):
+        y = self.b(self.a(x).relu()) + torch.arange(x.shape[-1], dtype=x.dtype)
+        return self.c(y.flatten(1))
+
+
+def test_a_run_that_keeps_tensors_has_the_operations_of_one_that_does_not():
+    model, x = Placed().eval(), torch.randn(2, 3, 4, 4)
+    graph = fw.trace(model, (x,))
+    evaluator = SimpleNamespace(forward=lambda model, batch: model(batch))
+    runner = CutRunner(graph, model, evaluator, Cuts((0.5,)).plans(graph))
+    with evaluating(model):
+        run, program = runner._recorded(x)
+    assert run is not None
+    assert program is not None, "each cut would run a whole network"
+
+
+@pytest.mark.parametrize("kind", [Viewing, Reading, Boxing, Placed])
 def test_batches_of_unequal_size_and_values_in_python(kind):
     torch.manual_seed(0)
     model = kind().double().eval()

@@ -7,12 +7,12 @@ alone, on values, or by handing out an earlier result) and what to do after it (
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import ref
 
 from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.jit import ScriptModule
 from torch.utils._pytree import tree_map_only
-from torch.utils.weak import WeakIdKeyDictionary
 
 from flyweight.graph.dispatch import Dispatch, name_of
 from flyweight.graph.program import Call, Value
@@ -28,22 +28,18 @@ class Recorder(Dispatch):
         whole: Names of operations to record whole. Others are recorded in the parts that PyTorch
             composes them of, where it does.
         path: Paths of the modules that run at present, the innermost last; see `module_paths`.
-        hold: Keep every tensor as long as the recorder exists. Tensors can then be identified
-            faster, and on the meta device they take no memory.
 
     Attributes:
         calls: What was executed so far.
         stored: Numbers of the tensors of the modules given to `number_stored`, by name.
     """
 
-    def __init__(
-        self, whole: Container[str], path: list[str] | None = None, *, hold: bool = False
-    ) -> None:
+    def __init__(self, whole: Container[str], path: list[str] | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[Call] = []
         self.stored: dict[str, int] = {}
         self._whole, self._path = whole, [""] if path is None else path
-        self._numbers: Any = _ById() if hold else WeakIdKeyDictionary()
+        self._numbers = _Numbers()
         self._count = 0
 
     def number_stored(self, model: nn.Module) -> None:
@@ -53,12 +49,11 @@ class Recorder(Dispatch):
 
     def number_of(self, tensor: Tensor) -> int | None:
         """Return the number of a tensor that was seen, else nothing."""
-        found: int | None = self._numbers.get(tensor)
-        return found
+        return self._numbers.get(tensor)
 
     def seen(self) -> list[Tensor]:
         """Return the tensors that have a number and still exist."""
-        return list(self._numbers.keys())
+        return self._numbers.tensors()
 
     def value(self, tensor: Tensor) -> Value:
         """Return the value of a tensor; one that was not seen yet gets the next number."""
@@ -104,7 +99,7 @@ class Recorder(Dispatch):
 
     def _new(self, tensor: Tensor) -> Value:
         self._count += 1
-        self._numbers[tensor] = self._count
+        self._numbers.set(tensor, self._count)
         return Value(self._count, tuple(tensor.shape), tensor.dtype)
 
     def _noted(self, argument: Any) -> Any:
@@ -119,21 +114,30 @@ class Recorder(Dispatch):
         return tree
 
 
-class _ById:
-    """Tensors by identity, kept alive so that no identity is used twice."""
+class _Numbers:
+    """Numbers of tensors by identity; tensors are not kept alive.
+
+    A reference would change what PyTorch executes: it copies a new tensor that someone else holds.
+    `WeakIdKeyDictionary` does the same at several times the cost, which a trace notices.
+    """
 
     def __init__(self) -> None:
-        self._held: dict[int, tuple[Tensor, int]] = {}
+        # An identity may be used again after a tensor is gone, so its reference is compared too.
+        self._held: dict[int, tuple[ref[Tensor], int]] = {}
 
     def get(self, tensor: Tensor) -> int | None:
         found = self._held.get(id(tensor))
-        return None if found is None else found[1]
+        return found[1] if found is not None and found[0]() is tensor else None
 
-    def keys(self) -> list[Tensor]:
-        return [tensor for tensor, _ in self._held.values()]
+    def set(self, tensor: Tensor, number: int) -> None:
+        self._held[id(tensor)] = (ref(tensor), number)
 
-    def __setitem__(self, tensor: Tensor, number: int) -> None:
-        self._held[id(tensor)] = (tensor, number)
+    def tensors(self) -> list[Tensor]:
+        found = [held() for held, _ in self._held.values()]
+        alive = [tensor for tensor in found if tensor is not None]
+        for tensor in alive:
+            tensor._fix_weakref()  # type: ignore[attr-defined] # As `TensorWeakRef` has to.
+        return alive
 
 
 @contextmanager

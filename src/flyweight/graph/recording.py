@@ -146,7 +146,7 @@ class _ShapeRecorder(Recorder):  # type: ignore[no-untyped-call]
     def __init__(
         self, whole: Container[str], path: list[str], watch: Watch | None, *, values: bool
     ) -> None:
-        super().__init__(whole, path, hold=not values)
+        super().__init__(whole, path)
         self._watch, self._values = watch, values
 
     def execute(self, func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

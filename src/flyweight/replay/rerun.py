@@ -36,8 +36,9 @@ def record(
     Args:
         model: In evaluation mode; call inside `dispatch.evaluating`.
         run: Calls the model, for example `lambda: model(images)`.
-        keep: Numbers of the tensors to keep, besides the model's own, the inputs and the outputs.
-            Numbers are the same in every run of the same operations.
+        keep: Numbers of the results to keep, of those that a later operation takes; the model's
+            own tensors, the inputs and the outputs are kept in any case. Numbers are the same in
+            every run of the same operations.
         path: See `recorder.module_paths`; without it no operation knows its module.
 
     Raises:
@@ -150,12 +151,16 @@ class _KeepingRecorder(Recorder):  # type: ignore[no-untyped-call]
         self._keep = keep
 
     def value(self, tensor: Tensor) -> Value:
-        """Return the value of a tensor; one made outside of the run is kept."""
-        seen = self.number_of(tensor) is not None
+        """Return the value of a tensor that is read; keep it where that is asked for.
+
+        A result is kept when it is read first, not when it is made: PyTorch copies a new tensor
+        that someone else holds, so that this run would have an operation more than others.
+        """
+        made_here = self.number_of(tensor) is not None
         value = super().value(tensor)
-        if not seen:
-            # The model's own, an input or a constant.
-            self.kept[value.number] = tensor
+        # What was not made here is the model's own, an input or a constant.
+        if not made_here or value.number in self._keep:
+            self.kept.setdefault(value.number, tensor)
         return value
 
     def execute(self, func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -164,12 +169,6 @@ class _KeepingRecorder(Recorder):  # type: ignore[no-untyped-call]
             _counterpart(func)
             self._spare(args[0])
         return func(*args, **kwargs)
-
-    def after(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
-        """Keep the requested results."""
-        for number, tensor in zip(call.makes, _tensors(result), strict=True):
-            if number in self._keep:
-                self.kept[number] = tensor
 
     def _spare(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()._cdata
