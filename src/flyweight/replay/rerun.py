@@ -151,7 +151,7 @@ class _KeepingRecorder(Recorder):  # type: ignore[no-untyped-call]
         self._keep = keep
 
     def value(self, tensor: Tensor) -> Value:
-        """Return the value of a tensor that is read; keep it where that is asked for.
+        """Return the value of a tensor that is read; keep it if requested.
 
         A result is kept when it is read first, not when it is made: PyTorch copies a new tensor
         that someone else holds, so that this run would have an operation more than others.
