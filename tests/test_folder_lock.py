@@ -122,6 +122,10 @@ def _owner(**changes):
         ("{", True),
         ("[]", True),
     ],
+    ids=[  # every process of a test run must give the tests the same names
+        *("this process", "unknown start", "another process of its number", "no such process"),
+        *("impossible number", "no number", "another machine", "no JSON", "no mapping"),
+    ],
 )
 def test_without_locks_of_the_system_the_named_process_decides(
     tmp_path, monkeypatch, system, text, free
