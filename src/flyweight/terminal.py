@@ -4,18 +4,22 @@ import sys
 import time
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.progress import Progress as Bars
-from rich.text import Text
+from flyweight.on_demand import load
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+    from rich.progress import Task, TaskID
+
+# Loaded when the first bar is drawn: commands that only write notes do not wait for rich.
+_RICH = {
+    "BarColumn": "rich.progress:BarColumn",
+    "Bars": "rich.progress:Progress",
+    "Console": "rich.console:Console",
+    "TextColumn": "rich.progress:TextColumn",
+    "TimeRemainingColumn": "rich.progress:TimeRemainingColumn",
+}
 
 # Formats of numbers by name. A learning rate keeps its zeros, so that the line does not jump.
 _FORMATS = {"lr": "#.2g"}
@@ -47,9 +51,10 @@ class TerminalProgress:
             # A bar of training stays visible when it is complete; others vanish.
             self._bars = _bars(transient=lines_every is None)
             self._bars.start()
-        identity = self._bars.add_task(label, total=total, numbers="")
-        self._bars.update(identity, completed=done)
-        return BarTask(self, self._bars, identity)
+        identity = self._bars.add_task(label, total=total, numbers="", amount="")
+        task = BarTask(self, self._bars, identity)
+        task.update(done)
+        return task
 
     def note(self, text: str) -> None:
         """Write one line, above the bars if there are any."""
@@ -59,7 +64,7 @@ class TerminalProgress:
         else:
             self._bars.console.print(text, markup=False, highlight=False)
 
-    def end_drawing(self, ended: TaskID) -> None:
+    def end_drawing(self, ended: "TaskID") -> None:
         """Remove a finished task's bar; the last one ends the drawing."""
         if self._bars is None:
             return
@@ -81,14 +86,15 @@ class BarTask:
         bar: rich's view of the task.
     """
 
-    def __init__(self, owner: TerminalProgress, bars: Bars, identity: TaskID) -> None:
+    def __init__(self, owner: TerminalProgress, bars: "Bars", identity: "TaskID") -> None:
         self._owner, self._bars, self._identity = owner, bars, identity
         self._finished = False
         self.bar: Task = next(task for task in bars.tasks if task.id == identity)
 
     def update(self, done: float, numbers: Mapping[str, float] | None = None) -> None:
         """Move the bar and change the numbers beside it."""
-        self._bars.update(self._identity, completed=done)
+        amount = _amount(done, self.bar.total)
+        self._bars.update(self._identity, completed=done, amount=amount)
         if numbers is not None:
             self._bars.update(self._identity, numbers=numbers_text(numbers))
 
@@ -163,21 +169,18 @@ def _amount(done: float, total: float | None) -> str:
     return f"{done / total:.0%}" if total else "100%"
 
 
-class _AmountColumn(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        """Return the amount that is done."""
-        return Text(_amount(task.completed, task.total))
-
-
-def _bars(*, transient: bool) -> Bars:
-    return Bars(
-        TextColumn("{task.description}", markup=False),
-        _AmountColumn(),
-        BarColumn(),
-        TextColumn("{task.fields[numbers]}", markup=False),
-        TextColumn("eta"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
+def _bars(*, transient: bool) -> "Bars":
+    rich: dict[str, Any] = {name: load(reference) for name, reference in _RICH.items()}
+    text = rich["TextColumn"]
+    bars: Bars = rich["Bars"](
+        text("{task.description}", markup=False),
+        text("{task.fields[amount]}", markup=False),
+        rich["BarColumn"](),
+        text("{task.fields[numbers]}", markup=False),
+        text("eta"),
+        rich["TimeRemainingColumn"](),
+        console=rich["Console"](stderr=True),
         transient=transient,
         redirect_stdout=False,
     )
+    return bars
