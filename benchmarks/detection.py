@@ -5,7 +5,7 @@
     python benchmarks/detection.py -c digit_detector --out OUT
 
 The rows go to `results/NAME.csv`, in place of earlier ones of the same name and stage. Stages that
-are finished in OUT are not done again; latency always is.
+are finished in OUT are not run again, measurements of the same files on the same machine included.
 """
 
 import argparse

@@ -88,12 +88,11 @@ def splits(data):
     return Data(open_set(config, "train"), open_set(config, "val"))
 
 
-@pytest.fixture
-def read(places, monkeypatch):
+@pytest.fixture(scope="module")
+def read(places):
     """Return a config of the table with changes."""
-    for module in (bench, layers):
-        monkeypatch.setattr(module, "hardware", lambda: "a processor")
 
+    @cache
     def config_of(name, change=""):
         preset, overrides = CONFIGS[name]
         # Spaces within brackets belong to a value.
@@ -102,6 +101,21 @@ def read(places, monkeypatch):
         return load_config(preset, [filled(text, places) for text in told])[1]
 
     return config_of
+
+
+@pytest.fixture(scope="module")
+def facts_of(read, tmp_path_factory):
+    """Return what every stage is made from, for a config of the table with changes."""
+    folder = tmp_path_factory.mktemp("run")
+    return cache(lambda name, change="": facts(read(name, change), folder))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_machine():
+    with pytest.MonkeyPatch.context() as patched:
+        for module in (bench, layers):
+            patched.setattr(module, "hardware", lambda: "a processor")
+        yield
 
 
 def filled(text, places):
@@ -146,10 +160,8 @@ def runs_again(before, after):
 @pytest.mark.parametrize(
     "row", TABLE, ids=[f"{row['config']}-{row['setting']}-{n}" for n, row in enumerate(TABLE)]
 )
-def test_a_changed_setting_runs_exactly_these_stages_again(read, tmp_path, row):
-    plain, changed = (
-        facts(read(row["config"], change), tmp_path) for change in ("", row["change"])
-    )
+def test_a_changed_setting_runs_exactly_these_stages_again(facts_of, row):
+    plain, changed = facts_of(row["config"]), facts_of(row["config"], row["change"])
     expected = set(row["runs_again"].split())
     assert runs_again(plain, changed) == expected & changed.keys()
     assert runs_again(changed, plain) >= expected & plain.keys()
