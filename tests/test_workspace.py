@@ -150,7 +150,7 @@ def test_keeps_out_of_folders_of_others(work):
     assert work.attempts == [False]
 
 
-def test_work_that_fails_before_it_writes_leaves_nothing(tmp_path):
+def test_work_that_fails_before_it_writes_keeps_its_note(tmp_path):
     def refused(_):
         raise FileError("no such file")
 
@@ -161,7 +161,7 @@ def test_work_that_fails_before_it_writes_leaves_nothing(tmp_path):
             workspace.begin(MadeFrom({"a": 0}))
         with pytest.raises(FileError):
             perform(work, workspace, refused, say=lambda _: None)
-    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+        assert workspace.standing(work.made_from).state == "interrupted"
     assert workspace.read().finished is False
 
 

@@ -319,9 +319,12 @@ def perform(work: Work, workspace: Workspace, do: Callable[[bool], None], *, say
     resumes = standing.state == "interrupted"
     say(f"{work.name}: {_announced(standing)}")
     started = time.monotonic()
-    with workspace.recorded(work.made_from, resume=resumes):
-        do(resumes)
-    say(f"{work.name}: finished in {time.monotonic() - started:.0f} s")
+    # The note stays when the work fails, even before it has written anything: the folder is ours.
+    workspace.begin(work.made_from, resume=resumes)
+    do(resumes)
+    seconds = time.monotonic() - started
+    workspace.finish(work.made_from, seconds)
+    say(f"{work.name}: finished in {seconds:.0f} s")
 
 
 def missing_files(folder: Path, names: Collection[str]) -> tuple[str, ...]:
