@@ -9,7 +9,7 @@ _BLOCK_SIZE, _SMALLEST_PART = 12, 3
 
 
 @dataclass(frozen=True)
-class Layer:
+class BlockLayer:
     """A layer and its short name: without the parts that all layers of the block share.
 
     Attributes:
@@ -31,7 +31,7 @@ class Block:
     """
 
     name: str
-    layers: tuple[Layer, ...]
+    layers: tuple[BlockLayer, ...]
 
 
 def blocks_of(widths: Sequence[Width]) -> tuple[Block, ...]:
@@ -75,7 +75,7 @@ def _block(members: list[_Member], depth: int) -> Block:
         and len({p[depth] for _, p in members}) == 1
     ):
         depth += 1
-    layers = tuple(Layer(".".join(path[depth:]), width) for width, path in members)
+    layers = tuple(BlockLayer(".".join(path[depth:]), width) for width, path in members)
     return Block(".".join(members[0][1][:depth]), layers)
 
 

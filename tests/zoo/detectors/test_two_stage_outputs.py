@@ -1,7 +1,7 @@
 import torch
 
 from flyweight.zoo.detectors.two_stage_outputs import (
-    Final,
+    MaskLimits,
     TwoStageOutputs,
     boxes_of,
     probabilities,
@@ -41,7 +41,7 @@ def test_selection():
     boxes = torch.tensor([[0.0, 0, 10, 10], [1, 0, 11, 10], [50, 50, 60, 60]])[None, :, None]
     logits = torch.tensor([[0.0, 4, 0], [0, 5, 0], [0, 0, 9]])[None, :, None]
     found, scores, labels, counts = select(
-        outputs(boxes, logits, counts=3), Final(score_threshold=0.3, keep=5)
+        outputs(boxes, logits, counts=3), MaskLimits(score_threshold=0.3, keep=5)
     )
     assert counts.tolist() == [2]
     assert labels.tolist() == [[1, 0, -1, -1, -1]]

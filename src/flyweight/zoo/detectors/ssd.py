@@ -191,7 +191,7 @@ class SsdLiteBackbone(MobileNetV3):
         return tuple(maps)
 
 
-Predictor = Callable[[int, int], nn.Module]
+HeadBuilder = Callable[[int, int], nn.Module]
 """Function that returns the head of one map, from its input channels and output channels."""
 
 
@@ -225,7 +225,7 @@ class SSD(nn.Module):
         num_classes: int,
         *,
         geometry: SsdGeometry,
-        predictor: Predictor = separable_predictor,
+        predictor: HeadBuilder = separable_predictor,
     ) -> None:
         super().__init__()
         self.backbone = backbone

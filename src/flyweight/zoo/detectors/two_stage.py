@@ -35,10 +35,10 @@ from flyweight.zoo.detectors.region_proposals import (
 from flyweight.zoo.detectors.roi_heads import RoiHead, RoiOutputs
 from flyweight.zoo.detectors.roi_pooling import with_image_of_rows, with_images
 from flyweight.zoo.detectors.two_stage_outputs import (
-    Final,
+    HeadStage,
+    MaskLimits,
     MaskOutputs,
     MaskSamples,
-    Stage,
     StageSamples,
     TwoStageGeometry,
     TwoStageOutputs,
@@ -178,7 +178,9 @@ class TwoStageDetector(nn.Module):
     def _by_image(rows: Tensor, regions: Tensor) -> Tensor:
         return rows.reshape(*regions.shape[:2], *rows.shape[1:])
 
-    def _masked(self, maps: Sequence[Tensor], found: TwoStageOutputs, final: Final) -> MaskOutputs:
+    def _masked(
+        self, maps: Sequence[Tensor], found: TwoStageOutputs, final: MaskLimits
+    ) -> MaskOutputs:
         boxes, scores, labels, counts = select(found, final)
         features = self._features(self.heads[-1], maps, boxes)
         logits = self._masks(features, labels.clamp(min=0).flatten())
@@ -243,7 +245,7 @@ def _first_targets(
 
 
 def _moved(
-    targets: Sequence[RoiTargets], deltas: Tensor, stage: Stage, size: tuple[int, int]
+    targets: Sequence[RoiTargets], deltas: Tensor, stage: HeadStage, size: tuple[int, int]
 ) -> list[Tensor]:
     """Return the regions of each image after a head refined them, without empty regions."""
     regions = torch.cat([one.boxes for one in targets])
@@ -254,7 +256,7 @@ def _moved(
 
 
 def _stage_samples(
-    outputs: RoiOutputs, targets: Sequence[RoiTargets], stage: Stage
+    outputs: RoiOutputs, targets: Sequence[RoiTargets], stage: HeadStage
 ) -> StageSamples:
     labels = torch.cat([one.labels for one in targets])
     chosen = torch.where(labels > 0)[0]

@@ -19,7 +19,7 @@ from flyweight.zoo.detectors.region_proposals import AnchorLevel, ProposalLimits
 from flyweight.zoo.detectors.roi_heads import MaskHead, RoiHead, TwoLayerBody
 from flyweight.zoo.detectors.roi_pooling import PyramidRoiPool, RoiPool
 from flyweight.zoo.detectors.two_stage import TwoStageDetector
-from flyweight.zoo.detectors.two_stage_outputs import Final, Stage, TwoStageGeometry
+from flyweight.zoo.detectors.two_stage_outputs import HeadStage, MaskLimits, TwoStageGeometry
 from flyweight.zoo.spec import ModelSpec
 
 POOLED = {"c4": 14, "pyramid": 7}
@@ -32,13 +32,13 @@ HEAD_CHANNELS = 128
 
 FASTER_GEOMETRY = TwoStageGeometry(
     levels=(AnchorLevel(16, (32.0, 64.0, 128.0, 256.0, 512.0)),),
-    stages=(Stage(0.5, (10.0, 10.0, 5.0, 5.0)),),
+    stages=(HeadStage(0.5, (10.0, 10.0, 5.0, 5.0)),),
     training=ProposalLimits(12000, 2000),
     testing=ProposalLimits(6000, 1000),
     class_specific=True,
 )
 
-MASK_GEOMETRY = replace(FASTER_GEOMETRY, masks=Final())
+MASK_GEOMETRY = replace(FASTER_GEOMETRY, masks=MaskLimits())
 
 
 def _cascade_geometry(smallest: float) -> TwoStageGeometry:
@@ -50,9 +50,9 @@ def _cascade_geometry(smallest: float) -> TwoStageGeometry:
             for level, size in zip(PYRAMID_LEVELS, sizes, strict=True)
         ),
         stages=(
-            Stage(0.5, (10.0, 10.0, 5.0, 5.0)),
-            Stage(0.6, (20.0, 20.0, 10.0, 10.0), share=0.5),
-            Stage(0.7, (30.0, 30.0, 15.0, 15.0), share=0.25),
+            HeadStage(0.5, (10.0, 10.0, 5.0, 5.0)),
+            HeadStage(0.6, (20.0, 20.0, 10.0, 10.0), share=0.5),
+            HeadStage(0.7, (30.0, 30.0, 15.0, 15.0), share=0.25),
         ),
         training=ProposalLimits(2000, 2000),
         testing=ProposalLimits(300, 100),

@@ -12,7 +12,7 @@ from flyweight.zoo.detectors.suppression import best_of_each_class, keep_best, s
 
 
 @dataclass(frozen=True)
-class Stage:
+class HeadStage:
     """One head of a detector.
 
     Attributes:
@@ -27,7 +27,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Final:
+class MaskLimits:
     """Limits of the detections that get a mask.
 
     The score threshold is low, so that a task can select fewer of them.
@@ -59,13 +59,13 @@ class TwoStageGeometry:
     """
 
     levels: tuple[AnchorLevel, ...]
-    stages: tuple[Stage, ...]
+    stages: tuple[HeadStage, ...]
     training: ProposalLimits
     testing: ProposalLimits
     sampled: SampleLimits = ROI_SAMPLES
     class_specific: bool = False
     balanced: bool = False
-    masks: Final | None = None
+    masks: MaskLimits | None = None
 
 
 class TwoStageOutputs(NamedTuple):
@@ -166,7 +166,7 @@ def boxes_of(found: TwoStageOutputs) -> Tensor:
     return found.boxes.squeeze(2) if found.boxes.shape[2] == 1 else found.boxes
 
 
-def select(found: TwoStageOutputs, final: Final) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def select(found: TwoStageOutputs, final: MaskLimits) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return boxes, scores, labels and counts after suppression, see `suppression.keep_best`."""
     scores = probabilities(found)
     boxes, best = best_of_each_class(boxes_of(found), scores, scores.shape[1])
