@@ -48,8 +48,8 @@ def test_the_table_ends_in_the_originals_words(flyweight):
 
 
 def test_a_dry_run_loads_no_trainer_and_writes_nothing(tmp_path):
-    heavy = ("torchvision", "lightning", "onnxruntime", "onnx", "sklearn", "timm", "rich")
-    heavy += ("scipy", "matplotlib")
+    heavy = ("torchvision", "lightning", "onnxruntime", "onnx", "sklearn", "timm")
+    heavy += ("scipy", "matplotlib", "rich", "PIL", "sympy")
     code = (
         "import sys; from flyweight.cli.main import run; "
         f"status = run({[*OLD, '--dry-run']!r}); "

@@ -100,12 +100,11 @@ def bench(
         if not config:
             raise ConfigError("--layers must have a network. Received no config. Add: -c CONFIG")
         require_installed(runtime)
+        count = _one_count(threads or "1")
         _, settings = pipeline.load_config(config, opt or ())
         if settings.weights:
             weights_path(settings.weights)
-        options = pipeline.LayersOptions(
-            threads=_one_count(threads or "1"), seconds=seconds, runtime=runtime
-        )
+        options = pipeline.LayersOptions(threads=count, seconds=seconds, runtime=runtime)
         _show_layers(pipeline.time_layers(settings, save, options, progress=True), as_json=json)
         return
     if not files:
@@ -113,11 +112,10 @@ def bench(
             "There must be something to measure. Received no files. Name ONNX files, or time a "
             "network's layers with: --layers -c CONFIG"
         )
-    protocol = heavy.BenchConfig(seconds=seconds, runs=runs, shapes=_shapes(shape or ()))
+    counts, shapes = _counts(threads or "1,2"), _shapes(shape or ())
+    protocol = heavy.BenchConfig(seconds=seconds, runs=runs, shapes=shapes)
     runtimes = [name.strip() for name in runtime.split(",")]
-    rows = pipeline.bench(
-        files, threads=_counts(threads or "1,2"), runtime=runtimes, config=protocol, progress=True
-    )
+    rows = pipeline.bench(files, threads=counts, runtime=runtimes, config=protocol, progress=True)
     if json:
         show_json(heavy.measurement_records(rows))
     else:
