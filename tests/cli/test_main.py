@@ -212,6 +212,18 @@ def test_simple_mistakes_are_told_before_anything_heavy_loads(tmp_path):
     assert done.stdout.splitlines() == [str([2] * len(SIMPLE_MISTAKES)), "[]"], done.stderr
 
 
+def test_torch_is_imported_after_the_process_is_prepared():
+    code = (
+        "import sys; from flyweight.cli import main as entry; "
+        "module = sys.modules[entry.__module__]; prepare = module.prepare_process; "
+        "module.prepare_process = lambda: print('torch' in sys.modules, prepare()); "
+        "entry('params -c demo_digits -o width=0.1 input_size=64'.split())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("False None\n")
+    assert "prunable" in done.stdout
+
+
 def test_letters_name_commands_that_exist():
     source = Path(__file__).resolve().parents[2] / "src"
     pattern = re.compile(r"(?:`|: |\bwith )flyweight ([a-z]+(?:-[a-z]+)*)")

@@ -3,15 +3,21 @@
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from flyweight.config.old_keys import RENAMED_KEYS, current_key
-from flyweight.config.settings import Config
 from flyweight.config.strict_yaml import load_yaml
 from flyweight.errors import ConfigError, PlanError, nearest
+from flyweight.on_demand import load
+
+if TYPE_CHECKING:
+    from flyweight.config.settings import Config
+
+# Loaded once a config has been found and read: the message about an unknown name does not wait.
+_CONFIG = "flyweight.config.settings:Config"
 
 # Values that stay text even where YAML reads a number or a date.
 _TEXTS = frozenset(
@@ -30,7 +36,7 @@ def known_configs() -> tuple[str, ...]:
     return tuple(sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml")))
 
 
-def load_config(name: str, overrides: Sequence[str] = ()) -> tuple[str, Config]:
+def load_config(name: str, overrides: Sequence[str] = ()) -> "tuple[str, Config]":
     """Read a config by name or path and apply `key=value` overrides.
 
     Args:
@@ -56,7 +62,7 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> tuple[str, Config]:
     for key, value in map(_pair, overrides):
         _put(values, key, value)
     try:
-        return label, Config.model_validate(_renamed(values, name))
+        return label, load(_CONFIG).model_validate(_renamed(values, name))
     except PlanError as error:
         raise ConfigError(f"{error} Where: section 'prune' of '{name}', or -o.") from error
     except ValidationError as error:
@@ -181,7 +187,7 @@ def _place(location: tuple[int | str, ...]) -> list[str]:
 
 
 def _keys_at(place: Sequence[str]) -> list[str]:
-    model: Any = Config
+    model: Any = load(_CONFIG)
     for part in place:
         annotation = model.model_fields[part].annotation if part in model.model_fields else None
         model = _model_in(annotation)

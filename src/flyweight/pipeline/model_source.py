@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from flyweight import on_demand
 from flyweight.config.reading import load_config, touched
-from flyweight.config.settings import Config
 from flyweight.errors import ConfigError
 from flyweight.pipeline.preflight import checkpoint_path, weights_path
 
 if TYPE_CHECKING:
+    from flyweight.config.settings import Config
     from flyweight.pipeline.inputs import Loaded
 
 # Loaded when a model is opened: a path that is wrong is refused without waiting for torch.
@@ -34,7 +34,7 @@ class ModelSource:
     weights: str = ""
 
     @cached_property
-    def named(self) -> tuple[str, Config] | None:
+    def named(self) -> "tuple[str, Config] | None":
         """The config's name and the config, if one is given.
 
         Raises:
