@@ -293,7 +293,8 @@ def zeroed_where_read(model: nn.Module, slices: dict, inputs: tuple[Tensor, ...]
     """
     hooks = []
     for name, module in model.named_modules():
-        axes = slices.get(f"{name}.weight", {})
+        weights = (f"{name}.{end}".lstrip(".") for end in _WEIGHTS)
+        axes = next((slices[weight] for weight in weights if weight in slices), {})
         hook = _input_mask(module, axes)
         if hook is not None:
             hooks.append(module.register_forward_pre_hook(hook))
@@ -305,14 +306,19 @@ def zeroed_where_read(model: nn.Module, slices: dict, inputs: tuple[Tensor, ...]
             handle.remove()
 
 
+# A layer's weight, or what it is computed from.
+_WEIGHTS = ("weight", "weight_v", "weight_orig", "parametrizations.weight.original1")
+
+
 def _input_mask(module: nn.Module, axes: dict[int, tuple[int, ...]]):
-    convolution = isinstance(module, (nn.Conv2d, DeformConv2d))
+    convolution = isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d, DeformConv2d))
+    transposed = isinstance(module, nn.modules.conv._ConvTransposeNd)
     if convolution and module.weight.shape[1] > 1 and 1 in axes:
         mask = torch.zeros(module.weight.shape[1], dtype=torch.float64)
         mask[list(axes[1])] = 1
-        mask = mask.repeat(module.groups)[:, None, None]
-    elif isinstance(module, nn.ConvTranspose2d) and 0 in axes:
-        mask = torch.zeros(module.in_channels, 1, 1, dtype=torch.float64)
+        mask = mask.repeat(module.groups).view(-1, *[1] * (module.weight.ndim - 2))
+    elif transposed and 0 in axes:
+        mask = torch.zeros(module.in_channels, *[1] * (module.weight.ndim - 2), dtype=torch.float64)
         mask[list(axes[0])] = 1
     elif isinstance(module, nn.Linear) and 1 in axes:
         mask = torch.zeros(module.in_features, dtype=torch.float64)

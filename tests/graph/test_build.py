@@ -1,9 +1,14 @@
 """How joined identities become groups: names, order, roles, sizes."""
 
+import numpy as np
 import torch
 from torch import nn
 
 from flyweight.graph import trace
+from flyweight.graph.build import Slot, build_graph
+from flyweight.graph.example_inputs import Example
+from flyweight.graph.step import Ledger
+from flyweight.pruning import largest_error, plan, prune
 
 
 class Cut(nn.Module):
@@ -130,3 +135,44 @@ def test_a_padded_weight_is_followed_without_a_group_of_its_own():
     free = {name: group.size for name, group in groups.items() if group.prunable}
     assert free == {"weight": 4}
     assert groups["bias"].reason.startswith("is a part of fixed size: ")
+
+
+class Bank(nn.Module):
+    """Three axes of one parameter are free: dynamic convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.choose = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 5)
+        self.kernels, self.head = nn.Parameter(torch.randn(5, 6, 8, 3, 3)), nn.Conv2d(6, 2, 1)
+
+    def forward(self, x):
+        x = self.stem(x).relu()
+        shares = self.choose(x.mean((2, 3))).sigmoid()
+        kernels = torch.einsum("bk,koihw->boihw", shares, self.kernels)
+        n, c, h, w = x.shape
+        x = nn.functional.conv2d(x.reshape(1, n * c, h, w), kernels.flatten(0, 1), None, 1, 1, 1, n)
+        return self.head(x.reshape(n, -1, h, w))
+
+
+def test_free_axes_of_one_parameter_have_names_of_their_own():
+    slots = [
+        Slot("w", axis, np.arange(first, first + 4)) for axis, first in ((0, 0), (1, 4), (2, 8))
+    ]
+    ledger = Ledger(produced=[slot.ids for slot in slots])
+    ledger.identities.fresh(12)
+    tensors = {"w": torch.zeros(4, 4, 4)}
+    graph, _ = build_graph(ledger, slots, tensors, frozenset(tensors), Example(()))
+    assert list(graph.groups) == ["w", "w[0:]", "w[axis2][0:]"]
+    assert [group.members[0].axis for group in graph.groups.values()] == [0, 1, 2]
+    assert all(name == group.name for name, group in graph.groups.items())
+
+
+def test_a_bank_of_kernels_is_cut_group_by_group():
+    model, x = Bank().double().eval(), torch.rand(1, 3, 6, 6).double()
+    graph = trace(model, (x,))
+    assert {"stem.weight", "choose.weight"} <= set(graph.groups)
+    assert len({group.name for group in graph.groups.values()}) == len(graph.groups)
+    for name in graph.prunable():
+        made = plan(graph, {name: 0.5})
+        assert name in made.groups
+        assert largest_error(model, prune(model, made), made, (x,)) < 1e-12

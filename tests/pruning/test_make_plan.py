@@ -232,3 +232,65 @@ def test_scores_come_from_the_unpruned_weights(graph):
     both = plan(graph, {"stem.weight": 0.5, "body.weight": 0.5})
     alone = plan(graph, {"body.weight": 0.5})
     assert both.keep["body.weight"] == alone.keep["body.weight"]
+
+
+class Parts(nn.Module):
+    """One layer in three pieces: one free, one an output, one normalised together with others."""
+
+    def __init__(self):
+        super().__init__()
+        self.whole, self.sizes = nn.Conv2d(3, 12, 1), [4, 3, 5]
+        self.left, self.norm, self.right = nn.Conv2d(4, 2, 1), nn.LayerNorm(5), nn.Linear(5, 2)
+
+    def forward(self, x):
+        left, middle, right = self.whole(x).split(self.sizes, 1)
+        return self.left(left), middle, self.right(self.norm(right.mean((2, 3))))
+
+
+@pytest.fixture
+def parts(images):
+    return trace(Parts(), images)
+
+
+def test_every_free_group_answers_to_its_own_name(parts):
+    free = [group for group in parts.groups.values() if group.reason is None]
+    assert [group.name for group in free] == ["whole.weight", "whole.weight[7:]"]
+    assert set(plan(parts, {"whole.weight": 0.5}).groups) == {"whole.weight"}
+    made = plan(parts, {"whole.weight[7:]": 0.5}, inexact=True)
+    assert set(made.groups) == {"whole.weight[7:]"}
+    assert plan(parts, {"whole.weights[7:]": 0.5}, inexact=True) == made
+    assert plan(parts, {"old[7:]": 0.5}, inexact=True, aliases={"old": "whole.weight"}) == made
+
+
+def test_a_layer_means_all_its_parts_that_can_be_cut(parts):
+    frozen, mixed = plan(parts, {"whole.weight": 0.5}).notes
+    assert frozen == (
+        "3 channels of 'whole.weight' stay: group 'whole.weight[4:]' is an output of the model."
+    )
+    assert mixed == (
+        "5 channels of 'whole.weight' stay: group 'whole.weight[7:]' is mixed by layer_norm at "
+        "'norm', and inexact=True was not given."
+    )
+    made = plan(parts, {"whole.weight": 0.5}, inexact=True)
+    assert set(made.groups) == {"whole.weight", "whole.weight[7:]"}
+    assert made.notes == (frozen,)
+
+
+def test_a_part_that_is_named_by_itself_has_its_own_ratio(parts):
+    ratios = {"whole.weight": 0.25, "whole.weight[7:]": 0.75}
+    for order in (ratios, dict(reversed(ratios.items()))):
+        made = plan(parts, order, inexact=True)
+        sizes = {name: len(keep) for name, keep in made.keep.items()}
+        assert sizes == {"whole.weight": 3, "whole.weight[7:]": 1}
+        assert not any("ignored" in note for note in made.notes)
+
+
+def test_a_layer_all_of_whose_parts_are_frozen_is_refused(images):
+    model = nn.Conv2d(3, 4, 1)
+    message = refusal(trace(model, images), {"weight": 0.5})
+    assert "group 'weight', which is an output of the model" in message
+    assert "must be cut exactly" in refusal(parts_of_mixed(images), {"0.weight": 0.5})
+
+
+def parts_of_mixed(images):
+    return trace(nn.Sequential(nn.Conv2d(3, 4, 1), nn.GroupNorm(2, 4), nn.Conv2d(4, 2, 1)), images)

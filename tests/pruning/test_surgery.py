@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from flyweight import zoo
 from flyweight.errors import PlanError
@@ -350,3 +351,100 @@ def test_keyword_inputs_alone_are_checked_too():
 
 def test_a_plan_without_keyword_inputs_is_the_text_it_was(made):
     assert "keywords" not in made.to_json()
+
+
+class TiedTokens(nn.Module):
+    """One matrix is the embedding and the output layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.out = nn.Embedding(20, 12), nn.Linear(12, 20, bias=False)
+        self.up, self.down = nn.Linear(12, 24), nn.Linear(24, 12)
+        self.out.weight = self.embed.weight
+
+    def forward(self, tokens):
+        x = self.embed(tokens)
+        return self.out(x + self.down(self.up(x).relu()))
+
+
+class TiedLinear(nn.Module):
+    """An autoencoder whose decoder has the encoder's matrices, transposed."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(10, 8), nn.Linear(8, 6)
+
+    def forward(self, x):
+        code = self.second(self.first(x).relu())
+        x = functional.linear(code, self.second.weight.t()).relu()
+        return functional.linear(x, self.first.weight.t())
+
+
+class TiedConvolutions(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 6, 3)
+
+    def forward(self, x):
+        x = self.second(self.first(x).relu()).relu()
+        x = functional.conv_transpose2d(x, self.second.weight).relu()
+        return functional.conv_transpose2d(x, self.first.weight)
+
+
+class TiedProducts(nn.Module):
+    """Bare matrices, one of which reads the channels that it makes."""
+
+    def __init__(self):
+        super().__init__()
+        self.outer, self.inner = (nn.Parameter(torch.randn(size, 8)) for size in (10, 8))
+        self.offset = nn.Parameter(torch.randn(8))
+
+    def forward(self, x):
+        x = (x @ self.outer + self.offset).relu()
+        return (x @ self.inner).relu() @ self.inner.T @ self.outer.T
+
+
+def with_zeros_for_what_left(model, small, made, graph):
+    """Return a copy of `model` that has the values of `small` and zeros elsewhere."""
+    zeroed, kept = copy.deepcopy(model), dict(small.named_parameters())
+    slices = made.slices(graph)
+    for name, value in zeroed.named_parameters():
+        at = [torch.arange(size) for size in value.shape]
+        for axis, stays in slices.get(name, {}).items():
+            at[axis] = torch.tensor(stays)
+        value.data.zero_()
+        value.data[torch.meshgrid(*at, indexing="ij")] = kept[name].data
+    return zeroed
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "least"),
+    [
+        (TiedTokens, torch.randint(0, 20, (2, 7)), 0.6),
+        (TiedLinear, torch.randn(4, 10).double(), 0.5),
+        (TiedConvolutions, torch.randn(2, 3, 9, 9).double(), 0.6),
+        (TiedProducts, torch.randn(4, 10).double(), 0.6),
+    ],
+)
+def test_tied_weights_are_cut(model, inputs, least):
+    torch.manual_seed(0)
+    model = model().double().eval()
+    graph = trace(model, (inputs,))
+    made = plan(graph, 0.5)
+    small = prune(model, made)
+    gone = 1 - made.cost(graph).params / graph.cost().params
+    assert gone > least
+    with torch.no_grad():
+        expected = with_zeros_for_what_left(model, small, made, graph)(inputs)
+        torch.testing.assert_close(small(inputs), expected, rtol=1e-12, atol=1e-12)
+    assert largest_error(model, small, made, (inputs,)) < 1e-12
+    assert PruningPlan.from_json(made.to_json()) == made
+
+
+def test_tied_weights_stay_tied():
+    model = TiedTokens()
+    tokens = (torch.randint(0, 20, (2, 7)),)
+    small = prune(model, plan(trace(model, tokens), 0.5))
+    assert small.out.weight is small.embed.weight
+    small(*tokens).sum().backward()
+    assert small.embed.weight.grad.shape == (20, 6)

@@ -1,8 +1,9 @@
 """Groups of a graph, their names and costs, made from joined channel identities."""
 
 import hashlib
+import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -208,11 +209,12 @@ def _name_groups(
     for index, draft in enumerate(drafts):
         size = len(draft.components)
         members = tuple(
-            _member(slots[i], positions[i][index].reshape(size, -1), facts) for i in draft.slots
+            member
+            for i in draft.slots
+            for member in _members(slots[i], positions[i][index].reshape(size, -1), facts)
         )
-        name = slots[draft.leading].tensor
-        if name in groups:
-            name = f"{name}[{positions[draft.leading][index][0]}:]"
+        first = int(positions[draft.leading][index][0])
+        name = _free_name(slots[draft.leading], first, groups)
         component = int(draft.components[0])
         groups[name] = ChannelGroup(
             name=name,
@@ -224,16 +226,31 @@ def _name_groups(
     return groups
 
 
-def _member(slot: Slot, positions: Labels, facts: _Facts) -> Member:
-    ids = slot.ids[positions]
-    role: Role = "follows"
-    if facts.made[ids].any():
-        role = "produces"
-    elif facts.read[ids].any():
-        role = "consumes"
-    elif facts.orders[ids].any():
-        role = "orders"
-    return Member(slot.tensor, slot.axis, role, span_of(positions))
+def _free_name(leading: Slot, first: int, taken: Container[str]) -> str:
+    """Return the name of a group: its leading tensor, with a place where the tensor has several.
+
+    Args:
+        leading: The slot that names the group.
+        first: Position of the group's first channel on it.
+        taken: Names of earlier groups.
+    """
+    tensor = leading.tensor
+    names = (tensor, f"{tensor}[{first}:]", f"{tensor}[axis{leading.axis}][{first}:]")
+    numbered = (f"{tensor}[axis{leading.axis}][{first}:]#{number}" for number in itertools.count(2))
+    return next(name for name in itertools.chain(names, numbered) if name not in taken)
+
+
+def _members(slot: Slot, positions: Labels, facts: _Facts) -> Iterator[Member]:
+    """Yield what a group does on a slot; tied weights make channels in one place and read them."""
+    ids, span = slot.ids[positions], span_of(positions)
+    made, read = facts.made[ids].any(), facts.read[ids].any()
+    if made:
+        yield Member(slot.tensor, slot.axis, "produces", span)
+    if read:
+        yield Member(slot.tensor, slot.axis, "consumes", span)
+    if not made and not read:
+        role: Role = "orders" if facts.orders[ids].any() else "follows"
+        yield Member(slot.tensor, slot.axis, role, span)
 
 
 def _cost_model(
@@ -284,8 +301,17 @@ def _fingerprint(groups: Mapping[str, ChannelGroup], tensors: Mapping[str, Tenso
     facts = {
         "tensors": sorted((name, list(tensor.shape)) for name, tensor in tensors.items()),
         "groups": [
-            [group.name, group.size, [[m.tensor, m.axis, m.role, m.span] for m in group.members]]
+            [group.name, group.size, [[m.tensor, m.axis, m.role, m.span] for m in _once(group)]]
             for group in groups.values()
         ],
     }
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def _once(group: ChannelGroup) -> Iterator[Member]:
+    """Yield one member per tensor axis, as version 0.1.0 did, whose fingerprints stay valid."""
+    seen = set()
+    for member in group.members:
+        if (member.tensor, member.axis) not in seen:
+            seen.add((member.tensor, member.axis))
+            yield member

@@ -21,7 +21,8 @@ class Member:
         role: `produces` where the axis makes the channels (a convolution's outputs), `consumes`
             where it reads them (the next one's inputs), `follows` for what goes along with them
             (bias, normalisation, per-channel scales), `orders` for a stored permutation, whose
-            values change with them.
+            values change with them. An axis of tied weights makes channels in one place and reads
+            them in another: it is two members of its group.
         span: Where each channel lies on the axis. Either (start, step, repeat, stride): channel c
             lies at `start + c * step + r * stride` for r < repeat; or every position spelled out.
     """

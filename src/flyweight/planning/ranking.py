@@ -15,8 +15,8 @@ from flyweight.graph.cost import AxisSize, CostModel
 from flyweight.graph.groups import ChannelGroup
 from flyweight.graph.model_graph import ModelGraph
 from flyweight.pruning.criteria import Criterion, Scores, makers
-from flyweight.pruning.make_plan import groups_of, layers_in, require_prunable
-from flyweight.pruning.names import resolve
+from flyweight.pruning.make_plan import free_groups, groups_of, layers_in
+from flyweight.pruning.names import resolve_group
 from flyweight.pruning.plans import PruningPlan
 from flyweight.pruning.scoring import criterion_name, find_criterion, scores_of
 
@@ -153,12 +153,11 @@ def _candidates(graph: ModelGraph, limits: Limits) -> list[ChannelGroup]:
         every = graph.groups.values()
         return [g for g in every if g.reason is None and (g.exact or limits.inexact)]
     layers = layers_in(graph)
-    chosen = set()
+    chosen: set[str] = set()
     for name in limits.groups:
-        known = name if name in graph.groups else resolve(name, graph.tensors)
-        for group in groups_of(known, graph, layers):
-            require_prunable(name, group, limits.inexact)
-            chosen.add(group.name)
+        known = resolve_group(name, graph.groups, graph.tensors)
+        free, _ = free_groups(name, groups_of(known, graph, layers), inexact=limits.inexact)
+        chosen.update(group.name for group in free)
     return [group for name, group in graph.groups.items() if name in chosen]
 
 

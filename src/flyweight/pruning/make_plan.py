@@ -1,9 +1,10 @@
 """Plans made from ratios: pure functions of graph, weights and criterion."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from operator import eq
+from typing import NoReturn
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from flyweight.errors import PlanError, nearest
 from flyweight.graph.groups import ChannelGroup, Member
 from flyweight.graph.model_graph import ModelGraph
 from flyweight.pruning.criteria import Criterion, Scores, normalisation_scales
-from flyweight.pruning.names import resolve
+from flyweight.pruning.names import resolve_group
 from flyweight.pruning.plans import PruningPlan
 from flyweight.pruning.scoring import criterion_name, find_criterion, scores_of
 
@@ -81,27 +82,34 @@ def _requests(
         every = [g for g in graph.groups.values() if g.reason is None and (g.exact or inexact)]
         return [_Request(group, float(ratios), group.name) for group in every], []
     layers = layers_in(graph)
+    named = {name: resolve_group(name, graph.groups, graph.tensors, aliases) for name in ratios}
     asked: dict[str, _Request] = {}
     notes: list[str] = []
-    for name, ratio in ratios.items():
-        require_ratio(name, ratio)
-        tensor = name if name in graph.groups else resolve(name, graph.tensors, aliases)
-        for group in groups_of(tensor, graph, layers):
-            require_prunable(name, group, inexact)
-            earlier = asked.get(group.name)
-            if earlier is None:
-                asked[group.name] = _Request(group, float(ratio), tensor)
-            elif earlier.ratio != ratio:
-                notes.append(
-                    f"'{name}' is cut together with '{earlier.named}': the ratio given first, "
-                    f"{earlier.ratio:g}, holds for both; {ratio:g} is ignored."
-                )
-            elif local and earlier.named != tensor:
-                notes.append(
-                    f"'{name}' is cut together with '{earlier.named}', whose weights alone choose "
-                    "the channels."
-                )
+    # A group that is named by itself has this ratio, also where its layer is named before it.
+    for name in sorted(ratios, key=lambda name: named[name] in layers):
+        require_ratio(name, ratios[name])
+        groups, remarks = free_groups(name, groups_of(named[name], graph, layers), inexact=inexact)
+        notes.extend(remarks)
+        for group in groups:
+            request = _Request(group, float(ratios[name]), named[name])
+            earlier = asked.setdefault(group.name, request)
+            if earlier is not request and earlier.named in layers:
+                notes.extend(_together(name, request, earlier, local=local))
     return list(asked.values()), notes
+
+
+def _together(name: str, request: _Request, earlier: _Request, *, local: bool) -> Iterator[str]:
+    """Yield a note where a group that is named twice cannot follow both names."""
+    if earlier.ratio != request.ratio:
+        yield (
+            f"'{name}' is cut together with '{earlier.named}': the ratio given first, "
+            f"{earlier.ratio:g}, holds for both; {request.ratio:g} is ignored."
+        )
+    elif local and earlier.named != request.named:
+        yield (
+            f"'{name}' is cut together with '{earlier.named}', whose weights alone choose the "
+            "channels."
+        )
 
 
 def leaving_orders(
@@ -167,27 +175,42 @@ def groups_of(
     )
 
 
-def require_prunable(name: str, group: ChannelGroup, inexact: bool) -> None:
-    """Check that a group may be cut.
+def free_groups(
+    name: str, groups: Sequence[ChannelGroup], *, inexact: bool
+) -> tuple[list[ChannelGroup], list[str]]:
+    """Return the groups of a layer that may be cut, and a note on each of the others.
 
     Args:
         name: The name that the user gave.
-        group: The group.
+        groups: What it means, from `groups_of`.
         inexact: Whether channels that an operation mixes may be removed.
 
     Raises:
-        PlanError: It may not be cut; the message has the reason.
+        PlanError: None of them may be cut; the message has the reason of the first.
     """
+    free = [g for g in groups if g.reason is None and (g.exact or inexact)]
+    if not free:
+        _refuse(name, groups[0])
+    notes = [
+        f"{group.size} channels of '{name}' stay: group '{group.name}' "
+        + (group.reason or f"is mixed by {group.mixes[0]}, and inexact=True was not given")
+        + "."
+        for group in groups
+        if group not in free
+    ]
+    return free, notes
+
+
+def _refuse(name: str, group: ChannelGroup) -> NoReturn:
     if group.reason is not None:
         raise PlanError(
             f"'{name}' must be free to change its width. Received a layer of group '{group.name}', "
             f"which {group.reason}. Leave it out."
         )
-    if group.mixes and not inexact:
-        raise PlanError(
-            f"'{name}' must be cut exactly. Received a layer of group '{group.name}', whose "
-            f"channels are mixed by {group.mixes[0]}. Leave it out, or allow it with inexact=True."
-        )
+    raise PlanError(
+        f"'{name}' must be cut exactly. Received a layer of group '{group.name}', whose channels "
+        f"are mixed by {group.mixes[0]}. Leave it out, or allow it with inexact=True."
+    )
 
 
 def kept_count(channels: int, ratio: float, round_to: int) -> int:
