@@ -1,15 +1,30 @@
 """Example inputs, their description in plain values, and inputs drawn from a description."""
 
+import math
+from collections import OrderedDict, UserDict, defaultdict, deque, namedtuple
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
+from keyword import iskeyword
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._pytree import keystr, tree_flatten_with_path, tree_map_only
+
+from flyweight.errors import GraphError
+from flyweight.graph.containers import attributes_of, reachable_tensors, with_tensors
+from flyweight.graph.containers import tensors_in as tensors_in
 
 InputSpec = Any
-"""A tensor is `(shape, dtype)`; lists, tuples and dictionaries hold specs; the rest is itself."""
+"""A tensor is `(shape, dtype)`; lists and dictionaries with text keys hold specs; numbers, texts
+and None are themselves. All else is a dictionary with the key `#`, see `describe`."""
+
+_MARK = "#"
+_PLAIN = (str, int, bool, type(None))
+_KEYS = (*_PLAIN, float)
+_MAPPINGS = (dict, OrderedDict, defaultdict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,7 +32,7 @@ class Example:
     """What a model is called with, or the description of it.
 
     Attributes:
-        args: Positional inputs; tensors may be nested in lists, tuples and mappings.
+        args: Positional inputs; tensors may be nested in containers and objects.
         kwargs: Keyword inputs by name.
     """
 
@@ -32,49 +47,245 @@ class Example:
         )
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> "Example":
-        """Return the same with every tensor replaced by what `change` returns."""
-        args, kwargs = tree_map_only(Tensor, change, (self.args, dict(self.kwargs)))
+        """Return the same with every tensor replaced by what `change` returns.
+
+        Containers and objects with tensors are copied and keep their types, so that a model that
+        writes into its inputs does not change these.
+        """
+        args, kwargs = with_tensors((tuple(self.args), dict(self.kwargs)), change)
         return Example(args, kwargs)
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Yield every tensor with its place, for example `args[0]` or `kwargs['mask']`."""
-        for root, tree in (("args", self.args), ("kwargs", dict(self.kwargs))):
-            for path, leaf in tree_flatten_with_path(tree)[0]:
-                if isinstance(leaf, Tensor):
-                    yield root + keystr(path), leaf
+        yield from reachable_tensors(tuple(self.args), "args")
+        yield from reachable_tensors(dict(self.kwargs), "kwargs")
 
 
 def describe(value: Any) -> InputSpec:
-    """Return shapes and types of the tensors in `value`, in its own structure."""
+    """Return shapes and types of the tensors in `value`, in its own structure, as JSON values.
+
+    Lists, tuples, dictionaries with text keys, numbers and texts have specs of their own kind. All
+    else is a dictionary whose key `#` states what it is, so that reading the JSON back is well
+    defined: a class is named and never imported.
+
+    | `#` | further keys |
+    |---|---|
+    | `named tuple`, `object` | `type`, `fields`: specs by name |
+    | `mapping` | `type`, `items`: pairs of a key and a spec |
+    | `sequence` | `type`, `items`: specs by place, as text |
+    | `number` | `value`: a number that JSON does not have, as text |
+    | `dtype`, `device` | `name` |
+    | `unknown` | `type`; it has no tensors, and nothing like it can be drawn |
+    """
+    return _described(value, ())
+
+
+def _described(value: Any, around: tuple[int, ...]) -> InputSpec:
     if isinstance(value, Tensor):
         return (tuple(value.shape), str(value.dtype).removeprefix("torch."))
-    if isinstance(value, Mapping):
-        return {str(key): describe(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [describe(item) for item in value]
-    return value
+    if type(value) in _PLAIN:
+        return value
+    if isinstance(value, (int, float, complex, np.number)) and not isinstance(value, Enum):
+        return _described_number(value.item() if isinstance(value, np.number) else value)
+    if isinstance(value, torch.dtype):
+        return {_MARK: "dtype", "name": str(value).removeprefix("torch.")}
+    if isinstance(value, torch.device):
+        return {_MARK: "device", "name": str(value)}
+    if id(value) in around:
+        return {_MARK: "unknown", "type": _name(value)}
+    return _described_container(value, (*around, id(value)))
+
+
+def _described_number(value: complex) -> InputSpec:
+    if isinstance(value, int):
+        return int(value)
+    finite = isinstance(value, float) and math.isfinite(value)
+    return value if finite else {_MARK: "number", "value": str(value)}
+
+
+def _described_container(value: Any, around: tuple[int, ...]) -> InputSpec:
+    def inner(item: Any) -> InputSpec:
+        return _described(item, around)
+
+    if isinstance(value, (Mapping, UserDict)):
+        return _described_mapping(value, inner)
+    names = getattr(type(value), "_fields", None) if isinstance(value, tuple) else None
+    if names is not None:
+        fields = dict(zip(names, map(inner, value), strict=True))
+        return {_MARK: "named tuple", "type": _name(value), "fields": fields}
+    if isinstance(value, (list, tuple, deque, set, frozenset)):
+        items = [inner(item) for item in value]
+        if isinstance(value, (list, tuple)) and not _is_tensor(items):
+            return items
+        # Not a list, which would read like a tensor.
+        places = {str(place): item for place, item in enumerate(items)}
+        return {_MARK: "sequence", "type": _name(value), "items": places}
+    if next(tensors_in(value), None) is None:
+        return {_MARK: "unknown", "type": _name(value)}
+    fields = {name: inner(item) for name, item in attributes_of(value).items()}
+    return {_MARK: "object", "type": _name(value), "fields": fields}
+
+
+def _described_mapping(value: Any, inner: Callable[[Any], InputSpec]) -> InputSpec:
+    entries = {key: inner(item) for key, item in value.items()}
+    if type(value) in _MAPPINGS and _MARK not in entries and all(type(k) is str for k in entries):
+        return entries
+    items = [[key if type(key) in _KEYS else inner(key), item] for key, item in entries.items()]
+    return {_MARK: "mapping", "type": _name(value), "items": items}
+
+
+def _name(value: object) -> str:
+    kind = type(value)
+    return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
 
 
 def draw(spec: InputSpec, generator: torch.Generator, like: Tensor) -> Any:
-    """Return inputs of `spec` with values in [0, 1) on the device of `like`."""
-    if isinstance(spec, Mapping):
-        return {key: draw(item, generator, like) for key, item in spec.items()}
+    """Return inputs of `spec` on the device of `like`.
+
+    Floating-point values lie in [0, 1). Whole numbers are 0, which is an index of any table. Of
+    truth values, every row along the last axis of more than one begins with False and ends with
+    True, so that a mask never hides all or nothing. Objects of classes that only the example knows
+    are replaced by objects with the same fields.
+
+    Raises:
+        GraphError: There is a part of which only the type is known.
+    """
     if _is_tensor(spec):
-        shape, dtype = spec
-        drawn = torch.rand(tuple(shape), generator=generator)
-        return drawn.to(like.device, getattr(torch, dtype))
+        return _drawn(tuple(spec[0]), getattr(torch, spec[1]), generator).to(like.device)
+    if isinstance(spec, Mapping):
+        inner = {key: draw(item, generator, like) for key, item in _inner(spec).items()}
+        return _BUILT[spec[_MARK]](spec, inner) if _is_marked(spec) else inner
     if isinstance(spec, (list, tuple)):
         return [draw(item, generator, like) for item in spec]
     return spec
 
 
+def _drawn(shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> Tensor:
+    drawn = torch.rand(shape, generator=generator)
+    if dtype.is_complex:
+        return torch.complex(drawn, torch.rand(shape, generator=generator)).to(dtype)
+    if dtype is not torch.bool:
+        return drawn.to(dtype)
+    mask = drawn < 0.5
+    wide = [axis for axis, size in enumerate(shape) if size > 1]
+    if wide:
+        mask.select(wide[-1], 0).fill_(False)
+        mask.select(wide[-1], -1).fill_(True)
+    return mask
+
+
+class DrawnMapping(dict[Any, Any]):
+    """Stands for a mapping of a class from outside: its items are attributes, too."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self:
+            return self[name]
+        raise AttributeError(name)
+
+
+def _build_mapping(spec: Mapping[str, Any], inner: dict[str, Any]) -> Any:
+    keys = [_key(key) for key, _ in spec["items"]]
+    plain = spec["type"] in ("dict", "collections.OrderedDict", "collections.defaultdict")
+    return (dict if plain else DrawnMapping)(zip(keys, inner.values(), strict=True))
+
+
+def _build_sequence(spec: Mapping[str, Any], inner: dict[str, Any]) -> Any:
+    kinds = {"collections.deque": deque, "set": set, "frozenset": frozenset}
+    build: Callable[[Any], Any] = kinds.get(spec["type"], list)
+    return build(inner.values())
+
+
+def _build_number(spec: Mapping[str, Any], _: dict[str, Any]) -> complex:
+    try:
+        return float(spec["value"])
+    except ValueError:
+        return complex(spec["value"])
+
+
+def _build_unknown(spec: Mapping[str, Any], _: dict[str, Any]) -> Any:
+    raise GraphError(
+        "An input must be given where a model takes more than tensors, numbers and containers of "
+        f"them. Received a description of one of type {spec['type']}, of which only this name is "
+        "known. Use the plan that was made from the example itself."
+    )
+
+
+_BUILT: Mapping[str, Callable[[Mapping[str, Any], dict[str, Any]], Any]] = {
+    "named tuple": lambda spec, inner: namedtuple("NamedTuple", inner)(**inner),
+    "object": lambda _, inner: SimpleNamespace(**inner),
+    "mapping": _build_mapping,
+    "sequence": _build_sequence,
+    "number": _build_number,
+    "dtype": lambda spec, _: getattr(torch, spec["name"]),
+    "device": lambda spec, _: torch.device(spec["name"]),
+    "unknown": _build_unknown,
+}
+"""Every value of `#`, with what builds such an input from the spec and the inputs drawn inside."""
+
+
+def _inner(spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the specs inside a dictionary, marked or not, by name."""
+    if not _is_marked(spec):
+        return spec
+    if spec[_MARK] == "mapping":
+        return {str(place): item for place, (_, item) in enumerate(spec["items"])}
+    where = {"named tuple": "fields", "object": "fields", "sequence": "items"}.get(spec[_MARK])
+    inner: Mapping[str, Any] = spec[where] if where else {}
+    return inner
+
+
+def _key(key: Any) -> Any:
+    if isinstance(key, (list, tuple)):
+        return tuple(map(_key, key))
+    return _BUILT[key[_MARK]](key, {}) if isinstance(key, Mapping) else key
+
+
+def _is_marked(spec: Mapping[str, Any]) -> bool:
+    return isinstance(spec.get(_MARK), str)
+
+
 def freeze_spec(spec: InputSpec) -> InputSpec:
-    """Return a spec as `describe` gave it from what JSON made of it."""
+    """Return a spec as `describe` gave it from what JSON made of it.
+
+    Raises:
+        KeyError: It states with `#` what this version does not know.
+        TypeError: What it states is not complete.
+        ValueError: A text in it has no meaning here.
+    """
     if isinstance(spec, Mapping):
-        return {key: freeze_spec(item) for key, item in spec.items()}
+        frozen = {key: freeze_spec(item) for key, item in spec.items()}
+        if _is_marked(frozen):
+            _require_whole(frozen)
+        return frozen
     if _is_tensor(spec):
         return (tuple(spec[0]), spec[1])
     return [freeze_spec(item) for item in spec] if isinstance(spec, list) else spec
+
+
+def _require_whole(spec: Mapping[str, Any]) -> None:
+    """Check that a marked spec has all that `draw` reads."""
+    kind = spec[_MARK]
+    if kind not in _BUILT:
+        raise KeyError(f"an input of kind '{kind}'")
+    text = {"number": "value", "dtype": "name", "device": "name"}.get(kind, "type")
+    if not isinstance(spec[text], str):
+        raise TypeError(f"'{text}' of an input must be text")
+    inner = _inner(spec)
+    if kind in ("named tuple", "object") and not all(map(_is_field, inner)):
+        raise ValueError("the fields of an input must be names")
+    if kind == "mapping":
+        hash(tuple(_key(key) for key, _ in spec["items"]))
+    if kind in ("number", "dtype", "device"):
+        try:
+            found = _BUILT[kind](spec, {})
+        except (RuntimeError, AttributeError) as error:
+            raise ValueError(f"there is no {kind} '{spec}'") from error
+        if kind == "dtype" and not isinstance(found, torch.dtype):
+            raise ValueError(f"there is no type '{spec['name']}'")
+
+
+def _is_field(name: str) -> bool:
+    return name.isidentifier() and not iskeyword(name)
 
 
 def _is_tensor(spec: InputSpec) -> bool:
@@ -86,17 +297,3 @@ def _is_tensor(spec: InputSpec) -> bool:
         and all(isinstance(size, int) for size in shape)
         and isinstance(getattr(torch, dtype, None), torch.dtype)
     )
-
-
-def tensors_in(value: object) -> Iterator[Tensor]:
-    """Yield the tensors in nested sequences, mappings and objects with attributes, in order."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from tensors_in(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from tensors_in(item)
-    elif hasattr(value, "__dict__") and not isinstance(value, (type, torch.nn.Module)):
-        yield from tensors_in(vars(value))

@@ -16,8 +16,9 @@ from torch._ops import OpOverload
 from torch.utils._pytree import tree_map_only
 
 from flyweight.errors import GraphError
+from flyweight.graph.containers import placed_tensors, tensors_in
 from flyweight.graph.dispatch import name_of, plain_attention
-from flyweight.graph.example_inputs import Example, tensors_in
+from flyweight.graph.example_inputs import Example
 from flyweight.graph.meta import result_of
 from flyweight.graph.program import Call, Recording, Run
 from flyweight.graph.recorder import Recorder, module_paths
@@ -99,7 +100,7 @@ def run(
         inputs = {recorder.value(tensor).number: place for place, tensor in given.tensors()}
         with recorder:
             returned = copy(*given.args, **given.kwargs)
-    outputs = tuple(recorder.value(tensor) for tensor in tensors_in(returned))
+    outputs = tuple(recorder.value(tensor) for _, tensor in placed_tensors(returned))
     if not outputs:
         raise GraphError(
             f"A model must return tensors. Received {type(returned).__name__} from "
