@@ -159,7 +159,7 @@ def test_every_tensor_is_found_with_its_place(name):
     assert places_of(value) == places
 
 
-@pytest.mark.parametrize("value", HARMLESS, ids=str)
+@pytest.mark.parametrize("value", HARMLESS, ids=lambda value: type(value).__name__)
 def test_what_holds_no_tensors(value):
     assert list(placed_tensors(value)) == []
     assert with_tensors(value, torch.neg) == value

@@ -146,7 +146,9 @@ def test_drawn_objects_are_read_as_the_example_is():
     assert drawn(Sample(torch.zeros(2))).size == [8, 6]
 
 
-@pytest.mark.parametrize("value", [Mode.TRAIN, np.ones(2), object(), Sample(None)], ids=str)
+@pytest.mark.parametrize(
+    "value", [Mode.TRAIN, np.ones(2), object(), Sample(None)], ids=lambda v: type(v).__name__
+)
 def test_what_has_only_a_name_is_not_drawn(value):
     spec = describe([value])
     assert spec[0]["#"] == "unknown"
