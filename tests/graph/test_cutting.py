@@ -1,8 +1,11 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrize, prune, spectral_norm, weight_norm
 
-from flyweight.graph.cutting import cut_tensors, numbers_in, set_numbers
+import flyweight as fw
+from flyweight.graph.cutting import cut_tensors, narrowed, numbers_in, set_numbers
+from flyweight.pruning.surgery import largest_error
 
 
 def test_every_holder_and_the_attributes_follow():
@@ -63,3 +66,177 @@ def test_numbers_are_found_and_set():
 def test_only_whole_numbers_are_set(path):
     with pytest.raises(AttributeError):
         set_numbers(nn.Sequential(Numbers()), {path: 2})
+
+
+@pytest.mark.parametrize(
+    ("shape", "change"),
+    [
+        ((6, 4, 3, 3), lambda t: t.to(memory_format=torch.channels_last)),
+        ((6, 4, 3, 3, 3), lambda t: t.to(memory_format=torch.channels_last_3d)),
+        ((6, 4), lambda t: t.t().contiguous().t()),
+        ((6, 4, 5), lambda t: t.permute(2, 0, 1).contiguous().permute(1, 2, 0)),
+        ((6, 1, 3, 3), lambda t: t.to(memory_format=torch.channels_last)),
+        ((6, 4, 3, 3), lambda t: t),
+        ((6, 4), lambda t: t[:, :1].expand(6, 4)),
+    ],
+)
+def test_the_layout_in_memory_stays(shape, change):
+    tensor = change(torch.rand(shape))
+    gone = {0: (1, 4), 1: (2,)} if shape[1] > 1 else {0: (1, 4)}
+    found = narrowed(tensor, gone)
+    wanted = tensor[[0, 2, 3, 5]][:, [0, 1, 3] if shape[1] > 1 else [0]]
+    assert torch.equal(found, wanted)
+    if 0 not in tensor.stride() and 1 not in shape:
+        assert found.stride() == change(wanted.clone()).stride()
+    assert narrowed(tensor.to("meta"), gone).stride() == found.stride()
+
+
+class Marked(nn.Parameter):
+    """A kind of parameter that training code knows."""
+
+
+def test_a_parameter_keeps_all_but_its_channels():
+    layer = nn.Conv2d(4, 6, 3).half().to(memory_format=torch.channels_last)
+    layer.weight = Marked(layer.weight.detach(), requires_grad=False)
+    layer.weight.no_weight_decay, layer.weight.shards = True, ("rows", 2)
+    layer.weight.mask = torch.rand(6, 4, 3, 3)
+    layer.weight.mean = torch.rand(6)
+    layer.bias.grad = torch.arange(6.0).half()
+    layer.bias.register_hook(torch.neg)
+    old = layer.weight
+    cut_tensors(layer, {"weight": {0: (0, 5)}, "bias": {0: (0, 5)}})
+    new = layer.weight
+    assert type(new) is Marked
+    assert (new.dtype, new.requires_grad, new.shape) == (torch.half, False, (4, 4, 3, 3))
+    assert new.is_contiguous(memory_format=torch.channels_last)
+    assert (new.no_weight_decay, new.shards) == (True, ("rows", 2))
+    assert torch.equal(new.mask, old.mask[1:5])
+    assert new.mean is old.mean
+    assert layer.bias.grad.tolist() == [1.0, 2.0, 3.0, 4.0]
+    assert layer.bias.requires_grad
+    assert layer.bias._backward_hooks is None
+
+
+def test_a_buffer_keeps_all_but_its_channels():
+    model = nn.Module()
+    model.register_buffer("scale", torch.rand(6).double(), persistent=False)
+    model.scale.note = "a"
+    model.loose = torch.rand(6, requires_grad=True)
+    cut_tensors(model, {"scale": {0: (0,)}, "loose": {0: (0,)}})
+    assert "scale" not in model.state_dict()
+    assert (model.scale.dtype, model.scale.note) == (torch.double, "a")
+    assert model.loose.requires_grad
+    assert model.loose.is_leaf
+
+
+def network():
+    layers = [nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Conv2d(8, 4, 1))
+
+
+def test_a_cut_network_keeps_its_hooks_mode_and_marks():
+    model = network().to(memory_format=torch.channels_last)
+    seen = []
+    model[0].register_forward_hook(lambda *_: seen.append("after"))
+    model[3].register_forward_pre_hook(lambda *_: seen.append("before"))
+    model[3].register_full_backward_hook(lambda *_: seen.append("back"))
+    model[5].register_state_dict_post_hook(lambda *_: seen.append("state"))
+    model[1].eval()
+    model[5].bias.no_weight_decay = True
+    model[0].weight.no_weight_decay = True
+    images = torch.rand(2, 3, 8, 8)
+    model(images).sum().backward()
+    plan = fw.plan(fw.trace(model, (images,)), 0.5)
+    small = fw.prune(model, plan)
+    assert [module.training for module in small] == [True, False, True, True, True, True]
+    assert all(parameter.grad is None for parameter in small.parameters())
+    assert small[5].bias.no_weight_decay
+    assert small[0].weight.no_weight_decay
+    seen.clear()
+    small.train()(images).sum().backward()
+    small.state_dict()
+    assert seen == ["after", "before", "back", "state"]
+    wide = [m for m in small if isinstance(m, nn.Conv2d)]
+    assert all(m.weight.is_contiguous(memory_format=torch.channels_last) for m in wide)
+    fw.prune_(model, plan)
+    assert all(p.grad is not None and p.grad.shape == p.shape for p in model.parameters())
+
+
+def test_values_in_channels_last_are_those_of_the_masked_network():
+    torch.manual_seed(0)
+    model = network().double().eval().to(memory_format=torch.channels_last)
+    images = torch.rand(2, 3, 8, 8).double().to(memory_format=torch.channels_last)
+    plan = fw.plan(fw.trace(model, (images,)), 0.5)
+    assert largest_error(model, fw.prune(model, plan), plan, (images,)) < 1e-12
+
+
+LAYERS = {
+    "spectral norm": lambda layer: spectral_norm(layer),
+    "spectral norm, parametrized": lambda layer: nn.utils.parametrizations.spectral_norm(layer),
+    "orthogonal": lambda layer: nn.utils.parametrizations.orthogonal(layer),
+    "masks": lambda layer: prune.l1_unstructured(layer, "weight", 0.5),
+    "symmetric": lambda layer: (
+        parametrize.register_parametrization(layer, "weight", Doubled()) or layer
+    ),
+    "weight norm, parametrized": lambda layer: nn.utils.parametrizations.weight_norm(layer),
+    "weight norm": lambda layer: weight_norm(layer),
+}
+
+
+class Doubled(nn.Module):
+    def forward(self, weight):
+        return 2 * weight
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated")
+@pytest.mark.parametrize("kind", LAYERS)
+def test_networks_whose_weights_are_computed_are_traced_and_cut(kind):
+    torch.manual_seed(0)
+    layers = [LAYERS[kind](nn.Conv2d(3, 8, 3)), nn.ReLU(), LAYERS[kind](nn.Conv2d(8, 6, 3))]
+    model = nn.Sequential(*layers, nn.ReLU(), nn.Conv2d(6, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    images = torch.rand(2, 3, 8, 8)
+    model(images)
+    graph = fw.trace(model.eval(), (images,))
+    small = fw.prune(model, fw.plan(graph, 0.5))
+    assert small[4].out_channels == 2
+    for layer in (small[0], small[2], small[4]):
+        assert (layer.out_channels, layer.in_channels) == layer.weight.shape[:2]
+    small.train()(images).sum().backward()
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated")
+@pytest.mark.parametrize("kind", ["masks", "weight norm", "weight norm, parametrized", "symmetric"])
+def test_attributes_of_layers_with_computed_weights_follow(kind):
+    layer = LAYERS[kind](nn.Conv2d(4, 8, 3))
+    removed = {}
+    for name, tensor in {**dict(layer.named_parameters()), **dict(layer.named_buffers())}.items():
+        removed[name] = {0: (1, 2)} if tensor.shape[0] == 8 else {}
+    cut_tensors(layer, removed)
+    assert (layer.out_channels, layer.in_channels) == (6, 4)
+    assert layer.weight.shape == (6, 4, 3, 3)
+
+
+def test_a_vector_beside_the_weight_is_not_taken_for_it():
+    layer = nn.Module()
+    layer.in_channels, layer.out_channels, layer.groups = 3, 8, 1
+    layer.register_buffer("steps", torch.arange(5.0))
+    layer.register_parameter("bank", nn.Parameter(torch.rand(8, 27)))
+    cut_tensors(layer, {"steps": {0: (0,)}, "bank": {0: (0, 1)}})
+    assert (layer.in_channels, layer.out_channels, layer.groups) == (3, 8, 1)
+
+
+@pytest.mark.parametrize("kind", ["parameter", "buffer", "attribute", "rows"])
+def test_empty_tensors_are_left_alone(kind):
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1))
+    empty = torch.empty(0)
+    if kind == "parameter":
+        model.register_parameter("empty", nn.Parameter(empty))
+    elif kind == "buffer":
+        model.register_buffer("empty", empty)
+    elif kind == "attribute":
+        model.empty = empty
+    else:
+        model.register_parameter("empty", nn.Parameter(torch.empty(1, 0, 8)))
+    small = fw.prune(model, fw.plan(fw.trace(model, (torch.rand(1, 3, 8, 8),)), 0.5))
+    assert small[0].out_channels == 4
+    assert small.empty.shape == model.empty.shape

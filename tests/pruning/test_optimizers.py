@@ -82,3 +82,58 @@ def test_groups_and_foreign_parameters_stay():
     momentum = optimizer.state[model[0][0].weight]["momentum_buffer"]
     assert momentum.shape == model[0][0].weight.shape == (4, 3, 3, 3)
     assert not any(key.shape == (8, 3, 3, 3) for key in optimizer.state)
+
+
+KINDS = {
+    **MAKERS,
+    "adafactor": torch.optim.Adafactor,
+    "adadelta": torch.optim.Adadelta,
+    "rprop": torch.optim.Rprop,
+    "lbfgs": torch.optim.LBFGS,
+    "nadam": torch.optim.NAdam,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_optimizer_goes_on_after_a_cut(kind):
+    model = network()
+    optimizer = KINDS[kind](model.parameters())
+
+    def loss():
+        optimizer.zero_grad()
+        value = model(IMAGES).square().sum()
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    prune_(model, plan(trace(model, (IMAGES[:1],)), 0.5), optimizer)
+    before = model[0][0].weight.detach().clone()
+    optimizer.step(loss)
+    assert not torch.equal(model[0][0].weight, before)
+
+
+def test_factored_state_is_cut_along_the_axes_it_has():
+    model = network()
+    optimizer = torch.optim.Adafactor(model.parameters())
+    step(model, optimizer)
+    rows = optimizer.state[model[0][3].weight]["row_var"].clone()
+    made = plan(trace(model, (IMAGES[:1],)), 0.5)
+    prune_(model, made, optimizer)
+    gone = made.removed()["0.3.weight"]
+    keep = [index for index in range(8) if index not in gone[1]]
+    own = [index for index in range(6) if index not in gone.get(0, ())]
+    found = optimizer.state[model[0][3].weight]["row_var"]
+    assert torch.equal(found, rows[own][:, keep])
+
+
+def test_a_state_of_another_form_begins_again():
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+    step(model, optimizer)
+    optimizer.state[model[0][0].weight]["factor"] = torch.ones(8, 8)
+    optimizer.state[model[0][3].weight]["history"] = [torch.ones(6, 8, 3, 3)]
+    prune_(model, plan(trace(model, (IMAGES[:1],)), 0.5), optimizer)
+    assert model[0][0].weight not in optimizer.state
+    assert model[0][3].weight not in optimizer.state
+    assert model[0][1].weight in optimizer.state
+    step(model, optimizer)

@@ -1,13 +1,18 @@
 """Cuts of modules in place: narrower tensors, and updated attributes that repeat their sizes."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
-from flyweight.graph.stored import Holder, held_tensors
+from flyweight.graph.stored import Holder, held_tensors, renewed
 
 Removed = Mapping[str, Mapping[int, tuple[int, ...]]]
 """Tensor name to axis to the indices that leave."""
@@ -33,6 +38,9 @@ def cut_tensors(
 ) -> list[Replaced]:
     """Take `removed` out of the tensors of `model`, wherever they are held.
 
+    A narrower tensor keeps all else of the one that it replaces: layout in memory, type, device,
+    class, whether it is trained, and the attributes set on it. Its gradient is cut as it is.
+
     Args:
         model: Changed in place.
         removed: What leaves.
@@ -45,76 +53,154 @@ def cut_tensors(
     holders: dict[int, list[Holder]] = {}
     for _, tensor, holder in places:
         holders.setdefault(id(tensor), []).append(holder)
-    touched: dict[int, nn.Module] = {}
+    touched: dict[int, tuple[nn.Module, _Shapes]] = {}
     replaced = []
     for name, tensor, _ in places:
         if name in removed:
-            narrow = narrowed(tensor, removed[name])
-            if name in orders and not narrow.is_meta:
-                narrow = narrow.argsort().argsort().to(narrow.dtype)
-            if isinstance(tensor, nn.Parameter):
-                narrow = nn.Parameter(narrow, tensor.requires_grad)
+            narrow = _narrow(tensor, removed[name], order=name in orders)
             replaced.append(Replaced(tensor, narrow, removed[name]))
             for holder in holders[id(tensor)]:
-                touched[id(holder.module)] = holder.module
+                _, shapes = touched.setdefault(id(holder.module), (holder.module, {}))
+                shapes[holder.attribute] = tuple(tensor.shape), tuple(narrow.shape)
                 holder.put(narrow)
-    for module in touched.values():
-        _keep_attributes_true(module)
+    for module, shapes in [*touched.values(), *_parametrized(model, touched)]:
+        keep_attributes_true(module, shapes)
     return replaced
 
 
+def _narrow(tensor: Tensor, gone: Mapping[int, tuple[int, ...]], *, order: bool) -> Tensor:
+    narrow = narrowed(tensor, gone)
+    if order and not narrow.is_meta:
+        narrow = narrow.argsort().argsort().to(narrow.dtype)
+    new = renewed(tensor, narrow)
+    for name, mark in vars(tensor).items():
+        # A mask or a second gradient that is kept beside a parameter.
+        if isinstance(mark, Tensor) and mark.shape == tensor.shape:
+            setattr(new, name, renewed(mark, narrowed(mark, gone)))
+    if tensor.is_leaf and tensor.grad is not None:
+        new.grad = narrowed(tensor.grad, gone)
+    return new
+
+
 def narrowed(tensor: Tensor, axes: Mapping[int, tuple[int, ...]]) -> Tensor:
-    """Return a copy of `tensor` without the indices that leave its axes."""
+    """Return a copy of `tensor`, in its layout, without the indices that leave its axes."""
+    order = _memory_order(tensor)
     if tensor.is_meta:
         shape = [size - len(axes.get(axis, ())) for axis, size in enumerate(tensor.shape)]
-        return torch.empty(shape, dtype=tensor.dtype, device="meta")
+        return torch.empty_permuted(shape, order, dtype=tensor.dtype, device="meta")
     narrow = tensor.detach()
     for axis, gone in axes.items():
         keep = np.delete(np.arange(narrow.shape[axis]), gone)
         index = torch.tensor(keep, dtype=torch.int64, device=narrow.device)
         narrow = narrow.index_select(axis, index)
-    return narrow.contiguous()
+    if order == sorted(order):
+        return narrow.contiguous()
+    back = sorted(range(len(order)), key=order.__getitem__)
+    return narrow.permute(order).contiguous().permute(back)
 
 
-def _keep_attributes_true(module: nn.Module) -> None:
-    """Rewrite the attributes that repeat a weight's shape, where the module has them."""
+def _memory_order(tensor: Tensor) -> list[int]:
+    """Return the axes of a tensor from the outermost in memory to the innermost."""
+    axes = list(range(tensor.ndim))
+    if tensor.layout is not torch.strided or 0 in tensor.stride():
+        return axes
+    # The stride of an axis of one says nothing, except that channels_last puts it innermost.
+    strides = tensor.stride()
+    return sorted(axes, key=lambda axis: -strides[axis])
+
+
+_Shapes = dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
+"""Attribute of a module to the shape of its tensor before a cut and after it."""
+_WEIGHTS = ("weight", "weight_orig", "weight_v", "running_mean", "running_var")
+"""Attributes whose shape a layer repeats, the most telling first. The second belongs to a layer
+whose weight a hook computes of it (spectral norm, masks), the third to one with weight norm."""
+_SIZES = {
+    "out_features": 0,
+    "in_features": -1,
+    "in1_features": 1,
+    "in2_features": 2,
+    "num_features": 0,
+    "num_channels": 0,
+    "num_parameters": 0,
+    "num_embeddings": 0,
+    "embedding_dim": -1,
+}
+"""Attributes that repeat a size of the weight, with its axis."""
+_COMPUTING_HOOKS = (BasePruningMethod, SpectralNorm, WeightNorm)
+"""Hooks of PyTorch that set a weight, as a plain attribute, before the layer runs."""
+
+
+def keep_attributes_true(module: nn.Module, shapes: _Shapes) -> None:
+    """Rewrite the attributes that repeat a weight's shape, where the module has them.
+
+    Args:
+        module: Changed in place.
+        shapes: Of its tensors that were cut.
+    """
     if isinstance(module, nn.RNNBase):
         # It runs on a list of its own of the weights it also holds as parameters.
         module._flat_weights = [getattr(module, name) for name in module._flat_weights_names]
         return
-    weight: Tensor | None = module._parameters.get("weight")
-    if weight is None:
-        weight = next((t for t in module._buffers.values() if t is not None and t.ndim == 1), None)
+    _compute_weights(module)
+    vectors = (name for name in module._buffers if name in shapes and len(shapes[name][0]) == 1)
+    weight = next((name for name in (*_WEIGHTS, *vectors) if name in shapes), None)
     if weight is None:
         return
-    shape = tuple(weight.shape)
+    old, new = shapes[weight]
     if hasattr(module, "groups") and hasattr(module, "in_channels"):
-        _true_convolution(module, shape)
+        _true_convolution(module, old, new)
         return
-    values = {
-        "out_features": shape[0],
-        "in_features": shape[-1],
-        "num_features": shape[0],
-        "num_channels": shape[0],
-        "num_parameters": shape[0],
-        "embedding_dim": shape[-1],
-    }
-    for name, value in values.items():
-        if isinstance(getattr(module, name, None), int):
-            setattr(module, name, value)
-    if isinstance(getattr(module, "normalized_shape", None), tuple):
-        module.normalized_shape = shape  # type: ignore[assignment]
+    for name, axis in _SIZES.items():
+        # Another value is a size of something else.
+        if axis < len(old) and getattr(module, name, None) == old[axis]:
+            setattr(module, name, new[axis])
+    if getattr(module, "normalized_shape", None) == old:
+        module.normalized_shape = new  # type: ignore[assignment]
 
 
-def _true_convolution(module: nn.Module, shape: tuple[int, ...]) -> None:
+def _compute_weights(module: nn.Module) -> None:
+    """Compute the weights that hooks set, so that nobody finds the one before the cut."""
+    training, module.training = module.training, False  # Spectral norm estimates in training.
+    try:
+        with torch.no_grad():
+            for hook in module._forward_pre_hooks.values():
+                if isinstance(hook, _COMPUTING_HOOKS):
+                    hook(module, ())
+    except RuntimeError:
+        return  # Sizes that do not fit each other fail when the layer runs, with its name.
+    finally:
+        module.training = training
+
+
+def _parametrized(
+    model: nn.Module, touched: Mapping[int, tuple[nn.Module, _Shapes]]
+) -> Iterator[tuple[nn.Module, _Shapes]]:
+    """Yield the modules whose parametrized tensors were cut, with the shapes of these."""
+    if not any(isinstance(module, ParametrizationList) for module, _ in touched.values()):
+        return
+    for module in model.modules():
+        if is_parametrized(module):
+            shapes: _Shapes = {}
+            for name, computed in module.parametrizations.items():  # type: ignore[operator,union-attr]
+                originals = touched.get(id(computed), (computed, {}))[1].values()
+                if originals:
+                    shapes[name] = max(originals, key=lambda pair: math.prod(pair[0]))
+            yield module, shapes
+
+
+def _true_convolution(module: nn.Module, old: tuple[int, ...], new: tuple[int, ...]) -> None:
+    held = (module.out_channels, module.in_channels, module.groups)
+    if len(old) < 3 or not all(isinstance(size, int) for size in held):
+        return
+    made, read, groups = (int(size) for size in held)  # type: ignore[arg-type]
     transposed = bool(getattr(module, "transposed", False))
-    groups = int(module.groups)  # type: ignore[arg-type]
-    depthwise = groups > 1 and shape[1] == 1 and int(module.in_channels) == groups  # type: ignore[arg-type]
-    if depthwise:
-        multiplier = max(int(module.out_channels) // groups, 1)  # type: ignore[arg-type]
-        groups = shape[0] if transposed else shape[0] // multiplier
+    if (old[0], old[1] * groups) != ((read, made) if transposed else (made, read)):
+        return  # The weight is laid out in a way of its own.
+    if groups > 1 and old[1] == 1 and read == groups:  # depthwise
+        multiplier = max(made // groups, 1)
+        groups = new[0] if transposed else new[0] // multiplier
         module.groups = groups  # type: ignore[assignment]
-    made, read = (shape[1] * groups, shape[0]) if transposed else (shape[0], shape[1] * groups)
+    made, read = (new[1] * groups, new[0]) if transposed else (new[0], new[1] * groups)
     module.out_channels, module.in_channels = made, read  # type: ignore[assignment]
 
 

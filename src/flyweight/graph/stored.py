@@ -9,6 +9,7 @@ from types import MethodType
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +51,27 @@ def stored_tensors(model: nn.Module) -> dict[str, Tensor]:
     return dict(first.values())
 
 
+def renewed(tensor: Tensor, data: Tensor) -> Tensor:
+    """Return `data` as what `tensor` is: of its class, trained or not, with the marks set on it.
+
+    Marks are attributes, for example `no_weight_decay` or notes of how a parameter is distributed.
+    Hooks and the gradient stay with `tensor`.
+
+    Args:
+        tensor: What a module holds.
+        data: Values of any shape, without a history of gradients.
+    """
+    new = data.detach()
+    if isinstance(tensor, nn.Parameter) and is_traceable_wrapper_subclass(data):
+        new = nn.Parameter(new, tensor.requires_grad)
+    elif type(tensor) is not Tensor and type(tensor) is not type(new):
+        new = Tensor._make_subclass(type(tensor), new, tensor.requires_grad)
+    elif tensor.is_leaf and tensor.requires_grad:
+        new.requires_grad_()
+    new.__dict__.update(vars(tensor))
+    return new
+
+
 def copy_module(model: nn.Module, stand_ins: Mapping[int, Any] | None = None) -> nn.Module:
     """Return a copy of `model`; attributes that cannot be copied are shared.
 
@@ -58,6 +80,10 @@ def copy_module(model: nn.Module, stand_ins: Mapping[int, Any] | None = None) ->
         stand_ins: What to put in place of objects, by their `id`.
     """
     memo = dict(stand_ins or {})
+    for _, tensor, _ in held_tensors(model):
+        # PyTorch's own copies of parameters forget their marks.
+        if isinstance(tensor, nn.Parameter) and vars(tensor) and id(tensor) not in memo:
+            memo[id(tensor)] = renewed(tensor, tensor.detach().clone())
     try:
         return copy.deepcopy(model, dict(memo))
     except (TypeError, RuntimeError):

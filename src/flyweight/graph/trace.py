@@ -126,7 +126,7 @@ class _Walk:
     def _stored(self, name: str, shape: Shape) -> Flow:
         fields = []
         for axis, size in enumerate(shape):
-            if size > 1 or axis == 0:
+            if size > 1 or (axis == 0 and size):
                 ids = self.ledger.identities.fresh(size)
                 self.slots.append(Slot(name, axis, ids))
                 if size > 1:

@@ -26,6 +26,10 @@ from flyweight.pruning.plans import PruningPlan
 def prune(model: nn.Module, plan: PruningPlan, *, verify: bool = True) -> nn.Module:
     """Return a copy of `model` without the channels that `plan` removes.
 
+    The copy keeps what the model carries beside its values: layout in memory (channels_last), type
+    and device of tensors, attributes set on parameters, hooks of modules, and the mode. Gradients
+    and hooks registered on single tensors stay with the model.
+
     Args:
         model: The module that the plan's graph was traced from, or one of the same architecture.
         plan: From `plan`, a solver, or `PruningPlan.from_json`.
@@ -42,6 +46,8 @@ def prune(model: nn.Module, plan: PruningPlan, *, verify: bool = True) -> nn.Mod
     _require_tensors(model, plan, removed)
     small = copy_module(model, shared)
     prune_(small, plan)
+    for parameter in small.parameters():
+        parameter.grad = None  # A copy has no gradients, as with `copy.deepcopy`.
     has_example = bool(plan.inputs or plan.keywords)
     if verify and has_example and not any(tensor.is_meta for tensor in model.parameters()):
         require_same(model, small, plan)
@@ -50,6 +56,9 @@ def prune(model: nn.Module, plan: PruningPlan, *, verify: bool = True) -> nn.Mod
 
 def prune_(model: nn.Module, plan: PruningPlan, optimizer: Optimizer | None = None) -> None:
     """Remove channels of `model` in place; see `prune`.
+
+    Gradients are cut as their parameters are. Hooks registered on a tensor that is cut stay with
+    the old tensor: register them again.
 
     Args:
         model: Changed in place; its parameters are replaced by new ones.
