@@ -88,7 +88,7 @@ def test_the_layout_in_memory_stays(shape, change):
     assert torch.equal(found, wanted)
     if 0 not in tensor.stride() and 1 not in shape:
         assert found.stride() == change(wanted.clone()).stride()
-    assert narrowed(tensor.to("meta"), gone).stride() == found.stride()
+        assert narrowed(tensor.to("meta"), gone).stride() == found.stride()
 
 
 class Marked(nn.Parameter):

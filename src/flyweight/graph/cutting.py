@@ -112,7 +112,7 @@ def _memory_order(tensor: Tensor) -> list[int]:
 _Shapes = dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
 """Attribute of a module to the shape of its tensor before a cut and after it."""
 _WEIGHTS = ("weight", "weight_orig", "weight_v", "running_mean", "running_var")
-"""Attributes whose shape a layer repeats, the most telling first. The second belongs to a layer
+"""Attributes whose shape a layer repeats, the surest first. The second belongs to a layer
 whose weight a hook computes of it (spectral norm, masks), the third to one with weight norm."""
 _SIZES = {
     "out_features": 0,
