@@ -1,12 +1,11 @@
-"""The networks that the coverage benchmark runs on: how each is built, with which inputs.
+"""The networks that the coverage benchmark runs on, suite by suite.
 
-Nothing is downloaded. `randomise` gives every network values under which a mistake shows: no
-normalisation, layer scale or residual branch is left at zero or one.
+The suites of libraries that flyweight does not need are in files of their own, which are imported
+when the suite is asked for. Where the library is missing, one case says so.
 """
 
-import re
+import importlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -14,8 +13,9 @@ from typing import Any, cast
 import timm
 import torch
 import torchvision
-from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
+from coverage_case import Case, Inputs
+from coverage_case import randomise as randomise
+from torch import nn
 from torchvision.models import detection
 from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
 from torchvision.ops import FrozenBatchNorm2d
@@ -24,60 +24,8 @@ from flyweight.zoo import create
 from flyweight.zoo.specs import SPECS
 
 TIMM_MODELS = Path(__file__).resolve().with_name("coverage_timm_models.txt")
-DOUBLE_UP_TO = 110_000_000
-"""Networks of more parameters than this run in float32."""
 
-_CONVOLUTIONAL_SIDE, _ATTENTION_SIDE, _DETECTION_SIDE = 96, 224, 320
-
-
-@dataclass(frozen=True)
-class Case:
-    """One network of the benchmark.
-
-    Attributes:
-        suite: Name of its suite.
-        name: Its name within the suite.
-        build: Makes it, with random weights.
-        shape: Shape of its image tensor; a detector takes a list of one image.
-        heads: Pattern of the layers whose outputs are the network's outputs. Only Torch-Pruning
-            has to be told; without a pattern they are the layers with as many outputs as `classes`.
-        classes: Number of classes.
-    """
-
-    suite: str
-    name: str
-    build: Callable[[], nn.Module]
-    shape: tuple[int, ...]
-    heads: str = ""
-    classes: int = 1000
-
-    def example(self) -> tuple[Any, ...]:
-        """Return arguments for `forward`, float32, values from a normal distribution."""
-        image = torch.randn(self.shape)
-        return (image,) if len(self.shape) == 4 else ([image],)
-
-    def output_layers(self, model: nn.Module) -> list[nn.Module]:
-        """Return the layers that make the outputs of `model`."""
-        layers = (nn.Linear, nn.Conv2d)
-        named = [(name, module) for name, module in model.named_modules()]
-        if self.heads:
-            return [m for n, m in named if isinstance(m, layers) and re.search(self.heads, n)]
-        return [m for _, m in named if isinstance(m, layers) and _outputs(m) == self.classes]
-
-
-def _outputs(layer: nn.Linear | nn.Conv2d) -> int:
-    return layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
-
-
-def fresh(args: tuple[Any, ...], precision: torch.dtype) -> tuple[Any, ...]:
-    """Return arguments like `args` with new random values."""
-
-    def redrawn(tensor: Tensor) -> Tensor:
-        if not tensor.is_floating_point():
-            return tensor
-        return torch.randn_like(tensor, dtype=precision)
-
-    return tuple(tree_map_only(Tensor, redrawn, args))
+_CONVOLUTIONAL_SIDE, _ATTENTION_SIDE, _DETECTION_SIDE = 96, 224, 160
 
 
 def cases_of(suite: str) -> list[Case]:
@@ -103,7 +51,7 @@ def _segmentation() -> Iterator[Case]:
         yield Case("torchvision-segmentation", name, build, shape, classes=21)
 
 
-_DETECTOR_HEADS = (
+DETECTOR_HEADS = (
     r"cls_logits$|bbox_pred$|cls_score$|bbox_reg$|bbox_ctrness$|mask_fcn_logits$"
     r"|kps_score_lowres$|(classification|regression)_head\.module_list\.\d+(\.1)?$"
 )
@@ -114,16 +62,33 @@ def _detection() -> Iterator[Case]:
         Case,
         "torchvision-detection",
         shape=(3, _DETECTION_SIDE, _DETECTION_SIDE),
-        heads=_DETECTOR_HEADS,
+        heads=DETECTOR_HEADS,
     )
     for name in torchvision.models.list_models(module=detection):
-        options = {"weights": None, "weights_backbone": None, **_detector_options(name)}
-        yield case(name, partial(torchvision.models.get_model, name, **options))
+        options = {"weights": None, "weights_backbone": None, **detector_options(name)}
+        build = partial(torchvision.models.get_model, name, **options)
+        yield case(name, build, targets=partial(detector_targets, name))
     for name in ("fasterrcnn_resnet50_fpn", "retinanet_resnet50_fpn"):
-        yield case(f"{name}+frozenbn", partial(_frozen_detector, name))
+        build = partial(_frozen_detector, name)
+        yield case(f"{name}+frozenbn", build, targets=partial(detector_targets, name))
 
 
-def _detector_options(name: str) -> dict[str, Any]:
+def detector_targets(name: str, batch: int, side: int) -> Inputs:
+    """Return images and two objects in each for the training of a detector of torchvision."""
+    images = [torch.randn(3, side, side) for _ in range(batch)]
+    boxes = side * torch.tensor([[0.1, 0.1, 0.5, 0.6], [0.3, 0.4, 0.9, 0.8]])
+    target = {"boxes": boxes, "labels": torch.tensor([1, 2 if "keypoint" not in name else 1])}
+    if name.startswith("maskrcnn"):
+        target["masks"] = (torch.rand(2, side, side) > 0.5).to(torch.uint8)
+    if name.startswith("keypointrcnn"):
+        points = boxes[:, None, :2] + torch.rand(2, 17, 2) * (
+            boxes[:, None, 2:] - boxes[:, None, :2]
+        )
+        target["keypoints"] = torch.cat([points, torch.ones(2, 17, 1)], 2)
+    return (images, [dict(target) for _ in images]), {}
+
+
+def detector_options(name: str) -> dict[str, Any]:
     """Keep low scores, so that random weights lead to boxes that can be compared."""
     if name.startswith("ssd"):
         return {"score_thresh": 0.001, "topk_candidates": 50, "detections_per_img": 50}
@@ -139,10 +104,10 @@ def _frozen_detector(name: str) -> nn.Module:
     body = torchvision.models.resnet50(weights=None, norm_layer=FrozenBatchNorm2d)
     if name.startswith("fasterrcnn"):
         backbone = _resnet_fpn_extractor(body, 5)
-        return cast(nn.Module, detection.FasterRCNN(backbone, 91, **_detector_options(name)))
+        return cast(nn.Module, detection.FasterRCNN(backbone, 91, **detector_options(name)))
     pyramid = torchvision.ops.feature_pyramid_network.LastLevelP6P7(256, 256)
     backbone = _resnet_fpn_extractor(body, 5, returned_layers=[2, 3, 4], extra_blocks=pyramid)
-    return cast(nn.Module, detection.RetinaNet(backbone, 91, **_detector_options(name)))
+    return cast(nn.Module, detection.RetinaNet(backbone, 91, **detector_options(name)))
 
 
 def _zoo() -> Iterator[Case]:
@@ -168,66 +133,33 @@ def build_timm(name: str, side: int) -> nn.Module:
     return model
 
 
+def _of_file(suite: str, module: str) -> Iterator[Case]:
+    """Yield the networks of a file; one that cannot be built where its library is missing."""
+    try:
+        yield from importlib.import_module(module).cases()
+    except ImportError as error:
+        yield Case(suite, "all", partial(_missing, error), (1, 3, 8, 8))
+
+
+def _missing(error: ImportError) -> nn.Module:
+    raise error
+
+
 SUITES: dict[str, Callable[[], Iterator[Case]]] = {
     "torchvision-classification": _classification,
     "torchvision-segmentation": _segmentation,
     "torchvision-detection": _detection,
     "zoo": _zoo,
     "timm": _timm,
+    **{
+        suite: partial(_of_file, suite, module)
+        for suite, module in {
+            "torchvision-other": "coverage_torchvision",
+            "transformers": "coverage_transformers",
+            "segmentation_models": "coverage_segmentation",
+            "monai": "coverage_monai",
+            "pytorchcv": "coverage_pytorchcv",
+            "idioms": "coverage_idioms",
+        }.items()
+    },
 }
-
-
-def randomise(model: nn.Module, args: tuple[Any, ...]) -> None:
-    """Give `model` values under which every channel counts.
-
-    Parameters that are constant (affine parameters of normalisations, layer scales, branches that
-    begin at zero) become random; statistics of batch normalisations are set to those of `args` and
-    then shifted by about a third of a standard deviation.
-    """
-    for module in model.modules():
-        stored: list[tuple[str, Tensor | None]] = [*module._parameters.items()]
-        if isinstance(getattr(module, "running_var", None), Tensor):
-            stored += [item for item in module._buffers.items() if item[0] in ("weight", "bias")]
-        for name, tensor in stored:
-            if tensor is not None and tensor.is_floating_point() and tensor.numel():
-                _randomise(name, tensor)
-    calibrate(model, args)
-
-
-@torch.no_grad()
-def _randomise(name: str, tensor: Tensor) -> None:
-    if tensor.numel() > 1 and float(tensor.max() - tensor.min()) > 1e-12:
-        return
-    if name.endswith(("bias", "beta")):
-        tensor.normal_(0, 0.2)
-    elif tensor.numel() == max(tensor.shape, default=1):
-        tensor.uniform_(0.5, 1.5)
-    else:
-        tensor.normal_(0, max(tensor[0].numel() ** -0.5, 0.02))
-
-
-@torch.no_grad()
-def calibrate(model: nn.Module, args: tuple[Any, ...]) -> None:
-    """Set running statistics to what `args` give, slightly wrong, layer after layer."""
-
-    def settle(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        mean, variance = cast(Tensor, module.running_mean), cast(Tensor, module.running_var)
-        values: Tensor = inputs[0]
-        if values.ndim < 2 or values.shape[1] != len(mean) or not values.numel():
-            return
-        rows = values.transpose(0, 1).flatten(1)
-        spread = rows.std(1, unbiased=False) if rows.shape[1] > 1 else rows.abs().mean(1)
-        spread = spread.clamp_min(float(spread.mean()) * 0.1 + 1e-6)
-        mean.copy_(rows.mean(1) + 0.3 * spread * torch.randn_like(spread))
-        variance.copy_((spread * torch.empty_like(spread).uniform_(0.8, 1.25)) ** 2)
-
-    hooks = [
-        module.register_forward_pre_hook(settle)
-        for module in model.modules()
-        if isinstance(getattr(module, "running_mean", None), Tensor)
-    ]
-    try:
-        model(*args)
-    finally:
-        for hook in hooks:
-            hook.remove()

@@ -4,6 +4,7 @@
 still leaves its row. Seconds are CPU seconds of this process.
 """
 
+import copy
 import logging
 import resource
 import time
@@ -15,29 +16,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from coverage_models import DOUBLE_UP_TO, Case, fresh, randomise
-from torch import Tensor, nn
+from coverage_case import Case, Inputs, in_precision, randomise
+from coverage_judge import CaseError, Judge
+from coverage_oracle import call, dtype_of, make_unique, trained, zero_by_plan, zero_by_values
+from coverage_output_layers import output_layers
+from torch import nn
 
 import flyweight
 from flyweight.errors import FlyweightError
-from flyweight.graph.example_inputs import tensors_in
-from flyweight.pruning import PruningPlan
-from flyweight.pruning.surgery import largest_error
 
 Report = Callable[..., None]
-TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3}
 REMOVED_AT_LEAST = 0.05
 """Share of the parameters below which a cut counts as none."""
 _OTHER_SECONDS = 600
 """Limit of every phase that is not the tool's own: building, comparing, exporting."""
-
-
-class _CaseError(Exception):
-    """A verdict: status and reason."""
-
-    def __init__(self, status: str, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
 
 
 class _Phases:
@@ -54,12 +46,12 @@ class _Phases:
         _allow(self.limit if tool else _OTHER_SECONDS)
         try:
             yield
-        except _CaseError:
+        except CaseError:
             raise
         except FlyweightError as error:
-            raise _CaseError("refused", f"{phase}: {error}") from error
+            raise CaseError("refused", f"{phase}: {error}") from error
         except Exception as error:
-            raise _CaseError(failure, f"{phase}: {type(error).__name__}: {error}") from error
+            raise CaseError(failure, f"{phase}: {type(error).__name__}: {error}") from error
 
 
 def _allow(seconds: int) -> None:
@@ -100,134 +92,160 @@ def probe(case: Case, tool: str, limits: Limits, exports: Sequence[str], report:
     phases = _Phases(report, limits.seconds)
     try:
         with phases("build", failure="not-built"):
-            model, args = _build(case, tool)
-        report(params_before=_count(model), precision=_precision(model))
+            model, inputs = _build(case, tool)
+        report(params_before=_count(model), precision=str(dtype_of(model)).removeprefix("torch."))
         if tool == "flyweight":
-            reason = _Ours(model, args, phases, exports).run()
+            _Ours(case, model, inputs, phases, exports).run()
         else:
-            reason = _torch_pruning(case, model, args, phases)
-        report(status="ok", reason=reason)
-    except _CaseError as verdict:
+            _torch_pruning(case, model, inputs, phases)
+        report(status="ok", reason="")
+    except CaseError as verdict:
         report(status=verdict.status, reason=str(verdict))
 
 
-def _build(case: Case, tool: str) -> tuple[nn.Module, tuple[Any, ...]]:
+def _build(case: Case, tool: str) -> tuple[nn.Module, Inputs]:
     if tool == "torch-pruning":
         # What its own examples for timm ask for (TIMM_FUSED_ATTN=0).
         from timm.layers.config import set_fused_attn
 
         set_fused_attn(False)
     model = case.build().eval()
-    args = case.example()
-    precision = torch.float64 if _count(model) <= DOUBLE_UP_TO else torch.float32
-    model, args = model.to(precision), fresh(args, precision)
-    randomise(model, args)
-    return model, args
+    inputs = _in_double(model, case.call(case.batch, case.side))
+    randomise(model, *inputs)
+    if tool == "torch-pruning":
+        make_unique(model)
+    return model, inputs
+
+
+def _in_double(model: nn.Module, inputs: Inputs) -> Inputs:
+    """Turn a network and its inputs to double precision, or back if its code allows only single."""
+    for default in (torch.float32, torch.float64):
+        torch.set_default_dtype(default)
+        wide = in_precision(inputs, torch.float64)
+        try:
+            call(model.to(torch.float64), wide)
+        except RuntimeError as error:
+            if "dtype" not in str(error) and "type" not in str(error):
+                raise
+            continue
+        return wide
+    torch.set_default_dtype(torch.float32)
+    model.to(torch.float32)
+    return inputs
 
 
 def _count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _dtype(model: nn.Module) -> torch.dtype:
-    return next(p.dtype for p in model.parameters() if p.is_floating_point())
-
-
-def _precision(model: nn.Module) -> str:
-    return str(_dtype(model)).removeprefix("torch.")
+def _facts(model: nn.Module) -> dict[str, object]:
+    """Return what a tool that only looks at a model must leave as it is."""
+    modules = {
+        f"{name}()": (module.training, len(module._forward_hooks), len(module._forward_pre_hooks))
+        for name, module in model.named_modules()
+    }
+    tensors = {
+        name: (tuple(value.shape), value.is_inference(), float(value.double().sum()))
+        for name, value in model.state_dict().items()
+        if value.is_floating_point()
+    }
+    return {**modules, **tensors}
 
 
 class _Ours:
     """Flyweight on one network: trace, plan, prune, then every check."""
 
     def __init__(
-        self, model: nn.Module, args: tuple[Any, ...], phases: _Phases, exports: Sequence[str]
+        self,
+        case: Case,
+        model: nn.Module,
+        inputs: Inputs,
+        phases: _Phases,
+        exports: Sequence[str],
     ) -> None:
-        self.model, self.args, self.phases, self.exports = model, args, phases, exports
+        self.model, self.inputs, self.phases, self.exports = model, inputs, phases, exports
+        self.case = case
         self.report = phases.report
         self.before = _count(model)
 
-    def run(self) -> str:
+    def run(self) -> None:
+        facts = _facts(self.model)
         with self.phases("trace", tool=True), _timed(self.report, "trace_seconds"):
-            graph = flyweight.trace(self.model, self.args)
+            args, kwargs = self.inputs
+            graph = flyweight.trace(self.model, args, *([kwargs] if kwargs else []))
+        macs = int(graph.cost().macs)
+        why = self._report_groups(graph)
+        with self.phases("plan", tool=True), _timed(self.report, "plan_seconds"):
+            plan = flyweight.plan(graph, 0.5, inexact=False)
+        with self.phases("plan inexact", tool=True):
+            wide = flyweight.plan(graph, 0.5, inexact=True)
+        del graph
+        judge = Judge(self.case, self.model, macs, self.phases)
+        judge.look()
+        small = self._cut(plan, "prune")
+        self._require_unchanged(facts)
+        left = _count(small)
+        self.report(params_after_exact=left)
+        with self.phases("compare"):
+            zeroed = zero_by_plan(self.model, plan)
+        judge.compare(small, effect=bool(plan.groups))
+        zeroed.release()
+        self._require_verified(plan)
+        self._require_exports(small)
+        if wide != plan:
+            del small
+            left = self._inexact(wide)
+        self.report(params_after_inexact=left)
+        _require_cut(self.before, left, why)
+
+    def _report_groups(self, graph: Any) -> str:
         groups = graph.groups.values()
         free = [group for group in groups if group.reason is None]
-        reasons = [group.reason for group in groups if group.reason]
+        why = _frequent([group.reason for group in groups if group.reason])
         self.report(
             groups=len(graph.groups),
             prunable=len(graph.prunable()),
             mixed=sum(not group.exact for group in free),
-            frozen=_frequent(reasons),
+            frozen=why,
         )
-        with self.phases("plan", tool=True), _timed(self.report, "plan_seconds"):
-            plan = flyweight.plan(graph, 0.5, inexact=False)
-        small = self._cut(plan, "prune")
-        self.report(params_after_exact=_count(small))
-        self._require_exact(small, plan)
-        gradients = self._gradients()
-        self._require_trainable(small, gradients, "exact")
-        left = _count(small)
-        with self.phases("plan inexact", tool=True):
-            wide = flyweight.plan(graph, 0.5, inexact=True)
-        del graph
-        if wide != plan:
-            del small
-            small = self._cut(wide, "prune inexact")
-            left = _count(small)
-        self.report(params_after_inexact=left)
-        if wide != plan:
-            self._require_trainable(small, gradients, "inexact")
-        self._require_exports(small)
-        _require_cut(self.before, left, _frequent(reasons))
-        return ""
+        return why
 
-    def _cut(self, plan: PruningPlan, phase: str) -> nn.Module:
+    def _cut(self, plan: Any, phase: str) -> nn.Module:
         column = "prune_seconds" if phase == "prune" else "prune_inexact_seconds"
         with self.phases(phase, tool=True), _timed(self.report, column):
             return flyweight.prune(self.model, plan, verify=False)
 
-    def _require_exact(self, small: nn.Module, plan: PruningPlan) -> None:
-        with self.phases("compare"):
-            inputs = fresh(self.args, _dtype(self.model))
-            error = largest_error(self.model, small, plan, inputs)
-            self.report(max_error=f"{error:.2g}")
-            if not error <= TOLERANCE[_dtype(self.model)]:
-                raise _CaseError("wrong", f"compare: relative error {error:.2g}")
-            if plan.groups and self._idle(small, inputs):
-                raise _CaseError(
-                    "wrong", "compare: the removed channels have no effect on this input"
-                )
+    def _require_unchanged(self, facts: dict[str, object]) -> None:
+        now = _facts(self.model)
+        changed = [name for name in facts | now if facts.get(name) != now.get(name)]
+        if changed:
+            told = f"the network was changed: {', '.join(changed[:3])}"
+            raise CaseError("wrong", told)
 
-    def _idle(self, small: nn.Module, inputs: tuple[Any, ...]) -> bool:
-        """Whether a comparison shows nothing, because the cut changes nothing on these inputs."""
-        with torch.no_grad():
-            dense = list(tensors_in(self.model(*inputs)))
-            cut = list(tensors_in(small(*inputs)))
-        return all(
-            one.shape == other.shape and torch.allclose(one, other, rtol=1e-6, atol=0)
-            for one, other in zip(dense, cut, strict=True)
-        )
+    def _require_verified(self, plan: Any) -> None:
+        """Cut again as users do: with the check after the cut, which must not refuse it."""
+        with self.phases("verify"), _timed(self.report, "verify_seconds"):
+            flyweight.prune(self.model, plan, verify=True)
 
-    def _gradients(self) -> set[str]:
-        with self.phases("backward of the dense network"):
-            return _gradients(self.model, self.args)
+    def _inexact(self, plan: Any) -> int:
+        small = self._cut(plan, "prune inexact")
+        with self.phases("backward inexact"):
+            trained(small, self.training_inputs())
+        return _count(small)
 
-    def _require_trainable(self, small: nn.Module, wanted: set[str], kind: str) -> None:
-        with self.phases(f"backward {kind}"):
-            missing = sorted(wanted - _gradients(small, self.args))
-            if missing:
-                raise _CaseError(
-                    "crashed", f"backward {kind}: no gradient for {', '.join(missing)}"
-                )
+    def training_inputs(self) -> Inputs:
+        """Return inputs of training mode."""
+        made = self.case.call(max(self.case.batch, 2), self.case.side, training=True)
+        return in_precision(made, dtype_of(self.model))
 
     def _require_exports(self, small: nn.Module) -> None:
         found = []
         program: Any = None
         for kind in self.exports:
             with self.phases(f"export {kind}"):
-                program, problem = _exported(kind, small, self.args, program)
-                if problem and not _exported(kind, self.model, self.args, None)[1]:
-                    raise _CaseError("crashed", f"export {kind}: {problem}")
+                program, problem = _exported(kind, small, self.inputs, program)
+                if problem and not _exported(kind, self.model, self.inputs, None)[1]:
+                    raise CaseError("crashed", f"export {kind}: {problem}")
                 found.append(kind if not problem else f"not {kind}, nor dense")
             self.report(exports=" + ".join(found))
 
@@ -235,7 +253,7 @@ class _Ours:
 def _require_cut(before: int, left: int, why: str) -> None:
     if left > (1 - REMOVED_AT_LEAST) * before:
         told = f"no cut: {100 * left / before:.1f} % of the parameters stay; {why}"
-        raise _CaseError("refused", told.removesuffix("; "))
+        raise CaseError("refused", told.removesuffix("; "))
 
 
 def _frequent(reasons: list[str]) -> str:
@@ -252,29 +270,18 @@ def _timed(report: Report, column: str) -> Iterator[None]:
         report(**{column: f"{time.process_time() - begin:.3f}"})
 
 
-def _gradients(model: nn.Module, args: tuple[Any, ...]) -> set[str]:
-    """Run forward and backward; return the names of the parameters that have a gradient."""
-    model.zero_grad(set_to_none=True)
-    outputs = [t for t in tensors_in(model(*args)) if t.is_floating_point() and t.requires_grad]
-    total: Tensor = sum((tensor.sum() for tensor in outputs), torch.zeros(()))
-    torch.autograd.backward(total)
-    found = {name for name, value in model.named_parameters() if value.grad is not None}
-    model.zero_grad(set_to_none=True)
-    return found
-
-
-def _exported(kind: str, model: nn.Module, args: tuple[Any, ...], program: Any) -> tuple[Any, str]:
+def _exported(kind: str, model: nn.Module, inputs: Inputs, program: Any) -> tuple[Any, str]:
     """Return the exported program, and what the exporter complained of.
 
     Args:
         kind: `torch`, or `onnx`, which goes on from there.
         model: The network.
-        args: Its example inputs.
+        inputs: Its example inputs.
         program: What `torch` made of this very network, if that is known.
     """
     try:
         if program is None:
-            program = torch.export.export(model, args, strict=False)
+            program = torch.export.export(model, *inputs, strict=False)
         if kind == "onnx":
             torch.onnx.export(program, dynamo=True, verbose=False)
     except Exception as error:  # noqa: BLE001 - whatever an exporter raises is its result
@@ -282,19 +289,18 @@ def _exported(kind: str, model: nn.Module, args: tuple[Any, ...], program: Any) 
     return program, ""
 
 
-def _torch_pruning(case: Case, model: nn.Module, args: tuple[Any, ...], phases: _Phases) -> str:
-    """Prune as Torch-Pruning's users do, without hand help, and run the result.
-
-    Its outputs are not compared: 0 of 174 were wrong where that was measured.
-    """
+def _torch_pruning(case: Case, model: nn.Module, inputs: Inputs, phases: _Phases) -> None:
+    """Prune as Torch-Pruning's users do, without hand help, and compare with the dense network."""
     import torch_pruning  # type: ignore[import-untyped]
 
     before = _count(model)
-    ignored = case.output_layers(model)
+    dense = copy.deepcopy(model)
+    with phases("run"):
+        ignored = case.output_layers(model) or output_layers(model, inputs)
     with phases("trace", tool=True), _timed(phases.report, "trace_seconds"):
         pruner = torch_pruning.pruner.BasePruner(
             model,
-            args,
+            dict(inputs[1]) if inputs[1] and not inputs[0] else inputs[0],
             importance=torch_pruning.importance.GroupMagnitudeImportance(p=1),
             pruning_ratio=0.5,
             global_pruning=False,
@@ -304,7 +310,15 @@ def _torch_pruning(case: Case, model: nn.Module, args: tuple[Any, ...], phases: 
         pruner.step()
     left = _count(model)
     phases.report(params_after_exact=left, params_after_inexact=left)
-    with phases("forward and backward"):
-        _gradients(model, fresh(args, _dtype(model)))
+    judge = Judge(case, dense, 0, phases)
+    judge.look()
+    with phases("compare"):
+        mixed = zero_by_values(dense, model)
+    try:
+        judge.compare(model, effect=left < before)
+    except CaseError as verdict:
+        if mixed and verdict.status == "wrong":
+            told = f"{len(mixed)} normalisations that mix channels were narrowed; {verdict}"
+            raise CaseError("inexact", told) from verdict
+        raise
     _require_cut(before, left, "")
-    return ""

@@ -21,17 +21,21 @@ COLUMNS = (
     "params_after_exact",
     "params_after_inexact",
     "max_error",
+    "second_error",
+    "training_error",
+    "checked",
     "trace_seconds",
     "plan_seconds",
     "prune_seconds",
     "prune_inexact_seconds",
+    "verify_seconds",
     "precision",
     "exports",
     "commit",
     "hardware",
     "date",
 )
-STATUSES = ("ok", "refused", "wrong", "crashed", "timeout", "not-built")
+STATUSES = ("ok", "refused", "inexact", "wrong", "crashed", "timeout", "not-built")
 TITLES = {
     "torchvision-classification": "torchvision, classification",
     "torchvision-segmentation": "torchvision, segmentation",

@@ -23,7 +23,8 @@ from multiprocessing.context import ForkProcess
 from pathlib import Path
 
 import coverage_probe
-from coverage_models import SUITES, Case, cases_of
+from coverage_case import Case
+from coverage_models import SUITES, cases_of
 from coverage_table import COLUMNS, line_of, summary
 from tables import read_rows, save_rows
 
