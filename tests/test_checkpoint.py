@@ -12,6 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torchvision.models.feature_extraction import create_feature_extractor
 
 import flyweight as fw
 from flyweight.checkpoint import MetricRecord, is_checkpoint, load_weights, read, rebuild
@@ -441,3 +442,78 @@ def test_loaded_weights_are_aligned_in_memory(tmp_path):
     fw.save(model, tmp_path / "model.safetensors")
     loaded = fw.load(tmp_path / "model.safetensors")
     assert all(tensor.data_ptr() % 64 == 0 for tensor in loaded.state_dict().values())
+
+
+class Stored(nn.Module):
+    def __init__(self, kind="views"):
+        super().__init__()
+        self.kind, self.layer = kind, nn.Conv2d(3, 8, 1)
+        base = torch.arange(8.0)
+        if kind == "views":
+            self.register_buffer("base", base)
+            self.register_buffer("part", base[2:6])
+            self.pairs = nn.Parameter(base.view(2, 4))
+        elif kind == "sparse":
+            self.register_buffer("table", torch.eye(3).to_sparse())
+        elif kind == "complex":
+            self.register_buffer("table", torch.zeros(3, dtype=torch.complex128))
+
+    def get_extra_state(self):
+        return {"a": 1} if self.kind == "extra" else torch.zeros(1)
+
+    def set_extra_state(self, state):
+        pass
+
+    def forward(self, x):
+        return self.layer(x)
+
+
+def test_views_of_one_memory_are_stored_apart(tmp_path):
+    model = fw.create(Stored)
+    fw.save(model, tmp_path / "a.safetensors")
+    again = fw.load(tmp_path / "a.safetensors", build=Stored)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("extra", r"dense tensors alone.*'_extra_state' \(dict\)"),
+        ("sparse", r"dense tensors alone.*'table' \(torch.sparse_coo\)"),
+        ("complex", r"types that \.safetensors knows. Received torch\.complex128"),
+    ],
+)
+def test_a_state_that_the_file_cannot_hold_is_refused(tmp_path, kind, said):
+    with pytest.raises(CheckpointError, match=said):
+        fw.save(fw.create(Stored, kind=kind), tmp_path / "a.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def features(num_classes=3):
+    body = small_net(num_classes, width=16)
+    return create_feature_extractor(body, {"2": "early", "5": "late"})
+
+
+def traced():
+    return torch.fx.symbolic_trace(small_net())
+
+
+@pytest.mark.parametrize("build", [features, traced])
+def test_a_cut_program_keeps_its_origin(build, tmp_path, image):
+    path = tmp_path / "program.safetensors"
+    model = fw.create(build).eval()
+    plan = fw.plan(fw.trace(model, (image,)), {"0.weight": 0.5})
+    small = copy.deepcopy(fw.prune(model, plan)).eval()
+    fw.save(small, path)
+    wanted, found = small(image), fw.load(path, build=build)(image)
+    values = found.values() if isinstance(found, dict) else [found]
+    wants = wanted.values() if isinstance(wanted, dict) else [wanted]
+    assert all(torch.equal(*pair) for pair in zip(values, wants, strict=True))
+
+
+def test_a_wrapped_network_is_saved_under_its_own_names(tmp_path, image):
+    path = tmp_path / "own.safetensors"
+    model = fw.create(small_net).eval()
+    fw.save(torch.compile(nn.DataParallel(model), backend="eager"), path)
+    assert torch.equal(fw.load(path, build=small_net)(image), model(image))

@@ -14,6 +14,7 @@ from torch import nn
 
 from flyweight.digests import digest_of_batch, digest_of_tensors
 from flyweight.errors import DataError, PlanError
+from flyweight.graph.entry import plain_module
 from flyweight.graph.model_graph import ModelGraph
 from flyweight.graph.stored import held_tensors
 from flyweight.progress import Progress, progress_of, progress_over
@@ -86,6 +87,7 @@ def scan(
         ConfigError: The cluster cannot be reached.
         DataError: There are no batches, or the folder is of another scan; the difference is named.
     """
+    model = plain_module(model)
     fast, ray = options.pop("fast", None), options.pop("ray", "")
     _require_one_of(fast, ray)
     measured_on = options.pop("measured_on", "")
