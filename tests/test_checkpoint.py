@@ -12,7 +12,6 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
-from torchvision.models.feature_extraction import create_feature_extractor
 
 import flyweight as fw
 from flyweight.checkpoint import MetricRecord, is_checkpoint, load_weights, read, rebuild
@@ -488,28 +487,6 @@ def test_a_state_that_the_file_cannot_hold_is_refused(tmp_path, kind, said):
     with pytest.raises(CheckpointError, match=said):
         fw.save(fw.create(Stored, kind=kind), tmp_path / "a.safetensors")
     assert list(tmp_path.iterdir()) == []
-
-
-def features(num_classes=3):
-    body = small_net(num_classes, width=16)
-    return create_feature_extractor(body, {"2": "early", "5": "late"})
-
-
-def traced():
-    return torch.fx.symbolic_trace(small_net())
-
-
-@pytest.mark.parametrize("build", [features, traced])
-def test_a_cut_program_keeps_its_origin(build, tmp_path, image):
-    path = tmp_path / "program.safetensors"
-    model = fw.create(build).eval()
-    plan = fw.plan(fw.trace(model, (image,)), {"0.weight": 0.5})
-    small = copy.deepcopy(fw.prune(model, plan)).eval()
-    fw.save(small, path)
-    wanted, found = small(image), fw.load(path, build=build)(image)
-    values = found.values() if isinstance(found, dict) else [found]
-    wants = wanted.values() if isinstance(wanted, dict) else [wanted]
-    assert all(torch.equal(*pair) for pair in zip(values, wants, strict=True))
 
 
 def test_a_wrapped_network_is_saved_under_its_own_names(tmp_path, image):

@@ -3,6 +3,7 @@
 `fw.trace`, `fw.prune`, `fw.repair`, `fw.scan`, `fw.export` and `fw.save` call `plain_module` first.
 """
 
+import re
 from collections.abc import Iterator
 
 import torch
@@ -13,15 +14,11 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from flyweight.errors import GraphError
 from flyweight.graph.stored import wrapping_attribute
 
-_REFUSED = {
-    "torch.ao.nn.quantized.": "a quantized module",
-    "torch.ao.nn.intrinsic.quantized.": "a quantized module",
-    "torch.ao.nn.sparse.quantized.": "a quantized module",
-    "torch.distributed.fsdp.fully_sharded": "a module whose parameters are distributed",
-}
-"""Beginning of a full class name, and what such a module is."""
-_FLOATING = "torch.ao.nn.quantized.modules.functional_modules.FloatFunctional"
-"""Part of networks that are ready for quantization, in floating point until then."""
+_QUANTIZED = re.compile(r"torch\..*\.quantized\.(?!.*\.FloatFunctional$)")
+"""Full names of quantized modules. `FloatFunctional` is a part of networks before quantization."""
+_DISTRIBUTED = re.compile(r"torch\.distributed\.fsdp\.")
+_REFUSED = {_QUANTIZED: "a quantized module", _DISTRIBUTED: "a module with distributed parameters"}
+"""Full name of a class, and what such a module is."""
 
 
 def plain_module(model: nn.Module) -> nn.Module:
@@ -77,10 +74,8 @@ def _refusals(model: nn.Module) -> Iterator[tuple[str, str, str]]:
                 kind = "a scripted or traced module (torch.jit)"
                 yield path, kind, "Give the plain module that it was made from."
             continue
-        names = [_full_name(kind) for kind in type(module).__mro__]
-        names = [] if _FLOATING in names else names
-        for start, kind in _REFUSED.items():
-            if any(name.startswith(start) for name in names):
+        for pattern, kind in _REFUSED.items():
+            if any(pattern.match(_full_name(base)) for base in type(module).__mro__):
                 yield path, kind, "Give the module as it was before."
         for name, tensor in (*module._parameters.items(), *module._buffers.items()):
             place = f"{path}.{name}" if path else name

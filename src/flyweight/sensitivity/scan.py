@@ -87,7 +87,6 @@ def scan(
         ConfigError: The cluster cannot be reached.
         DataError: There are no batches, or the folder is of another scan; the difference is named.
     """
-    model = plain_module(model)
     fast, ray = options.pop("fast", None), options.pop("ray", "")
     _require_one_of(fast, ray)
     measured_on = options.pop("measured_on", "")
@@ -95,7 +94,7 @@ def scan(
     wanted = Cuts(ratios, **options)  # type: ignore[misc]
     evaluator = _evaluator_of(metric)
     plans = wanted.plans(graph)
-    made_from = _made_from(graph, model, data, plans, fast)
+    made_from = _made_from(graph, model := plain_module(model), data, plans, fast)
     target = None if save_to is None else Path(save_to)
     journal = Journal(target, made_from)
     runner = CutRunner(graph, model, evaluator, plans)
