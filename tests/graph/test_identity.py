@@ -131,3 +131,28 @@ def test_a_flow_finds_the_field_on_an_axis():
     flow = Flow((1, 2, 3, 4), (field,))
     assert flow.field_on(2) is field
     assert flow.field_on(3) is None
+
+
+def test_identities_that_the_code_repeats_or_counts_are_known():
+    ledger = Identities()
+    plain, alike = ledger.fresh(2), ledger.fresh_alike(3)
+    counted, other = ledger.fresh_counted(4), ledger.fresh_alike(2)
+    assert ledger.are_alike(np.concatenate([plain, alike, counted, other])).tolist() == [
+        *[False] * 2,
+        *[True] * 3,
+        *[False] * 4,
+        *[True] * 2,
+    ]
+    assert ledger.positions_of(counted[::-1].reshape(2, 2)).tolist() == [[3, 2], [1, 0]]
+    assert ledger.positions_of(np.concatenate([counted, plain])) is None
+    assert not Identities().are_alike(np.arange(3)).any()
+
+
+def test_a_field_can_be_collapsed_to_several_axes():
+    ledger = Identities()
+    ids = ledger.fresh(24).reshape(2, 3, 4)
+    found = ledger.collapse(Field((1, 2, 4), ids), 1, 4)
+    assert (found.axes, found.ids.shape) == ((1, 4), (2, 4))
+    labels = ledger.components()[ids]
+    assert (labels == labels[:, :1]).all()
+    assert len(set(labels.ravel().tolist())) == 8

@@ -145,3 +145,10 @@ def test_a_detector_is_traced_without_the_compiler():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(8, 16), (6, 4)])
+def test_a_normalisation_of_too_many_groups_fails_as_in_pytorch(channels, groups):
+    source = torch.rand(1, channels, 4, device="meta")
+    with pytest.raises(RuntimeError, match="divisible"):
+        result_of("group_norm", torch.ops.aten.group_norm.default, (source, groups), {})

@@ -102,8 +102,8 @@ class _Facts:
         self.produces = np.zeros(count, dtype=bool)
         for ids in ledger.produced:
             self.produces[labels[ids]] = True
-        self.made = _id_mask(len(labels), ledger.produced)
-        self.read = _id_mask(len(labels), ledger.consumed)
+        self.made = _spread(_id_mask(len(labels), ledger.produced), ledger.summed)
+        self.read = _spread(_id_mask(len(labels), ledger.consumed), ledger.summed)
         self.orders = _id_mask(len(labels), ledger.orders)
         self.parts = ledger.parts
 
@@ -112,6 +112,14 @@ def _id_mask(count: int, found: list[Ids]) -> NDArray[np.bool_]:
     mask = np.zeros(count, dtype=bool)
     for ids in found:
         mask[ids] = True
+    return mask
+
+
+def _spread(mask: NDArray[np.bool_], summed: list[tuple[Ids, Ids]]) -> NDArray[np.bool_]:
+    """Let hold for every term of a sum of weights what holds for one, in place."""
+    for left, right in [*reversed(summed), *summed]:
+        mask[left] |= mask[right]
+        mask[right] |= mask[left]
     return mask
 
 

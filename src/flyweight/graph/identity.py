@@ -37,13 +37,18 @@ class Flow:
         fields: Disjoint; an axis in no field has a fixed size (batch, image rows, tokens).
         parameter: Whether it is made of parameters and buffers alone, as they are stored or
             computed from nothing else.
+        zeros: Of a tensor made of stored ones, whether it is zero where they are.
         order: The values of a stored tensor that holds a permutation; else None.
+        counted: Whether its values are positions that the code counted out (`arange`), in any
+            arrangement: each value is the position of its identity, see `Identities.positions_of`.
     """
 
     shape: tuple[int, ...]
     fields: tuple[Field, ...] = ()
     parameter: bool = False
+    zeros: bool = True
     order: Ids | None = None
+    counted: bool = False
 
     def field_on(self, axis: int) -> Field | None:
         """Return the field that covers `axis`, if there is one."""
@@ -59,12 +64,39 @@ class Identities:
     frozen: list[tuple[Ids, str]] = field(default_factory=list)
     mixed: list[tuple[Ids, str]] = field(default_factory=list)
     boxes: list[Ids] = field(default_factory=list)
+    alike: list[tuple[int, int]] = field(default_factory=list)
+    counted: list[tuple[int, int]] = field(default_factory=list)
 
     def fresh(self, size: int) -> Ids:
         """Return `size` identities never seen before."""
         first = self.count
         self.count += size
         return np.arange(first, first + size, dtype=np.int64)
+
+    def fresh_alike(self, size: int) -> Ids:
+        """Return `size` new identities of an axis along which the code repeats one value.
+
+        Which of these positions leaves makes no difference. The code determines how many there are;
+        whether it follows, a trial finds out.
+        """
+        ids = self.fresh(size)
+        self.alike.append((self.count - size, self.count))
+        return ids
+
+    def are_alike(self, ids: Ids) -> NDArray[np.bool_]:
+        """Return which of `ids` come from `fresh_alike`, so that no stored tensor has them."""
+        return _starts_of(ids, self.alike) >= 0
+
+    def fresh_counted(self, size: int) -> Ids:
+        """Return `size` new identities, one for each of the positions from zero up."""
+        ids = self.fresh(size)
+        self.counted.append((self.count - size, self.count))
+        return ids
+
+    def positions_of(self, ids: Ids) -> Ids | None:
+        """Return the positions that identities from `fresh_counted` stand for; None of others."""
+        starts = _starts_of(ids, self.counted)
+        return ids - starts if (starts >= 0).all() else None
 
     def join(self, left: Ids, right: Ids) -> None:
         """Declare that identities at equal positions leave together; broadcasts like numpy."""
@@ -83,13 +115,14 @@ class Identities:
         """Declare that what stays of a many-axis field must be a box."""
         self.boxes.append(ids)
 
-    def collapse(self, field: Field, keep: int) -> Field:
-        """Join along every axis of `field` but `keep`; the result lies on `keep` alone."""
-        position = field.axes.index(keep)
-        ids = np.moveaxis(field.ids, position, 0).reshape(field.ids.shape[position], -1)
-        if ids.shape[1] > 1:
-            self.join(ids[:, :1], ids[:, 1:])
-        return Field((keep,), ids[:, 0])
+    def collapse(self, field: Field, *keep: int) -> Field:
+        """Join along every axis of `field` but those to `keep`, on which alone the result lies."""
+        places = [field.axes.index(axis) for axis in keep]
+        sizes = [field.ids.shape[place] for place in places]
+        ids = np.moveaxis(field.ids, places, range(len(places))).reshape(*sizes, -1)
+        if ids.shape[-1] > 1:
+            self.join(ids[..., :1], ids[..., 1:])
+        return Field(keep, ids[..., 0])
 
     def components(self) -> NDArray[np.int64]:
         """Return one number per identity, equal where identities are joined.
@@ -130,3 +163,18 @@ class Identities:
                 self.collapse(Field(tuple(range(ids.ndim)), ids), keep)
                 changed = True
         return changed
+
+
+def _starts_of(ids: Ids, ranges: list[tuple[int, int]]) -> Ids:
+    """Return the start of the range that each of `ids` is in; -1 where it is in none.
+
+    Args:
+        ids: Identities.
+        ranges: First identity and the one after the last, in rising order.
+    """
+    if not ranges:
+        return np.full(ids.shape, -1, dtype=np.int64)
+    starts, ends = np.array(ranges, dtype=np.int64).T
+    place = np.searchsorted(starts, ids, "right") - 1
+    found: Ids = np.where((place >= 0) & (ids < ends[place]), starts[place], -1)
+    return found

@@ -124,6 +124,12 @@ def _elementwise(source: Any, other: Any, *_: Any, **__: Any) -> Any:
     return source.new_empty(source.shape) if alike else NotImplemented
 
 
+def _group_normalised(source: Tensor, num_groups: int, *_: Any, **__: Any) -> Any:
+    """Return the result of `group_norm`; NotImplemented where PyTorch may refuse it."""
+    usual = source.ndim > 1 and source.is_contiguous() and source.shape[1] % num_groups == 0
+    return source.new_empty(source.shape) if usual else NotImplemented
+
+
 def _like_input(source: Tensor, *_: Any, **__: Any) -> Tensor:
     # PyTorch writes `empty_like` in Python, too.
     return source.new_empty(source.shape) if source.is_contiguous() else torch.empty_like(source)
@@ -148,7 +154,7 @@ def _recurrent(
 
 
 _SAME_SHAPE = """
-    batch_norm dropout elu gelu group_norm hardsigmoid hardswish hardtanh layer_norm leaky_relu
+    batch_norm dropout elu gelu hardsigmoid hardswish hardtanh layer_norm leaky_relu
     mish relu relu6 sigmoid silu
 """
 
@@ -159,6 +165,7 @@ _KNOWN: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(("upsample_nearest2d", "upsample_bilinear2d"), _upsampled),
     "adaptive_avg_pool2d": _pooled_to,
     "max_pool2d": _max_pooled,
+    "group_norm": _group_normalised,
     "lstm": _recurrent,
     "gru": _recurrent,
     **dict.fromkeys(_SAME_SHAPE.split(), _like_input),

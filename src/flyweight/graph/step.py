@@ -49,6 +49,7 @@ class Ledger:
     consumed: list[Ids] = field(default_factory=list)
     parts: list[Ids] = field(default_factory=list)
     orders: list[Ids] = field(default_factory=list)
+    summed: list[tuple[Ids, Ids]] = field(default_factory=list)
     counted: list[CountedOp] = field(default_factory=list)
     uncounted: dict[str, int] = field(default_factory=dict)
 
@@ -130,20 +131,18 @@ class Step:
         self.identities.join(left, right)
         return left
 
+    def join_weights(self, left: Ids, right: Ids) -> None:
+        """Join axes of stored tensors whose sum is a weight: who makes or reads one does the other.
+
+        Broadcasts like numpy.
+        """
+        left, right = np.broadcast_arrays(left, right)
+        self.identities.join(left, right)
+        self.ledger.summed.append((left.ravel(), right.ravel()))
+
     def part(self, ids: Ids) -> None:
         """Record that code counts `ids` apart from the rest of their axis."""
         self.ledger.parts.append(ids)
-
-    def reorder(self, ids: Ids, by: Flow) -> Ids | None:
-        """Return `ids` in the order that `by` stores; None, and frozen, where it stores none."""
-        order = by.order
-        if order is None or order.shape != ids.shape:
-            self.freeze(ids, "is looked up by index")
-            return None
-        found: Ids = ids[order]
-        self.identities.join(found, by.fields[0].ids)
-        self.ledger.orders.append(by.fields[0].ids)
-        return found
 
     def count(
         self,

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from flyweight.graph.build import Slot, build_graph
 from flyweight.graph.cost import AxisSize
-from flyweight.graph.entry import plain_module
 from flyweight.graph.example_inputs import Example
 from flyweight.graph.identity import Field, Flow, Ids
 from flyweight.graph.model_graph import ModelGraph
@@ -23,6 +22,8 @@ from flyweight.graph.predictions import Place, Prediction, slice_window
 from flyweight.graph.program import Call, Recording, Shape, Value
 from flyweight.graph.recording import record
 from flyweight.graph.rules import RULES, WHOLE
+from flyweight.graph.rules.computed_weights import as_weights
+from flyweight.graph.rules.orders import with_positions, without_computed
 from flyweight.graph.sizes import AxisSizes
 from flyweight.graph.step import Ledger, Step
 from flyweight.graph.stored import stored_tensors
@@ -54,7 +55,6 @@ def trace(
         >>> [operation.name for operation in graph.operations]
         ['0.conv2d', '1.conv2d']
     """
-    model = plain_module(model)
     example = Example(args, dict(kwargs or {}))
     recording = record(model, args, WHOLE, kwargs)
     walk = _Walk(model, recording)
@@ -139,13 +139,11 @@ class _Walk:
     def _call(self, call: Call) -> None:
         arguments = {name: self._lookup(value) for name, value in call.arguments.items()}
         shapes = tuple(value.shape for value in call.results)
-        step = Step(call.op, call.where, arguments, shapes, self.ledger)
+        step = without_computed(Step(call.op, call.where, arguments, shapes, self.ledger))
         counted = len(self.ledger.counted)
-        result = _follow(step)
-        _keep_orders_whole(step)
+        flows = with_positions(step, _follow(step))
         if len(self.ledger.counted) == counted:
             self.ledger.uncounted[call.op] = self.ledger.uncounted.get(call.op, 0) + 1
-        flows = result if isinstance(result, tuple) else (result,)
         for value, flow in zip(call.results, flows, strict=False):
             self.flows[value.number] = flow
         self.steps.append((step, flows))
@@ -172,15 +170,6 @@ def _order_in(tensor: Tensor) -> Ids | None:
     return values if (np.sort(values) == np.arange(len(values))).all() else None
 
 
-def _keep_orders_whole(step: Step) -> None:
-    """Freeze a stored permutation whose values are read for anything but looking positions up."""
-    if step.op in ("index", "index_select"):
-        return
-    for flow in step.flows():
-        if flow.order is not None:
-            step.freeze(flow.fields[0].ids, "holds an order that is also computed with")
-
-
 def _predict(step: Step, flows: tuple[Flow, ...], sizes: AxisSizes) -> Prediction:
     def along(flow: Flow) -> tuple[AxisSize, ...]:
         return tuple(sizes.along(flow, axis) for axis in range(len(flow.shape)))
@@ -197,7 +186,7 @@ def _predict(step: Step, flows: tuple[Flow, ...], sizes: AxisSizes) -> Predictio
     return Prediction(step.op, step.where, tuple(map(along, flows)), sources, window)
 
 
-def _follow(step: Step) -> Flow | tuple[Flow, ...]:
+def _follow(step: Step) -> tuple[Flow, ...]:
     """Carry identities through one operation; what no rule follows is frozen."""
     rule = RULES.get(step.op)
     if rule is None:
@@ -208,12 +197,8 @@ def _follow(step: Step) -> Flow | tuple[Flow, ...]:
         result = None
     if result is None or not _fits(result, step.shapes):
         return _freeze_inputs(step, "passes an operation in a form that its rule does not cover")
-    sources = step.flows()
-    if not sources or not all(flow.parameter for flow in sources):
-        return result
-    if isinstance(result, tuple):
-        return tuple(replace(flow, parameter=True) for flow in result)
-    return replace(result, parameter=True)
+    flows = result if isinstance(result, tuple) else (result,)
+    return as_weights(step, flows)
 
 
 def _fits(result: Flow | tuple[Flow, ...], shapes: tuple[Shape, ...]) -> bool:

@@ -1,4 +1,7 @@
 import pytest
+from tests.graph.rules.conftest import Around, cut
+from torch import nn
+from torch.nn import functional
 
 from flyweight.graph.identity import Field, Flow
 
@@ -219,4 +222,60 @@ def test_an_embedding_makes_columns_and_keeps_rows(bench):
     weight = bench.flow(10, 4, parameter=True)
     out = bench.run("embedding", (2, 7, 4), weight=weight, indices=Flow((2, 7)))
     assert out.field_on(2).ids.tolist() == weight.fields[1].ids.tolist()
+    assert bench.frozen_ids == weight.fields[0].ids.tolist()
+
+
+def attended(gqa):
+    def attention(model, x):
+        tokens = x.flatten(2).transpose(1, 2)
+        query, key, value = (
+            layer(tokens).view(len(x), 64, -1, 4).transpose(1, 2)
+            for layer in (model.query, model.key, model.value)
+        )
+        found = functional.scaled_dot_product_attention(query, key, value, enable_gqa=gqa)
+        return model.out(found.transpose(1, 2).flatten(2)).transpose(1, 2).reshape(x.shape)
+
+    return attention
+
+
+def test_query_heads_leave_with_the_key_head_that_they_share():
+    parts = {name: nn.Linear(16, size) for name, size in (("query", 24), ("key", 8), ("value", 8))}
+    graph, _, small = cut(Around(attended(gqa=True), out=nn.Linear(24, 16), **parts))
+    assert graph.groups["query.weight"].size == 2
+    assert (small.query.out_features, small.key.out_features, small.out.in_features) == (12, 4, 12)
+
+
+def test_a_single_key_head_for_all_query_heads_stays(bench):
+    (query, q), (key, k) = heads(bench, 4, 3), heads(bench, 1, 3)
+    key = Flow((1, 1, 5, 3), (Field((3,), k.ravel()),))
+    out = bench.run("scaled_dot_product_attention", query.shape, query=query, key=key, value=key)
+    assert out.field_on(1).ids.tolist() == q[:, 0].tolist()
+
+
+def test_a_weight_that_is_repeated_by_the_code_is_no_place_for_zeros(bench):
+    x = bench.flow(1, 3, 4, 4, axes=[1])
+    made, read = (bench.ledger.identities.fresh_alike(size) for size in (8, 3))
+    weight = Flow((8, 3, 3, 3), (Field((0,), made), Field((1,), read)), parameter=True)
+    convolve(bench, x, weight)
+    assert bench.mixed == read.tolist()
+    assert reads(bench) == []
+
+
+def test_a_product_of_weights_makes_no_channels(bench):
+    left, right = bench.flow(6, 2, parameter=True), bench.flow(2, 5, parameter=True)
+    out = bench.run("matmul", (6, 5), self=left, other=right)
+    assert [found.ids.tolist() for found in out.fields] == [
+        left.fields[0].ids.tolist(),
+        right.fields[1].ids.tolist(),
+    ]
+    assert makes(bench) == []
+
+
+def test_bags_of_rows_make_columns(bench):
+    weight = bench.flow(10, 4, parameter=True)
+    out, *rest = bench.run(
+        "embedding_bag", (2, 4), (6,), (2,), (2,), weight=weight, indices=Flow((6,))
+    )
+    assert out.field_on(1).ids.tolist() == weight.fields[1].ids.tolist()
+    assert [flow.fields for flow in rest] == [(), (), ()]
     assert bench.frozen_ids == weight.fields[0].ids.tolist()

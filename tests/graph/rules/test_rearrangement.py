@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from tests.graph.rules.conftest import Around, cut
 from torch import nn
 from torch.nn import functional
 
 from flyweight.graph import trace
+from flyweight.graph.identity import Field, Flow
 from flyweight.pruning import plan, prune
 from flyweight.pruning.surgery import largest_error
 
@@ -119,3 +121,64 @@ def test_steering_tensors_are_frozen():
 
     group = trace(Steered(), (torch.rand(1, 3, 8, 8),)).groups["grid.weight"]
     assert group.reason == ("steers where an image is read: grid_sampler_2d in the model's forward")
+
+
+def counted_down(length=8):
+    return torch.arange(length - 1, -1, -1)
+
+
+ALONG_ROWS = {
+    "index_add": lambda m, x: torch.zeros_like(x).index_add(2, counted_down(), x),
+    "index_copy": lambda m, x: torch.zeros_like(x).index_copy(2, counted_down(), x),
+    "index_fill": lambda m, x: x.index_fill(2, torch.tensor([0, 1]), 0.5),
+    "scatter_add": lambda m, x: (
+        torch.zeros_like(x.flatten(2))
+        .scatter_add(2, counted_down(64).expand(len(x), x.shape[1], 64), x.flatten(2))
+        .view_as(x)
+    ),
+    "take_along_dim": lambda m, x: torch.take_along_dim(
+        x.flatten(2), x.flatten(2).argsort(2), 2
+    ).view_as(x),
+    "windows": lambda m, x: x.unfold(2, 2, 2).mean(-1).repeat_interleave(2, 2),
+    "patches": lambda m, x: functional.interpolate(
+        m.mixed(x.unfold(2, 2, 2).unfold(3, 2, 2).permute(0, 2, 3, 1, 4, 5).flatten(3)).permute(
+            0, 3, 1, 2
+        ),
+        scale_factor=2,
+    ),
+    "affine_grid": lambda m, x: functional.grid_sample(
+        x,
+        functional.affine_grid(m.turn.expand(len(x), 2, 3), list(x.shape), align_corners=False),
+        align_corners=False,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ALONG_ROWS)
+def test_positions_of_rows_and_columns_pass_channels(kind):
+    parts = {"mixed": nn.Linear(64, 16)} if kind == "patches" else {}
+    cut(Around(ALONG_ROWS[kind], turn=torch.eye(2, 3), **parts))
+
+
+def test_tokens_in_an_order_of_their_own(bench):
+    x, by = bench.flow(2, 5, 4, axes=[2]), Flow((2, 5, 4))
+    alike = Field((2,), bench.ledger.identities.fresh_alike(4))
+    out = bench.run("gather", x.shape, self=x, dim=1, index=Flow(by.shape, (alike,)))
+    assert out.field_on(2).ids.tolist() == [0, 1, 2, 3]
+    assert bench.frozen == []
+
+
+@pytest.mark.parametrize(
+    ("op", "arguments"),
+    [("index_fill", {"dim": 1, "index": Flow((2,)), "value": 0}), ("unfold", {"dimension": 1})],
+)
+def test_channels_that_are_written_or_windowed_freeze(bench, op, arguments):
+    x = bench.flow(1, 4, 3, axes=[1])
+    assert bench.run(op, x.shape, self=x, **arguments).fields == ()
+    assert len(bench.frozen) == 1
+
+
+def test_what_is_scaled_by_its_norm_is_mixed(bench):
+    x = bench.flow(2, 4, 3, axes=[1, 2])
+    assert bench.run("renorm", x.shape, self=x, p=2, dim=1, maxnorm=1).fields == x.fields
+    assert bench.mixed == x.fields[1].ids.tolist()

@@ -1,6 +1,12 @@
 import pytest
+import torch
+from tests.graph.rules.conftest import Around, cut, reasons
+from torch import nn
+from torch.nn import functional
 
+from flyweight.graph import trace
 from flyweight.graph.identity import Field, Flow
+from flyweight.pruning import PruningPlan
 
 
 @pytest.mark.parametrize(
@@ -84,9 +90,97 @@ def test_group_norm_keeps_the_same_places_in_every_block(bench):
 
 
 def test_group_norm_with_one_channel_a_block_freezes(bench):
-    x = bench.flow(1, 4, 5, axes=[1])
-    bench.run("group_norm", x.shape, input=x, num_groups=4)
-    assert bench.frozen == ["is a normalisation group of its own"]
+    """Of a tensor whose size is fixed; of others the channels pass, see the next test."""
+    x, weight = Flow((1, 4, 5)), bench.flow(4, parameter=True)
+    bench.run("group_norm", x.shape, input=x, num_groups=4, weight=weight)
+    assert bench.frozen == ["meets a tensor whose size is fixed"]
+
+
+def test_group_norm_with_one_channel_a_block_passes_channels(bench):
+    x, weight = bench.flow(1, 4, 5, axes=[1]), bench.flow(4, parameter=True)
+    out = bench.run("group_norm", x.shape, input=x, num_groups=4, weight=weight)
+    assert out.field_on(1).ids.tolist() == [0, 1, 2, 3]
+    assert bench.together(x.fields[0].ids, weight.fields[0].ids)
+    assert (bench.frozen, bench.mixed) == ([], [])
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda m, x: m.norm(x),
+        lambda m, x: functional.group_norm(x, x.shape[1]),
+        lambda m, x: functional.group_norm(x, m.width),
+    ],
+)
+def test_a_normalisation_of_every_channel_counts_those_that_stay(function):
+    _, made, small = cut(Around(function, norm=nn.GroupNorm(16, 16)))
+    if "norm.weight" in made.removed():
+        assert (small.norm.num_groups, small.norm.num_channels) == (8, 8)
+        assert "norm.num_groups" in made.numbers
+        again = PruningPlan.from_json(made.to_json())
+        assert again.numbers == made.numbers
+
+
+def test_a_number_of_groups_that_stands_in_the_code_freezes():
+    model = Around(lambda m, x: functional.group_norm(x, 16))
+    assert reasons(trace(model, (torch.rand(1, 3, 8, 8),))) == {
+        "has a size that the model's code writes by hand: group_norm in the model's forward"
+    }
+
+
+def pooled(kind):
+    def there_and_back(model, x):
+        flat = {1: x.flatten(2), 2: x, 3: x[:, :, None]}[kind]
+        size = (2,) if kind == 1 else (1, 2, 2)[-kind:]
+        down = getattr(functional, f"max_pool{kind}d")(flat, size, return_indices=True)
+        return getattr(functional, f"max_unpool{kind}d")(*down, size).reshape(x.shape)
+
+    return there_and_back
+
+
+PASSING = {
+    **{f"max_unpool{kind}d": pooled(kind) for kind in (1, 2, 3)},
+    "modules": lambda m, x: m.up(*m.down(x)),
+    "adaptive_max_pool3d": lambda m, x: functional.adaptive_max_pool3d(x[:, :, None], (1, 4, 4))[
+        :, :, 0
+    ],
+    "nearest-exact": lambda m, x: functional.interpolate(
+        x[:, :, None], size=(1, 4, 4), mode="nearest-exact"
+    )[:, :, 0],
+    "aminmax": lambda m, x: x - sum(torch.aminmax(x.flatten(2), dim=2))[..., None, None],
+    "nansum": lambda m, x: x * x.nansum((2, 3), keepdim=True) + x.nanmean((2, 3), keepdim=True),
+    "count_nonzero": lambda m, x: x * torch.count_nonzero(x > 0, dim=(2, 3))[..., None, None],
+    "logcumsumexp": lambda m, x: x.logcumsumexp(2),
+    "mode": lambda m, x: x + x.round().flatten(2).mode(2).values[..., None, None],
+}
+
+
+@pytest.mark.parametrize("kind", PASSING)
+def test_summaries_of_rows_and_columns_pass_channels(kind):
+    pools = {"down": nn.MaxPool2d(2, return_indices=True), "up": nn.MaxUnpool2d(2)}
+    cut(Around(PASSING[kind], **pools))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda m, x: x.view(len(x), -1, 2, 8, 8).amax(2),
+        lambda m, x: x.view(len(x), x.shape[1] // 2, 2, 8, 8).max(2).values,
+        lambda m, x: x.view(len(x), -1, 2, 8, 8).softmax(2).mean(2),
+    ],
+)
+def test_channels_that_are_summarised_together_leave_together(function):
+    graph, _, _ = cut(Around(function, channels=8))
+    assert graph.groups["second.weight"].size == 8
+
+
+def test_selective_kernels_are_chosen_channel_by_channel():
+    def chosen(model, x):
+        both = torch.stack([x, model.other(x)], 1)
+        scores = model.score(both.sum(1).mean((2, 3))).view(len(x), 2, x.shape[1])
+        return (both * scores.softmax(1)[..., None, None]).sum(1)
+
+    cut(Around(chosen, other=nn.Conv2d(16, 16, 1), score=nn.Linear(16, 32)))
 
 
 @pytest.mark.parametrize(("slopes", "joined"), [(4, 1), (1, 0)])

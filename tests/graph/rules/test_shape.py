@@ -2,7 +2,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.graph.rules.conftest import Around, Bench, cut, reasons
+from torch import nn
+from torch.nn import functional
 
+from flyweight.graph import trace
 from flyweight.graph.identity import Field, Flow
 
 
@@ -214,3 +221,168 @@ def test_other_lookups_freeze(bench):
     x, stored = bench.flow(1, 3, axes=[1]), bench.flow(2, parameter=True)
     bench.run("index_select", (1, 2), self=x, dim=1, index=stored)
     assert bench.frozen_ids == [0, 1, 2]
+
+
+def filtered(x, weight, **options):
+    return functional.conv2d(x, weight, padding=1, groups=x.shape[1], **options)
+
+
+SOBEL = [[1.0, 0, -1], [2, 0, -2], [1, 0, -1]]
+ONE_KERNEL = {
+    "expand": lambda m, x: filtered(x, m.kernel.expand(x.shape[1], -1, -1, -1)),
+    "expand to sizes": lambda m, x: filtered(x, m.kernel.expand(x.shape[1], 1, 3, 3)),
+    "expand by a number": lambda m, x: filtered(x, m.kernel.expand(m.width, 1, 3, 3)),
+    "repeat": lambda m, x: filtered(x, m.kernel.repeat(x.shape[1], 1, 1, 1)),
+    "tile": lambda m, x: filtered(x, m.kernel.tile((x.shape[1], 1, 1, 1))),
+    "repeat_interleave": lambda m, x: filtered(x, m.kernel.repeat_interleave(x.shape[1], 0)),
+    "concatenate": lambda m, x: filtered(x, torch.cat([m.kernel] * x.shape[1])),
+    "made": lambda m, x: filtered(x, x.new_tensor(SOBEL).expand(x.shape[1], 1, 3, 3)),
+    "product": lambda m, x: filtered(
+        x, (m.kernel * m.kernel.transpose(2, 3)).expand(x.shape[1], 1, 3, 3)
+    ),
+    "transposed": lambda m, x: functional.conv_transpose2d(
+        x, m.kernel.expand(x.shape[1], 1, 3, 3), padding=1, groups=x.shape[1]
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ONE_KERNEL)
+def test_one_kernel_for_every_channel(kind):
+    cut(Around(ONE_KERNEL[kind], kernel=torch.randn(1, 1, 3, 3)))
+
+
+def test_four_wavelets_for_every_channel():
+    def transform(model, x):
+        weight = model.wavelets.repeat(x.shape[1], 1, 1, 1)
+        return functional.conv2d(x, weight, stride=2, groups=x.shape[1])
+
+    cut(Around(transform, channels=64, wavelets=torch.randn(4, 1, 2, 2)))
+
+
+def test_a_kernel_that_is_repeated_over_inputs_has_no_place_for_zeros():
+    def pooled(model, x):
+        return functional.conv2d(x, model.kernel.expand(16, x.shape[1], 3, 3), padding=1)
+
+    model = Around(pooled, kernel=torch.randn(1, 1, 3, 3))
+    groups = trace(model, (torch.rand(1, 3, 8, 8),)).groups
+    assert groups["second.weight"].mixes == ("conv2d in the model's forward",)
+
+
+def test_one_value_is_expanded_over_channels():
+    cut(
+        Around(
+            lambda m, x: x * m.gate(x).sigmoid().expand(-1, x.shape[1], -1, -1),
+            gate=nn.Conv2d(16, 1, 1),
+        )
+    )
+    cut(Around(lambda m, x: x * m.factor.expand(x.shape), factor=torch.rand(1, 1, 1, 1)))
+
+
+def test_vectors_of_unit_length_are_mixed_not_frozen():
+    model = Around(lambda m, x: functional.normalize(x, dim=1))
+    group = trace(model, (torch.rand(1, 3, 8, 8),)).groups["second.weight"]
+    assert group.reason is None
+    assert group.mixes == ("linalg_vector_norm in the model's forward",)
+
+
+def test_an_expanded_size_that_the_code_writes_by_hand_freezes():
+    model = Around(
+        lambda m, x: filtered(x, m.kernel.expand(16, 1, 3, 3)), kernel=torch.ones(1, 1, 3, 3)
+    )
+    graph = trace(model, (torch.rand(1, 3, 8, 8),))
+    assert reasons(graph) == {
+        "has a size that the model's code writes by hand: expand in the model's forward"
+    }
+
+
+def shuffled(x, blocks, order, channels):
+    n, _, h, w = x.shape
+    return x.view(n, *blocks, h, w).permute(order).reshape(n, channels, 2 * h, 2 * w)
+
+
+SHUFFLES = {
+    "quarter": lambda m, x: shuffled(
+        x, (x.shape[1] // 4, 2, 2), (0, 1, 4, 2, 5, 3), x.shape[1] // 4
+    ),
+    "factor": lambda m, x: shuffled(
+        x,
+        (x.shape[1] // m.factor**2, m.factor, m.factor),
+        (0, 1, 4, 2, 5, 3),
+        x.shape[1] // m.factor**2,
+    ),
+    "product": lambda m, x: shuffled(
+        x,
+        (x.shape[1] // (m.factor * m.factor), m.factor, m.factor),
+        (0, 1, 4, 2, 5, 3),
+        x.shape[1] // (m.factor * m.factor),
+    ),
+    "blocks first": lambda m, x: shuffled(
+        x, (2, 2, x.shape[1] // 4), (0, 3, 4, 1, 5, 2), x.shape[1] // 4
+    ),
+    "inferred": lambda m, x: shuffled(x, (2, 2, -1), (0, 3, 4, 1, 5, 2), -1),
+}
+
+
+@pytest.mark.parametrize("kind", SHUFFLES)
+def test_a_pixel_shuffle_by_hand(kind):
+    cut(Around(SHUFFLES[kind], channels=4, factor=2))
+
+
+def test_a_pixel_shuffle_by_hand_of_channels_in_the_last_place():
+    def shuffle(model, x):
+        n, c, h, w = x.shape
+        x = x.permute(0, 2, 3, 1).reshape(n, h, w, 2, 2, c // 4).permute(0, 1, 3, 2, 4, 5)
+        return x.reshape(n, 2 * h, 2 * w, c // 4).permute(0, 3, 1, 2)
+
+    cut(Around(shuffle, channels=4))
+
+
+@pytest.mark.parametrize("order", [(0, 1, 3, 5, 2, 4), (0, 3, 5, 1, 2, 4)])
+def test_a_pixel_unshuffle_by_hand(order):
+    def unshuffle(model, x):
+        n, c, h, w = x.shape
+        x = x.view(n, c, h // 2, 2, w // 2, 2).permute(order)
+        return x.reshape(n, 4 * c, h // 2, w // 2)
+
+    cut(Around(unshuffle, channels=64))
+
+
+def test_heads_that_share_keys_are_repeated_by_hand():
+    def attention(model, x):
+        tokens = x.flatten(2).transpose(1, 2)
+        n, length, _ = tokens.shape
+        query, key, value = (
+            layer(tokens).view(n, length, -1, 4).transpose(1, 2)
+            for layer in (model.query, model.key, model.value)
+        )
+        key, value = (one.repeat_interleave(2, 1) for one in (key, value))
+        found = functional.scaled_dot_product_attention(query, key, value)
+        return model.out(found.transpose(1, 2).flatten(2)).transpose(1, 2).reshape(x.shape)
+
+    layers = {"query": 16, "key": 8, "value": 8}
+    parts = {name: nn.Linear(16, size) for name, size in layers.items()}
+    graph, _, _ = cut(Around(attention, out=nn.Linear(16, 16), **parts))
+    assert graph.groups["query.weight"].size == 2
+    assert {m.tensor for m in graph.groups["query.weight"].members} >= {"key.weight", "out.weight"}
+
+
+@given(st.lists(st.integers(1, 4), min_size=2, max_size=5), st.data())
+def test_a_reshape_carries_every_identity_to_where_torch_puts_its_values(shape, data):
+    """Where fields stay whole, the identity at a position is that of the value at it."""
+    bench = Bench()
+    axis = data.draw(st.integers(0, len(shape) - 1))
+    ids = bench.ledger.identities.fresh(shape[axis])
+    flow = Flow(tuple(shape), (Field((axis,), ids),) if shape[axis] > 1 else ())
+    sizes = [size for size in shape if size > 1] or [1]
+    cutting = data.draw(st.integers(0, len(sizes)))
+    target = [int(np.prod(sizes[:cutting])), int(np.prod(sizes[cutting:]))]
+    out = bench.run("reshape", tuple(target), self=flow)
+    spread = np.broadcast_to(
+        np.arange(shape[axis]).reshape([-1 if a == axis else 1 for a in range(len(shape))]), shape
+    )
+    expected = torch.from_numpy(spread.copy()).reshape(target).numpy()
+    labels = bench.ledger.identities.components()
+    for found in out.fields:
+        rest = tuple(a for a in range(2) if a not in found.axes)
+        whole = np.expand_dims(found.ids, rest)
+        assert (labels[np.broadcast_to(whole, target)] == labels[ids[expected]]).all()

@@ -210,25 +210,6 @@ def matrix_product(step: Step) -> Flow:
     return contract(step, [(left, left_axes), (right, right_axes)], out)
 
 
-def einsum(step: Step) -> Flow:
-    """Einstein summation of one or two tensors without ellipsis or repeated subscripts."""
-    equation = str(step.arguments["equation"]).replace(" ", "")
-    flows = list(step.arguments["tensors"])
-    sides = equation.split("->")
-    inputs = sides[0].split(",")
-    plain = len(sides) == 2 and "." not in equation and len(flows) <= 2
-    if not plain or any(len(set(subscripts)) < len(subscripts) for subscripts in inputs):
-        for flow in flows:
-            for found in flow.fields:
-                step.freeze(found.ids, "enters an einsum that is not followed")
-        return step.result()
-    pairs = [
-        (flow, [ord(one) for one in subscripts])
-        for flow, subscripts in zip(flows, inputs, strict=True)
-    ]
-    return contract(step, pairs, [ord(one) for one in sides[1]])
-
-
 @dataclass(frozen=True, eq=False)
 class _Use:
     """One operand's axis of a given name."""
@@ -247,13 +228,15 @@ def contract(step: Step, operands: list[tuple[Flow, list[int]]], out: Sequence[i
         out: The names of the result's axes; names that are missing here are summed over.
     """
     shared = set.intersection(*(set(axes) for _, axes in operands))
+    makers = _makers(operands, out)
     named: dict[int, list[_Use]] = {}
-    for flow, axes in operands:
+    for operand, (flow, axes) in enumerate(operands):
         singles = _one_axis_each(step, flow, axes, shared, out)
         for place, name in enumerate(axes):
-            use = _Use(singles.get(place), flow.shape[place], flow.parameter)
+            by_weight = flow.parameter and flow.zeros
+            use = _Use(singles.get(place), flow.shape[place], by_weight)
             named.setdefault(name, []).append(use)
-            if flow.parameter and name in out and name not in shared:
+            if makers.get(name) == operand:
                 _produce(step, use.ids)
     ids_of = {name: _join_named(step, uses, name in out) for name, uses in named.items()}
     counted = tuple(
@@ -262,6 +245,22 @@ def contract(step: Step, operands: list[tuple[Flow, list[int]]], out: Sequence[i
     step.count(1, counted)
     fields = [found for place, name in enumerate(out) for found in _field(place, ids_of[name])]
     return step.result(*fields)
+
+
+def _makers(operands: list[tuple[Flow, list[int]]], out: Sequence[int]) -> dict[int, int]:
+    """Return which operand makes the channels of each name: a weight that meets activations.
+
+    Of several weights with the name, the one with the most axes makes them and the others scale
+    them. A product of weights alone is a weight itself: what uses it makes its channels.
+    """
+    found: dict[int, int] = {}
+    if all(flow.parameter for flow, _ in operands):
+        return found
+    for name in out:
+        having = [place for place, (_, axes) in enumerate(operands) if name in axes]
+        if having and all(operands[place][0].parameter for place in having):
+            found[name] = max(having, key=lambda place: (len(operands[place][1]), -place))
+    return found
 
 
 def _join_named(step: Step, uses: list[_Use], passes: bool) -> Ids | None:
@@ -296,7 +295,13 @@ def _one_axis_each(
 def attention(step: Step) -> Flow:
     """Scaled dot-product attention: heads leave whole; softmax runs over positions."""
     query, key, value = (step.flow(name) for name in ("query", "key", "value"))
-    if query.shape[:-2] != key.shape[:-2] or query.shape[:-2] != value.shape[:-2]:
+    if step.arguments.get("enable_gqa"):
+        key, value = (_repeated_heads(flow, query.shape[-3]) for flow in (key, value))
+    if not all(
+        one.shape[axis] in (1, query.shape[axis])
+        for one in (key, value)
+        for axis in range(len(query.shape) - 2)
+    ):
         raise ValueError("attention must have one key and value head per query head")
     rank = len(query.shape)
     batch = list(range(rank - 2))
@@ -313,6 +318,19 @@ def attention(step: Step) -> Flow:
     return contract(step, [(scores, [*batch, -1, -4]), (value, [*batch, -4, -2])], [*batch, -1, -2])
 
 
+def _repeated_heads(flow: Flow, heads: int) -> Flow:
+    """Return keys or values with one head per query head: several query heads share each."""
+    axis = len(flow.shape) - 3
+    times = heads // flow.shape[axis]
+    fields = tuple(
+        Field(found.axes, np.repeat(found.ids, times, found.axes.index(axis)))
+        if axis in found.axes
+        else found
+        for found in flow.fields
+    )
+    return Flow((*flow.shape[:axis], heads, *flow.shape[axis + 1 :]), fields, flow.parameter)
+
+
 def embedding(step: Step) -> Flow:
     """Rows of a table are looked up; its columns are made here."""
     weight = step.flow("weight")
@@ -321,6 +339,12 @@ def embedding(step: Step) -> Flow:
     makes = step.single(weight, 1)
     _produce(step, makes)
     return step.result(*_field(len(step.shapes[0]) - 1, makes))
+
+
+def embedding_bag(step: Step) -> tuple[Flow, ...]:
+    """Sums or means of looked up rows; the other results are positions."""
+    made = embedding(step)
+    return (made, *(Flow(shape) for shape in step.shapes[1:]))
 
 
 def _join_bias(step: Step, made: Ids | None) -> None:
@@ -353,12 +377,15 @@ def _produce(step: Step, ids: Ids | None) -> None:
 
 
 def _consume(step: Step, weight: Flow, ids: Ids | None) -> None:
-    _read(step, ids, by_weight=weight.parameter)
+    _read(step, ids, by_weight=weight.parameter and weight.zeros)
 
 
 def _read(step: Step, ids: Ids | None, *, by_weight: bool) -> None:
     """Note who reads `ids`: without a stored weight there is no place to zero what leaves."""
-    if ids is not None and by_weight:
-        step.ledger.consumed.append(ids)
-    elif ids is not None:
-        step.mix(ids)
+    if ids is None:
+        return
+    stored = ~step.identities.are_alike(ids) & by_weight
+    if stored.any():
+        step.ledger.consumed.append(ids[stored])
+    if not stored.all():
+        step.mix(ids[~stored])

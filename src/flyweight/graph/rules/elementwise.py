@@ -1,6 +1,9 @@
 """Rules for operations that compute every position on its own."""
 
-from flyweight.graph.identity import Field, Flow
+from collections.abc import Callable
+
+from flyweight.graph.identity import Field, Flow, Ids
+from flyweight.graph.rules.computed_weights import PRODUCTS
 from flyweight.graph.step import Step, moved
 
 
@@ -41,16 +44,23 @@ def join_broadcast(step: Step, flows: list[Flow], shape: tuple[int, ...]) -> lis
     """
     aligned = [_align(flow, len(shape)) for flow in flows]
     fields: list[Field] = []
+    join = step.join_weights if _is_sum_of_weights(step, flows) else step.identities.join
     for cluster in _clusters(aligned):
         present = [flow for flow in aligned if any(flow.shape[axis] > 1 for axis in cluster)]
         whole = [flow.field_on(cluster[0]) for flow in present]
         if all(found is not None and found.axes == cluster for found in whole):
             for found in whole[1:]:
-                step.identities.join(whole[0].ids, found.ids)  # type: ignore[union-attr]
+                join(whole[0].ids, found.ids)  # type: ignore[union-attr]
             fields.append(whole[0])  # type: ignore[arg-type]
         else:
-            fields.extend(_join_on_one_axis(step, present, cluster))
+            fields.extend(_join_on_one_axis(step, present, cluster, join))
     return fields
+
+
+def _is_sum_of_weights(step: Step, flows: list[Flow]) -> bool:
+    """Whether the result is zero only where several stored tensors are, or a certain one."""
+    several = len(flows) > 1 and all(flow.parameter for flow in flows)
+    return several and not (step.op in PRODUCTS and all(flow.zeros for flow in flows))
 
 
 def _align(flow: Flow, rank: int) -> Flow:
@@ -73,7 +83,9 @@ def _clusters(flows: list[Flow]) -> list[tuple[int, ...]]:
     return [tuple(sorted(cluster)) for cluster in sorted(clusters, key=min)]
 
 
-def _join_on_one_axis(step: Step, flows: list[Flow], cluster: tuple[int, ...]) -> list[Field]:
+def _join_on_one_axis(
+    step: Step, flows: list[Flow], cluster: tuple[int, ...], join: Callable[[Ids, Ids], None]
+) -> list[Field]:
     """Join flows whose identities lie differently on `cluster`: one axis can stay free."""
     keep = _free_axis(flows, cluster)
     joined: Field | None = None
@@ -84,7 +96,7 @@ def _join_on_one_axis(step: Step, flows: list[Flow], cluster: tuple[int, ...]) -
                 continue
             single = step.identities.collapse(found, keep)
             if joined is not None:
-                step.identities.join(joined.ids, single.ids)
+                join(joined.ids, single.ids)
             joined = joined or single
     return [joined] if joined is not None else []
 

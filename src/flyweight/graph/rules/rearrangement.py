@@ -1,10 +1,12 @@
 """Rules for operations that trade channels for positions, or look positions up."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
 from flyweight.graph.identity import Field, Flow, Ids
+from flyweight.graph.rules import orders
 from flyweight.graph.rules.contraction import matrix_product
 from flyweight.graph.rules.elementwise import join_broadcast
 from flyweight.graph.step import Step
@@ -86,12 +88,63 @@ def ordered(step: Step) -> tuple[Flow, ...]:
     return tuple(Flow(shape, rest.fields) for shape in step.shapes)
 
 
+def gathered(step: Step) -> Flow:
+    """Positions of one axis are gathered by index; the other axes are joined."""
+    source, by = step.flow("self"), step.flow("index")
+    axis = int(step.arguments["dim"]) % len(step.shapes[0])
+    ids = step.single(source, axis)
+    found = by.field_on(axis) if by.counted else None
+    if ids is None or found is None or found.axes != (axis,):
+        return looked_up(step)
+    placed = orders.looked_up(step, ids, replace(by, fields=(found,)))
+    source, by = (_pinned(step, flow, axis, "") for flow in (_off(source, axis), _off(by, axis)))
+    rest = join_broadcast(step, [source, by], source.shape)
+    return step.result(*rest, *(() if placed is None else (Field((axis,), placed.ids),)))
+
+
+def _off(flow: Flow, axis: int) -> Flow:
+    return replace(flow, fields=tuple(found for found in flow.fields if axis not in found.axes))
+
+
 def looked_up(step: Step) -> Flow:
     """Positions of one axis are gathered or scattered by index; the other axes are joined."""
     axis = int(step.arguments["dim"]) % len(step.shapes[0])
     flows = [_pinned(step, flow, axis, "is looked up by index") for flow in step.flows()]
     shape = tuple(1 if place == axis else size for place, size in enumerate(step.shapes[0]))
     return step.result(*join_broadcast(step, flows, shape))
+
+
+def replaced(step: Step) -> Flow:
+    """Positions of one axis are written by index (`index_add`, `index_copy`, `index_fill`)."""
+    source = step.flow("self")
+    axis = int(step.arguments["dim"]) % len(source.shape)
+    given = step.arguments.get("source")
+    flows = [source] if not isinstance(given, Flow) else [source, given]
+    pinned = [_pinned(step, flow, axis, "is looked up by index") for flow in flows]
+    return step.result(*join_broadcast(step, pinned, pinned[0].shape))
+
+
+def windows(step: Step) -> Flow:
+    """Windows of one axis become a new last axis (`Tensor.unfold`); the other axes pass."""
+    source = step.flow("self")
+    axis = int(step.arguments["dimension"]) % len(source.shape)
+    return step.result(*_pinned(step, source, axis, "is read through a window").fields)
+
+
+def sampling_grid(step: Step) -> Flow:
+    """A grid of positions is made of transformations (`affine_grid`)."""
+    _freeze_fields(step, step.flow("theta"), "steers where an image is read")
+    return step.result()
+
+
+def renormalised(step: Step) -> Flow:
+    """Every slice along an axis, or every row of an embedding, is scaled by its own norm."""
+    source = step.flow("self")
+    axis = int(step.arguments.get("dim", 0)) % len(source.shape)
+    for found in source.fields:
+        if axis not in found.axes:
+            step.mix(found.ids)
+    return step.result(*source.fields)
 
 
 def turned(step: Step) -> Flow:

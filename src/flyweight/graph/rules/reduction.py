@@ -3,7 +3,7 @@
 import re
 
 from flyweight.graph.identity import Field, Flow, Ids
-from flyweight.graph.rules.elementwise import elementwise
+from flyweight.graph.rules.elementwise import elementwise, join_broadcast
 from flyweight.graph.step import Step, moved
 
 _SUMS = frozenset({"sum", "linalg_vector_norm", "norm"})
@@ -37,21 +37,28 @@ def _reduced(step: Step, found: Field, target: dict[int, int], *, sums: bool) ->
         return (moved(found, target),)
     if sums:
         step.ledger.consumed.append(found.ids.ravel())
-    else:
+    if staying:
+        # What is summarised together leaves together, so that every summary is whole.
+        return (moved(step.identities.collapse(found, *staying), target),)
+    if not sums:
         step.mix(found.ids)
-    if not staying:
-        return ()
-    return (moved(step.identities.collapse(found, staying[0]), target),)
+    return ()
 
 
 def along_axis(step: Step) -> Flow:
     """Softmax, cumulative sums and similar: all positions of one axis depend on each other."""
     source = step.flows()[0]
     axis = int(step.arguments.get("dim", -1)) % len(source.shape)
-    found = source.field_on(axis)
-    if found is not None:
-        step.mix(found.ids)
-    return step.result(*source.fields)
+    fields = []
+    for found in source.fields:
+        if found.axes == (axis,):
+            step.mix(found.ids)
+        elif axis in found.axes:
+            # What depends on each other leaves together, so that every part stays whole.
+            rest = (one for one in found.axes if one != axis)
+            found = step.identities.collapse(found, *rest)
+        fields.append(found)
+    return step.result(*fields)
 
 
 def batch_norm(step: Step) -> Flow:
@@ -84,7 +91,11 @@ def layer_norm(step: Step) -> Flow:
 
 
 def group_norm(step: Step) -> Flow:
-    """Channels are normalised in equal blocks: the same places stay in every block."""
+    """Channels are normalised in equal blocks: the same places stay in every block.
+
+    Blocks of one channel are normalised each on their own; whether the code then counts as many
+    blocks as channels stay, a trial finds out.
+    """
     source = step.flow("input")
     groups = int(step.arguments["num_groups"])
     ids = step.single(source, 1)
@@ -93,9 +104,7 @@ def group_norm(step: Step) -> Flow:
     if ids is None:
         return step.result(*source.fields)
     blocks = ids.reshape(groups, -1)
-    if blocks.shape[1] == 1:
-        step.freeze(ids, "is a normalisation group of its own")
-    else:
+    if blocks.shape[1] > 1:
         if groups > 1:
             step.identities.join(blocks, blocks[:1])
         step.mix(ids)
@@ -127,6 +136,20 @@ def pooled_regions(step: Step) -> tuple[Flow, ...]:
             step.freeze(found.ids, "lies along rows or columns that are resampled")
     fields = () if ids is None else (Field((1,), ids),)
     return tuple(Flow(shape, fields) for shape in step.shapes)
+
+
+def unpooled(step: Step) -> Flow:
+    """Values go back to the positions that they were pooled from; channels pass."""
+    resampled = int(re.findall(r"(\d)d", step.op)[0])
+    coarse = [step.flow(name) for name in ("self", "indices")]
+    first = len(coarse[0].shape) - resampled
+    for flow in coarse:
+        for found in flow.fields:
+            if max(found.axes) >= first:
+                step.freeze(found.ids, "lies along rows or columns that are resampled")
+    fields = (tuple(found for found in flow.fields if max(found.axes) < first) for flow in coarse)
+    flows = [Flow(flow.shape[:first], kept) for flow, kept in zip(coarse, fields, strict=True)]
+    return step.result(*join_broadcast(step, flows, step.shapes[0][:first]))
 
 
 def spatial(step: Step) -> tuple[Flow, ...]:

@@ -1,12 +1,13 @@
 """Rules for operations that rearrange, cut or glue tensors."""
 
 import math
-from dataclasses import replace
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from flyweight.graph.identity import Field, Flow, Ids
 from flyweight.graph.rules.elementwise import join_broadcast
+from flyweight.graph.rules.orders import looked_up
 from flyweight.graph.step import Shape, Step, drop_constant_axes, moved
 
 
@@ -18,32 +19,35 @@ def reshape(step: Step) -> Flow:
 
 def reshaped_fields(step: Step, source: Flow, shape: Shape) -> list[Field]:
     """Return the fields of `source` seen under `shape`."""
+    segments = _segments(source.shape, shape)
+    alike = step.identities.are_alike
+    # What the code repeats has no channels of its own: where two fields meet, the others stay.
+    ordered = sorted(source.fields, key=lambda found: bool(alike(found.ids).all()))
+    repeated = {axis for found in ordered if alike(found.ids).all() for axis in found.axes}
     fields: list[Field] = []
-    segments = list(_segments(source.shape, shape))
-    trivial = {a[0]: b[0] for a, b in segments if len(a) == len(b) == 1}
-    for found in source.fields:
-        if all(axis in trivial for axis in found.axes):
-            fields.append(moved(found, trivial))
-    for before, after in segments:
-        if len(before) == len(after) == 1:
+    taken: set[Segment] = set()
+    for found in ordered:
+        confined, touched = _confined(step, found, segments, repeated)
+        if not touched:
             continue
-        inside = [
-            _within(step, found, before) for found in source.fields if set(found.axes) & set(before)
-        ]
-        for extra in inside[1:]:
-            step.freeze(extra.ids, "is flattened together with other channels")
-        if inside:
-            spread = _spread(inside[0], before, source.shape)
-            dealt = Field(after, spread.reshape([shape[axis] for axis in after]))
-            kept = drop_constant_axes(dealt)
-            if kept is not None:
-                if len(kept.axes) > 1:
-                    step.identities.box(kept.ids)
-                fields.append(kept)
+        if taken.intersection(touched):
+            step.freeze(confined.ids, "is flattened together with other channels")
+            continue
+        taken.update(touched)
+        before, after = (sum(axes, ()) for axes in zip(*touched, strict=True))
+        spread = _spread(confined, before, source.shape)
+        kept = drop_constant_axes(Field(after, spread.reshape([shape[axis] for axis in after])))
+        if kept is not None:
+            if len(kept.axes) > 1 and len(before) + len(after) > 2 * len(touched):
+                step.identities.box(kept.ids)
+            fields.append(kept)
     return fields
 
 
-def _segments(before: Shape, after: Shape) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+Segment = tuple[tuple[int, ...], tuple[int, ...]]
+
+
+def _segments(before: Shape, after: Shape) -> list[Segment]:
     """Cut two shapes of equal product into the shortest runs of equal product, without ones."""
     left = [axis for axis, size in enumerate(before) if size != 1]
     right = [axis for axis, size in enumerate(after) if size != 1]
@@ -63,12 +67,24 @@ def _segments(before: Shape, after: Shape) -> list[tuple[tuple[int, ...], tuple[
     return segments
 
 
-def _within(step: Step, found: Field, axes: tuple[int, ...]) -> Field:
-    """Return `found` confined to `axes`, joining away what lies outside."""
-    if set(found.axes) <= set(axes):
-        return found
-    inside = next(axis for axis in found.axes if axis in axes)
-    return step.identities.collapse(found, inside)
+def _confined(
+    step: Step, found: Field, segments: Sequence[Segment], repeated: Collection[int]
+) -> tuple[Field, list[Segment]]:
+    """Return `found` confined to segments that can become narrower, and these segments.
+
+    What lies outside of them is joined away. A segment that has axes without channels too (rows of
+    an image beside rows of a block, in a pixel shuffle) cannot become narrower, except for the
+    batch and for what the code repeats. If there are only such segments, one of them is taken.
+    """
+    touched = [one for one in segments if set(found.axes) & set(one[0])]
+    if len(touched) <= 1 or all(len(before) == len(after) == 1 for before, after in touched):
+        return found, touched
+    own = {*found.axes, *repeated, 0}
+    wanted = [one for one in touched if own.issuperset(one[0])]
+    if not wanted:
+        wanted = [next((one for one in touched if len(one[0]) + len(one[1]) > 2), touched[0])]
+    inside = {axis for before, _ in wanted for axis in before}
+    return step.identities.collapse(found, *(a for a in found.axes if a in inside)), wanted
 
 
 def _spread(found: Field, axes: tuple[int, ...], shape: Shape) -> Ids:
@@ -118,6 +134,8 @@ def concatenate(step: Step) -> Flow:
     parts = [step.single(flow, axis) for flow in flows]
     others = [Flow(_with(flow.shape, axis, 1), _without(flow, axis)) for flow in flows]
     fields = join_broadcast(step, others, _with(shape, axis, 1))
+    if len(flows) > 1 and flows[0].shape[axis] == 1 and all(flow is flows[0] for flow in flows):
+        return step.result(*fields, Field((axis,), step.identities.fresh_alike(len(flows))))
     if all(part is None for part in parts):
         return step.result(*fields)
     ids = [
@@ -232,15 +250,23 @@ def _without_axis(step: Step, source: Flow, axis: int) -> list[Field]:
 
 def index(step: Step) -> Flow:
     """Positions of some axes are looked up by index tensors; the other axes pass."""
-    source = step.flow("self")
-    indices = [by for by in step.arguments["indices"] if isinstance(by, Flow)]
-    if len(indices) == 1 and indices[0].order is not None:
-        axis = next(a for a, by in enumerate(step.arguments["indices"]) if by is indices[0])
-        place = {"self": source, "dim": axis, "index": indices[0]}
-        return index_select(replace(step, arguments=place))
-    target = _passing_axes(step, source, len(step.shapes[0]))
-    passing = [found for found in source.fields if set(found.axes) <= set(target)]
-    return step.result(*(moved(found, target) for found in passing))
+    source, rank = step.flow("self"), len(step.shapes[0])
+    named = {axis: by for axis, by in enumerate(step.arguments["indices"]) if isinstance(by, Flow)}
+    target = _passing_axes(source, list(named), rank)
+    fields = [moved(found, target) for found in source.fields if set(found.axes) <= set(target)]
+    # Index tensors are broadcast against each other; their axes lie side by side in the result.
+    block = [axis for axis in range(rank) if axis not in target.values()]
+    for axis, by in named.items():
+        ids = step.single(source, axis)
+        found = None if ids is None else looked_up(step, ids, by)
+        if found is not None:
+            before = len(block) - len(by.shape)
+            placed = Field(tuple(block[before + one] for one in found.axes), found.ids)
+            if any(set(placed.axes) & set(other.axes) for other in fields):
+                step.freeze(placed.ids, "is looked up by index")
+            else:
+                fields.append(placed)
+    return step.result(*fields)
 
 
 def index_put(step: Step) -> Flow:
@@ -248,7 +274,12 @@ def index_put(step: Step) -> Flow:
     source, values = step.flow("self"), step.flow("values")
     indices = [by for by in step.arguments["indices"] if isinstance(by, Flow)]
     rank = max(len(by.shape) for by in indices)
-    target = _passing_axes(step, source, len(source.shape) - len(indices) + rank)
+    looked_up = [axis for axis, by in enumerate(step.arguments["indices"]) if isinstance(by, Flow)]
+    for axis in looked_up:
+        ids = step.single(source, axis)
+        if ids is not None:
+            step.freeze(ids, "is looked up by index")
+    target = _passing_axes(source, looked_up, len(source.shape) - len(indices) + rank)
     offset = len(source.shape) - len(indices) + rank - len(values.shape)
     fields = []
     for axis, place in target.items():
@@ -259,14 +290,8 @@ def index_put(step: Step) -> Flow:
     return step.result(*fields)
 
 
-def _passing_axes(step: Step, source: Flow, rank: int) -> dict[int, int]:
-    """Freeze what is looked up by index; return where the other axes lie in a result of `rank`."""
-    indices = list(step.arguments["indices"])
-    looked_up = [axis for axis, by in enumerate(indices) if isinstance(by, Flow)]
-    for axis in looked_up:
-        ids = step.single(source, axis)
-        if ids is not None:
-            step.freeze(ids, "is looked up by index")
+def _passing_axes(source: Flow, looked_up: list[int], rank: int) -> dict[int, int]:
+    """Return where the axes that are not looked up lie in a result of `rank`."""
     together = looked_up == list(range(looked_up[0], looked_up[-1] + 1))
     block = rank - len(source.shape) + len(looked_up)
     first = looked_up[0] if together else 0
@@ -279,9 +304,9 @@ def index_select(step: Step) -> Flow:
     source = step.flow("self")
     axis = int(step.arguments["dim"]) % len(source.shape)
     ids = step.single(source, axis)
-    found = None if ids is None else step.reorder(ids, step.flow("index"))
+    found = None if ids is None else looked_up(step, ids, step.flow("index"))
     fields = _without(source, axis)
-    return step.result(*fields, *(() if found is None else (Field((axis,), found),)))
+    return step.result(*fields, *(() if found is None else (Field((axis,), found.ids),)))
 
 
 def flip(step: Step) -> Flow:
@@ -326,23 +351,44 @@ def _freeze_all(step: Step, source: Flow, why: str) -> Flow:
 
 
 def expand(step: Step) -> Flow:
-    """Axes of size one are repeated without a copy."""
+    """Axes of size one are repeated without a copy, as often as the code asks for."""
     source, shape = step.flows()[0], step.shapes[0]
     offset = len(shape) - len(source.shape)
     target = {axis: axis + offset for axis in range(len(source.shape))}
-    return step.result(*(moved(found, target) for found in source.fields))
+    fields = [moved(found, target) for found in source.fields]
+    return step.result(*fields, *_repeated(step, source, shape))
+
+
+def _repeated(step: Step, source: Flow, shape: Shape) -> list[Field]:
+    """Return fields for the axes of `shape` that have size one in `source` or are not in it."""
+    offset = len(shape) - len(source.shape)
+    return [
+        Field((axis,), step.identities.fresh_alike(size))
+        for axis, size in enumerate(shape)
+        if size > 1 and (axis < offset or source.shape[axis - offset] == 1)
+    ]
 
 
 def repeat(step: Step) -> Flow:
-    """Whole axes are repeated end to end."""
+    """Whole axes are repeated end to end.
+
+    A small stored tensor that is repeated more often than it is long (one kernel per channel, four
+    wavelets per channel) can be repeated less often; of other tensors, the same places leave every
+    repetition.
+    """
     source, shape = step.flow("self"), step.shapes[0]
     offset = len(shape) - len(source.shape)
     fields = []
     for found in source.fields:
         axes = tuple(axis + offset for axis in found.axes)
         times = [shape[new] // source.shape[old] for new, old in zip(axes, found.axes, strict=True)]
-        fields.append(Field(axes, np.tile(found.ids, times)))
-    return step.result(*fields)
+        if source.parameter and len(axes) == 1 and times[0] > len(found.ids):
+            step.freeze(found.ids, "is repeated whole")
+            blocks = np.repeat(step.identities.fresh_alike(times[0]), len(found.ids))
+            fields.append(Field(axes, blocks))
+        else:
+            fields.append(Field(axes, np.tile(found.ids, times)))
+    return step.result(*fields, *_repeated(step, source, shape))
 
 
 def pad(step: Step) -> Flow:
