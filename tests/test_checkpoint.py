@@ -441,3 +441,56 @@ def test_loaded_weights_are_aligned_in_memory(tmp_path):
     fw.save(model, tmp_path / "model.safetensors")
     loaded = fw.load(tmp_path / "model.safetensors")
     assert all(tensor.data_ptr() % 64 == 0 for tensor in loaded.state_dict().values())
+
+
+class Stored(nn.Module):
+    def __init__(self, kind="views"):
+        super().__init__()
+        self.kind, self.layer = kind, nn.Conv2d(3, 8, 1)
+        base = torch.arange(8.0)
+        if kind == "views":
+            self.register_buffer("base", base)
+            self.register_buffer("part", base[2:6])
+            self.pairs = nn.Parameter(base.view(2, 4))
+        elif kind == "sparse":
+            self.register_buffer("table", torch.eye(3).to_sparse())
+        elif kind == "complex":
+            self.register_buffer("table", torch.zeros(3, dtype=torch.complex128))
+
+    def get_extra_state(self):
+        return {"a": 1} if self.kind == "extra" else torch.zeros(1)
+
+    def set_extra_state(self, state):
+        pass
+
+    def forward(self, x):
+        return self.layer(x)
+
+
+def test_views_of_one_memory_are_stored_apart(tmp_path):
+    model = fw.create(Stored)
+    fw.save(model, tmp_path / "a.safetensors")
+    again = fw.load(tmp_path / "a.safetensors", build=Stored)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("extra", r"dense tensors alone.*'_extra_state' \(dict\)"),
+        ("sparse", r"dense tensors alone.*'table' \(torch.sparse_coo\)"),
+        ("complex", r"types that \.safetensors knows. Received torch\.complex128"),
+    ],
+)
+def test_a_state_that_the_file_cannot_hold_is_refused(tmp_path, kind, said):
+    with pytest.raises(CheckpointError, match=said):
+        fw.save(fw.create(Stored, kind=kind), tmp_path / "a.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrapped_network_is_saved_under_its_own_names(tmp_path, image):
+    path = tmp_path / "own.safetensors"
+    model = fw.create(small_net).eval()
+    fw.save(torch.compile(nn.DataParallel(model), backend="eager"), path)
+    assert torch.equal(fw.load(path, build=small_net)(image), model(image))

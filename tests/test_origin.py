@@ -3,8 +3,11 @@ import pickle
 from dataclasses import FrozenInstanceError
 
 import pytest
+import torch
 from torch import nn
+from torchvision.models.feature_extraction import create_feature_extractor
 
+import flyweight as fw
 from flyweight.origin import Origin, Transform, note_origin, note_transform, origin_of
 
 
@@ -60,3 +63,28 @@ def test_something_else_under_the_name_is_no_note():
     model = nn.Linear(1, 1)
     model._flyweight_origin = "tiny"
     assert origin_of(model) is None
+
+
+def features(num_classes=3):
+    layers = [nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 3), nn.Dropout()]
+    body = nn.Sequential(*layers, nn.Conv2d(4, num_classes, 1))
+    return create_feature_extractor(body, {"3": "early", "5": "late"})
+
+
+def traced():
+    layers = [nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 2, 1)]
+    return torch.fx.symbolic_trace(nn.Sequential(*layers))
+
+
+@pytest.mark.parametrize("build", [features, traced])
+def test_a_cut_program_keeps_its_origin(build, tmp_path):
+    image = torch.rand(1, 3, 8, 8)
+    path = tmp_path / "program.safetensors"
+    model = fw.create(build).eval()
+    plan = fw.plan(fw.trace(model, (image,)), {"0.weight": 0.5})
+    small = copy.deepcopy(fw.prune(model, plan)).eval()
+    fw.save(small, path)
+    wanted, found = small(image), fw.load(path, build=build)(image)
+    values = found.values() if isinstance(found, dict) else [found]
+    wants = wanted.values() if isinstance(wanted, dict) else [wanted]
+    assert all(torch.equal(*pair) for pair in zip(values, wants, strict=True))

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from flyweight.errors import CheckpointError, ConfigError, PlanError, nearest
 from flyweight.files import replacing
+from flyweight.graph.entry import plain_module
 from flyweight.origin import PRUNE_VERSION, Origin, Parent, Transform, note_origin, origin_of
 from flyweight.pruning.plans import PruningPlan
 from flyweight.transform_kinds import apply_transform, require_known
@@ -139,6 +140,7 @@ def save(
             JSON, or a weight is too large for 16 bits.
         FileError: The file cannot be written.
     """
+    model = plain_module(model)
     origin = origin_of(model)
     if origin is None:
         raise CheckpointError(
@@ -146,13 +148,7 @@ def save(
             f"fw.create did not make, to save as '{path}'. Build it with fw.create(FUNCTION, ...)."
         )
     text = _header_text(origin, description)
-    tensors = dict(_unique_tensors(model))
-    if any(tensor.is_meta for tensor in tensors.values()):
-        raise CheckpointError(
-            f"A checkpoint must have weights. Received a {type(model).__name__} on the meta "
-            f"device, which has none, to save as '{path}'. Load weights into it first."
-        )
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    plain = _plain_tensors(model, path)
     if half:
         plain = {name: _in_16_bits(name, tensor) for name, tensor in plain.items()}
     with replacing(path) as draft:
@@ -160,6 +156,33 @@ def save(
             save_file(plain, draft, metadata={_KEY: text})
         except SafetensorError as error:
             raise OSError(None, str(error)) from error
+        except KeyError as error:
+            raise CheckpointError(
+                "A checkpoint must have tensors of types that .safetensors knows. Received "
+                f"{error.args[0]}. Convert these tensors, or register them as not persistent."
+            ) from error
+
+
+def _plain_tensors(model: nn.Module, path: object) -> dict[str, Tensor]:
+    """Return what `model` stores, each tensor in memory of its own."""
+    plain, memory = {}, set()
+    for name, tensor in _unique_tensors(model):
+        if not isinstance(tensor, Tensor) or tensor.layout is not torch.strided:
+            kind = tensor.layout if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise CheckpointError(
+                "A checkpoint must hold dense tensors alone. Received a state with "
+                f"'{name}' ({kind}), to save as '{path}'. Leave it out of the module's state."
+            )
+        if tensor.is_meta:
+            raise CheckpointError(
+                f"A checkpoint must have weights. Received a {type(model).__name__} on the meta "
+                f"device, which has none, to save as '{path}'. Load weights into it first."
+            )
+        found = tensor.detach().cpu().contiguous()
+        place = found.untyped_storage().data_ptr()
+        plain[name] = found.clone() if place in memory else found
+        memory.add(place)
+    return plain
 
 
 def _header_text(origin: Origin, description: Description) -> str:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from torch import nn
+from torch.fx import GraphModule
+from torch.fx.graph_module import _USER_PRESERVED_ATTRIBUTES_KEY
 
 PRUNE_VERSION = 1
 """Version of the data of the transform "prune", which is a plan with a version of its own."""
@@ -109,6 +111,10 @@ def origin_of(model: nn.Module) -> Origin | None:
 def note_origin(model: nn.Module, origin: Origin) -> None:
     """Leave `origin` on `model`."""
     setattr(model, _ATTRIBUTE, origin)
+    if isinstance(model, GraphModule):
+        # `copy.deepcopy` forgets the attributes of these, except those that are listed.
+        kept = vars(model).setdefault("meta", {}).setdefault(_USER_PRESERVED_ATTRIBUTES_KEY, {})
+        kept[_ATTRIBUTE] = origin
 
 
 def note_transform(model: nn.Module, transform: Transform) -> None:

@@ -75,3 +75,24 @@ def test_attention_is_plain_in_this_thread_alone(make):
         assert _fuses(model)
         with plain_attention(nn.Linear(2, 2)):
             assert _fuses(model), "only models that hold attention pay for the mode"
+
+
+def test_a_compiled_function_does_not_compile_the_mode():
+    image, seen = torch.rand(2, 3), []
+
+    def backend(graph, _):
+        seen.append([node.name for node in graph.graph.nodes])
+        return graph.forward
+
+    @torch.compile(backend=backend)
+    def double(x):
+        return x + x
+
+    double(image)  # Loads the compiler.
+    seen.clear()
+    with torch.inference_mode(), _Names() as mode:
+        double(image)
+    assert [name for name, _ in mode.seen] == ["add"]
+    assert all("name_of" not in name for names in seen for name in names)
+    assert type(mode) is not _Names
+    assert isinstance(mode, _Names)

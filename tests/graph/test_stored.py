@@ -1,10 +1,22 @@
 import threading
+import warnings
 from functools import partial
 
+import pytest
 import torch
 from torch import nn
+from torchvision.models.feature_extraction import create_feature_extractor
 
-from flyweight.graph.stored import clone_structure, copy_module, held_tensors, stored_tensors
+from flyweight.graph.stored import (
+    clone_structure,
+    copy_module,
+    held_tensors,
+    renewed,
+    run_uncompiled,
+    sharing_copy,
+    stored_tensors,
+    wrapping_attribute,
+)
 
 
 class Holding(nn.Module):
@@ -77,3 +89,94 @@ def test_a_clone_is_of_one_piece_and_shares_tensors():
     assert twin(torch.ones(2))[0] == 5
     assert model(torch.ones(2))[0] == 2
     assert model[0].inner.weight.abs().sum() > 0
+
+
+def program():
+    body = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Dropout(0.5))
+    names = {"1": "norm", "2": "last"}
+    return create_feature_extractor(body, names)
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_a_copy_of_a_program_keeps_mode_hooks_and_attributes(mode):
+    model, images, seen = program().train(mode), torch.rand(2, 3, 4, 4), []
+    model.note, model.width = ["a"], 4
+    getattr(model, "1").eval()
+    model.register_forward_hook(lambda *_: seen.append("hook"))
+    forward = type(model).forward
+    twin = copy_module(model)
+    assert type(twin) is not type(model)
+    assert [m.training for m in twin.modules()] == [m.training for m in model.modules()]
+    assert (twin.note, twin.width) == (["a"], 4)
+    assert twin.note is not model.note
+    assert getattr(twin, "0").weight is not getattr(model, "0").weight
+    torch.manual_seed(0)
+    wanted = model(images)
+    torch.manual_seed(0)
+    found = twin(images)
+    assert seen == ["hook", "hook"]
+    assert torch.equal(found["last"], wanted["last"])
+    sharing = sharing_copy(model)
+    assert getattr(sharing, "0").weight is getattr(model, "0").weight
+    assert torch.equal(sharing(images)["last"], sharing(images)["norm"])
+    assert type(model).forward is forward  # The code of the model itself has not changed its mode.
+    assert model.training is mode
+
+
+def test_a_copy_of_a_compiled_method_is_the_method_of_the_copy():
+    model = Bound()
+    model.forward = torch.compile(model.run, backend="eager")
+    model.later = None
+    for twin in (copy_module(model), clone_structure(model)):
+        twin.width = 7
+        assert twin(torch.zeros(1, 2))[0] == 7
+    assert model(torch.zeros(1, 2))[0] == 2
+
+
+def test_nothing_is_compiled_in_a_clone():
+    inner = nn.Linear(2, 2)
+    model = nn.Sequential(torch.compile(inner, backend="eager"), nn.DataParallel(nn.Linear(2, 2)))
+    model.compile(backend="eager")
+    twin = clone_structure(model)
+    assert twin._compiled_call_impl is None
+    assert [wrapping_attribute(module) for module in twin] == ["_orig_mod", "module"]
+    assert twin[0]._orig_mod is not inner
+    assert twin[0]._orig_mod.weight is inner.weight
+    twin[0]._orig_mod.forward = lambda x: x
+    twin[1].module.forward = lambda x: 2 * x
+    assert twin(torch.ones(1, 2)).tolist() == [[2.0, 2.0]]
+    copied = copy_module(model)
+    assert wrapping_attribute(copied[0]) == "_orig_mod"
+    assert run_uncompiled(copied)(torch.ones(1, 2)).shape == (1, 2)
+
+
+def test_a_scripted_function_is_shared():
+    model = Holding()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.function = torch.jit.script(scripted_double)
+    assert copy_module(model).function is model.function
+
+
+def scripted_double(x: torch.Tensor) -> torch.Tensor:
+    return 2 * x
+
+
+class Kind(nn.Parameter):
+    """A kind of parameter that training code knows."""
+
+
+def test_a_copy_keeps_the_marks_of_parameters_and_no_gradients():
+    model = Holding()
+    model.first.bias = Kind(torch.ones(2), requires_grad=False)
+    model.first.bias.rows = ("a", 1)
+    model.first.weight.grad = torch.ones(2, 2)
+    model.first.weight.note = "w"
+    twin = copy_module(model)
+    assert type(twin.first.bias) is Kind
+    assert (twin.first.bias.rows, twin.first.bias.requires_grad) == (("a", 1), False)
+    assert twin.first.weight.note == "w"
+    assert twin.first.weight.grad is None
+    assert twin.second.weight is twin.first.weight
+    narrow = renewed(model.first.bias, torch.zeros(1))
+    assert (type(narrow), narrow.shape, narrow.rows) == (Kind, (1,), ("a", 1))

@@ -22,6 +22,7 @@ from flyweight.exporting.parity import (
     value_errors,
 )
 from flyweight.files import replacing
+from flyweight.graph.entry import plain_module
 from flyweight.on_demand import load
 from flyweight.runtimes.protocol import OpenModel, OpenSettings
 from flyweight.runtimes.runtime_table import DEFAULT_RUNTIME, require_installed, runtime_by_name
@@ -116,6 +117,7 @@ def to_onnx(
             or an output differs from PyTorch's by more than the tolerance.
         FileError: `path` cannot be written.
     """
+    model = plain_module(model)
     started = time.perf_counter()
     target = _checked_target(path)
     require_installed(config.runtime)

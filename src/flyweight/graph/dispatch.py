@@ -3,6 +3,7 @@
 Everything here holds for the calling thread alone: other threads may run networks meanwhile.
 """
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -18,10 +19,26 @@ from torch.utils._python_dispatch import TorchDispatchMode
 class Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """A mode that sees operations; in inference mode it does before PyTorch takes them apart."""
 
+    def __new__(cls, *_: Any, **__: Any) -> "Dispatch":
+        """Return a mode that TorchDynamo does not compile, where that is loaded."""
+        if _COMPILER in sys.modules:
+            cls = _uncompiled(cls)  # type: ignore[arg-type]
+        return super().__new__(cls)
+
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         """Spare the import of TorchDynamo, which takes longer than most traces."""
         return False
+
+
+_COMPILER = "torch._dynamo"
+
+
+@cache
+def _uncompiled(kind: type[Dispatch]) -> type[Dispatch]:
+    # A function under `torch.compile` would compile the mode with it, which takes seconds.
+    disabled = torch.compiler.disable(kind.__torch_dispatch__)  # type: ignore[no-untyped-call]
+    return type(kind.__name__, (kind,), {"__torch_dispatch__": disabled})
 
 
 @cache

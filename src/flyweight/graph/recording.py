@@ -22,7 +22,7 @@ from flyweight.graph.example_inputs import Example
 from flyweight.graph.meta import result_of
 from flyweight.graph.program import Call, Recording, Run
 from flyweight.graph.recorder import Recorder, module_paths
-from flyweight.graph.stored import copy_module, held_tensors
+from flyweight.graph.stored import copy_module, held_tensors, run_uncompiled
 
 Watch = Callable[[Call], None]
 """Receives every call as it happens; what it raises ends the run."""
@@ -129,7 +129,7 @@ def private_copy(model: nn.Module, *, values: bool) -> nn.Module:
             memo[id(tensor)] = _meta(tensor)
         elif isinstance(tensor, nn.Parameter):
             memo[id(tensor)] = tensor
-    return copy_module(model, memo).eval()
+    return run_uncompiled(copy_module(model, memo)).eval()
 
 
 def _meta(tensor: Tensor) -> Tensor:

@@ -5,11 +5,33 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from types import MethodType
+from pickle import PickleError
+from types import FunctionType, MethodType
 from typing import Any
 
 from torch import Tensor, nn
+from torch.fx import GraphModule
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+_WRAPPERS = {
+    "torch._dynamo.eval_frame.OptimizedModule": "_orig_mod",
+    "torch.nn.parallel.data_parallel.DataParallel": "module",
+    "torch.nn.parallel.distributed.DistributedDataParallel": "module",
+}
+"""Full name of a class that runs another module unchanged, and the attribute that holds it."""
+
+
+def wrapping_attribute(module: nn.Module) -> str | None:
+    """Return the attribute of a wrapper that holds the module inside; of other modules nothing.
+
+    Wrappers are those of `torch.compile`, `DataParallel` and `DistributedDataParallel`.
+    """
+    for kind in type(module).__mro__:
+        attribute = _WRAPPERS.get(f"{kind.__module__}.{kind.__qualname__}")
+        # A subclass whose own code runs around the module is no mere wrapper.
+        if attribute is not None and type(module).forward is kind.forward:  # type: ignore[attr-defined]
+            return attribute
+    return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,20 +106,51 @@ def copy_module(model: nn.Module, stand_ins: Mapping[int, Any] | None = None) ->
         # PyTorch's own copies of parameters forget their marks.
         if isinstance(tensor, nn.Parameter) and vars(tensor) and id(tensor) not in memo:
             memo[id(tensor)] = renewed(tensor, tensor.detach().clone())
+    started = dict(memo)
     try:
-        return copy.deepcopy(model, dict(memo))
-    except (TypeError, RuntimeError):
+        twin = _deep_copy(model, started)
+    except _NO_COPY:
         for module in model.modules():
             for value in vars(module).values():
                 if not isinstance(value, dict) and not _can_copy(value, memo):
                     memo[id(value)] = value
-        return copy.deepcopy(model, memo)
+        started = dict(memo)
+        twin = _deep_copy(model, started)
+    return _rebound(model, twin, started)
+
+
+_NOT_COPIED = ("_compiled_call_impl", "train", "eval")
+"""Attributes that belong to a program alone: methods of `torch.export` only forbid their call."""
+_NO_COPY = (TypeError, RuntimeError, PickleError, NotImplementedError)
+"""What `copy.deepcopy` raises for an object that cannot be copied."""
+
+
+def _deep_copy(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
+    """Return a deep copy; afterwards `memo` holds all parts of it."""
+    programs = [module for module in model.modules() if isinstance(module, GraphModule)]
+    for module in programs:
+        memo[id(module)] = _blank(module)
+    for module in programs:
+        # Their own copies forget attributes, hooks and the mode.
+        state = {key: value for key, value in vars(module).items() if key not in _NOT_COPIED}
+        memo[id(module)].__dict__.update(copy.deepcopy(state, memo))
+    return copy.deepcopy(model, memo)
+
+
+def _rebound(model: nn.Module, twin: nn.Module, memo: Mapping[int, Any]) -> nn.Module:
+    """Make functions that `torch.compile` made of methods of `model` methods of its copy."""
+    for module in model.modules():
+        for name, value in vars(module).items():
+            method = _uncompiled(value)
+            if isinstance(method, MethodType) and id(module) in memo:
+                vars(memo[id(module)])[name] = copy.deepcopy(method, dict(memo))
+    return twin
 
 
 def _can_copy(value: object, memo: Mapping[int, Any]) -> bool:
     try:
         copy.deepcopy(value, dict(memo))
-    except (TypeError, RuntimeError):
+    except _NO_COPY:
         return False
     return True
 
@@ -105,15 +158,18 @@ def _can_copy(value: object, memo: Mapping[int, Any]) -> bool:
 def clone_structure(model: nn.Module) -> nn.Module:
     """Return a copy of the modules and their containers that shares every tensor.
 
-    Much faster than a copy, for modules that are run once and dropped.
+    Much faster than a copy, for modules that are run once and dropped. Nothing in it is compiled.
     """
     twins = {id(module): _blank(module) for module in model.modules()}
     for module in model.modules():
         twin = twins[id(module)]
+        skipped = _NOT_COPIED if isinstance(module, GraphModule) else ()
         for key, value in vars(module).items():
+            if key in skipped:
+                continue
             empty = key in _INTERNAL and not value  # Tables of hooks, mostly.
             twin.__dict__[key] = value if empty else _cloned(value, twins)
-    return twins[id(model)]
+    return run_uncompiled(twins[id(model)])
 
 
 def sharing_copy(model: nn.Module) -> nn.Module:
@@ -125,6 +181,20 @@ def sharing_copy(model: nn.Module) -> nn.Module:
     return clone_structure(model).eval()
 
 
+def run_uncompiled(copied: nn.Module) -> nn.Module:
+    """Return a private copy in which the modules run that `torch.compile` was called on.
+
+    Compiled code hides operations, and in a copy it may belong to the module that was copied. The
+    same holds for modules that spread their inputs over devices.
+    """
+    for module in copied.modules():
+        vars(module).pop("_compiled_call_impl", None)
+        inner = wrapping_attribute(module)
+        if inner is not None:
+            vars(module)["forward"] = getattr(module, inner)
+    return copied
+
+
 _INTERNAL = frozenset(vars(nn.Module()))
 _MAPPINGS = (dict, OrderedDict)
 _SEQUENCES = (list, tuple, set)
@@ -132,7 +202,18 @@ _SEQUENCES = (list, tuple, set)
 
 def _blank(module: nn.Module) -> nn.Module:
     twin: nn.Module = object.__new__(type(module))
+    if isinstance(module, GraphModule):
+        # The code is in the class, one for every module, and changes with the mode of some.
+        twin = GraphModule.__new__(type(module))
+        type(twin).forward = type(module).forward
     return twin
+
+
+def _uncompiled(value: Any) -> Any:
+    """Return the callable that `torch.compile` made a function of; nothing of other values."""
+    return (
+        vars(value).get("_torchdynamo_orig_callable") if isinstance(value, FunctionType) else None
+    )
 
 
 def _cloned(value: Any, twins: Mapping[int, nn.Module]) -> Any:
@@ -141,6 +222,8 @@ def _cloned(value: Any, twins: Mapping[int, nn.Module]) -> Any:
 
     if isinstance(value, nn.Module):
         return twins.get(id(value), value)
+    if callable(plain := _uncompiled(value)):
+        return cloned(plain)
     if isinstance(value, MethodType):
         return MethodType(value.__func__, cloned(value.__self__))
     if isinstance(value, partial):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from flyweight.graph.build import Slot, build_graph
 from flyweight.graph.cost import AxisSize
+from flyweight.graph.entry import plain_module
 from flyweight.graph.example_inputs import Example
 from flyweight.graph.identity import Field, Flow, Ids
 from flyweight.graph.model_graph import ModelGraph
@@ -55,6 +56,7 @@ def trace(
         >>> [operation.name for operation in graph.operations]
         ['0.conv2d', '1.conv2d']
     """
+    model = plain_module(model)
     example = Example(args, dict(kwargs or {}))
     recording = record(model, args, WHOLE, kwargs)
     walk = _Walk(model, recording)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from flyweight.errors import PlanError
+from flyweight.graph.entry import plain_module
 from flyweight.graph.groups import ChannelGroup, Member
 from flyweight.graph.stored import copy_module, stored_tensors
 from flyweight.progress import Progress, progress_of, progress_over
@@ -100,6 +101,7 @@ def taylor(
     """
     if power not in (1, 2):
         raise PlanError(f"The power of a Taylor criterion must be 1 or 2. Received {power!r}.")
+    model = plain_module(model)
     # Gradients are needed, also if the caller has disabled them.
     with torch.inference_mode(False), torch.enable_grad():
         twin = copy_module(model).eval()

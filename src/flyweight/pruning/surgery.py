@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from flyweight.errors import PlanError
 from flyweight.graph.cutting import Removed, cut_tensors, set_numbers
 from flyweight.graph.dispatch import evaluating
+from flyweight.graph.entry import plain_module
 from flyweight.graph.example_inputs import Example, draw, tensors_in
 from flyweight.graph.recording import private_copy
 from flyweight.graph.stored import copy_module, held_tensors
@@ -40,6 +41,7 @@ def prune(model: nn.Module, plan: PruningPlan, *, verify: bool = True) -> nn.Mod
         PlanError: The plan names tensors or sizes that the model does not have, or the module's
             code does not compute with the sizes after the cut.
     """
+    model = plain_module(model)
     removed = plan.removed()
     # Tensors that are cut are replaced, so their old values need not be copied.
     shared = {id(tensor): tensor for name, tensor, _ in held_tensors(model) if name in removed}
@@ -68,6 +70,7 @@ def prune_(model: nn.Module, plan: PruningPlan, optimizer: Optimizer | None = No
     Raises:
         PlanError: The plan names tensors or sizes that the model does not have.
     """
+    model = plain_module(model)
     removed = plan.removed()
     _require_tensors(model, plan, removed)
     replaced = cut_tensors(model, removed, plan.orders)

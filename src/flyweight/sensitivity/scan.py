@@ -14,6 +14,7 @@ from torch import nn
 
 from flyweight.digests import digest_of_batch, digest_of_tensors
 from flyweight.errors import DataError, PlanError
+from flyweight.graph.entry import plain_module
 from flyweight.graph.model_graph import ModelGraph
 from flyweight.graph.stored import held_tensors
 from flyweight.progress import Progress, progress_of, progress_over
@@ -93,7 +94,7 @@ def scan(
     wanted = Cuts(ratios, **options)  # type: ignore[misc]
     evaluator = _evaluator_of(metric)
     plans = wanted.plans(graph)
-    made_from = _made_from(graph, model, data, plans, fast)
+    made_from = _made_from(graph, model := plain_module(model), data, plans, fast)
     target = None if save_to is None else Path(save_to)
     journal = Journal(target, made_from)
     runner = CutRunner(graph, model, evaluator, plans)

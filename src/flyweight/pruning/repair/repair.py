@@ -14,6 +14,7 @@ from typing import Any, Literal
 from torch import nn
 
 from flyweight.graph.dispatch import evaluating
+from flyweight.graph.entry import plain_module
 from flyweight.graph.example_inputs import tensors_in
 from flyweight.graph.stored import copy_module, sharing_copy
 from flyweight.origin import REPAIR_VERSION, Transform, note_transform
@@ -155,6 +156,7 @@ def repair_(
             network.
         progress: Receives a note for every step, and the layers that least squares has refitted.
     """
+    dense, small = plain_module(dense), plain_module(small)
     settings = settings or RepairSettings()
     held = [as_batch(batch) for batch in batches]
     aside = min(max(settings.held_out, 0), max(len(held) - 1, 0))
