@@ -5,7 +5,7 @@ from torch.nn.utils import parametrize, prune, spectral_norm, weight_norm
 
 import flyweight as fw
 from flyweight.graph.cutting import cut_tensors, narrowed, numbers_in, set_numbers
-from flyweight.pruning.surgery import largest_error
+from flyweight.pruning.verification import largest_error
 
 
 def test_every_holder_and_the_attributes_follow():

@@ -64,10 +64,13 @@ def test_runs_are_the_same_up_to_sizes():
 
 def test_a_recording_holds_runs():
     recording = record_shapes(Reshaping(), (torch.ones(1, 3, 4),), WHOLE)
-    (run,) = recording.runs
+    run, training, other = recording.runs
     assert recording.evaluation is run
     assert (run.mode, run.on_values, dict(run.values)) == ("evaluation", False, {})
-    assert run.example.args == (((1, 3, 4), "float32"),)
+    assert (training.mode, other.mode) == ("training", "evaluation")
+    assert run.example.described().args == (((1, 3, 4), "float32"),)
+    assert training.example.described().args == run.example.described().args
+    assert other.example.described().args == (((2, 3, 4), "float32"),)
     assert list(run.inputs.values()) == ["args[0]"]
     assert run.names[run.stored["layer.bias"]] == "layer.bias"
     assert Recording((run, run)).evaluation is run

@@ -1,6 +1,6 @@
 import threading
 import warnings
-from functools import partial
+from functools import lru_cache, partial
 
 import pytest
 import torch
@@ -180,3 +180,36 @@ def test_a_copy_keeps_the_marks_of_parameters_and_no_gradients():
     assert twin.second.weight is twin.first.weight
     narrow = renewed(model.first.bias, torch.zeros(1))
     assert (type(narrow), narrow.shape, narrow.rows) == (Kind, (1,), ("a", 1))
+
+
+def test_a_copy_of_a_graph_module_keeps_the_mode():
+    model = torch.fx.symbolic_trace(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Dropout())).eval()
+    assert {module.training for module in copy_module(model).modules()} == {False}
+    assert {module.training for module in copy_module(model.train()).modules()} == {True}
+
+
+def test_results_that_a_module_keeps_are_copied_without_their_gradients():
+    model = nn.Linear(3, 4)
+    model.cache = {"table": [model.weight * 2]}
+    twin = copy_module(model)
+    assert torch.equal(twin.cache["table"][0], model.weight * 2)
+    assert not twin.cache["table"][0].requires_grad
+    assert model.cache["table"][0].requires_grad
+
+
+def test_a_cached_method_in_an_attribute_is_that_of_the_copy():
+    model = nn.Linear(3, 4)
+    model.table = lru_cache(maxsize=7)(model.extra_repr)
+    model.table()
+    for twin in (copy_module(model), clone_structure(model)):
+        assert twin.table.cache_info() == (0, 0, 7, 0)
+        assert twin.table.__wrapped__.__self__ is twin
+    assert model.table.cache_info().currsize == 1
+
+
+def test_each_clone_registers_buffers_for_itself():
+    model = nn.ReLU()
+    twin = clone_structure(model)
+    twin.register_buffer("table", torch.ones(2))
+    assert not dict(model.named_buffers())
+    assert not dict(clone_structure(model).named_buffers())

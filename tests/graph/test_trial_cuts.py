@@ -4,7 +4,7 @@ from torch import nn
 
 from flyweight.graph import trace, trial_cuts
 from flyweight.pruning import plan, prune
-from flyweight.pruning.surgery import largest_error
+from flyweight.pruning.verification import largest_error
 
 TOKENS = (torch.rand(1, 5, 12, dtype=torch.float64),)
 

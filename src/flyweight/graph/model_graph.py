@@ -9,6 +9,7 @@ from flyweight.graph.cost import AxisSize, Convention, Cost, CostModel
 from flyweight.graph.example_inputs import InputSpec
 from flyweight.graph.groups import ChannelGroup
 from flyweight.graph.operations import GraphTensor, Operation
+from flyweight.graph.program import RecordedRun
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +27,8 @@ class ModelGraph:
         operations: What the model executes in evaluation, in order of execution. Quantizers,
             distillation taps and precisions are placed on these.
         outputs: The tensors that the model returns.
+        runs: Every run that was recorded; the check after a cut repeats them.
+        notes: Remarks for the user: what was not recorded, and parameters that no run reads.
     """
 
     groups: Mapping[str, ChannelGroup]
@@ -37,6 +40,8 @@ class ModelGraph:
     keywords: Mapping[str, InputSpec] = field(default_factory=dict)
     operations: tuple[Operation, ...] = field(default=(), repr=False)
     outputs: tuple[GraphTensor, ...] = field(default=(), repr=False)
+    runs: tuple[RecordedRun, ...] = field(default=(), repr=False)
+    notes: tuple[str, ...] = ()
 
     def numbers_under(self, kept: Mapping[str, int]) -> dict[str, int]:
         """Return the attributes that change when `kept` channels of some groups stay."""

@@ -18,6 +18,15 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from flyweight.graph.dispatch import bound
 from flyweight.graph.example_inputs import Example
 
+_REARRANGING_NAMES = """
+    view reshape unflatten flatten expand expand_as repeat split split_with_sizes chunk tensor_split
+    unsafe_split unsafe_split_with_sizes unsafe_chunk slice unfold arange zeros ones full empty
+    new_zeros new_ones new_full new_empty broadcast_to view_as reshape_as _unsafe_view tile roll
+    squeeze unsqueeze as_strided repeat_interleave index index_put pad linspace
+"""
+REARRANGING = frozenset(_REARRANGING_NAMES.split())
+"""Operations whose effect on channels depends on sizes, or that take sizes from the code."""
+
 Shape = tuple[int, ...]
 Mode = Literal["evaluation", "training"]
 OUTSIDE = "<outside>"
@@ -52,6 +61,8 @@ class Call:
         args: Arguments by position; tensors are `Value`s.
         kwargs: Arguments by name; tensors are `Value`s.
         result: What it returned; tensors are `Value`s.
+        known: In a run on shapes alone, those of its arguments that have values: tensors that the
+            code computed from sizes and numbers.
     """
 
     func: OpOverload
@@ -60,6 +71,7 @@ class Call:
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     result: Any
+    known: tuple[Tensor, ...] = ()
 
     @cached_property
     def arguments(self) -> dict[str, Any]:
@@ -113,10 +125,11 @@ class Run:
         stored: Numbers of the module's parameters, buffers and other tensors, by name. A shared
             tensor has several names and one number.
         mode: The mode that the module was in.
-        example: Shapes and types of what the module was called with.
+        example: What the module was called with.
         inputs: Places of its inputs by number, for example `args[0]` or `kwargs['mask']`.
         on_values: Whether it computed values; otherwise it computed shapes alone.
         values: The tensors of the run that were kept, by number.
+        resized: Whether it is the run of the example at other sizes.
     """
 
     calls: tuple[Call, ...]
@@ -127,6 +140,7 @@ class Run:
     inputs: Mapping[int, str] = field(default_factory=dict)
     on_values: bool = True
     values: Mapping[int, Tensor] = field(default_factory=dict)
+    resized: bool = False
 
     @cached_property
     def names(self) -> dict[int, str]:
@@ -150,6 +164,31 @@ class Run:
         now = {**self.values, **changed}
         return tree_map_only(Value, lambda value: now[value.number], self.outputs)
 
+    @property
+    def steps(self) -> list[Call]:
+        """The calls that are steps of the model's computation."""
+        return [call for call in self.calls if call.is_step]
+
+    def repeats(self, other: "Run") -> bool:
+        """Whether this run adds nothing to what `other`, in another mode or size, shows.
+
+        It executes the same operations on the same tensors, returns the same ones, and no operation
+        that rearranges axes sees other sizes, except that of the first axis. In training, batch
+        normalisation takes averages over the first axis, so channels must not lie there.
+        """
+        rearranging = [
+            (one, two)
+            for one, two in zip(self.calls, other.calls, strict=False)
+            if one.op in REARRANGING
+        ]
+        averages = self.mode != other.mode and any(call.op == "batch_norm" for call in self.calls)
+        return (
+            self.same_as(other)
+            and numbers_in(self.outputs) == numbers_in(other.outputs)
+            and all(_sizes_seen(one) == _sizes_seen(two) for one, two in rearranging)
+            and not (averages and any(_moves_first_axis(one) for one, _ in rearranging))
+        )
+
     def same_as(self, other: "Run", *, constants: bool = False) -> bool:
         """Whether both runs did the same operations with the same tensors.
 
@@ -167,19 +206,45 @@ class Run:
 
 
 @dataclass(frozen=True, eq=False)
+class RecordedRun:
+    """What is needed to repeat a run.
+
+    Attributes:
+        mode: Of the module.
+        example: Its inputs.
+        macs: Multiply-adds, about; 0 where they are unknown.
+    """
+
+    mode: Mode
+    example: Example
+    macs: int = 0
+
+
+@dataclass(frozen=True, eq=False)
 class Recording:
     """What a model computes, as far as its recorded runs show.
 
     Attributes:
         runs: The first is in evaluation mode at the size of the example.
+        notes: What could not be recorded, for the user.
     """
 
     runs: tuple[Run, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def evaluation(self) -> Run:
         """The run in evaluation mode at the size of the example."""
         return self.runs[0]
+
+
+def _moves_first_axis(call: Call) -> bool:
+    first = next(values_in((call.args, call.kwargs)), None)
+    return first is None or any(value.shape[:1] != first.shape[:1] for value in call.results)
+
+
+def _sizes_seen(call: Call) -> list[tuple[int, ...]]:
+    return [value.shape[1:] for value in (*values_in((call.args, call.kwargs)), *call.results)]
 
 
 def values_in(tree: Any) -> Iterator[Value]:

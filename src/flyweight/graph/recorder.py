@@ -70,6 +70,10 @@ class Recorder(Dispatch):
         """Return the result of an operation."""
         return func(*args, **kwargs)
 
+    def known(self) -> tuple[Tensor, ...]:
+        """Return what `Call.known` is of the operation executed last."""
+        return ()
+
     def after(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         """Act on a call that was executed; what this raises ends the run."""
 
@@ -92,7 +96,7 @@ class Recorder(Dispatch):
         result = self.execute(func, args, kwargs)
         # What an operation returns is new, even where it is the tensor that it wrote into.
         made = self._mapped(result, self._new)
-        call = Call(func, op, self._path[-1], tuple(noted), named, made)
+        call = Call(func, op, self._path[-1], tuple(noted), named, made, self.known())
         self.calls.append(call)
         self.after(call, args, kwargs, result)
         return result

@@ -1,13 +1,16 @@
-"""Recordings of a module run once, on shapes alone where that is possible.
+"""Recordings of a module that runs a few times, on shapes alone where that is possible.
 
-The run is on the meta device, where tensors have shapes and no values: it costs no arithmetic and
-no memory. A module that asks for values (detectors choose among their proposals) is run on the
-values of the example instead. Design note 0009 says why this and not `torch.export`; note 0015 how
-one recorder serves traces, scans and repairs.
+It runs in evaluation and in training mode, and at another size (design note 0022). A run is on the
+meta device, where tensors have shapes and no values: it costs no arithmetic and no memory. A module
+that asks for values (detectors choose among their proposals) runs on the values of the example
+instead. Design note 0009 says why this and not `torch.export`; note 0015 how one recorder serves
+traces, scans and repairs.
 """
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -19,13 +22,18 @@ from flyweight.errors import GraphError
 from flyweight.graph.containers import placed_tensors, tensors_in
 from flyweight.graph.dispatch import name_of, plain_attention
 from flyweight.graph.example_inputs import Example
+from flyweight.graph.isolation import isolated
 from flyweight.graph.meta import result_of
-from flyweight.graph.program import Call, Recording, Run
+from flyweight.graph.program import Call, Mode, Recording, Run
 from flyweight.graph.recorder import Recorder, module_paths
-from flyweight.graph.stored import copy_module, held_tensors, run_uncompiled
+from flyweight.graph.stored import clone_structure, copy_module, held_tensors, run_uncompiled
+from flyweight.graph.variants import doubled, variants
 
 Watch = Callable[[Call], None]
 """Receives every call as it happens; what it raises ends the run."""
+
+_MOST_KNOWN = 1 << 16
+"""Largest tensor of `Call.known`, in values."""
 
 
 def record(
@@ -33,8 +41,12 @@ def record(
     args: tuple[Any, ...],
     whole: Container[str],
     kwargs: Mapping[str, Any] | None = None,
+    also: Sequence[Example] = (),
 ) -> Recording:
-    """Run `model` on an example in evaluation mode and return what it executed.
+    """Run `model` on an example and return what it executed.
+
+    The first run is in evaluation mode. Further runs are in training mode and, in evaluation mode,
+    at another image size and batch size, where the module accepts that.
 
     Args:
         model: Left as it was: a private copy that shares no state with it is run.
@@ -42,31 +54,104 @@ def record(
         whole: Names of operations to record whole. Others are recorded in the parts that PyTorch
             composes them of, where it does.
         kwargs: Keyword inputs.
+        also: Further examples; each must run in one of the two modes.
 
     Raises:
         GraphError: The module fails on these inputs; the message carries its reason.
     """
     example = Example(args, dict(kwargs or {}))
+    first = _first(model, example, whole)
+    runs, notes = [first], []
+    copies = _Copies(model, values=first.on_values)
+
+    def attempt(given: Example, mode: Mode) -> Exception | None:
+        found = copies.run(given, mode, whole)
+        if isinstance(found, Run):
+            runs.append(found)
+            return None
+        return found
+
+    failure = attempt(example, "training")
+    if failure is not None and first.on_values:
+        failure = attempt(doubled(example), "training")
+    for given in also:
+        wrong = attempt(given, "evaluation")
+        failed = attempt(given, "training")
+        if wrong is not None and failed is not None:
+            raise _failure(model, wrong) from wrong
+        failure = failure if failed is not None else None
+    if failure is not None:
+        notes.append(
+            f"The network was not recorded in training mode, in which it fails: {_text(failure)}. "
+            "Operations that run in training only were not seen. Give an example for training: "
+            "trace(..., also=[...])."
+        )
+    others = (copies.run(given, "evaluation", whole) for given in variants(example))
+    other = next((run for run in others if isinstance(run, Run) and _accepts(run, first)), None)
+    found = (*runs, replace(other, resized=True)) if other else tuple(runs)
+    return Recording(found, tuple(notes))
+
+
+def _first(model: nn.Module, example: Example, whole: Container[str]) -> Run:
     lifeless = any(tensor.is_meta for _, tensor, _ in held_tensors(model))
     try:
-        return Recording((run(private_copy(model, values=False), example, whole, values=False),))
+        return run(private_copy(model, values=False), example, whole, values=False)
     except Exception as shapes_alone:
         if lifeless or any(tensor.is_meta for _, tensor in example.tensors()):
             raise _failure(model, shapes_alone) from shapes_alone
     try:
-        return Recording((run(private_copy(model, values=True), example, whole, values=True),))
+        return run(private_copy(model, values=True), example, whole, values=True)
     except Exception as error:
         raise _failure(model, error) from error
+
+
+class _Copies:
+    """Private copies of a module, each to be run once."""
+
+    def __init__(self, model: nn.Module, *, values: bool) -> None:
+        self._model, self._values = model, values
+        # Without values nothing can be written into a tensor, so all copies share them.
+        self._shapes = None if values else private_copy(model, values=False)
+
+    def run(self, example: Example, mode: Mode, whole: Container[str]) -> Run | Exception:
+        """Return the run of a copy, or why the module does not run so."""
+        if self._shapes is None:
+            copy = private_copy(self._model, values=True, mode=mode)
+        else:
+            copy = clone_structure(self._shapes).train(mode == "training")
+        try:
+            # Random numbers that the code draws must not change those that the user draws next.
+            with torch.random.fork_rng(devices=[]) if self._values else nullcontext():
+                return run(copy, example, whole, values=self._values, mode=mode)
+        except Exception as error:  # noqa: BLE001 - any error means that the module does not run so
+            return error
+
+
+def _accepts(other: Run, first: Run) -> bool:
+    """Whether the outputs at another size are of the same kind as the first ones."""
+    return _of_the_batch(other) == _of_the_batch(first)
+
+
+def _of_the_batch(run: Run) -> list[tuple[int, bool]]:
+    """Return of every output its number of axes, and whether the first one is the batch.
+
+    A view that is written for one size may accept another and put rows of two images into one.
+    """
+    batch = next((tensor.shape[:1] for _, tensor in run.example.tensors()), None)
+    return [(len(value.shape), value.shape[:1] == batch) for value in run.outputs]
 
 
 def _failure(model: nn.Module, error: Exception) -> GraphError:
     if isinstance(error, GraphError):
         return error
-    reason = str(error).strip().split("\n")[0][:300] or type(error).__name__
     return GraphError(
         f"The model must run on the example inputs. Received from {type(model).__name__}: "
-        f"{reason}. Give inputs of the shapes that its forward takes."
+        f"{_text(error)}. Give inputs of the shapes that its forward takes."
     )
+
+
+def _text(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
 def run(
@@ -75,15 +160,17 @@ def run(
     whole: Container[str],
     *,
     values: bool,
+    mode: Mode = "evaluation",
     watch: Watch | None = None,
 ) -> Run:
-    """Run a private copy and return what it executed; see `record`.
+    """Run a private copy on an example and return what it executed.
 
     Args:
-        copy: From `private_copy`, with the same `values`.
-        example: What to call it with.
+        copy: From `private_copy`, with the same `values` and `mode`.
+        example: The inputs.
         whole: Names of operations to record whole.
         values: Whether to run on the values of the example.
+        mode: The mode that the copy is in.
         watch: Receives every call.
 
     Raises:
@@ -98,7 +185,7 @@ def run(
         recorder.number_stored(copy)
         # Before the run: an operation that writes into an input would renumber it.
         inputs = {recorder.value(tensor).number: place for place, tensor in given.tensors()}
-        with recorder:
+        with isolated(copy, lambda tensor: recorder.number_of(tensor) is not None), recorder:
             returned = copy(*given.args, **given.kwargs)
     outputs = tuple(recorder.value(tensor) for _, tensor in placed_tensors(returned))
     if not outputs:
@@ -110,18 +197,20 @@ def run(
         calls=tuple(recorder.calls),
         outputs=outputs,
         stored=recorder.stored,
-        example=example.described(),
+        mode=mode,
+        example=example,
         inputs=inputs,
         on_values=values,
     )
 
 
-def private_copy(model: nn.Module, *, values: bool) -> nn.Module:
+def private_copy(model: nn.Module, *, values: bool, mode: Mode = "evaluation") -> nn.Module:
     """Return a copy in evaluation mode to run, so that changes by `forward` are discarded.
 
     Args:
         model: What to copy.
         values: Whether the copy shares the parameters; otherwise it is on the meta device.
+        mode: The mode of the copy.
     """
     memo: dict[int, Any] = {}
     for _, tensor, _ in held_tensors(model):
@@ -129,7 +218,7 @@ def private_copy(model: nn.Module, *, values: bool) -> nn.Module:
             memo[id(tensor)] = _meta(tensor)
         elif isinstance(tensor, nn.Parameter):
             memo[id(tensor)] = tensor
-    return run_uncompiled(copy_module(model, memo)).eval()
+    return run_uncompiled(copy_module(model, memo)).train(mode == "training")
 
 
 def _meta(tensor: Tensor) -> Tensor:
@@ -141,6 +230,12 @@ def _meta(tensor: Tensor) -> Tensor:
     return nn.Parameter(twin, requires_grad=False) if isinstance(tensor, nn.Parameter) else twin
 
 
+@cache
+def _draws(func: OpOverload) -> bool:
+    """Whether an operation draws random numbers."""
+    return torch.Tag.nondeterministic_seeded in func.tags
+
+
 class _ShapeRecorder(Recorder):  # type: ignore[no-untyped-call]
     """Executes operations on shapes where an argument is on the meta device."""
 
@@ -149,20 +244,35 @@ class _ShapeRecorder(Recorder):  # type: ignore[no-untyped-call]
     ) -> None:
         super().__init__(whole, path)
         self._watch, self._values = watch, values
+        self._known: tuple[Tensor, ...] = ()
+        self._random: set[int] = set()
 
     def execute(self, func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return the result of an operation, on the meta device if a part of it is there."""
+        self._known = ()
         if self._values:
             return func(*args, **kwargs)
-        on_meta = [tensor.is_meta for tensor in tensors_in((args, kwargs))]
-        if not any(on_meta):
+        taken = list(tensors_in((args, kwargs)))
+        constants = [tensor for tensor in taken if not tensor.is_meta]
+        if len(constants) == len(taken):
             return func(*args, **kwargs)
-        if not all(on_meta):
+        if constants:
             # Constants that the model made come to the meta device once they meet its tensors.
+            self._known = tuple(tensor for tensor in constants if self._is_fixed(tensor))
             args, kwargs = tree_map_only(Tensor, _meta, (args, kwargs))
         return result_of(name_of(func), func, args, kwargs)
 
+    def _is_fixed(self, constant: Tensor) -> bool:
+        """Whether another run must compute the same values; large tensors are not kept."""
+        return constant.numel() <= _MOST_KNOWN and self.number_of(constant) not in self._random
+
+    def known(self) -> tuple[Tensor, ...]:
+        """Return the constants among the arguments of the operation executed last."""
+        return self._known
+
     def after(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         """Hand the call to the watch."""
+        if _draws(call.func) or not self._random.isdisjoint(call.reads):
+            self._random.update(call.makes)
         if self._watch is not None:
             self._watch(call)

@@ -4,7 +4,7 @@ import copy
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import _lru_cache_wrapper, lru_cache, partial
 from pickle import PickleError
 from types import FunctionType, MethodType
 from typing import Any
@@ -110,12 +110,15 @@ def copy_module(model: nn.Module, stand_ins: Mapping[int, Any] | None = None) ->
     try:
         twin = _deep_copy(model, started)
     except _NO_COPY:
+        memo |= _results_held(model)
         for module in model.modules():
             for value in vars(module).values():
                 if not isinstance(value, dict) and not _can_copy(value, memo):
                     memo[id(value)] = value
         started = dict(memo)
         twin = _deep_copy(model, started)
+    _keep_modes(model, twin)
+    _renew_caches(model, twin)
     return _rebound(model, twin, started)
 
 
@@ -147,6 +150,56 @@ def _rebound(model: nn.Module, twin: nn.Module, memo: Mapping[int, Any]) -> nn.M
     return twin
 
 
+def _results_held(model: nn.Module) -> dict[int, Tensor]:
+    """Return copies of the results of operations that modules keep, by the `id` of the results.
+
+    PyTorch copies no tensor that belongs to a graph of gradients.
+    """
+    held = (
+        tensor
+        for module in model.modules()
+        for key, value in vars(module).items()
+        if key not in _INTERNAL and not isinstance(value, nn.Module)
+        for tensor in _tensors_within(value)
+    )
+    return {id(tensor): tensor.detach().clone() for tensor in held if tensor.grad_fn is not None}
+
+
+def _tensors_within(value: object, depth: int = 3) -> Iterator[Tensor]:
+    """Yield the tensors in plain containers; objects are followed nowhere here."""
+    if isinstance(value, Tensor):
+        yield value
+    elif depth and type(value) in (*_MAPPINGS, *_SEQUENCES):
+        for item in value.values() if isinstance(value, dict) else value:  # type: ignore[attr-defined]
+            yield from _tensors_within(item, depth - 1)
+
+
+def _keep_modes(model: nn.Module, twin: nn.Module) -> None:
+    """Put every module of a copy in the mode of its original; modules that rebuild forget it."""
+    modes = {name: module.training for name, module in model.named_modules()}
+    for name, module in twin.named_modules():
+        module.training = modes.get(name, module.training)
+
+
+def _renew_caches(model: nn.Module, twin: nn.Module) -> None:
+    """Give a copy caches of its own; a cached method of the original would compute with that.
+
+    `functools.lru_cache` objects are not copied. Code that keeps one in an attribute of a module,
+    around a method of the same module, must find the copy's method behind it.
+    """
+    twins = dict(zip(map(id, model.modules()), twin.modules(), strict=False))
+    for module in twin.modules():
+        for key, value in list(vars(module).items()):
+            if isinstance(value, _lru_cache_wrapper):
+                module.__dict__[key] = _cached(value, twins)
+
+
+def _cached(value: Any, twins: Mapping[int, nn.Module]) -> Any:
+    """Return an empty cache around the same function, for a method that of the twin."""
+    inner = _cloned(value.__wrapped__, twins)
+    return lru_cache(**value.cache_parameters())(inner)
+
+
 def _can_copy(value: object, memo: Mapping[int, Any]) -> bool:
     try:
         copy.deepcopy(value, dict(memo))
@@ -167,7 +220,8 @@ def clone_structure(model: nn.Module) -> nn.Module:
         for key, value in vars(module).items():
             if key in skipped:
                 continue
-            empty = key in _INTERNAL and not value  # Tables of hooks, mostly.
+            # Tables of hooks, mostly. Tensors may be registered in a forward: each copy its own.
+            empty = key in _INTERNAL and not value and key not in _TABLES
             twin.__dict__[key] = value if empty else _cloned(value, twins)
     return run_uncompiled(twins[id(model)])
 
@@ -196,6 +250,7 @@ def run_uncompiled(copied: nn.Module) -> nn.Module:
 
 
 _INTERNAL = frozenset(vars(nn.Module()))
+_TABLES = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
 _MAPPINGS = (dict, OrderedDict)
 _SEQUENCES = (list, tuple, set)
 
@@ -224,6 +279,8 @@ def _cloned(value: Any, twins: Mapping[int, nn.Module]) -> Any:
         return twins.get(id(value), value)
     if callable(plain := _uncompiled(value)):
         return cloned(plain)
+    if isinstance(value, _lru_cache_wrapper):
+        return _cached(value, twins)
     if isinstance(value, MethodType):
         return MethodType(value.__func__, cloned(value.__self__))
     if isinstance(value, partial):

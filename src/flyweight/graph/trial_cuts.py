@@ -11,20 +11,17 @@ groups there. Each of them only takes freedom away or changes a number, so that 
 wrong that was right.
 """
 
-from collections.abc import Container, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Protocol
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from torch import nn
 
 from flyweight.graph.cost import AxisSize
-from flyweight.graph.cutting import cut_tensors, numbers_in, set_numbers
-from flyweight.graph.example_inputs import Example
-from flyweight.graph.groups import orders_among, removed_positions
+from flyweight.graph.cutting import numbers_in
 from flyweight.graph.model_graph import ModelGraph
-from flyweight.graph.predictions import Place, Prediction, PredictionCheck
-from flyweight.graph.recording import private_copy, run
-from flyweight.graph.stored import clone_structure
+from flyweight.graph.predictions import Place
+from flyweight.graph.program import Run
+from flyweight.graph.trial_runs import Divergence, Settling, TrialRuns
 
 _MOST_PAIRS = 4
 """How many pairs of widths are tied on trial at one place; each try costs a run."""
@@ -35,129 +32,55 @@ _MOST_CALLS = 30_000
 without a search for the smallest set, so that a trace always ends within seconds."""
 _REACH = 200
 """How many operations before and after a place are searched for sizes that its code may know."""
-_SHARES = (2, 3, 5, 7, 4)
-"""One of so many channels leaves, group by group. The shares differ so that two cut widths rarely
-agree by chance: code that takes one width for another must not pass a trial."""
-_PATTERNS = ((0, True), (1, False), (3, True))
-"""What the trials differ in: where the shares begin, so that every group is cut to several widths,
-and whether groups whose cut is not exact are cut too. One trial leaves them whole, because a plan
-may: code may follow when both of two groups are cut and not when one is."""
-_COUNTING = """
-    view reshape unflatten expand repeat split split_with_sizes tensor_split slice unfold arange
-    zeros ones full empty new_zeros new_ones new_full new_empty broadcast_to
-"""
-"""Operations that take sizes. Code without any of them writes no size by hand, and one trial is
-enough to show it."""
-
-Numbers = Mapping[str, Place]
-"""Whole numbers of modules by path, each with the place in the run of the size that it repeats."""
-
-
-class Settling(Protocol):
-    """The walk of a trace, as far as the trials change it."""
-
-    def settled(self) -> tuple[ModelGraph, tuple[Prediction, ...]]:
-        """Return the graph and the prediction of every call, as things stand."""
-
-    def tie(self, one: Place, other: Place) -> None:
-        """Declare that equal positions of two axes leave together."""
-
-    def untie(self) -> None:
-        """Take the last `tie` back."""
-
-    def freeze(self, group: str, reason: str) -> None:
-        """Declare that a group of the last `settled` graph cannot be cut."""
 
 
 def followable(
-    model: nn.Module,
-    example: Example,
-    walk: Settling,
-    whole: Container[str],
-    *,
-    values: bool,
+    model: nn.Module, walk: Settling, runs: Sequence[Run], whole: Container[str]
 ) -> ModelGraph:
     """Return the graph of the groups that the model's code follows.
 
     Args:
         model: What was traced; it is not changed.
-        example: The inputs it was traced with.
-        walk: The walk through its calls.
+        walk: The walk through its runs.
+        runs: What was recorded.
         whole: Names of operations to record whole.
-        values: Whether the trace ran on the values of the example.
     """
-    trial = _Trial(model, example, walk, whole, values)
+    trial = _Trial(model, walk, runs, whole)
     trial.settle()
     return replace(trial.graph, numbers=trial.sizes_of(trial.numbers))
 
 
-@dataclass(frozen=True)
-class _Divergence:
-    """The first call that does not run as predicted, and the module it happened in."""
-
-    index: int
-    where: str
-
-
-class _Trial:
-    """Runs trial cuts until one runs as predicted."""
+class _Trial(TrialRuns):
+    """Runs trial cuts until all run as predicted."""
 
     def __init__(
-        self,
-        model: nn.Module,
-        example: Example,
-        walk: Settling,
-        whole: Container[str],
-        values: bool,
+        self, model: nn.Module, walk: Settling, runs: Sequence[Run], whole: Container[str]
     ) -> None:
-        self.example, self.walk = example, walk
-        self.whole, self.values = whole, values
-        self.modules = dict(model.named_modules())
-        # Not the copy that was traced: its forward may have written into itself.
-        self.dense = private_copy(model, values=values)
-        self.numbers: Numbers = {}
-        self.runs = 0
-        self.pattern = _PATTERNS[0]
-        self.first_call: dict[str, int] = {}
-        self._settle_walk()
-        for index, prediction in enumerate(self.predictions):
-            self.first_call.setdefault(prediction.where, index)
+        super().__init__(model, walk, runs, whole)
+        self.first_call: list[dict[str, int]] = [{} for _ in runs]
+        for first, predictions in zip(self.first_call, self.predicted, strict=True):
+            for index, prediction in enumerate(predictions):
+                first.setdefault(prediction.where, index)
         # A module that is never called may be used by its methods, in the forward of another
         # module. The few nearest to the root are searched for numbers too.
-        idle = [path for path in self.modules if path not in self.first_call]
+        idle = [path for path in self.modules if path not in self.first_call[0]]
         idle = [path for path in idle if numbers_in(self.modules[path])]
         self.idle = sorted(idle, key=lambda path: path.count("."))[:_MOST_IDLE]
-        self.most_runs = _MOST_CALLS // (len(self.predictions) + 1)
-
-    def _settle_walk(self) -> None:
-        self.graph, self.predictions = self.walk.settled()
-        self.full = {name: group.size for name, group in self.graph.groups.items()}
-        self._choose_kept()
-
-    def _choose_kept(self) -> None:
-        start, inexact = self.pattern
-        self.kept = {}
-        self.narrow: nn.Module | None = None
-        for place, (name, group) in enumerate(self.graph.groups.items(), start):
-            free = group.reason is None and (group.exact or inexact)
-            leaving = max(group.size // _SHARES[place % len(_SHARES)], 1) if free else 0
-            self.kept[name] = max(group.size - leaving, 1)
+        self.most_runs = _MOST_CALLS // (len(self.predicted[0]) + 1)
 
     def settle(self) -> None:
         """Repair, tie or freeze until every trial runs as predicted."""
-        counts = any(prediction.op in _COUNTING.split() for prediction in self.predictions)
-        patterns = _PATTERNS if counts else _PATTERNS[:1]
         passed = 0
-        while passed < len(patterns):
-            self.pattern = patterns[passed]
+        while passed < len(checks := self._checks()):
+            self.pattern, self.current = checks[passed]
             self._choose_kept()
             divergence = self._run()
-            # A remedy for one pattern may change the run of another: all must pass once more.
+            # A remedy for one check may change the run of another: all must pass once more.
             passed = passed + 1 if divergence is None else 0
             while divergence is not None:
                 divergence = self._remedy(divergence)
 
-    def _remedy(self, divergence: _Divergence) -> _Divergence | None:
+    def _remedy(self, divergence: Divergence) -> Divergence | None:
         # In this order, because a repair keeps all freedom, a tie some and a freeze none.
         for remedy in (self._repair, self._tie, self._freeze):
             after = remedy(divergence)
@@ -165,56 +88,12 @@ class _Trial:
                 return after
         return divergence
 
-    def sizes_of(self, numbers: Numbers) -> dict[str, AxisSize]:
-        """Return what the numbers stand for."""
-        found = {path: self._size(place) for path, place in numbers.items()}
-        return {path: size for path, size in found.items() if size is not None}
-
-    def _size(self, place: Place) -> AxisSize | None:
-        return self.predictions[place[0]].size(*place[1:])
-
-    def _changes(self, size: AxisSize) -> bool:
-        return size.under(self.kept) != size.under(self.full)
-
-    def _run(
-        self, numbers: Numbers | None = None, whole: frozenset[str] = frozenset()
-    ) -> _Divergence | None:
-        """Run a trial cut that leaves the groups `whole` uncut; return where it diverges."""
-        self.runs += 1
-        kept = {name: self.full[name] if name in whole else n for name, n in self.kept.items()}
-        if kept == self.full:
-            return None
-        if whole:
-            twin = self._cut(kept)
-        else:
-            # Most trials of a pattern differ in their numbers alone: tensors are cut once for all.
-            self.narrow = self.narrow or self._cut(kept)
-            twin = clone_structure(self.narrow)
-        sizes = self.sizes_of(self.numbers if numbers is None else numbers)
-        set_numbers(twin, {path: size.under(kept) for path, size in sizes.items()})
-        check = PredictionCheck(self.predictions, kept, values=self.values)
-        try:
-            run(twin, self.example, self.whole, values=self.values, watch=check)
-        except Exception:  # noqa: BLE001 - any error of the code means that it does not follow the cut
-            at = min(check.count, len(self.predictions) - 1)
-            return _Divergence(at, self.predictions[at].where)
-        return None
-
-    def _cut(self, kept: Mapping[str, int]) -> nn.Module:
-        twin = clone_structure(self.dense)
-        # Which channels leave does not matter to shapes, so the last ones do.
-        groups = self.graph.groups
-        cuts = ((groups[name].members, self.full[name], range(n)) for name, n in kept.items())
-        orders = orders_among(groups[name].members for name in kept)
-        cut_tensors(twin, removed_positions(cuts), orders)
-        return twin
-
-    def _better(self, after: _Divergence | None, before: _Divergence) -> bool:
+    def _better(self, after: Divergence | None, before: Divergence) -> bool:
         # A remedy is kept only if the run gets further. A number that merely equals a width by
         # chance makes no run get further, so it keeps its value.
-        return after is None or after.index > before.index
+        return after is None or after.at > before.at
 
-    def _repair(self, divergence: _Divergence) -> _Divergence | None:
+    def _repair(self, divergence: Divergence) -> Divergence | None:
         """Try numbers of the module, and of those around it, with the sizes they stand for.
 
         One number at a time, then all together: code that uses two of them in one operation runs
@@ -224,7 +103,7 @@ class _Trial:
             candidates = self._candidates(path, divergence)
             singles = [{key: place} for key, place in candidates.items()]
             for tried in singles if len(singles) < 2 else [*singles, candidates]:
-                if self.runs > self.most_runs:
+                if self.count > self.most_runs:
                     return divergence
                 numbers = dict(self.numbers)
                 for key, place in tried.items():
@@ -236,7 +115,7 @@ class _Trial:
                     return after
         return divergence
 
-    def _candidates(self, path: str, divergence: _Divergence) -> dict[str, Place]:
+    def _candidates(self, path: str, divergence: Divergence) -> dict[str, Place]:
         """Return numbers of the module that equal a size which changes, and where it is met."""
         held = numbers_in(self.modules[path])
         found: dict[str, Place] = {}
@@ -246,23 +125,24 @@ class _Trial:
                     found.setdefault(key, place)
         return found
 
-    def _near(self, divergence: _Divergence) -> Iterator[tuple[Place, AxisSize]]:
+    def _near(self, divergence: Divergence) -> Iterator[tuple[Place, AxisSize]]:
         """Yield sizes that change and may be written in the code there, the likeliest first.
 
         The order is: the operation itself, those of the same module, those of its parts, then the
         few operations before it, whose result shapes its code may have read.
         """
-        at, where = divergence.index, divergence.where
-        around = range(max(at - _REACH, 0), min(at + _REACH, len(self.predictions)))
+        at, where, run = divergence.index, divergence.where, divergence.run
+        predictions = self.predicted[run]
+        around = range(max(at - _REACH, 0), min(at + _REACH, len(predictions)))
         nearest = sorted(around, key=lambda index: abs(index - at))
-        paths = {index: self.predictions[index].where for index in around}
+        paths = {index: predictions[index].where for index in around}
         own = [index for index in nearest if paths[index] == where]
         parts = [index for index in nearest if where and paths[index].startswith(f"{where}.")]
         before = range(at - 1, max(at - 12, 0) - 1, -1)
         for index in dict.fromkeys([at, *own, *parts, *before]):
-            for (tensor, axis), size in self.predictions[index].sizes():
+            for (tensor, axis), size in predictions[index].sizes():
                 if self._changes(size):
-                    yield (index, tensor, axis), size
+                    yield (run, index, tensor, axis), size
 
     def _numbers_alike(self, path: str, key: str, place: Place) -> dict[str, Place]:
         """Return the same number of other modules of the same class.
@@ -271,7 +151,7 @@ class _Trial:
         its own.
         """
         found = {}
-        where = self.predictions[place[0]].where
+        where = self.predicted[place[0]][place[1]].where
         for other, there in self._alike(place):
             module = _counterpart(path, where, other)
             held = numbers_in(self.modules[module]) if module in self.modules else {}
@@ -282,21 +162,22 @@ class _Trial:
 
     def _alike(self, place: Place) -> Iterator[tuple[str, Place]]:
         """Yield the same place in the same call of other modules of the same class."""
-        index, tensor, axis = place
-        op, where = self.predictions[index].op, self.predictions[index].where
-        offset = index - self.first_call[where]
+        run, index, tensor, axis = place
+        predictions, firsts = self.predicted[run], self.first_call[run]
+        op, where = predictions[index].op, predictions[index].where
+        offset = index - firsts[where]
         kind = type(self.modules.get(where))
-        for other, first in self.first_call.items():
+        for other, first in firsts.items():
             there = first + offset
             if other == where or type(self.modules.get(other)) is not kind:
                 continue
-            if there < len(self.predictions) and self.predictions[there].op == op:
-                yield other, (there, tensor, axis)
+            if there < len(predictions) and predictions[there].op == op:
+                yield other, (run, there, tensor, axis)
 
-    def _tie(self, divergence: _Divergence) -> _Divergence | None:
+    def _tie(self, divergence: Divergence) -> Divergence | None:
         """Tie two widths of one size, of which the code knows one: `C // self.num_heads`."""
         for one, other in self._pairs(divergence):
-            if self.runs > self.most_runs:
+            if self.count > self.most_runs:
                 return divergence
             numbers, ties = self.numbers, [(one, other), *self._ties_alike(one, other)]
             for tie in ties:
@@ -315,7 +196,7 @@ class _Trial:
             self._settle_walk()
         return divergence
 
-    def _pairs(self, divergence: _Divergence) -> list[tuple[Place, Place]]:
+    def _pairs(self, divergence: Divergence) -> list[tuple[Place, Place]]:
         """Return places of equal size that different groups make, the nearest first."""
         met: dict[tuple[str, int], tuple[Place, int]] = {}
         for place, size in self._near(divergence):
@@ -332,60 +213,86 @@ class _Trial:
 
     def _ties_alike(self, one: Place, other: Place) -> list[tuple[Place, Place]]:
         """Return the same two places, equally far apart, around other modules of the class."""
-        found = []
+        found: list[tuple[Place, Place]] = []
+        predictions = self.predicted[one[0]]
         for _, first in self._alike(one):
-            index = first[0] + other[0] - one[0]
-            if not 0 <= index < len(self.predictions):
+            index = first[1] + other[1] - one[1]
+            if not 0 <= index < len(predictions):
                 continue
-            second = (index, *other[1:])
+            second = (one[0], index, *other[2:])
             left, right = self._size(first), self._size(second)
             if left is None or right is None or not (left.shares and right.shares):
                 continue
-            same_op = self.predictions[index].op == self.predictions[other[0]].op
+            same_op = predictions[index].op == predictions[other[1]].op
             if same_op and left.under(self.full) == right.under(self.full):
                 found.append((first, second))
         return found
 
-    def _freeze(self, divergence: _Divergence) -> _Divergence | None:
+    def _freeze(self, divergence: Divergence) -> Divergence | None:
         """Freeze the groups at the place; a single one of them where that is enough."""
         suspects = self._suspects(divergence)
-        if self.runs <= self.most_runs and len(suspects) > 1:
+        if self.count <= self.most_runs and len(suspects) > 1:
             for suspect, place in suspects.items():
                 if self._better(self._run(whole=frozenset([suspect])), divergence):
                     suspects = {suspect: place}
                     break
-        index = divergence.index
-        reasons = dict.fromkeys(suspects, _why(self.predictions[index].op, divergence.where))
+        reasons = dict.fromkeys(suspects, self._why(divergence, divergence.where))
         for place in suspects.values():
-            for other, there in self._alike(place):
+            for other, there in self._alike_blocks(divergence, place):
                 size = self._size(there)
                 for group, _ in size.shares if size is not None else ():
-                    reasons.setdefault(group, _why(self.predictions[index].op, other))
+                    reasons.setdefault(group, self._why(divergence, other))
         for group, reason in reasons.items():
             if self.graph.groups[group].reason is None:
                 self.walk.freeze(group, reason)
         self._settle_walk()
         return self._run()
 
-    def _suspects(self, divergence: _Divergence) -> dict[str, Place]:
+    def _why(self, divergence: Divergence, where: str) -> str:
+        op = self.predicted[divergence.run][divergence.index].op
+        place = f"{op} at '{where}'" if where else f"{op} in the model's forward"
+        if divergence.value:
+            return f"has a width that the model's code computes a value of: {place}"
+        return f"has a size that the model's code writes by hand: {place}"
+
+    def _alike_blocks(
+        self, divergence: Divergence, place: Place | None
+    ) -> Iterator[tuple[str, Place]]:
+        """Yield the same place around the same step of other modules of the same class.
+
+        The class is that of the module whose code diverges: networks repeat their blocks. A class
+        of PyTorch has no such code; it stands in unrelated places.
+        """
+        firsts, predictions = self.first_call[divergence.run], self.predicted[divergence.run]
+        kind = type(self.modules.get(divergence.where))
+        if place is None or kind.__module__.split(".")[0] == "torch" or not divergence.where:
+            return
+        step = predictions[divergence.index]
+        for other, first in firsts.items():
+            shift = first - firsts[divergence.where]
+            there, near = divergence.index + shift, place[1] + shift
+            if other == divergence.where or type(self.modules.get(other)) is not kind:
+                continue
+            if not (0 <= near < len(predictions) and there < len(predictions)):
+                continue
+            same = (predictions[there].op, predictions[there].where) == (step.op, other)
+            if same and predictions[near].op == predictions[place[1]].op:
+                yield other, (divergence.run, near, *place[2:])
+
+    def _suspects(self, divergence: Divergence) -> Mapping[str, Place | None]:
         """Return the cut groups met nearest to the place, each with where it is met."""
-        near: dict[str, Place] = {}
+        near: dict[str, Place | None] = {}
         nearest: int | None = None
         for place, size in self._near(divergence):
-            if nearest not in {None, place[0]}:
+            if nearest not in {None, place[1]}:
                 break
-            nearest = place[0]
+            nearest = place[1]
             for group, _ in size.shares:
                 if self.kept[group] < self.full[group]:
                     near.setdefault(group, place)
-        return near or {
-            group: (0, 0, 0) for group, stays in self.kept.items() if stays < self.full[group]
-        }
-
-
-def _why(op: str, where: str) -> str:
-    place = f"{op} at '{where}'" if where else f"{op} in the model's forward"
-    return f"has a size that the model's code writes by hand: {place}"
+        return near or dict.fromkeys(
+            group for group, stays in self.kept.items() if stays < self.full[group]
+        )
 
 
 def _inside_out(path: str) -> Iterator[str]:

@@ -16,6 +16,7 @@ from flyweight.graph.cost import Convention, Cost
 from flyweight.graph.example_inputs import InputSpec, freeze_spec
 from flyweight.graph.groups import Member, Role, orders_among, removed_positions
 from flyweight.graph.model_graph import ModelGraph
+from flyweight.graph.program import RecordedRun
 
 FORMAT = 1
 
@@ -49,6 +50,8 @@ class PruningPlan:
         notes: Remarks for the user, made when the plan was made.
         numbers: Values of attributes that the modules' own code counts channels with.
         keywords: Shape and type of the keyword inputs that the graph was traced with.
+        runs: The recorded runs, which the check after a cut repeats. They are not part of the text
+            of a plan, so a plan that was read has none.
     """
 
     graph: str
@@ -58,6 +61,7 @@ class PruningPlan:
     notes: tuple[str, ...] = field(default=(), compare=False)
     numbers: Mapping[str, int] = field(default_factory=dict)
     keywords: Mapping[str, InputSpec] = field(default_factory=dict)
+    runs: tuple[RecordedRun, ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for name, group in self.groups.items():
@@ -87,6 +91,7 @@ class PruningPlan:
             notes=notes,
             numbers=numbers,
             keywords=graph.keywords,
+            runs=graph.runs,
         )
 
     @property

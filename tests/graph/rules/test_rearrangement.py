@@ -9,7 +9,7 @@ from torch.nn import functional
 from flyweight.graph import trace
 from flyweight.graph.identity import Field, Flow
 from flyweight.pruning import plan, prune
-from flyweight.pruning.surgery import largest_error
+from flyweight.pruning.verification import largest_error
 
 
 class Between(nn.Module):

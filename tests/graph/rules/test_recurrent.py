@@ -4,7 +4,7 @@ from torch import nn
 
 from flyweight.graph import trace
 from flyweight.pruning import plan, prune
-from flyweight.pruning.surgery import largest_error
+from flyweight.pruning.verification import largest_error
 
 STEPS = (torch.rand(2, 5, 3, dtype=torch.float64),)
 

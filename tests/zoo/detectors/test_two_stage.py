@@ -6,7 +6,7 @@ from flyweight.errors import ConfigError
 from flyweight.graph import trace
 from flyweight.origin import origin_of
 from flyweight.pruning import plan, prune
-from flyweight.pruning.surgery import largest_error
+from flyweight.pruning.verification import largest_error
 from flyweight.zoo import create
 from flyweight.zoo.detectors.assignment import Objects
 from flyweight.zoo.detectors.box_encoding import clip, decode

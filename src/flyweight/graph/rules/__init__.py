@@ -152,6 +152,8 @@ RULES: dict[str, Rule] = {
     "index_select": shape.index_select,
     "roll": shape.roll,
     "repeat": shape.repeat,
+    # `Tensor.tolist` and `Tensor.numpy` execute it, and nothing else does in inference.
+    "resolve_neg": elementwise.leaves,
 }
 
 WHOLE = frozenset(RULES)

@@ -36,6 +36,13 @@ def fills(step: Step) -> Flow:
     return step.result(*fields)
 
 
+def leaves(step: Step) -> Flow:
+    """The values leave as Python numbers or as an array: where they go is not seen."""
+    for found in step.flows()[0].fields:
+        step.identities.freeze(found.ids, "leaves the model as Python numbers or as an array")
+    return step.result()
+
+
 def join_broadcast(step: Step, flows: list[Flow], shape: tuple[int, ...]) -> list[Field]:
     """Join `flows` position by position under broadcasting to `shape`.
 

@@ -1,0 +1,122 @@
+"""Isolation of runs: what a forward keeps outside of its module is taken back.
+
+A copy of a module protects the attributes of the module alone. Code also keeps tensors behind
+`functools.lru_cache`, in attributes of its class and in containers of its source file. Left there,
+a tensor without values, or one made in inference mode, breaks the user's next run; found there, it
+makes a run depend on what ran before.
+"""
+
+import sys
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import _lru_cache_wrapper
+from types import FunctionType, ModuleType
+from typing import Any
+
+from torch import Tensor, nn
+
+Made = Callable[[Tensor], bool]
+"""Whether a tensor was made by the isolated run, not by another thread meanwhile."""
+
+_LIBRARIES = ("torch", "builtins", "typing", "collections", "abc")
+"""Packages whose classes keep nothing between runs."""
+_CONTAINERS = (dict, list, set, OrderedDict, defaultdict)
+
+
+@contextmanager
+def isolated(model: nn.Module, made: Made) -> Iterator[None]:
+    """Run code of `model` with empty caches, and take back the tensors that it keeps elsewhere.
+
+    Caches are empty before and after, for all threads: their results are computed again.
+
+    Args:
+        model: Its classes and the source files of these are searched.
+        made: Which tensors are taken back.
+    """
+    owners = _owners(model)
+    caches = [value for owner in owners for value in _members(owner).values() if _is_cache(value)]
+    before = [(owner, _attributes(owner)) for owner in owners]
+    for cache in caches:
+        cache.cache_clear()
+    try:
+        yield
+    finally:
+        for cache in caches:
+            cache.cache_clear()
+        for owner, attributes in before:
+            _restore(owner, attributes, made)
+
+
+def _owners(model: nn.Module) -> list[type | ModuleType]:
+    """Return the classes of all modules, and the source files that define them."""
+    classes = {base: None for kind in {type(m) for m in model.modules()} for base in kind.__mro__}
+    own = [kind for kind in classes if kind.__module__.split(".")[0] not in _LIBRARIES]
+    files = dict.fromkeys(kind.__module__ for kind in own)
+    named = [sys.modules[name] for name in files if name in sys.modules]
+    return [*own, *dict.fromkeys(each for file in named for each in (file, *_imported(file)))]
+
+
+def _imported(file: ModuleType) -> list[ModuleType]:
+    """Return the source files of the same package that a file refers to as a whole."""
+    root = file.__name__.split(".")[0]
+    found = [value for value in vars(file).values() if isinstance(value, ModuleType)]
+    return [other for other in found if other.__name__.split(".")[0] == root]
+
+
+def _members(owner: type | ModuleType) -> dict[str, Any]:
+    return {
+        name: getattr(value, "__func__", value)
+        for name, value in list(vars(owner).items())
+        if not name.startswith("__")
+    }
+
+
+def _is_cache(value: object) -> bool:
+    return isinstance(value, _lru_cache_wrapper)
+
+
+def _attributes(owner: type | ModuleType) -> dict[str, tuple[Any, Any]]:
+    """Return the attributes of an owner that may change, with the contents of containers."""
+    return {
+        name: (value, value.copy() if type(value) in _CONTAINERS else None)
+        for name, value in list(vars(owner).items())
+        if not name.startswith("__") and not isinstance(value, FunctionType | type | ModuleType)
+    }
+
+
+def _restore(owner: type | ModuleType, before: dict[str, tuple[Any, Any]], made: Made) -> None:
+    for name, value in list(vars(owner).items()):
+        if name.startswith("__") or not _holds(value, made):
+            continue
+        earlier, content = before.get(name, (None, None))
+        if name not in before:
+            delattr(owner, name)
+        elif earlier is not value:
+            setattr(owner, name, earlier)
+        elif content is not None:
+            _refill(value, content, made)
+
+
+def _holds(value: Any, made: Made) -> bool:
+    """Whether a value is or contains a tensor of the run."""
+    if isinstance(value, Tensor):
+        return made(value)
+    if type(value) in _CONTAINERS or type(value) is tuple:
+        items = value.values() if isinstance(value, dict) else value
+        return any(_holds(item, made) for item in list(items))
+    return False
+
+
+def _refill(value: Any, content: Any, made: Made) -> None:
+    """Take tensors of the run out of a container; what other threads have added stays."""
+    if isinstance(value, list):
+        value[:] = [item for item in value if not _holds(item, made)]
+    elif isinstance(value, set):
+        value -= {item for item in value if _holds(item, made)}
+    else:
+        for key in [key for key, item in value.items() if _holds(item, made)]:
+            if key in content:
+                value[key] = content[key]
+            else:
+                del value[key]
