@@ -82,3 +82,20 @@ def test_an_error_takes_everything_back_too():
     except ValueError:
         pass
     assert Caching.tables == {}
+
+
+class Answering:
+    """Answers with an error of its own, as dictionaries with attributes do."""
+
+    def __getattr__(self, name):
+        if name == "__func__":
+            raise KeyError(name)
+        raise AttributeError(name)
+
+
+ANSWERING = Answering()
+
+
+def test_objects_that_answer_every_question_are_not_asked():
+    run_isolated(lambda tensor: True)
+    assert type(ANSWERING) is Answering

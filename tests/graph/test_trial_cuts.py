@@ -234,3 +234,32 @@ def test_positions_that_values_choose_say_nothing_about_sizes():
     torch.manual_seed(0)
     graph = trace(Pasting().double(), (torch.rand(1, 3, 8, 8, dtype=torch.float64),))
     assert list(graph.prunable()) == ["first.weight"]
+
+
+class Shifted(nn.Module):
+    """Shifts parts of the channels in time; the code counts them from the width."""
+
+    def __init__(self):
+        super().__init__()
+        self.frames = 4
+        self.a, self.b = nn.Conv2d(3, 16, 1), nn.Conv2d(16, 16, 1)
+        self.c = nn.Conv2d(16, 4, 1)
+
+    def forward(self, x):
+        x = self.a(x)
+        n, c, h, w = x.shape
+        x = x.view(n // self.frames, self.frames, c, h, w)
+        fold, moved = c // 4, torch.zeros_like(x)
+        moved[:, :-1, :fold] = x[:, 1:, :fold]
+        moved[:, 1:, fold : 2 * fold] = x[:, :-1, fold : 2 * fold]
+        moved[:, :, 2 * fold :] = x[:, :, 2 * fold :]
+        return self.c(self.b(moved.view(n, c, h, w)).relu())
+
+
+def test_the_ends_of_a_slice_are_never_tied():
+    graph = trace(Shifted(), (torch.rand(8, 3, 4, 4),))
+    assert graph.groups["b.weight"].prunable
+    parts = [group for name, group in graph.groups.items() if name.startswith("a.weight")]
+    assert parts
+    for group in parts:
+        assert group.reason is not None or prune(Shifted(), plan(graph, {group.name: 0.5}))

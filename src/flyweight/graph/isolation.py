@@ -21,6 +21,7 @@ Made = Callable[[Tensor], bool]
 
 _LIBRARIES = ("torch", "builtins", "typing", "collections", "abc")
 """Packages whose classes keep nothing between runs."""
+_UNCHANGED = (FunctionType, ModuleType, type, staticmethod, classmethod, property)
 _CONTAINERS = (dict, list, set, OrderedDict, defaultdict)
 
 
@@ -66,14 +67,15 @@ def _imported(file: ModuleType) -> list[ModuleType]:
 
 def _members(owner: type | ModuleType) -> dict[str, Any]:
     return {
-        name: getattr(value, "__func__", value)
+        name: value.__func__ if type(value) in (staticmethod, classmethod) else value
         for name, value in list(vars(owner).items())
         if not name.startswith("__")
     }
 
 
 def _is_cache(value: object) -> bool:
-    return isinstance(value, _lru_cache_wrapper)
+    # Not `isinstance`, which asks objects that stand for others what they are.
+    return type(value) is _lru_cache_wrapper
 
 
 def _attributes(owner: type | ModuleType) -> dict[str, tuple[Any, Any]]:
@@ -81,7 +83,7 @@ def _attributes(owner: type | ModuleType) -> dict[str, tuple[Any, Any]]:
     return {
         name: (value, value.copy() if type(value) in _CONTAINERS else None)
         for name, value in list(vars(owner).items())
-        if not name.startswith("__") and not isinstance(value, FunctionType | type | ModuleType)
+        if not name.startswith("__") and type(value) not in _UNCHANGED
     }
 
 

@@ -57,6 +57,10 @@ class Prediction:
                 if size.shares:
                     yield (tensor, axis), size
 
+    def is_window(self, tensor: int) -> bool:
+        """Whether the tensor of a place stands for the ends of a slice."""
+        return tensor >= len(self.results) + len(self.sources)
+
     def size(self, tensor: int, axis: int) -> AxisSize | None:
         """Return one size, or `None` where there is no such axis."""
         every = (*self.results, *self.sources, self.window)

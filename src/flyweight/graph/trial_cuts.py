@@ -200,7 +200,9 @@ class _Trial(TrialRuns):
         """Return places of equal size that different groups make, the nearest first."""
         met: dict[tuple[str, int], tuple[Place, int]] = {}
         for place, size in self._near(divergence):
-            if len(size.shares) == 1 and size.fixed == 0:
+            # The ends of a slice are sizes, too, but no axis that could be tied.
+            ends = self.predicted[place[0]][place[1]].is_window(place[2])
+            if len(size.shares) == 1 and size.fixed == 0 and not ends:
                 met.setdefault(size.shares[0], (place, size.under(self.full)))
         found = list(met.values())
         pairs = [
