@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
 from torchvision.ops import DeformConv2d
 
 from flyweight.graph import ModelGraph
@@ -199,6 +200,32 @@ class Reordered(nn.Module):
         return self.mixed(picked)[:, self.inside]
 
 
+class WeightNorm(nn.Module):
+    """Weights that are divided by their norm, over their inputs and over all values."""
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.widen = weight_norm(nn.Conv2d(inputs, width + 1, 3, padding=1))
+        self.narrow = weight_norm(nn.Conv2d(width + 1, width, 1), dim=None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.narrow(self.widen(x).relu()).relu()
+
+
+class Blurred(nn.Module):
+    """One kernel for every channel, and a normalisation of every channel on its own."""
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.body, self.norm = nn.Conv2d(inputs, width, 1), nn.GroupNorm(width, width)
+        self.register_buffer("kernel", torch.rand(1, 1, 3, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.body(x))
+        kernels = self.kernel.expand(x.shape[1], -1, -1, -1)
+        return nn.functional.conv2d(x, kernels, padding=1, groups=x.shape[1]).relu()
+
+
 BUILDERS = {
     "chain": lambda inputs, width: conv(inputs, width, 3),
     "residual": Residual,
@@ -217,6 +244,8 @@ BUILDERS = {
     "attention_by_hand": lambda inputs, width: Attention(inputs, width, fused=False),
     "normalised": Normalised,
     "scaled": Scaled,
+    "weight_norm": WeightNorm,
+    "blurred": Blurred,
 }
 
 

@@ -14,13 +14,13 @@ from flyweight.replay.suffix import suffix_of
 RATIOS = (0.25, 0.5, 0.75)
 
 
-def outputs_of(model, x, plans, groups):
+def outputs_of(model, x, plans, groups, rescaled=()):
     """Return what the part of the run that changes says for each plan."""
     found = {}
     with evaluating(model):
         run = record(model, lambda: model(x))
         folded = fold(run)
-        part = suffix_of(run, folded, groups)
+        part = suffix_of(run, folded, groups, rescaled)
         run = record(model, lambda: model(x), part.needed)
         values = {**run.values, **folded.values}
         for place, changed in part.runs(values, [one.keep for one in plans]):
@@ -42,7 +42,7 @@ def test_every_cut_of_random_networks_gives_what_the_pruned_network_gives(model,
         plans = [one for r in RATIOS if (one := plan(graph, {group.name: r})).groups]
         if not plans:
             continue
-        found, _ = outputs_of(model, x, plans, [group])
+        found, _ = outputs_of(model, x, plans, [group], graph.rescaled)
         for one, output in zip(plans, found, strict=True):
             with torch.no_grad():
                 assert relative(output, prune(model, one, verify=False)(x)) <= 1e-9
@@ -56,7 +56,7 @@ def test_every_kind_of_coupling(kind):
     for group in graph.prunable().values():
         plans = [plan(graph, {group.name: ratio}) for ratio in RATIOS]
         plans = [one for one in plans if one.groups]
-        found, _ = outputs_of(model, x, plans, [group])
+        found, _ = outputs_of(model, x, plans, [group], graph.rescaled)
         for one, output in zip(plans, found, strict=True):
             with torch.no_grad():
                 assert relative(output, prune(model, one, verify=False)(x)) <= 1e-9
@@ -67,7 +67,7 @@ def test_a_layer_that_reads_unchanged_channels_is_summed_and_nothing_before_it_r
     graph = trace(model, (x,))
     group = graph.groups["blocks.1.0.weight"]
     plans = [plan(graph, {group.name: ratio}) for ratio in RATIOS]
-    _, part = outputs_of(model, x, plans, [group])
+    _, part = outputs_of(model, x, plans, [group], graph.rescaled)
     assert len(part.sums) == 1
     assert not part.narrow
     assert len(part.sums) + len(part.steps) < len(fold(record(model, lambda: model(x))).steps)
@@ -82,7 +82,7 @@ def test_cuts_that_are_not_nested_are_right_too():
         plan(graph, {group.name: ratio}, lambda g, t, s=score: s)
         for score, ratio in zip(scores, (0.75, 0.5), strict=True)
     ]
-    found, _ = outputs_of(model, x, plans, [group])
+    found, _ = outputs_of(model, x, plans, [group], graph.rescaled)
     for one, output in zip(plans, found, strict=True):
         with torch.no_grad():
             assert relative(output, prune(model, one, verify=False)(x)) <= 1e-9

@@ -68,7 +68,8 @@ def build_graph(
     """
     labels = ledger.identities.components()
     order = _execution_order(ledger, slots)
-    facts = _Facts(ledger, labels)
+    rescaled, mixing = ledger.norms.settled(labels)
+    facts = _Facts(ledger, labels, mixing)
     drafts = _draft_groups(labels, slots, order, facts)
     places = _Places(drafts, labels)
     groups = _name_groups(drafts, places, slots, facts)
@@ -80,6 +81,7 @@ def build_graph(
         inputs=example.args,
         keywords=example.kwargs,
         fingerprint=_fingerprint(groups, tensors),
+        rescaled=rescaled,
     )
     return graph, sizes
 
@@ -87,14 +89,14 @@ def build_graph(
 class _Facts:
     """Frozen, mixed and producing components."""
 
-    def __init__(self, ledger: Ledger, labels: Labels) -> None:
+    def __init__(self, ledger: Ledger, labels: Labels, mixing: list[tuple[Ids, str]]) -> None:
         count = int(labels.max()) + 1 if len(labels) else 0
         self.reason: dict[int, str] = {}
         for ids, reason in ledger.identities.frozen:
             for component in np.unique(labels[ids]).tolist():
                 self.reason.setdefault(component, reason)
         self.mixes: dict[int, list[str]] = {}
-        for ids, operation in ledger.identities.mixed:
+        for ids, operation in [*ledger.identities.mixed, *mixing]:
             for component in np.unique(labels[ids]).tolist():
                 known = self.mixes.setdefault(component, [])
                 if operation not in known:
@@ -102,6 +104,11 @@ class _Facts:
         self.produces = np.zeros(count, dtype=bool)
         for ids in ledger.produced:
             self.produces[labels[ids]] = True
+        for ids in ledger.lost:
+            # A layer whose weight is computed in a way that is not followed is listed with the
+            # reason.
+            found = [one for one in np.unique(labels[ids]).tolist() if one in self.reason]
+            self.produces[found] = True
         self.made = _spread(_id_mask(len(labels), ledger.produced), ledger.summed)
         self.read = _spread(_id_mask(len(labels), ledger.consumed), ledger.summed)
         self.orders = _id_mask(len(labels), ledger.orders)

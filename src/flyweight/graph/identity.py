@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from flyweight.graph.rescaling import Factors
+
 Ids = NDArray[np.int64]
 
 
@@ -38,6 +40,8 @@ class Flow:
         parameter: Whether it is made of parameters and buffers alone, as they are stored or
             computed from nothing else.
         zeros: Of a tensor made of stored ones, whether it is zero where they are.
+        factors: Of a tensor made of stored ones, those that it is the product of, and their norms.
+        lost: Of a tensor made of stored ones, identities of those that were not followed to it.
         order: The values of a stored tensor that holds a permutation; else None.
         counted: Whether its values are positions that the code counted out (`arange`), in any
             arrangement: each value is the position of its identity, see `Identities.positions_of`.
@@ -47,6 +51,8 @@ class Flow:
     fields: tuple[Field, ...] = ()
     parameter: bool = False
     zeros: bool = True
+    factors: Factors | None = None
+    lost: tuple[Ids, ...] = ()
     order: Ids | None = None
     counted: bool = False
 

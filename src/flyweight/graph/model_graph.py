@@ -10,6 +10,7 @@ from flyweight.graph.example_inputs import InputSpec
 from flyweight.graph.groups import ChannelGroup
 from flyweight.graph.operations import GraphTensor, Operation
 from flyweight.graph.program import RecordedRun
+from flyweight.graph.rescaling import Rescaled
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +24,7 @@ class ModelGraph:
         inputs: Shape and type of every positional input, as `example_inputs.describe` writes them.
         fingerprint: Digest of names, shapes and groups; equal graphs accept the same plans.
         numbers: Attributes that modules count channels with, as functions of what stays.
+        rescaled: Scales beside weights that the code divides by their norm: a cut corrects them.
         keywords: Shape and type of every keyword input, by name.
         operations: What the model executes in evaluation, in order of execution. Quantizers,
             distillation taps and precisions are placed on these.
@@ -38,6 +40,7 @@ class ModelGraph:
     fingerprint: str
     numbers: Mapping[str, AxisSize] = field(default_factory=dict, repr=False)
     keywords: Mapping[str, InputSpec] = field(default_factory=dict)
+    rescaled: tuple[Rescaled, ...] = field(default=(), repr=False)
     operations: tuple[Operation, ...] = field(default=(), repr=False)
     outputs: tuple[GraphTensor, ...] = field(default=(), repr=False)
     runs: tuple[RecordedRun, ...] = field(default=(), repr=False)

@@ -7,6 +7,7 @@ import numpy as np
 
 from flyweight.graph.cost import Geometry
 from flyweight.graph.identity import Field, Flow, Identities, Ids
+from flyweight.graph.rescaling import Norms
 
 Shape = tuple[int, ...]
 
@@ -47,8 +48,10 @@ class Ledger:
     identities: Identities = field(default_factory=Identities)
     produced: list[Ids] = field(default_factory=list)
     consumed: list[Ids] = field(default_factory=list)
+    lost: list[Ids] = field(default_factory=list)
     parts: list[Ids] = field(default_factory=list)
     orders: list[Ids] = field(default_factory=list)
+    norms: Norms = field(default_factory=Norms)
     summed: list[tuple[Ids, Ids]] = field(default_factory=list)
     counted: list[CountedOp] = field(default_factory=list)
     uncounted: dict[str, int] = field(default_factory=dict)

@@ -18,8 +18,10 @@ from flyweight.graph.identity import Field, Flow, Ids
 from flyweight.graph.model_graph import ModelGraph
 from flyweight.graph.predictions import Place, Prediction, numbers_of, slice_window
 from flyweight.graph.program import Call, Recording, Run, Shape, Value
+from flyweight.graph.rescaling import Factors, Stored
 from flyweight.graph.rules import RULES
 from flyweight.graph.rules.computed_weights import as_weights
+from flyweight.graph.rules.normalised_weights import with_factors
 from flyweight.graph.rules.orders import with_positions, without_computed
 from flyweight.graph.size_agreement import Labels, Mark, disagreement, first_to_join, take_back
 from flyweight.graph.sizes import AxisSizes
@@ -138,7 +140,9 @@ class Walk:
                 if size > 1:
                     fields.append(Field((axis,), ids))
         order = _order_in(self.tensors[name])
-        return Flow(shape, tuple(fields), parameter=True, order=order)
+        first = {found.axes[0]: int(found.ids[0]) for found in fields}
+        factors: Factors = {Stored(name, shape, first): 1.0}
+        return Flow(shape, tuple(fields), parameter=True, factors=factors, order=order)
 
 
 class _Path:
@@ -235,7 +239,7 @@ def _follow(step: Step) -> tuple[Flow, ...]:
     if result is None or not _fits(result, step.shapes):
         return _freeze_inputs(step, "passes an operation in a form that its rule does not cover")
     flows = result if isinstance(result, tuple) else (result,)
-    return as_weights(step, flows)
+    return with_factors(step, as_weights(step, flows))
 
 
 def _fits(result: Flow | tuple[Flow, ...], shapes: tuple[Shape, ...]) -> bool:
@@ -254,4 +258,5 @@ def _freeze_inputs(step: Step, why: str) -> tuple[Flow, ...]:
     for flow in step.flows():
         for found in flow.fields:
             step.freeze(found.ids, why)
-    return tuple(Flow(shape) for shape in step.shapes)
+    results = as_weights(step, tuple(Flow(shape) for shape in step.shapes))
+    return tuple(replace(flow, zeros=False) for flow in results)

@@ -6,7 +6,7 @@ narrowed is part of the plan, so that applying one needs no second trace (design
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any, cast, get_args
 
 import numpy as np
@@ -17,6 +17,7 @@ from flyweight.graph.example_inputs import InputSpec, freeze_spec
 from flyweight.graph.groups import Member, Role, orders_among, removed_positions
 from flyweight.graph.model_graph import ModelGraph
 from flyweight.graph.program import RecordedRun
+from flyweight.graph.rescaling import Rescaled
 
 FORMAT = 1
 
@@ -52,6 +53,7 @@ class PruningPlan:
         keywords: Shape and type of the keyword inputs that the graph was traced with.
         runs: The recorded runs, which the check after a cut repeats. They are not part of the text
             of a plan, so a plan that was read has none.
+        rescaled: Scales that the cut multiplies by the share of a weight's norm that stays.
     """
 
     graph: str
@@ -62,6 +64,7 @@ class PruningPlan:
     numbers: Mapping[str, int] = field(default_factory=dict)
     keywords: Mapping[str, InputSpec] = field(default_factory=dict)
     runs: tuple[RecordedRun, ...] = field(default=(), compare=False, repr=False)
+    rescaled: tuple[Rescaled, ...] = ()
 
     def __post_init__(self) -> None:
         for name, group in self.groups.items():
@@ -92,6 +95,7 @@ class PruningPlan:
             numbers=numbers,
             keywords=graph.keywords,
             runs=graph.runs,
+            rescaled=tuple(one for one in graph.rescaled if one.weight in _removed(narrow)),
         )
 
     @property
@@ -132,9 +136,7 @@ class PruningPlan:
 
     def removed(self) -> dict[str, dict[int, tuple[int, ...]]]:
         """Return the indices that are removed from every narrowed tensor axis."""
-        return removed_positions(
-            (group.members, group.channels, group.keep) for group in self.groups.values()
-        )
+        return _removed(self.groups)
 
     @property
     def orders(self) -> frozenset[str]:
@@ -173,6 +175,9 @@ class PruningPlan:
             # Only where there are some, so that all other plans stay the text that 0.1.0 writes.
             **({"keywords": dict(self.keywords)} if self.keywords else {}),
             "numbers": dict(self.numbers),
+            **(
+                {"rescaled": [list(astuple(one)) for one in self.rescaled]} if self.rescaled else {}
+            ),
         }
         lines = [f' "{key}": {json.dumps(value)}' for key, value in head.items()]
         rows = [f"  {json.dumps(name)}: {json.dumps(group)}" for name, group in groups.items()]
@@ -202,12 +207,21 @@ class PruningPlan:
                 inputs=tuple(freeze_spec(spec) for spec in data["inputs"]),
                 numbers={str(path): _whole(n) for path, n in data.get("numbers", {}).items()},
                 keywords={str(name): freeze_spec(spec) for name, spec in keywords.items()},
+                rescaled=tuple(_read_rescaled(*entry) for entry in data.get("rescaled", ())),
             )
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise PlanError(
                 "A plan must be the JSON that PruningPlan.to_json writes. Received text that "
                 f"fails with {type(error).__name__}: {error}. Write the plan again."
             ) from error
+
+
+def _removed(groups: Mapping[str, GroupPlan]) -> dict[str, dict[int, tuple[int, ...]]]:
+    return removed_positions((one.members, one.channels, one.keep) for one in groups.values())
+
+
+def _read_rescaled(scale: str, weight: str, axes: list[Any], order: float) -> Rescaled:
+    return Rescaled(str(scale), str(weight), tuple(map(_whole, axes)), float(order))
 
 
 def _read_group(entry: Mapping[str, Any]) -> GroupPlan:

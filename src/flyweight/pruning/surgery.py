@@ -4,12 +4,13 @@ The result is a module of the same classes: parameters are replaced by narrower 
 attributes that repeat their sizes are updated.
 """
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from flyweight.errors import PlanError
-from flyweight.graph.cutting import Removed, cut_tensors, set_numbers
+from flyweight.graph.cutting import Removed, cut_tensors, narrowed, set_numbers
 from flyweight.graph.entry import plain_module
+from flyweight.graph.rescaling import correct
 from flyweight.graph.stored import copy_module, held_tensors
 from flyweight.origin import PRUNE_VERSION, Transform, note_transform
 from flyweight.pruning.optimizers import carry_over
@@ -66,11 +67,29 @@ def prune_(model: nn.Module, plan: PruningPlan, optimizer: Optimizer | None = No
     model = plain_module(model)
     removed = plan.removed()
     _require_tensors(model, plan, removed)
+    shares = _norm_shares(model, plan, removed)
     replaced = cut_tensors(model, removed, plan.orders)
+    tensors = {name: tensor for name, tensor, _ in held_tensors(model)}
+    for scale, share in shares.items():
+        correct(tensors[scale], share)
     if optimizer is not None:
         carry_over(optimizer, replaced)
     _set_numbers(model, plan)
     note_transform(model, Transform("prune", PRUNE_VERSION, plan.to_json()))
+
+
+def _norm_shares(model: nn.Module, plan: PruningPlan, removed: Removed) -> dict[str, Tensor]:
+    """Return what the scales beside normalised weights are multiplied by, by their names."""
+    tensors = {name: tensor for name, tensor, _ in held_tensors(model)}
+    shares = {}
+    for one in plan.rescaled:
+        weight, gone = tensors[one.weight], removed.get(one.weight, {})
+        if not weight.is_meta:
+            inside = {axis: places for axis, places in gone.items() if axis in one.axes}
+            outside = {axis: places for axis, places in gone.items() if axis not in one.axes}
+            share = one.share(weight, narrowed(weight, inside))
+            shares[one.scale] = narrowed(share, outside)
+    return shares
 
 
 def _set_numbers(model: nn.Module, plan: PruningPlan) -> None:

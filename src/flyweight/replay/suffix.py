@@ -18,6 +18,7 @@ from torch import Tensor
 
 from flyweight.graph.groups import ChannelGroup, Member
 from flyweight.graph.program import Call, Run, Value, numbers_in
+from flyweight.graph.rescaling import Rescaled, correct, place_of_zeros
 from flyweight.replay.folding import Folded
 from flyweight.replay.layout import select
 from flyweight.replay.rerun import ReplayError, needed_by, rerun
@@ -45,6 +46,15 @@ class _Read:
 
 
 @dataclass(frozen=True, eq=False)
+class _Normalised:
+    """A weight that reads channels and is divided by its norm, with the scale beside it."""
+
+    how: Rescaled
+    weight: int
+    scale: int
+
+
+@dataclass(frozen=True, eq=False)
 class Suffix:
     """The part of a run that changes with some groups.
 
@@ -55,6 +65,7 @@ class Suffix:
         reads: Weights that read the channels, by number.
         needed: Numbers of the tensors that must be kept of a run.
         outputs: Numbers of the tensors that the run returned.
+        normalised: Weights among `reads` whose scale changes with their norm.
     """
 
     sums: tuple[Call, ...]
@@ -63,6 +74,7 @@ class Suffix:
     reads: Mapping[int, tuple[_Read, ...]]
     needed: frozenset[int]
     outputs: frozenset[int]
+    normalised: tuple[_Normalised, ...] = ()
 
     def runs(
         self, values: Mapping[int, Tensor], keeps: Sequence[Keep]
@@ -124,13 +136,26 @@ class Suffix:
         than a narrowed weight and right for every operation, grouped convolutions among them.
         """
         made: dict[int, Tensor] = {}
-        for number, reads in self.reads.items():
+        for number in self.reads:
             if any(number in call.reads and id(call) not in self.narrow for call in self.steps):
                 made[number] = values[number].clone()
-                for read in reads:
-                    index = torch.from_numpy(_removed([read], keep)).to(made[number].device)
-                    made[number].index_fill_(read.member.axis, index, 0)
+        for one in self.normalised:
+            made.setdefault(one.scale, values[one.scale].clone())
+        for number in made.keys() & self.reads.keys():
+            for read in self.reads[number]:
+                tensor = self._place_of_zeros(read, made)
+                index = torch.from_numpy(_removed([read], keep)).to(tensor.device)
+                tensor.index_fill_(read.member.axis, index, 0)
+        for one in self.normalised:
+            correct(made[one.scale], one.how.share(values[one.weight], made[one.weight]))
         return made
+
+    def _place_of_zeros(self, read: _Read, made: Mapping[int, Tensor]) -> Tensor:
+        for one in self.normalised:
+            if one.weight == read.number:
+                named = {one.how.weight: made[one.weight], one.how.scale: made[one.scale]}
+                return place_of_zeros(named, one.how.weight, read.member.axis, one.how)
+        return made[read.number]
 
     def _narrowed(
         self,
@@ -192,13 +217,19 @@ def _staying(
     return np.setdiff1d(np.arange(values[number].shape[1]), _removed(reads[number], keep))
 
 
-def suffix_of(run: Run, folded: Folded, groups: Sequence[ChannelGroup]) -> Suffix:
+def suffix_of(
+    run: Run,
+    folded: Folded,
+    groups: Sequence[ChannelGroup],
+    rescaled: Sequence[Rescaled] = (),
+) -> Suffix:
     """Return the part of a run that changes when channels of `groups` leave.
 
     Args:
         run: The run.
         folded: Its operations, folded.
         groups: What is cut together.
+        rescaled: Scales beside weights that the code divides by their norm.
 
     Raises:
         ReplayError: Code reads a value of what changes (`item`), so that it must run itself.
@@ -212,7 +243,13 @@ def suffix_of(run: Run, folded: Folded, groups: Sequence[ChannelGroup]) -> Suffi
                 reads.setdefault(number, []).append(_Read(group, member, number))
     # Beginning with the weights that read the channels, not with those that make them: up to the
     # readers a cut leaves every channel that stays as it is.
-    changed, sums, steps, narrow = set(reads), list[Call](), list[Call](), set[int]()
+    normalised = tuple(
+        _Normalised(how, run.stored[how.weight], run.stored[how.scale])
+        for how in rescaled
+        if run.stored.get(how.weight) in reads
+    )
+    changed = {*reads, *(one.scale for one in normalised)}
+    sums, steps, narrow = list[Call](), list[Call](), set[int]()
     for call in folded.steps:
         if changed.isdisjoint(call.reads):
             continue
@@ -236,6 +273,7 @@ def suffix_of(run: Run, folded: Folded, groups: Sequence[ChannelGroup]) -> Suffi
         {number: tuple(found) for number, found in reads.items()},
         frozenset(needed),
         frozenset(numbers_in(run.outputs)),
+        normalised,
     )
 
 

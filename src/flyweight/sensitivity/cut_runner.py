@@ -155,8 +155,13 @@ class CutRunner:
     def _prepared(self, run: Run) -> _Program:
         folded = fold(run)
         suffixes = {
-            groups: suffix_of(run, folded, [self.graph.groups[name] for name in sorted(groups)])
-            for groups in self._sorted(self.plans)[0]
+            names: suffix_of(
+                run,
+                folded,
+                [self.graph.groups[name] for name in sorted(names)],
+                self.graph.rescaled,
+            )
+            for names in self._sorted(self.plans)[0]
         }
         needed = frozenset().union(*(part.needed for part in suffixes.values()))
         light = replace(run, values={})

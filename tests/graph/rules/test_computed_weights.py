@@ -99,3 +99,38 @@ def test_what_keeps_zeros(op, arguments, zero):
 def test_what_is_made_of_nothing_is_no_weight():
     step = Step("zeros", "", {"size": [3]}, ((3,),), Ledger())
     assert not as_weights(step, (Flow((3,)),))[0].parameter
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        (
+            lambda m: torch.special.entr(m.weight),
+            "passes an operation that has no rule: special_entr",
+        ),
+        (
+            lambda m: torch.linalg.matrix_exp(m.weight[:, :, 0, 0])[:, :, None, None],
+            "is part of a matrix that is decomposed: linalg_matrix_exp",
+        ),
+    ],
+)
+def test_a_layer_whose_weight_is_not_followed_stands_in_a_group_with_the_reason(function, reason):
+    groups = trace(computing(function), (torch.rand(1, 3, 8, 8).double(),)).groups
+    own = [group for group in groups.values() if any(m.tensor == "weight" for m in group.members)]
+    assert own
+    assert all(group.reason == f"{reason} in the model's forward" for group in own if group.reason)
+    assert any(group.reason for group in own)
+
+
+def test_an_orthogonal_layer_stands_in_a_group_with_the_reason():
+    layers = (
+        nn.Linear(3, 6),
+        nn.utils.parametrizations.orthogonal(nn.Linear(6, 6)),
+        nn.Linear(6, 2),
+    )
+    model = nn.Sequential(*layers).eval()
+    groups = trace(model, (torch.rand(4, 3),)).groups
+    name = "1.parametrizations.weight.original"
+    own = [group for group in groups.values() if any(m.tensor == name for m in group.members)]
+    assert own
+    assert all(group.reason is not None for group in own)

@@ -13,6 +13,7 @@ from flyweight.graph.rules import (
     elementwise,
     fourier,
     matrices,
+    normalised_weights,
     rearrangement,
     recurrent,
     reduction,
@@ -91,7 +92,7 @@ RULES: dict[str, Rule] = {
     **_rows(
         "conv_transpose1d conv_transpose2d conv_transpose3d", contraction.transposed_convolution
     ),
-    **_rows("matmul mm bmm mv dot", contraction.matrix_product),
+    **_rows("matmul mm bmm mv dot vdot", contraction.matrix_product),
     **_rows("cat concat concatenate", shape.concatenate),
     **_rows(
         "chunk split split_with_sizes tensor_split unsafe_split unsafe_split_with_sizes",
@@ -128,6 +129,7 @@ RULES: dict[str, Rule] = {
     "rot90": rearrangement.turned,
     "deform_conv2d": contraction.deformable_convolution,
     "linear": contraction.linear,
+    "_weight_norm": normalised_weights.weight_norm,
     "bilinear": einsum.bilinear,
     "einsum": einsum.einsum,
     "scaled_dot_product_attention": contraction.attention,

@@ -34,7 +34,17 @@ def as_weights(step: Step, results: tuple[Flow, ...]) -> tuple[Flow, ...]:
     if not sources or not all(flow.parameter for flow in sources):
         return results
     zeros = keeps_zeros(step)
-    return tuple(replace(flow, parameter=True, zeros=zeros) for flow in results)
+    lost = tuple(ids for flow in sources for ids in flow.lost)
+    own = tuple(found.ids.ravel() for flow in sources for found in flow.fields)
+    return tuple(
+        replace(flow, parameter=True, zeros=zeros, lost=lost if _is_whole(flow) else (*lost, *own))
+        for flow in results
+    )
+
+
+def _is_whole(flow: Flow) -> bool:
+    """Whether every axis of more than one position has identities."""
+    return all(size == 1 or flow.field_on(axis) for axis, size in enumerate(flow.shape))
 
 
 def keeps_zeros(step: Step) -> bool:

@@ -17,6 +17,7 @@ def convolution(step: Step) -> Flow:
     weight = step.flow("weight")
     groups = int(step.arguments.get("groups", 1))
     source = step.flow("input")
+    step.ledger.lost.extend(weight.lost)
     _require_batch(source, weight)
     made = _convolve(step, source, weight, groups)
     return _convolved(step, source, weight, made)
@@ -149,6 +150,7 @@ def _pair(value: int | Sequence[int]) -> tuple[int, ...]:
 def transposed_convolution(step: Step) -> Flow:
     """Transposed convolution: the weight's first axis reads, the second makes."""
     source, weight = step.flow("input"), step.flow("weight")
+    step.ledger.lost.extend(weight.lost)
     _require_batch(source, weight)
     groups = int(step.arguments.get("groups", 1))
     inputs = step.single(source, 1)
@@ -176,6 +178,7 @@ def transposed_convolution(step: Step) -> Flow:
 def linear(step: Step) -> Flow:
     """The last axis is read by the weight's second axis and produced by its first."""
     source, weight = step.flow("input"), step.flow("weight")
+    step.ledger.lost.extend(weight.lost)
     last = len(source.shape) - 1
     reads = step.single(weight, 1)
     step.join(step.single(source, last), reads)
@@ -228,12 +231,13 @@ def contract(step: Step, operands: list[tuple[Flow, list[int]]], out: Sequence[i
         out: The names of the result's axes; names that are missing here are summed over.
     """
     shared = set.intersection(*(set(axes) for _, axes in operands))
-    makers = _makers(operands, out)
+    makers, alone = _makers(operands, out), all(flow.parameter for flow, _ in operands)
     named: dict[int, list[_Use]] = {}
     for operand, (flow, axes) in enumerate(operands):
         singles = _one_axis_each(step, flow, axes, shared, out)
         for place, name in enumerate(axes):
-            by_weight = flow.parameter and flow.zeros
+            # What weights are summed over among themselves is no channel that a layer reads.
+            by_weight = flow.parameter and flow.zeros and not alone
             use = _Use(singles.get(place), flow.shape[place], by_weight)
             named.setdefault(name, []).append(use)
             if makers.get(name) == operand:

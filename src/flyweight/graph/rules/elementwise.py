@@ -31,7 +31,7 @@ def fills(step: Step) -> Flow:
     What meets an axis of it leaves together with it; whether the code follows, a trial finds out.
     """
     shape = step.shapes[0]
-    fresh = step.identities.fresh
+    fresh = step.identities.fresh_alike
     fields = [Field((axis,), fresh(size)) for axis, size in enumerate(shape) if size > 1]
     return step.result(*fields)
 
@@ -58,10 +58,18 @@ def join_broadcast(step: Step, flows: list[Flow], shape: tuple[int, ...]) -> lis
         if all(found is not None and found.axes == cluster for found in whole):
             for found in whole[1:]:
                 join(whole[0].ids, found.ids)  # type: ignore[union-attr]
-            fields.append(whole[0])  # type: ignore[arg-type]
+            fields.append(_stored_among(step, whole))  # type: ignore[arg-type]
         else:
             fields.extend(_join_on_one_axis(step, present, cluster, join))
     return fields
+
+
+def _stored_among(step: Step, fields: list[Field]) -> Field:
+    """Return the first of several equal fields that is more than a repeated value."""
+    if len(fields) == 1:
+        return fields[0]
+    alike = step.identities.are_alike
+    return next((found for found in fields if not alike(found.ids).any()), fields[0])
 
 
 def _is_sum_of_weights(step: Step, flows: list[Flow]) -> bool:

@@ -4,16 +4,15 @@ import re
 
 from flyweight.graph.identity import Field, Flow, Ids
 from flyweight.graph.rules.elementwise import elementwise, join_broadcast
+from flyweight.graph.rules.normalised_weights import sums_squares
 from flyweight.graph.step import Step, moved
-
-_SUMS = frozenset({"sum", "linalg_vector_norm", "norm"})
 
 
 def reduce(step: Step) -> Flow | tuple[Flow, ...]:
     """Sum, mean, max, ... over some axes.
 
-    A sum over a weight's inputs reads them as the layer does; any other summary over channels
-    computes across them.
+    A norm over a weight's inputs reads them as the layer does, see `normalised_weights`; any other
+    summary over channels computes across them.
     """
     source = step.flows()[0]
     if isinstance(step.arguments.get("other"), Flow):  # max and min of two tensors
@@ -27,7 +26,7 @@ def reduce(step: Step) -> Flow | tuple[Flow, ...]:
     target = {axis: (axis if keepdim else rest.index(axis)) for axis in rest}
     fields: list[Field] = []
     for found in source.fields:
-        fields.extend(_reduced(step, found, target, sums=source.parameter and step.op in _SUMS))
+        fields.extend(_reduced(step, found, target, sums=sums_squares(step, source)))
     return tuple(Flow(shape, tuple(fields)) for shape in step.shapes)
 
 
