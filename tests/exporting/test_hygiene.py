@@ -53,3 +53,15 @@ def test_traces_are_stripped_from_branches_too():
     model = graph_of(outer)
     strip_traces(model)
     assert b"/home/me" not in onnx.ModelProto.SerializeToString(model)
+
+
+def test_a_normalisation_after_something_else_is_allowed():
+    between = helper.make_node("Relu", ["h"], ["i"], name="relu")
+    assert leftovers(graph_of(conv("x", "h"), between, norm("i", "y"))) == ()
+    empty = helper.make_node("RandomNormal", [], ["i"], name="random", shape=[1])
+    assert leftovers(graph_of(empty, norm("i", "y"))) == ()
+
+
+def test_a_normalisation_after_a_layer_with_computed_weights_is_allowed():
+    weight = helper.make_node("Relu", ["v"], ["w"], name="weight")
+    assert leftovers(graph_of(weight, conv("x", "h"), norm("h", "y"))) == ()

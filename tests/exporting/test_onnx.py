@@ -1,17 +1,22 @@
 import logging
+import types
 import warnings
+from collections import namedtuple
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import timm
 import torch
 from torch import nn
+from torch.nn.utils import prune, weight_norm
 
-from flyweight.errors import ConfigError, ExportError
+from flyweight.errors import ConfigError, ExportError, FlyweightError
 from flyweight.exporting.model_card import read_metadata
 from flyweight.exporting.onnx import OPSET, OnnxConfig, to_onnx
 
+Pair = namedtuple("Pair", "image gain")
 EXAMPLE = (torch.linspace(-1, 1, 3 * 16 * 16).reshape(1, 3, 16, 16),)
 
 
@@ -218,3 +223,126 @@ def test_an_unknown_runtime_is_refused_before_the_conversion(small_net, tmp_path
     with pytest.raises(ConfigError, match="Nearest: 'openvino'"):
         to_onnx(small_net, tmp_path / "m.onnx", example=EXAMPLE, config=config)
     assert list(tmp_path.iterdir()) == []
+
+
+class Calling(nn.Module):
+    """Calls a function with its layer and its inputs."""
+
+    def __init__(self, call):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer, self.call = nn.Conv2d(3, 4, 1), call
+
+    def forward(self, *args, **kwargs):
+        return self.call(self.layer, *args, **kwargs)
+
+
+IMAGE, GAIN = torch.rand(1, 3, 8, 8), torch.full((1, 1, 1, 1), 2.0)
+FREE = OnnxConfig(dynamic_batch=True)
+FIXED = OnnxConfig()
+CALLS = {
+    "dictionary": (lambda f, d: f(d["image"]), ({"image": IMAGE},), FIXED, ["image"]),
+    "whole-number keys": (lambda f, d: f(d[3] * d[4]), ({3: IMAGE, 4: GAIN},), FREE, None),
+    "named tuple": (lambda f, p: f(p.image) * p.gain, (Pair(IMAGE, GAIN),), FIXED, Pair._fields),
+    "keywords": (
+        lambda f, image, gain: f(image) * gain,
+        {"gain": GAIN, "image": IMAGE},
+        FIXED,
+        None,
+    ),
+    "object": (
+        lambda f, s, n: f(s.image) * n,
+        (types.SimpleNamespace(image=IMAGE, gain=GAIN), 3),
+        FIXED,
+        ["image", "gain"],
+    ),
+    "single number": (lambda f, i, g: f(i * g), (IMAGE, torch.tensor(2.0)), FREE, None),
+    "table": (lambda f, i, t: f(i) * t.sum(), (IMAGE, torch.rand(5)), FREE, None),
+    "unused": (lambda f, i, _: f(i), (IMAGE, GAIN), FIXED, None),
+    "nothing returned beside": (lambda f, i: {"a": (f(i), None, 3)}, (IMAGE,), FIXED, ["images"]),
+    "flags": (lambda f, i: [f(i), i.mean(1) > 0.5], (IMAGE,), FIXED, None),
+    "infinities": (
+        lambda f, i: f(i).masked_fill(i.mean(1, keepdim=True) < 0.5, -torch.inf),
+        (IMAGE,),
+        FIXED,
+        None,
+    ),
+    "largest numbers": (
+        lambda f, i: f(i).masked_fill(i.mean(1, keepdim=True) < 0.5, torch.finfo(i.dtype).min),
+        (IMAGE,),
+        FIXED,
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_what_a_model_takes_and_returns_becomes_tensors_of_the_file(name, tmp_path):
+    call, example, config, names = CALLS[name]
+    result = to_onnx(Calling(call), tmp_path / "m.onnx", example=example, config=config)
+    assert max(result.max_error.values()) < 1e-5
+    taken = [item.name for item in onnx.load(result.path).graph.input]
+    assert names is None or taken == list(names)
+
+
+@pytest.mark.parametrize(
+    "between", [nn.ReLU(), nn.GELU(), nn.MaxPool2d(2), nn.Hardswish(), nn.Upsample(scale_factor=2)]
+)
+def test_a_normalisation_after_something_else_than_a_layer(between, tmp_path):
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), between, nn.BatchNorm2d(8), nn.Conv2d(8, 4, 1))
+    result = to_onnx(model, tmp_path / "m.onnx", example=(torch.rand(1, 3, 12, 12),))
+    assert max(result.max_error.values()) < 1e-5
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated")
+def test_computed_weights_become_constants(tmp_path):
+    layers = [weight_norm(nn.Conv2d(3, 4, 3)), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)]
+    prune.l1_unstructured(layers[2], "weight", amount=0.5)
+    result = to_onnx(nn.Sequential(*layers), tmp_path / "m.onnx", example=(IMAGE,))
+    assert max(result.max_error.values()) < 1e-5
+    assert result.operators == {"Conv": 2, "Relu": 1}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["dpn68", "convmixer_768_32"])
+def test_networks_with_normalisations_after_activations_and_pools(name, tmp_path):
+    model, images = timm.create_model(name), torch.rand(1, 3, 32, 32)
+    result = to_onnx(model, tmp_path / "m.onnx", example=(images,))
+    assert max(result.max_error.values()) < 1e-4
+
+
+REFUSED = {
+    "other channels": (lambda f, i: f(i), (torch.rand(1, 4, 8, 8),), "must run on the example"),
+    "missing": (lambda f, i, j: f(i), (IMAGE,), "must run on the example"),
+    "generator": (lambda f, i: (f(x) for x in i), (IMAGE,), "a generator"),
+    "choice by values": (lambda f, i: f(i) if i.sum() > 0 else i, (IMAGE,), "must be expressible"),
+    "complex": (lambda f, i: f(i.real), (IMAGE + 0j,), "must run on the inputs"),
+    "nothing": (lambda f, i: 3, (IMAGE,), "must return tensors"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_become_a_file_is_refused_in_one_line(name, tmp_path):
+    call, example, text = REFUSED[name]
+    with pytest.raises(FlyweightError, match=text) as caught:
+        to_onnx(Calling(call), tmp_path / "m.onnx", example=example)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_without_weights_is_refused(tmp_path):
+    with pytest.raises(ExportError, match="must have weights to be exported"):
+        to_onnx(nn.Conv2d(3, 4, 1).to("meta"), tmp_path / "m.onnx", example=(IMAGE,))
+
+
+def test_random_inputs_that_the_model_does_not_take_are_left_out(tmp_path):
+    class Checked(Calling):
+        def forward(self, images):
+            if not torch.compiler.is_compiling() and images.min() < 0:
+                raise ValueError("images are not negative")
+            return self.layer(images)
+
+    result = to_onnx(Checked(None), tmp_path / "m.onnx", example=(IMAGE,))
+    assert max(result.max_error.values()) < 1e-5
+    with pytest.raises(ExportError, match="must run on the inputs"):
+        to_onnx(Checked(None), tmp_path / "n.onnx", example=(IMAGE,), compare_on=[(-IMAGE,)])

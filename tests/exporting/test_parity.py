@@ -174,3 +174,38 @@ def test_of_many_equals_some_may_be_others():
     sure = {**theirs, "scores": scattered(40, spread)["scores"]}
     trained = {**ours, "scores": sure["scores"]}
     assert detection_errors(trained, sure, 1e-3)["labels"] == pytest.approx(0.25)
+
+
+INF, NAN = math.inf, math.nan
+
+
+@pytest.mark.parametrize(
+    ("expected", "received", "error"),
+    [
+        ([1.0, INF, -INF], [1.5, INF, -INF], 0.5),
+        ([1.0, INF], [1.0, -INF], INF),
+        ([1.0, INF], [1.0, 5.0], INF),
+        ([1.0, 5.0], [1.0, INF], INF),
+        ([INF, -INF], [INF, -INF], 0.0),
+        ([2.0, NAN], [1.0, NAN], 0.5),
+        ([2.0, NAN], [2.0, 1.0], INF),
+        ([2.0, 1.0], [2.0, NAN], INF),
+        ([2.0, NAN, NAN], [1.0, NAN, NAN], 0.5),
+        ([0.0, NAN], [0.0, NAN], INF),
+        ([INF, NAN], [INF, NAN], INF),
+        ([2.0, -3.4028235e38], [1.0, -3.4028235e38], 0.5),
+        ([2.0, -3.4028235e38], [2.0, -INF], 0.0),
+        ([2.0, -3.4028235e38], [2.0, 3.4028235e38], INF),
+    ],
+)
+def test_values_that_are_not_finite(expected, received, error):
+    found = relative_error(torch.tensor(expected), torch.tensor(received))
+    assert found == pytest.approx(error)
+
+
+def test_truth_values_are_equal_or_not():
+    one, other = torch.tensor([True, False]), torch.tensor([True, True])
+    assert relative_error(one, one) == 0
+    assert relative_error(one, other) == 1
+    assert relative_error(~other, one) == 1
+    assert relative_error(torch.tensor([3j]), torch.tensor([3j + 1.5])) == 0.5

@@ -25,7 +25,7 @@ def leftovers(model: Any) -> tuple[str, ...]:
             found.append(f"training operation {node.op_type} '{node.name}'")
         elif node.op_type == "BatchNormalization":
             before = producers.get(node.input[0])
-            if before is not None and _can_absorb(before, readers):
+            if before is not None and _can_absorb(before, readers, producers):
                 found.append(f"unfolded BatchNormalization '{node.name}' after '{before.name}'")
     return tuple(found)
 
@@ -45,10 +45,11 @@ def strip_traces(model: Any) -> None:
                     item.ClearField("metadata_props")
 
 
-def _can_absorb(node: Any, readers: dict[str, int]) -> bool:
+def _can_absorb(node: Any, readers: dict[str, int], producers: dict[str, Any]) -> bool:
+    if node.op_type not in _ABSORBS_NORMALIZATION or node.input[1] in producers:
+        return False  # Weights that other nodes compute are not constant.
     # Weights that several nodes share would have to be stored once for each.
-    alone = readers.get(node.output[0]) == 1 and readers.get(node.input[1]) == 1
-    return node.op_type in _ABSORBS_NORMALIZATION and alone
+    return readers.get(node.output[0]) == 1 and readers.get(node.input[1]) == 1
 
 
 def _attribute(node: Any, name: str) -> int:

@@ -1,17 +1,21 @@
 """Inference network: the copy of a model that is exported, with what is appended to it."""
 
-import copy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
-from flyweight.errors import ExportError
+from flyweight.errors import ExportError, FlyweightError
+from flyweight.exporting.flat_inputs import FlatInputs, Inputs
+from flyweight.exporting.flat_inputs import as_float32 as as_float32
 from flyweight.exporting.model_card import ModelCard
 from flyweight.exporting.nms import Detections
+from flyweight.graph.containers import placed_tensors
+from flyweight.graph.cutting import COMPUTING_HOOKS
+from flyweight.graph.example_inputs import Example
+from flyweight.graph.stored import copy_module, run_uncompiled
 from flyweight.zoo.backbones.blocks import thaw_norms
-
-Example = tuple[Tensor, ...]
 
 _DECODED = {"classify": ("scores",), "segment": ("labels",)}
 
@@ -19,16 +23,23 @@ _DECODED = {"classify": ("scores",), "segment": ("labels",)}
 class InferenceNetwork(nn.Module):
     """A copy of a model in evaluation mode, in float32 on the CPU, without gradients.
 
+    Weights that are computed of others (weight norm, spectral norm, masks) are stored as they are.
+    Its inputs and outputs are tensors one by one, whatever the model takes and returns.
+
     Args:
         model: The model; it is not changed.
         postprocess: Called with what the model returns; None appends nothing.
+        given: How the model's inputs are built from tensors; None for positional tensors.
     """
 
-    def __init__(self, model: nn.Module, postprocess: nn.Module | None) -> None:
+    def __init__(
+        self, model: nn.Module, postprocess: nn.Module | None, given: FlatInputs | None = None
+    ) -> None:
         super().__init__()
-        self.network = copy.deepcopy(model)
+        self.network = store_weights(run_uncompiled(copy_module(model)))
         thaw_norms(self.network)
-        self.postprocess = copy.deepcopy(postprocess)
+        self.postprocess = None if postprocess is None else copy_module(postprocess)
+        self.given = given
         self.cpu().float().eval()
         self.requires_grad_(False)
 
@@ -39,20 +50,27 @@ class InferenceNetwork(nn.Module):
         found: tuple[tuple[str, ...], ...] = getattr(last, "unordered", ())
         return found
 
-    def forward(self, *inputs: Tensor) -> Any:
-        """Return what the model, or else what is appended, returns."""
-        outputs = self.network(*inputs)
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return the tensors that the model, or else what is appended, returns."""
+        return tuple(tensor for _, tensor in placed_tensors(self._returned(inputs)))
+
+    def outputs(self, inputs: Inputs) -> dict[str, Tensor]:
+        """Return the outputs by their place: `.boxes` in a named tuple, `[0]` in a plain one.
+
+        Raises:
+            GraphError: There is an output that cannot be followed.
+        """
+        with torch.no_grad():
+            found = list(placed_tensors(self._returned(inputs)))
+        return {place.removeprefix("output"): tensor for place, tensor in found}
+
+    def _returned(self, inputs: Inputs) -> Any:
+        example = Example(inputs) if self.given is None else self.given.filled(inputs)
+        outputs = self.network(*example.args, **example.kwargs)
         return outputs if self.postprocess is None else self.postprocess(outputs)
 
-    def outputs(self, inputs: Example) -> dict[str, Tensor]:
-        """Return the outputs by their place: `.boxes` in a named tuple, `[0]` in a plain one."""
-        with torch.no_grad():
-            leaves, _ = torch.utils._pytree.tree_flatten_with_path(self(*inputs))
-        keyed = ((torch.utils._pytree.keystr(path), leaf) for path, leaf in leaves)
-        return {place: leaf for place, leaf in keyed if isinstance(leaf, Tensor)}
-
     def output_names(
-        self, inputs: Example, card: ModelCard, given: tuple[str, ...]
+        self, inputs: Inputs, card: ModelCard, given: tuple[str, ...]
     ) -> tuple[str, ...]:
         """Return the names of the outputs in the file.
 
@@ -62,9 +80,11 @@ class InferenceNetwork(nn.Module):
             given: The caller's names; empty means the default of `OnnxConfig.output_names`.
 
         Raises:
-            ExportError: There are more or fewer names than outputs, or a name occurs twice.
+            ExportError: The network does not run on the inputs; there are more or fewer names than
+                outputs, or a name occurs twice.
+            GraphError: There is an output that cannot be followed.
         """
-        places = list(self.outputs(inputs))
+        places = list(self._first_outputs(inputs))
         count = len(places)
         own: tuple[str, ...] | None = getattr(self.postprocess, "output_names", None)
         decoded = _DECODED.get(card.task, Detections.output_names)
@@ -85,8 +105,48 @@ class InferenceNetwork(nn.Module):
             )
         return names
 
+    def _first_outputs(self, inputs: Inputs) -> dict[str, Tensor]:
+        try:
+            found = self.outputs(inputs)
+        except FlyweightError:
+            raise
+        except Exception as error:  # whatever the code of the model raises
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            raise ExportError(
+                "The model must run on the example of the export. Received from "
+                f"{type(self.network).__name__}: {reason}. Give inputs that its forward takes."
+            ) from error
+        if not found:
+            raise ExportError(
+                "A model must return tensors to be exported. Received none from "
+                f"{type(self.network).__name__}. Return what it computes."
+            )
+        return found
 
-def as_float32(tensor: Tensor) -> Tensor:
-    """Return a tensor on the CPU, in float32 unless it holds whole numbers."""
-    plain = tensor.detach().cpu()
-    return plain.float() if plain.is_floating_point() else plain
+
+def store_weights(model: nn.Module) -> nn.Module:
+    """Return `model`, changed in place, with plain parameters where weights were computed.
+
+    A weight is computed by a parametrization, or by the hooks of PyTorch for weight norm, spectral
+    norm and masks, which set an attribute before the layer runs.
+    """
+    model.eval()  # Spectral norm estimates its vectors in training.
+    with torch.no_grad():
+        for module in model.modules():
+            for key, hook in list(module._forward_pre_hooks.items()):
+                if isinstance(hook, COMPUTING_HOOKS):
+                    hook.remove(module)
+                    del module._forward_pre_hooks[key]
+            if is_parametrized(module):
+                _store_parametrized(module)
+    return model
+
+
+def _store_parametrized(module: nn.Module) -> None:
+    # PyTorch's own function for this changes the class, which is that of the user's module, too.
+    parametrizations: Any = module.parametrizations
+    computed = {name: weight().detach().clone() for name, weight in parametrizations.items()}
+    del module._modules["parametrizations"]
+    module.__class__ = type(module).__bases__[0]
+    for name, weight in computed.items():
+        module.register_parameter(name, nn.Parameter(weight, requires_grad=False))

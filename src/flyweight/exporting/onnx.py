@@ -2,7 +2,8 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from flyweight.errors import ConfigError, ExportError
-from flyweight.exporting.inference_network import Example, InferenceNetwork, as_float32
+from flyweight.errors import ConfigError, ExportError, counted
+from flyweight.exporting.flat_inputs import FlatInputs, Given, Inputs, batched
+from flyweight.exporting.inference_network import InferenceNetwork
 from flyweight.exporting.model_card import ModelCard, sidecar_path, to_sidecar
 from flyweight.exporting.parity import (
     Outputs,
@@ -23,6 +25,7 @@ from flyweight.exporting.parity import (
 )
 from flyweight.files import replacing
 from flyweight.graph.entry import plain_module
+from flyweight.graph.stored import held_tensors
 from flyweight.on_demand import load
 from flyweight.runtimes.protocol import OpenModel, OpenSettings
 from flyweight.runtimes.runtime_table import DEFAULT_RUNTIME, require_installed, runtime_by_name
@@ -37,12 +40,13 @@ class OnnxConfig:
     """How to export.
 
     Attributes:
-        input_names: Names of the inputs; empty for "images" (or "input_0", ... of several).
+        input_names: Names of the inputs, in the order of the example; empty for "images" (or
+            "input_0", ... of several), and for the names of keyword inputs, of keys and of fields.
         output_names: Names of the outputs; empty for those of what is appended, for the fields of
             a named tuple, or else for "output_0", ... or, if the card declares them as decoded
             or detections, for "boxes", "scores", "labels", "counts" of a detector, "scores" of a
             classifier, "labels" of a segmenter.
-        dynamic_batch: Leave the first size of every input free.
+        dynamic_batch: Leave the first size free, of inputs that are as long as the first one.
         opset: Version of the operator set.
         tolerance: Greatest relative error against PyTorch, see `exporting.parity`.
         seed: Of the random inputs that are compared.
@@ -91,10 +95,10 @@ def to_onnx(
     model: nn.Module,
     path: str | os.PathLike[str],
     *,
-    example: Example,
+    example: Given,
     card: ModelCard | None = None,
     postprocess: nn.Module | None = None,
-    compare_on: Sequence[Example] = (),
+    compare_on: Sequence[Given] = (),
     config: OnnxConfig = DEFAULT,
 ) -> ExportResult:
     """Write a copy of `model`, in evaluation mode and float32, as one ONNX file with a card.
@@ -105,16 +109,20 @@ def to_onnx(
     Args:
         model: The network.
         path: Where to write; the description is written to the same name with `.yaml`.
-        example: Inputs of the shapes to export.
+        example: Inputs of the shapes to export: a tuple of positional inputs, a mapping of keyword
+            inputs, or an `Example` with both. Tensors may be nested in containers and objects; each
+            becomes an input of the file. Numbers and texts become constants.
         card: The description of the file; by default only the name of the model's class.
         postprocess: A decoder or `nms.Detections`, called with the outputs of `model`.
-        compare_on: Further inputs to compare on, such as real images.
+        compare_on: Further inputs of the same form to compare on, such as real images.
         config: Names, operator set, tolerance, runtime.
 
     Raises:
         ConfigError: There is no such runtime, or it is not installed.
-        ExportError: The model cannot be written in ONNX, the graph contains operations of training,
-            or an output differs from PyTorch's by more than the tolerance.
+        ExportError: The model does not run on the example or cannot be written in ONNX, the graph
+            contains operations of training, or an output differs from PyTorch's by more than the
+            tolerance.
+        GraphError: The model is scripted or quantized, or returns what cannot be followed.
         FileError: `path` cannot be written.
     """
     model = plain_module(model)
@@ -123,21 +131,21 @@ def to_onnx(
     require_installed(config.runtime)
     graph_tools = load(_ONNX_GRAPH)
     card = card or ModelCard(name=type(model).__name__)
-    network = InferenceNetwork(model, postprocess)
-    inputs = tuple(as_float32(item) for item in example)
+    given = FlatInputs.of(example)
+    network, inputs = _network(model, postprocess, given), given.tensors
     names = network.output_names(inputs, card, config.output_names)
-    both = _input_names(len(inputs), config), names
+    both = _input_names(given, config), names
     settings = {"opset": config.opset, "dynamic_batch": config.dynamic_batch}
     proto = graph_tools.convert(network, inputs, both, target=target, **settings)
     graph_tools.finish(proto, card, target)
-    trials = [inputs, *_random_inputs(inputs, config)]
-    trials += [tuple(as_float32(item) for item in given) for given in compare_on]
+    trials = [inputs, *(FlatInputs.of(more).tensors for more in compare_on)]
+    trials += _that_run(network, _random_inputs(inputs, config), len(names))
     sidecar = sidecar_path(target)
     with replacing(target) as draft, replacing(sidecar) as description:
         draft.write_bytes(proto.SerializeToString())
         opened = _open_checked(draft, target, config.runtime)
         errors_of = _comparison(network, card, config)
-        errors = _compare(network, opened, trials, names, errors_of)
+        errors = _compare(network, opened, trials, both, errors_of)
         _require_agreement(errors, target, config)
         shapes = [graph_tools.tensor_shapes(of) for of in (proto.graph.input, proto.graph.output)]
         description.write_text(to_sidecar(card, *shapes), encoding="utf-8")
@@ -169,30 +177,47 @@ def _comparison(
     return partial(set_errors, sets=sets, tolerance=config.tolerance) if sets else value_errors
 
 
-def _input_names(count: int, config: OnnxConfig) -> tuple[str, ...]:
-    names = config.input_names or (
-        ("images",) if count == 1 else tuple(f"input_{index}" for index in range(count))
-    )
-    if len(names) != count:
+def _network(
+    model: nn.Module, postprocess: nn.Module | None, given: FlatInputs
+) -> InferenceNetwork:
+    if any(tensor.is_meta for _, tensor, _ in held_tensors(model)):
         raise ExportError(
-            f"The example has {count} inputs, so {count} names must be given. "
-            f"Received: {', '.join(names)}. Correct the input names."
+            f"A model must have weights to be exported. Received a {type(model).__name__} on the "
+            "meta device, which has none. Load weights into it first."
+        )
+    try:
+        return InferenceNetwork(model, postprocess, given)
+    except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
+        raise ExportError(
+            "A model must be one that can be copied in float32 to be exported. Received from "
+            f"{type(model).__name__}: {str(error).splitlines()[0]}. Give its plain modules."
+        ) from error
+
+
+def _input_names(given: FlatInputs, config: OnnxConfig) -> tuple[str, ...]:
+    names = config.input_names or given.names
+    if len(names) != len(given.tensors) or len(set(names)) != len(names):
+        raise ExportError(
+            f"The example has {counted(len(given.tensors), 'input')}, so as many different names "
+            f"must be given. Received: {', '.join(names)}. Correct the input names."
         )
     return names
 
 
-def _random_inputs(inputs: Example, config: OnnxConfig) -> Iterator[Example]:
+def _random_inputs(inputs: Inputs, config: OnnxConfig) -> Iterator[Inputs]:
     """Yield random inputs like the example's; whole numbers stay the example's own."""
     generator = torch.Generator().manual_seed(config.seed)
+    flags = batched(inputs)
     for batch in (1, 3, None) if config.dynamic_batch else (None, None):
-        yield tuple(
-            torch.randn((batch or len(item), *item.shape[1:]), generator=generator)
-            if item.is_floating_point()
-            else torch.cat([item[:1]] * batch)
-            if batch
-            else item
-            for item in inputs
-        )
+        drawn = []
+        for item, has_batch in zip(inputs, flags, strict=True):
+            size = batch if has_batch and batch else None
+            if item.is_floating_point():
+                shape = (size, *item.shape[1:]) if size else item.shape
+                drawn.append(torch.randn(shape, generator=generator))
+            else:
+                drawn.append(torch.cat([item[:1]] * size) if size else item)
+        yield tuple(drawn)
 
 
 def _open_checked(draft: Path, target: Path, runtime: str) -> OpenModel:
@@ -210,25 +235,39 @@ def _open_checked(draft: Path, target: Path, runtime: str) -> OpenModel:
         ) from error
 
 
+def _that_run(network: InferenceNetwork, drawn: Iterable[Inputs], outputs: int) -> Iterator[Inputs]:
+    """Yield random inputs that the model takes: some only take values of a kind."""
+    for inputs in drawn:
+        with suppress(Exception):  # Whatever the code of the model raises.
+            if len(network.outputs(inputs)) == outputs:
+                yield inputs
+
+
 def _compare(
     network: InferenceNetwork,
     opened: OpenModel,
-    trials: Sequence[Example],
-    names: tuple[str, ...],
+    trials: Sequence[Inputs],
+    names: tuple[tuple[str, ...], tuple[str, ...]],
     errors_of: Callable[[Outputs, Outputs], dict[str, float]],
 ) -> dict[str, float]:
     """Return the largest error of every output over all trials."""
-    inputs = [item.name for item in opened.inputs]
-    worst = dict.fromkeys(names, 0.0)
+    taken = {item.name for item in opened.inputs}
+    worst = dict.fromkeys(names[1], 0.0)
     for trial in trials:
-        expected = dict(zip(names, network.outputs(trial).values(), strict=True))
-        arrays: dict[str, Any] = {
-            name: item.numpy() for name, item in zip(inputs, trial, strict=True)
-        }
-        found = opened.run(arrays)
-        received = {name: torch.from_numpy(found[name]) for name in names}
+        given: dict[str, Any] = dict(zip(names[0], trial, strict=True))
+        try:
+            expected = dict(zip(names[1], network.outputs(trial).values(), strict=True))
+            found = opened.run({name: given[name].numpy() for name in given if name in taken})
+        except Exception as error:  # whatever the model and the runtime raise
+            shapes = ", ".join(f"{name} {list(item.shape)}" for name, item in given.items())
+            raise ExportError(
+                "A model and its file must run on the inputs that they are compared on. Received "
+                f"for {shapes}: {' '.join(str(error).split())[:300]}. Nothing was written; give "
+                "other inputs."
+            ) from error
+        received = {name: torch.from_numpy(found[name]) for name in names[1]}
         errors = errors_of(expected, received)
-        worst = {name: max(worst[name], errors[name]) for name in names}
+        worst = {name: max(worst[name], errors[name]) for name in names[1]}
     return worst
 
 

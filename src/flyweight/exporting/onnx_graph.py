@@ -16,8 +16,9 @@ from onnx import TensorProto
 from onnxscript import opset20
 
 from flyweight.errors import ExportError
+from flyweight.exporting.flat_inputs import Inputs, batched, with_batch
 from flyweight.exporting.hygiene import leftovers, strip_traces
-from flyweight.exporting.inference_network import Example, InferenceNetwork
+from flyweight.exporting.inference_network import InferenceNetwork
 from flyweight.exporting.model_card import ModelCard, to_properties
 
 _SINGLE_FILE_BYTES = 2**31 - 2**20  # protobuf's limit, less the size of the graph itself
@@ -26,7 +27,7 @@ _MAX_SURVIVORS = 2**31 - 1
 
 def convert(
     network: InferenceNetwork,
-    inputs: Example,
+    inputs: Inputs,
     names: tuple[tuple[str, ...], tuple[str, ...]],
     *,
     opset: int,
@@ -40,7 +41,7 @@ def convert(
         inputs: Inputs of the shapes to export.
         names: Names of the inputs, and of the outputs.
         opset: Version of the operator set.
-        dynamic_batch: Leave the first size of every input free.
+        dynamic_batch: Leave the size of the batch free.
         target: The file it will become, for error messages.
 
     Raises:
@@ -48,9 +49,9 @@ def convert(
     """
     shapes = None
     if dynamic_batch:
-        shapes = (tuple({0: "batch"} for _ in inputs),)
+        shapes = (tuple({0: "batch"} if flag else {} for flag in batched(inputs)),)
         # The exporter takes a size of 1 for a constant.
-        inputs = tuple(torch.cat([item, item]) if len(item) == 1 else item for item in inputs)
+        inputs = with_batch(inputs, lambda one: torch.cat([one, one]) if len(one) == 1 else one)
     try:
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(
@@ -65,7 +66,7 @@ def convert(
                 custom_translation_table=_translations(),
                 optimize=True,
             )
-    except torch.onnx.OnnxExporterError as error:
+    except Exception as error:  # noqa: BLE001 - the exporter also raises what the model's code does
         _refuse_model(error, target)
     if program is None:
         raise ExportError(

@@ -16,13 +16,14 @@ _BORDERLINE = 0.02  # share of detections that may differ because an overlap equ
 _TIED = 0.5  # share that may differ where many scores are equal: suppression keeps some of them
 _MANY = 8  # more detections of one score than this come from a network that is not trained
 _TIES = 0.005  # share of labels that may differ because the two best scores are almost equal
+_HUGE = 1e37  # numbers beyond stand for infinity; the largest of float32 is 3.4e38
 _SEARCH = 10.0  # detections up to this many tolerances apart are recognised as the same one
 
 Outputs = Mapping[str, Tensor]
 
 
 def value_errors(expected: Outputs, received: Outputs) -> dict[str, float]:
-    """Return the relative error of every output; infinite where shapes or finiteness differ."""
+    """Return the relative error of every output; see `relative_error`."""
     return {name: relative_error(expected[name], received[name]) for name in expected}
 
 
@@ -49,20 +50,45 @@ def _label_error(expected: Tensor, received: Tensor) -> float:
 def relative_error(expected: Tensor, received: Tensor) -> float:
     """Return max |expected - received| / max |expected|.
 
+    Infinities, and numbers near the largest that float32 has (both serve as masks), are equal where
+    both sides have the same; so are values that are not numbers. The magnitudes are those of the
+    others.
+
+    Returns:
+        Infinity where shapes or the places of such values differ, and where there is nothing but
+        zeros beside values that are not numbers.
+
     Example:
         >>> relative_error(torch.tensor([1.0, -4.0]), torch.tensor([1.0, -3.0]))
         0.25
+        >>> relative_error(torch.tensor([1.0, -torch.inf]), torch.tensor([0.5, -torch.inf]))
+        0.5
     """
     if expected.shape != received.shape:
         return math.inf
-    if expected.numel() == 0:
-        return 0.0
-    wanted, got = expected.double(), received.double()
-    if not (wanted.isfinite().all() and got.isfinite().all()):
+    wanted, got = (_real(one) for one in (expected, received))
+    marks = _marks(wanted)
+    if not torch.equal(marks, _marks(got)):
         return math.inf
+    undefined = bool(wanted.isnan().any())
+    wanted, got = wanted[marks == 0], got[marks == 0]
+    if undefined and not wanted.any():
+        return math.inf  # No number is left that could show a fault.
+    if wanted.numel() == 0:
+        return 0.0
     difference = float((wanted - got).abs().max())
     scale = float(wanted.abs().max())
     return difference / scale if scale > 0 else difference
+
+
+def _real(values: Tensor) -> Tensor:
+    return (torch.view_as_real(values) if values.is_complex() else values).double()
+
+
+def _marks(values: Tensor) -> Tensor:
+    """Return 0 for plain numbers, and what each of the others is."""
+    marks = torch.where(values.abs() > _HUGE, values.sign(), 0.0)
+    return torch.where(values.isnan(), 2.0, marks)
 
 
 def detection_errors(expected: Outputs, received: Outputs, tolerance: float) -> dict[str, float]:

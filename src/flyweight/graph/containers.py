@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from flyweight.errors import GraphError
 
@@ -152,7 +153,11 @@ def _walk(
         if value.is_nested:
             stop(value, place)
         yield place, value
-        parts: Parts | None = [(f".{name}", item) for name, item in attributes_of(value).items()]
+        # PyTorch's own stand-ins for tensors have attributes, too, of which none is the user's.
+        own = type(value).__torch_dispatch__ is Tensor.__torch_dispatch__
+        kept = own or is_traceable_wrapper_subclass(value)
+        marks = attributes_of(value) if kept else {}
+        parts: Parts | None = [(f".{name}", item) for name, item in marks.items()]
     else:
         parts = parts_of(value)
     if parts is None:

@@ -126,7 +126,7 @@ _SIZES = {
     "embedding_dim": -1,
 }
 """Attributes that repeat a size of the weight, with its axis."""
-_COMPUTING_HOOKS = (BasePruningMethod, SpectralNorm, WeightNorm)
+COMPUTING_HOOKS = (BasePruningMethod, SpectralNorm, WeightNorm)
 """Hooks of PyTorch that set a weight, as a plain attribute, before the layer runs."""
 
 
@@ -164,7 +164,7 @@ def _compute_weights(module: nn.Module) -> None:
     try:
         with torch.no_grad():
             for hook in module._forward_pre_hooks.values():
-                if isinstance(hook, _COMPUTING_HOOKS):
+                if isinstance(hook, COMPUTING_HOOKS):
                     hook(module, ())
     except RuntimeError:
         return  # Sizes that do not fit each other fail when the layer runs, with its name.
