@@ -140,20 +140,33 @@ def to_onnx(
     graph_tools.finish(proto, card, target)
     trials = [inputs, *(FlatInputs.of(more).tensors for more in compare_on)]
     trials += _that_run(network, _random_inputs(inputs, config), len(names))
-    sidecar = sidecar_path(target)
-    with replacing(target) as draft, replacing(sidecar) as description:
-        draft.write_bytes(proto.SerializeToString())
-        opened = _open_checked(draft, target, config.runtime)
-        errors_of = _comparison(network, card, config)
-        errors = _compare(network, opened, trials, both, errors_of)
-        _require_agreement(errors, target, config)
-        shapes = [graph_tools.tensor_shapes(of) for of in (proto.graph.input, proto.graph.output)]
-        description.write_text(to_sidecar(card, *shapes), encoding="utf-8")
+    errors = _write_checked(network, proto, trials, both, (target, card, config))
     size_bytes, seconds = target.stat().st_size, time.perf_counter() - started
-    counts = graph_tools.operator_counts(proto)
+    counts, sidecar = graph_tools.operator_counts(proto), sidecar_path(target)
     return ExportResult(
         target, sidecar, errors, size_bytes, seconds, config.opset, counts, config.runtime
     )
+
+
+def _write_checked(
+    network: InferenceNetwork,
+    proto: Any,
+    trials: Sequence[Inputs],
+    names: tuple[tuple[str, ...], tuple[str, ...]],
+    wanted: tuple[Path, ModelCard, OnnxConfig],
+) -> dict[str, float]:
+    """Write the file and its description once the runtime agrees; return the errors."""
+    target, card, config = wanted
+    graph_tools = load(_ONNX_GRAPH)
+    with replacing(target) as draft, replacing(sidecar_path(target)) as description:
+        draft.write_bytes(proto.SerializeToString())
+        opened = _open_checked(draft, target, config.runtime)
+        errors_of = _comparison(network, card, config)
+        errors = _compare(network, opened, trials, names, errors_of)
+        _require_agreement(errors, target, config)
+        shapes = [graph_tools.tensor_shapes(of) for of in (proto.graph.input, proto.graph.output)]
+        description.write_text(to_sidecar(card, *shapes), encoding="utf-8")
+    return errors
 
 
 def _checked_target(path: str | os.PathLike[str]) -> Path:
