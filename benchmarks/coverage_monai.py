@@ -65,14 +65,15 @@ def _unets(dims: int, flat: str) -> Iterator[tuple[str, _Row]]:
     yield "UNet" + flat, _Row("UNet", dims, {**sized, **_U})
     residual = {**sized, **_U, "num_res_units": 2, "norm": "batch", "act": "relu"}
     yield "UNet residual" + flat, _Row("UNet", dims, residual)
-    features = (16, 16, 32, 64, 64, 16)
+    features = (16, 16, 32, 64, 64, 16) if dims == 2 else (8, 8, 8, 16, 16, 8)
     basic = {**sized, "in_channels": 1, "features": features}
     yield "BasicUNet" + flat, _Row("BasicUNet", dims, basic)
     yield "BasicUNetPlusPlus" + flat, _Row("BasicUNetPlusPlus", dims, basic)
     deep = {**basic, "deep_supervision": True, "upsample": "nontrainable"}
     yield "BasicUNetPlusPlus deep" + flat, _Row("BasicUNetPlusPlus", dims, deep)
-    yield "DynUNet" + flat, _Row("DynUNet", dims, {**sized, **_DYN})
-    deep = {**sized, **_DYN, "deep_supervision": True, "res_block": True}
+    dynamic = {**sized, **_DYN, "filters": (16, 32, 64) if dims == 2 else (8, 12, 16)}
+    yield "DynUNet" + flat, _Row("DynUNet", dims, dynamic)
+    deep = {**dynamic, "deep_supervision": True, "res_block": True}
     yield "DynUNet deep" + flat, _Row("DynUNet", dims, deep)
     yield "SegResNet" + flat, _Row("SegResNet", dims, {**sized, "init_filters": 8})
     yield "SegResNetDS" + flat, _Row("SegResNetDS", dims, {**sized, "init_filters": 8})
@@ -80,7 +81,8 @@ def _unets(dims: int, flat: str) -> Iterator[tuple[str, _Row]]:
     yield "SegResNetDS deep" + flat, _Row("SegResNetDS", dims, ds)
     ds = {"input_image_size": (32,) * dims, "vae_nz": 16, **sized}
     yield "SegResNetVAE" + flat, _Row("SegResNetVAE", dims, ds)
-    yield "VNet" + flat, _Row("VNet", dims, {**sized, "dropout_dim": dims})
+    if dims == 2:  # volumes take two minutes in double precision
+        yield "VNet" + flat, _Row("VNet", dims, {**sized, "dropout_dim": dims})
 
 
 def _transformers(dims: int, flat: str) -> Iterator[tuple[str, _Row]]:
@@ -88,8 +90,9 @@ def _transformers(dims: int, flat: str) -> Iterator[tuple[str, _Row]]:
     unetr = {"in_channels": 1, "out_channels": 3, "feature_size": 8, **sized, **_VIT}
     yield "UNETR" + flat, _Row("UNETR", dims, unetr)
     swin = {"in_channels": 1, "out_channels": 3, "feature_size": 12, **sized}
-    yield "SwinUNETR" + flat, _Row("SwinUNETR", dims, swin, 64)
-    yield "SwinUNETR v2" + flat, _Row("SwinUNETR", dims, {**swin, "use_v2": True}, 64)
+    if dims == 2:  # volumes need sides of 64, which takes minutes
+        yield "SwinUNETR" + flat, _Row("SwinUNETR", dims, swin, 64)
+        yield "SwinUNETR v2" + flat, _Row("SwinUNETR", dims, {**swin, "use_v2": True}, 64)
     vit = {"in_channels": 1, "patch_size": 8, "num_layers": 2, **sized, **_VIT}
     yield "ViT" + flat, _Row("ViT", dims, {**vit, "classification": True})
     yield "ViTAutoEnc" + flat, _Row("ViTAutoEnc", dims, {**vit, "patch_size": 16})

@@ -22,12 +22,12 @@ def output_layers(model: nn.Module, inputs: Inputs) -> list[nn.Module]:
         for parameter in module.parameters(recurse=False)
     }
     waiting = [value.grad_fn for value in values_in(call(model, inputs)) if value.requires_grad]
-    seen, found = set[int](), dict[int, nn.Module]()
+    seen, found = dict[int, Any](), dict[int, nn.Module]()
     while waiting:
         node = waiting.pop()
         if node is None or id(node) in seen:
             continue
-        seen.add(id(node))
+        seen[id(node)] = node  # kept, because ids of objects that are gone come again
         weights = list(_weights_of(node))
         found.update({id(owners[key]): owners[key] for key in weights if key in owners})
         if not weights:

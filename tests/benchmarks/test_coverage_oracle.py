@@ -122,3 +122,23 @@ def test_the_second_call_differs_from_the_example(case: ModuleType) -> None:
     assert clip.call(2, 16)[0][0].shape == (2, 3, 4, 18, 16)
     detector = case.Case("zoo", "net", nn.Identity, (3, 8, 8))
     assert [tuple(image.shape) for image in detector.call(2, 9)[0][0]] == [(3, 9, 9)] * 2
+
+
+def test_the_layers_that_make_the_outputs_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    finder = importlib.import_module("coverage_output_layers")
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+            self.norm = nn.LayerNorm(4)
+
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            y = self.a(x)
+            z = self.norm(y + self.b(y.relu()))
+            return {"features": z[:, :2], "scores": self.c(z).softmax(1)}
+
+    net = Net()
+    found = finder.output_layers(net, ((torch.ones(1, 4),), {}))
+    assert {id(layer) for layer in found} == {id(net.a), id(net.b), id(net.c)}
