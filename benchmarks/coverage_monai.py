@@ -152,8 +152,6 @@ def _others(dims: int, flat: str) -> Iterator[tuple[str, _Row]]:
 
 def _flat_rows() -> Iterator[tuple[str, _Row]]:
     yield (
-        "HoVerNet",
-        _Row("HoVerNet", 2, {"mode": "fast", "out_classes": 3, "decoder_padding": True}, 64, 3),
     )
     unet = {"in_channels": 3, "out_channels": 3, "backbone": "resnet18"}
     yield "FlexibleUNet resnet18", _Row("FlexibleUNet", 2, unet, 64, 3)

@@ -101,6 +101,7 @@ def probe(case: Case, tool: str, limits: Limits, exports: Sequence[str], report:
         report(status="ok", reason="")
     except CaseError as verdict:
         report(status=verdict.status, reason=str(verdict))
+    report(total_seconds=f"{time.process_time():.1f}")
 
 
 def _build(case: Case, tool: str) -> tuple[nn.Module, Inputs]:

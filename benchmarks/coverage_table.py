@@ -29,6 +29,7 @@ COLUMNS = (
     "prune_seconds",
     "prune_inexact_seconds",
     "verify_seconds",
+    "total_seconds",
     "precision",
     "exports",
     "commit",
