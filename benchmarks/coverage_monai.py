@@ -151,8 +151,6 @@ def _others(dims: int, flat: str) -> Iterator[tuple[str, _Row]]:
 
 
 def _flat_rows() -> Iterator[tuple[str, _Row]]:
-    yield (
-    )
     unet = {"in_channels": 3, "out_channels": 3, "backbone": "resnet18"}
     yield "FlexibleUNet resnet18", _Row("FlexibleUNet", 2, unet, 64, 3)
     unet = {**unet, "backbone": "efficientnet-b0"}
