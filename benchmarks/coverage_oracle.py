@@ -125,6 +125,8 @@ class Zeroed:
         owner, _, attribute = tensor.rpartition(".")
         layer = self._layer_under(owner)
         if layer is not None:
+            if getattr(self.model.get_submodule(owner), attribute).ndim < 2:
+                return  # part of the computation of the weight; it meets no channel
             self.handles.append(layer.register_forward_pre_hook(_input_zeroing(layer, places)))
             return
         stored = getattr(self.model.get_submodule(owner), attribute)

@@ -36,18 +36,32 @@ COLUMNS = (
     "hardware",
     "date",
 )
-STATUSES = ("ok", "refused", "inexact", "wrong", "crashed", "timeout", "not-built")
+STATUSES = (
+    *("ok", "nothing removed", "refused", "inexact", "wrong", "crashed", "timeout", "not-built"),
+)
 TITLES = {
     "torchvision-classification": "torchvision, classification",
     "torchvision-segmentation": "torchvision, segmentation",
     "torchvision-detection": "torchvision, whole detectors",
+    "torchvision-other": "torchvision, video, flow, others",
     "zoo": "flyweight's zoo",
     "timm": "timm, one or more per family",
+    "transformers": "transformers",
+    "segmentation_models": "segmentation_models_pytorch",
+    "monai": "monai",
+    "pytorchcv": "pytorchcv",
+    "idioms": "idioms, written by hand",
 }
 _HEADER = """\
 | **flyweight** / Torch-Pruning | networks | exact, trains | parameters kept | CPU seconds, most |
 |---|--:|--:|--:|--:|
 """
+_FAILURES = """\
+| what does not hold | wrong | not exact, channels mixed | does not run | nothing removed, refused |
+|---|--:|--:|--:|--:|
+"""
+_NOTHING = "no cut:"
+"""How the reason of a refusal begins where everything was frozen."""
 
 Row = Mapping[str, str]
 
@@ -62,10 +76,16 @@ def kept_of(row: Row) -> float:
     return int(row["params_after_inexact"]) / int(row["params_before"])
 
 
+def verdict_of(row: Row) -> str:
+    """Return the status; a network of which nothing was removed is not one that was refused."""
+    nothing = row["status"] == "refused" and row.get("reason", "").startswith(_NOTHING)
+    return "nothing removed" if nothing else row["status"]
+
+
 def line_of(row: Row) -> str:
     """Return one line on one network."""
     kept = f"{kept_of(row):.2f}" if row.get("params_after_inexact") else "  - "
-    head = f"{row['status']:9} {row['model']:38} {row['tool']:13}"
+    head = f"{verdict_of(row):9} {row['model']:38} {row['tool']:13}"
     return f"{head} kept {kept} {seconds_of(row):6.2f} s  {row['reason']}".rstrip()
 
 
@@ -74,8 +94,7 @@ def summary(rows: Sequence[Row]) -> str:
     lines = []
     for suite, tool in dict.fromkeys((row["suite"], row["tool"]) for row in rows):
         mine = [row for row in rows if (row["suite"], row["tool"]) == (suite, tool)]
-        counts = Counter(row["status"] for row in mine)
-        told = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
+        told = _told(mine, STATUSES)
         lines.append(f"{suite}, {tool}: {len(mine)} models; {told}")
         fine = [row for row in mine if row["status"] == "ok"]
         if fine:
@@ -96,21 +115,39 @@ def markdown(rows: Sequence[Row], source: str) -> str:
     """
     if not rows:
         return ""
-    lines = [_line(suite, rows) for suite in TITLES if any(row["suite"] == suite for row in rows)]
+    suites = [suite for suite in TITLES if any(row["suite"] == suite for row in rows)]
+    tables = [_HEADER, *(_line(suite, rows) for suite in suites), "\n"]
+    tables += [_FAILURES, *(_failures(suite, rows) for suite in suites), "\n"]
     ours = [row for row in rows if row["tool"] == "flyweight"]
-    counts = Counter(row["status"] for row in ours)
-    told = ", ".join(f"{counts[status]} {status}" for status in STATUSES[1:] if counts[status])
+    fine = sum(row["status"] == "ok" for row in ours)
+    told = _told(ours, STATUSES[1:])
     latest = max(ours or rows, key=lambda row: row["date"])
     facts = [
         "Half of every group, no hand help; median of the parameters kept",
-        f"flyweight on {len(ours)}: {counts['ok']} ok" + (f", {told}" if told else ""),
+        f"flyweight on {len(ours)}: {fine} ok" + (f", {told}" if told else ""),
+        *_only_mixed(ours),
         *_exports(ours),
         latest["hardware"],
         f"commit {latest['commit'][:12] or 'unknown'}",
         latest["date"][:10],
         f"[rows]({source})",
     ]
-    return _HEADER + "".join(lines) + "\n" + "; ".join(facts) + ".\n"
+    return "".join(tables) + "; ".join(facts) + ".\n"
+
+
+def _told(rows: Sequence[Row], statuses: Sequence[str]) -> str:
+    counts = Counter(verdict_of(row) for row in rows)
+    return ", ".join(f"{counts[status]} {status}" for status in statuses if counts[status])
+
+
+def _only_mixed(rows: Sequence[Row]) -> list[str]:
+    """Count the networks that only a cut through mixing operations makes smaller."""
+    found = sum(
+        row["status"] == "ok"
+        and int(row.get("params_after_exact") or 0) == int(row["params_before"])
+        for row in rows
+    )
+    return [f"{found} of them only with `inexact=True`"] if found else []
 
 
 def _exports(rows: Sequence[Row]) -> list[str]:
@@ -135,6 +172,22 @@ def _line(suite: str, rows: Sequence[Row]) -> str:
     cells = [f"**{fine[0]}** / {fine[1]}"]
     cells += [f"**{measure(tools[0])}** / {measure(tools[1])}" for measure in (_kept, _slowest)]
     return f"| {TITLES[suite]} | {models} | {' | '.join(cells)} |\n"
+
+
+def _failures(suite: str, rows: Sequence[Row]) -> str:
+    """Return how often each tool failed in which way on a suite."""
+    tools = [
+        [row for row in rows if (row["suite"], row["tool"]) == (suite, tool)]
+        for tool in ("flyweight", "torch-pruning")
+    ]
+    kinds = (("wrong",), ("inexact",), ("crashed",), ("nothing removed", "refused"))
+    cells = [
+        " / ".join(
+            str(sum(verdict_of(row) in kind for row in mine)) if mine else "-" for mine in tools
+        )
+        for kind in kinds
+    ]
+    return f"| {TITLES[suite]} | {' | '.join(cells)} |\n"
 
 
 def _fine(rows: Sequence[Row], models: int) -> str:
