@@ -70,12 +70,13 @@ class Case:
         height = side + self.shape[-2] - self.shape[-1]
         return (torch.randn(batch, *self.shape[1:-2], height, side),), {}
 
-    def second_calls(self) -> Iterator[tuple[int, int]]:
-        """Yield batches and sides that differ from the example, the most telling first."""
-        sides = self.sides or (self.side + 32, 2 * self.side)
-        yield from ((self.batch + 1, side) for side in sides)
-        yield self.batch + 1, self.side
-        yield from ((self.batch, side) for side in sides)
+    def second_calls(self, side: int) -> Iterator[tuple[int, int]]:
+        """Yield batches and sides that differ from an example of `side`, the most telling first."""
+        near = (side - 32, side + 32) if side > 64 else (side + 32, 2 * side)
+        sides = self.sides or near
+        yield from ((self.batch + 1, other) for other in sides)
+        yield self.batch + 1, side
+        yield from ((self.batch, other) for other in sides)
 
     def output_layers(self, model: nn.Module) -> list[nn.Module]:
         """Return the layers that make the outputs of `model`."""

@@ -47,7 +47,7 @@ class Judge:
     def look(self) -> None:
         """Choose the inputs of the evaluation and run the dense network on them."""
         with self.phase("run"):
-            self.inputs, self.before = self._first("evaluation", self._evaluations())
+            self.side, self.inputs, self.before = self._first("evaluation", self._evaluations())
 
     def compare(self, small: nn.Module, *, effect: bool) -> None:
         """Compare in evaluation mode, at another size, and in training mode.
@@ -82,8 +82,8 @@ class Judge:
 
     def _first(
         self, what: str, candidates: Iterator[tuple[int, int]]
-    ) -> tuple[Inputs, list[Tensor]]:
-        """Return the first inputs that the dense network accepts, with its results."""
+    ) -> tuple[int, Inputs, list[Tensor]]:
+        """Return the first side that the dense network accepts, its inputs and results."""
         failure: Exception | None = None
         for batch, side in candidates:
             try:
@@ -95,13 +95,14 @@ class Judge:
             if not any(value.numel() and value.isfinite().all() for value in results):
                 continue
             self._note(what, batch, side)
-            return inputs, results
+            return side, inputs, results
         raise failure or RuntimeError("no finite results")
 
     def _second_size(self, small: nn.Module) -> None:
         with self.phase("second size"):
             try:
-                inputs, wanted = self._first("second size", self.case.second_calls())
+                others = self.case.second_calls(self.side)
+                _, inputs, wanted = self._first("second size", others)
             except Exception:  # noqa: BLE001 - whatever a network raises is its refusal
                 self.done.append("no second size")
                 return

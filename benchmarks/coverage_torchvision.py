@@ -92,7 +92,7 @@ def _flow() -> Iterator[Case]:
 
 
 def _auxiliary() -> Iterator[Case]:
-    for name, side in (("googlenet", 96), ("inception_v3", 139)):
+    for name, side in (("googlenet", 96), ("inception_v3", 299)):
         build = partial(_get, name, weights=None, init_weights=False, aux_logits=True)
         yield Case(_SUITE, f"{name}+aux", build, (1, 3, side, side))
     for name in ("fcn_resnet50", "deeplabv3_resnet50", "deeplabv3_mobilenet_v3_large"):
