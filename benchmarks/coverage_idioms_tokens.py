@@ -316,12 +316,14 @@ class ViewedBackSmall(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.a, self.b = nn.Conv2d(_WIDTH, _WIDTH, 1), nn.Conv2d(_WIDTH, _WIDTH, 1)
+        self.mlp = nn.Sequential(nn.Conv2d(_WIDTH, 48, 1), nn.ReLU(), nn.Conv2d(48, _WIDTH, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         n, c, h, w = x.shape
         x = F.avg_pool2d(x, 8)
         y = self.a(x).flatten(2).transpose(1, 2).reshape(n, c, h // 8, w // 8)
-        return torch.relu(self.b(y))
+        found: Tensor = x + self.mlp(self.b(y))
+        return found
 
 
 class PatchMerging(nn.Module):

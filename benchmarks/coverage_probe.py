@@ -28,6 +28,8 @@ from flyweight.errors import FlyweightError
 Report = Callable[..., None]
 REMOVED_AT_LEAST = 0.05
 """Share of the parameters below which a cut counts as none."""
+DOUBLE_UP_TO = 200_000_000
+"""Networks of more parameters than this run in float32: three copies must fit into memory."""
 _OTHER_SECONDS = 600
 """Limit of every phase that is not the tool's own: building, comparing, exporting."""
 
@@ -120,6 +122,8 @@ def _build(case: Case, tool: str) -> tuple[nn.Module, Inputs]:
 
 def _in_double(model: nn.Module, inputs: Inputs) -> Inputs:
     """Turn a network and its inputs to double precision, or back if its code allows only single."""
+    if _count(model) > DOUBLE_UP_TO:
+        return inputs
     for default in (torch.float32, torch.float64):
         torch.set_default_dtype(default)
         wide = in_precision(inputs, torch.float64)
