@@ -4,6 +4,7 @@ Nothing is downloaded. `randomise` gives every network values under which a mist
 normalisation, layer scale or residual branch is left at zero or one.
 """
 
+import dataclasses
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +12,6 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
 
 Inputs = tuple[tuple[Any, ...], Mapping[str, Any]]
 """Positional and keyword arguments of one call."""
@@ -92,13 +92,23 @@ def _outputs(layer: nn.Linear | nn.Conv2d) -> int:
 
 
 def in_precision(inputs: Inputs, precision: torch.dtype) -> Inputs:
-    """Return the inputs with floating-point tensors of another precision."""
+    """Return the inputs with floating-point tensors of another precision, in what holds them."""
 
-    def converted(tensor: Tensor) -> Tensor:
-        return tensor.to(precision) if tensor.is_floating_point() else tensor
+    def converted(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value.to(precision) if value.is_floating_point() else value
+        if isinstance(value, Mapping):
+            return type(value)({key: converted(item) for key, item in value.items()})  # type: ignore[call-arg]
+        if isinstance(value, tuple) and hasattr(value, "_fields"):
+            return type(value)(*map(converted, value))
+        if isinstance(value, (list, tuple)):
+            return type(value)(map(converted, value))
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+            return dataclasses.replace(value, **{k: converted(v) for k, v in fields.items()})
+        return value
 
-    args, kwargs = tree_map_only(Tensor, converted, (inputs[0], dict(inputs[1])))
-    return args, kwargs
+    return converted(inputs[0]), converted(dict(inputs[1]))
 
 
 def randomise(

@@ -28,6 +28,11 @@ class Framed(nn.Module):
         return found
 
 
+def followed(block: nn.Module) -> nn.Module:
+    """Return a block, and two layers that can be cut whatever the block allows."""
+    return nn.Sequential(block, cna(16, 24), cna(24, 16))
+
+
 class Bottleneck(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -457,7 +462,7 @@ FRAMED: dict[str, tuple[Any, int, int]] = {
     "squeeze and excite, linear": (LinearSqueeze, 16, 16),
     "spatial attention": (SpatialAttention, 16, 16),
     "partial convolution": (PartialConv, 16, 16),
-    "dynamic convolution": (DynamicConv, 16, 16),
+    "dynamic convolution": (lambda: followed(DynamicConv()), 16, 16),
     "deformable convolution": (Deformable, 16, 16),
     "blur pooling": (BlurPool, 16, 16),
     "dense block": (DenseBlock, 16, 16),

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that everybody writes
+from coverage_idioms_blocks import followed
 from torch import Tensor, nn
 
 _WIDTH, _HEADS = 16, 2
@@ -395,7 +396,7 @@ TOKENS: dict[str, Any] = {
 """Blocks on tokens."""
 MAPS: dict[str, Any] = {
     "window attention": WindowAttention,
-    "reduced attention": ReducedAttention,
+    "reduced attention": lambda: followed(ReducedAttention()),
     "non-local block": NonLocal,
     "global context": GlobalContext,
     "map without a transpose": ViewedBack,
