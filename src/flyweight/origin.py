@@ -16,8 +16,8 @@ from torch.fx.graph_module import _USER_PRESERVED_ATTRIBUTES_KEY
 
 PRUNE_VERSION = 1
 """Version of the data of the transform "prune", which is a plan with a version of its own."""
-REPAIR_VERSION = 1
-"""Version of the data of the transform "repair"."""
+REPAIR_VERSION = 2
+"""Version of the data of the transform "repair"; since 2 it can hold epsilons of normalisations."""
 
 _ATTRIBUTE = "_flyweight_origin"
 

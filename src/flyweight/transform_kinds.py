@@ -1,8 +1,11 @@
 """Kinds of transforms that a checkpoint can hold: one table, and how each kind is applied again."""
 
+import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -29,14 +32,25 @@ class TransformKind:
     apply: Callable[[nn.Module, str], None]
 
 
-def _check_mapping(text: str) -> str:
+def _check_repair(text: str) -> str:
     if not text.startswith("{"):
         raise TypeError("no mapping")
+    epsilons = json.loads(text).get("epsilons", {})
+    if not isinstance(epsilons, dict):
+        raise TypeError("epsilons are no mapping")
+    for path, value in epsilons.items():
+        if not isinstance(value, float) or not 0 <= value < math.inf:
+            raise ValueError(f"the epsilon of '{path}' is {value!r}")
     return text
 
 
-def _weights_only(model: nn.Module, text: str) -> None:
-    """Do nothing: this kind changes weights and no structure, and the file has the weights."""
+def _apply_repair(model: nn.Module, text: str) -> None:
+    """Set the epsilons of normalisations; all else that a repair changes is in the weights."""
+    for path, value in json.loads(text).get("epsilons", {}).items():
+        module: Any = dict(model.named_modules()).get(path)
+        if not isinstance(getattr(module, "eps", 0), float | None):
+            raise ValueError(f"the network has no epsilon at '{path}'.")
+        module.eps = value
 
 
 TRANSFORMS: Mapping[str, TransformKind] = {
@@ -45,7 +59,7 @@ TRANSFORMS: Mapping[str, TransformKind] = {
         check=lambda text: PruningPlan.from_json(text).to_json(),
         apply=lambda model, text: prune_(model, PruningPlan.from_json(text)),
     ),
-    "repair": TransformKind(version=REPAIR_VERSION, check=_check_mapping, apply=_weights_only),
+    "repair": TransformKind(version=REPAIR_VERSION, check=_check_repair, apply=_apply_repair),
 }
 """Every kind by its name in a checkpoint."""
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # For type checkers; `HOMES` has the same names at run time.
     from flyweight.pipeline.prediction import from_checkpoint as predictor_of_checkpoint  # noqa: F401
     from flyweight.pipeline.prediction import from_onnx as predictor_of_onnx  # noqa: F401
     from flyweight.pipeline.prediction import prediction_text as prediction_text
+    from flyweight.pruning.make_plan import mixed_notes as mixed_notes
     from flyweight.report.markdown import result_table as result_table
     from flyweight.zoo import SPECS as SPECS
     from flyweight.zoo.sources.libraries import LIBRARIES as LIBRARIES
@@ -54,6 +55,7 @@ HOMES = {
     "measurement_records": "flyweight.measuring.measurement_text:to_records",
     "measurement_table": "flyweight.measuring.measurement_text:to_text",
     "prediction_text": "flyweight.pipeline.prediction:prediction_text",
+    "mixed_notes": "flyweight.pruning.make_plan:mixed_notes",
     "predictor_of_checkpoint": "flyweight.pipeline.prediction:from_checkpoint",
     "predictor_of_onnx": "flyweight.pipeline.prediction:from_onnx",
     "read_boxes": "flyweight.data.layouts.box_readers:read_boxes",

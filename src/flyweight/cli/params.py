@@ -7,12 +7,15 @@ import typer
 
 from flyweight import pipeline
 from flyweight.cli import heavy
-from flyweight.cli.console import show_json, show_styled
+from flyweight.cli.console import say, show_json, show_styled
 from flyweight.cli.options import ConfigName, Json, Overrides, Weights
 from flyweight.pipeline.preflight import weights_path
 
 if TYPE_CHECKING:
     from flyweight.graph import ModelGraph
+
+HALF = 0.5
+"""Ratio at which exact and other cuts are compared."""
 
 Complete = Annotated[
     bool, typer.Option("--all", help="Show complete lists; long ones are shortened otherwise.")
@@ -40,6 +43,8 @@ def params(
         show_json(_record(graph))
     else:
         show_styled(partial(heavy.group_tree, graph, complete=complete))
+        for note in heavy.mixed_notes(graph, HALF):
+            say(f"note: at ratio {HALF:g} of every group, {note}")
 
 
 def _record(graph: "ModelGraph") -> dict[str, Any]:
@@ -56,4 +61,5 @@ def _record(graph: "ModelGraph") -> dict[str, Any]:
             }
             for name, group in graph.groups.items()
         },
+        "notes": heavy.mixed_notes(graph, HALF),
     }

@@ -7,7 +7,7 @@ problem is a multiple-choice knapsack, see `planning.knapsack`.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from flyweight.config.budget import Budget
 from flyweight.config.cuts import no_latency_table
@@ -16,6 +16,7 @@ from flyweight.graph.cost import AxisSize
 from flyweight.graph.model_graph import ModelGraph
 from flyweight.measuring.latency_prices import LatencyPrices
 from flyweight.planning.knapsack import Monomial, Option, Program, expanded, solved
+from flyweight.pruning.mixed import note_on_curves
 
 
 def solve(
@@ -50,12 +51,17 @@ def solve(
             f"A budget must be one that the curves allow. Received {quantity} {limit:,.0f}; the "
             f"floor is {getattr(floor, quantity):,} of {getattr(dense, quantity):,}, with every "
             "scanned layer as narrow as its largest ratio. Give more, or scan more layers or "
-            "larger ratios."
+            f"larger ratios.{_on_mixed(graph, options)}"
         )
     program = Program(options)
     for monomial, value in _terms(graph, quantity, frozenset(options)).items():
         program.add(monomial, value)
     return solved(program, limit)
+
+
+def _on_mixed(graph: ModelGraph, covered: Iterable[str]) -> str:
+    note = note_on_curves(graph, covered)
+    return f" {note}" if note else ""
 
 
 def required(latency: LatencyPrices | None) -> LatencyPrices:

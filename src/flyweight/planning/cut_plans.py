@@ -5,16 +5,17 @@ curves and prices are handed over as values.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flyweight.config.cuts import ALL, BudgetCut, Cut, MaxDropCut, RankingCut, RatioCut
 from flyweight.errors import PlanError, counted
 from flyweight.graph.model_graph import ModelGraph
 from flyweight.measuring.latency_prices import LatencyPrices
-from flyweight.planning.loss_curves import Losses, ratios_at, ratios_within
+from flyweight.planning.loss_curves import Losses, leading_layers, ratios_at, ratios_within
 from flyweight.planning.ranking import Limits, plan_globally
 from flyweight.pruning.criteria import Criterion
 from flyweight.pruning.make_plan import plan
+from flyweight.pruning.mixed import note_on_curves
 from flyweight.pruning.plans import PruningPlan
 
 
@@ -70,7 +71,7 @@ def plan_cut(
             round_to=cut.round_to,
             limits=Limits(inexact=rules.inexact),
         )
-    return plan(
+    made = plan(
         graph,
         _ratios(graph, cut, losses, prices, rules),
         scorer or cut.criterion,
@@ -79,6 +80,10 @@ def plan_cut(
         inexact=rules.inexact,
         aliases=rules.aliases,
     )
+    note = None
+    if isinstance(cut, BudgetCut) and losses is not None:
+        note = note_on_curves(graph, leading_layers(losses, graph, rules.aliases))
+    return made if note is None else replace(made, notes=(*made.notes, note))
 
 
 def _ratios(

@@ -16,6 +16,7 @@ from flyweight.graph.groups import ChannelGroup
 from flyweight.graph.model_graph import ModelGraph
 from flyweight.pruning.criteria import Criterion, Scores, makers
 from flyweight.pruning.make_plan import free_groups, groups_of, layers_in
+from flyweight.pruning.mixed import mixed_groups, note_on_limits
 from flyweight.pruning.names import resolve_group
 from flyweight.pruning.plans import PruningPlan
 from flyweight.pruning.scoring import criterion_name, find_criterion, scores_of
@@ -98,14 +99,29 @@ def plan_globally(
     prices = _Prices(graph, quantity, groups)
     target = limit.value * prices.total if limit.value < 1 else limit.value
     _remove_cheapest(queues, prices, target)
+    note = _note_on_mixed(graph, limits, round_to, quantity)
     if prices.total > target:
         raise PlanError(
             f"A budget must be one that the limits allow. Received {limit}; what may be cut leaves "
             f"{prices.share:.3g}. Give a larger budget, a larger max_ratio or more groups."
+            + (f" {note}" if note else "")
         )
     keep = {group.name: queue.kept() for group, queue in zip(groups, queues, strict=True)}
     name = f"{criterion_name(criterion)}, all groups ranked, {limit}"
-    return PruningPlan.of(graph, keep, name)
+    return PruningPlan.of(graph, keep, name, (note,) if note else ())
+
+
+def _note_on_mixed(
+    graph: ModelGraph, limits: Limits, round_to: int, quantity: Quantity
+) -> str | None:
+    """Return a note on the mixed groups that a ranking of every group leaves whole."""
+    if limits.inexact or limits.groups is not None:
+        return None
+    exact, others = (
+        {group.name: _floor(group.size, limits.max_ratio, round_to) for group in groups}
+        for groups in (graph.prunable().values(), mixed_groups(graph))
+    )
+    return note_on_limits(graph, exact, {**exact, **others}, quantity)
 
 
 def _limit(budget: Budget | None, shares: dict[str, Any]) -> Budget:

@@ -13,6 +13,7 @@ from flyweight.errors import PlanError, nearest
 from flyweight.graph.groups import ChannelGroup, Member
 from flyweight.graph.model_graph import ModelGraph
 from flyweight.pruning.criteria import Criterion, Scores, normalisation_scales
+from flyweight.pruning.mixed import mixed_groups, note_on_ratio
 from flyweight.pruning.names import resolve_group
 from flyweight.pruning.plans import PruningPlan
 from flyweight.pruning.scoring import criterion_name, find_criterion, scores_of
@@ -66,7 +67,23 @@ def plan(
         if stays < request.group.size:
             scored = _alone(request.group, request.named, graph) if local else request.group
             kept[request.group.name] = _highest(scores_of(scorer, scored, graph), stays)
+    if not isinstance(ratios, Mapping) and not inexact:
+        notes.extend(mixed_notes(graph, float(ratios), round_to))
     return PruningPlan.of(graph, kept, criterion_name(criterion), tuple(notes))
+
+
+def mixed_notes(graph: ModelGraph, ratio: float, round_to: int = 1) -> list[str]:
+    """Return a note on the mixed groups that `ratio` of every group leaves whole, if they matter.
+
+    Args:
+        graph: From `trace`.
+        ratio: Share of channels to remove.
+        round_to: As for `plan`.
+    """
+    exact = {g.name: kept_count(g.size, ratio, round_to) for g in graph.prunable().values()}
+    others = {g.name: kept_count(g.size, ratio, round_to) for g in mixed_groups(graph)}
+    note = note_on_ratio(graph, exact, {**exact, **others})
+    return [] if note is None else [note]
 
 
 def _requests(

@@ -6,7 +6,7 @@ reads it adds the same number at every position. For any other channel its mean 
 (mean replacement: Molchanov et al. 2017, arXiv 1611.06440; bias absorption: arXiv 1906.04721).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -202,7 +202,7 @@ class _Reads:
             row.view(consumer.groups, -1) for row in self._sums[consumer.name]
         )
         size = torch.maximum(least.abs(), greatest.abs())
-        rounding = ROUNDING if consumer.weight.dtype != torch.float64 else 1e-14
+        rounding = ROUNDING if consumer.weight.dtype != torch.float64 else 1e-12
         same = (greatest - least) <= rounding * size
         reason, gone = torch.zeros_like(same), torch.zeros_like(same)
         reason[:, sorted(still)] = True
@@ -225,7 +225,7 @@ def _still_positions(dense: nn.Module, plan: PruningPlan) -> dict[str, frozenset
     tensors = {name: tensor for name, tensor, _ in held_tensors(dense)}
     found: dict[str, set[int]] = {}
     for group in plan.groups.values():
-        still = _still_channels(dense, tensors, group)
+        still = still_channels(dense, tensors, group)
         for member in group.members:
             if member.role == "consumes":
                 places = member.positions(group.channels)[still].ravel().tolist()
@@ -233,9 +233,10 @@ def _still_positions(dense: nn.Module, plan: PruningPlan) -> dict[str, frozenset
     return {name: frozenset(places) for name, places in found.items()}
 
 
-def _still_channels(
-    dense: nn.Module, tensors: dict[str, Tensor], group: GroupPlan
+def still_channels(
+    dense: nn.Module, tensors: Mapping[str, Tensor], group: GroupPlan
 ) -> "np.ndarray[Any, np.dtype[np.bool_]]":
+    """Return whether the weights of the dense network make each channel of a group constant."""
     rows = np.ones(group.channels, dtype=bool)
     scales = np.zeros(group.channels, dtype=bool)
     makers = 0

@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from flyweight.pruning.repair.layers import Consumer
 from flyweight.replay.lockstep import Read
 
+CHECKED = 5
+"""One of this many rows of every batch is used to judge a fit, the others to fit."""
+
 
 class Draw:
     """Draws the positions of images that are used as rows, equal for inputs and outputs."""
@@ -33,19 +36,21 @@ class Draw:
 
     def outputs(self, consumer: Consumer, batch: int, read: Read) -> Tensor:
         """Return samples of the dense layer's result, `(rows, outputs that stay)`."""
-        made = read.result if read.op == "conv2d" else _channels_second(read.result)
-        flat = made.flatten(2)
-        places = self._positions(consumer.name, batch, flat.shape[0], flat.shape[2]).to(flat.device)
+        axis = 1 if read.op == "conv2d" else -1
+        rows = self.sample(consumer.name, batch, read.result, axis)
+        return rows[:, list(consumer.made)].contiguous()
+
+    def sample(self, name: str, batch: int, values: Tensor, axis: int) -> Tensor:
+        """Return samples of values whose channels lie on `axis`, `(rows, channels)`."""
+        flat = _channels_second(values.movedim(axis, -1))
+        places = self._positions(name, batch, flat.shape[0], flat.shape[2]).to(flat.device)
         drawn = flat.gather(2, places[:, None].expand(-1, flat.shape[1], -1))
-        return drawn[:, list(consumer.made)].transpose(1, 2).flatten(0, 1).contiguous()
+        return drawn.transpose(1, 2).flatten(0, 1)
 
     def inputs(self, name: str, batch: int, arguments: Mapping[str, Any]) -> Tensor:
         """Return samples of the pruned layer's input, `(rows, inputs)`, or of its patches."""
         if "stride" not in arguments:
-            flat = _channels_second(arguments["input"])
-            places = self._positions(name, batch, flat.shape[0], flat.shape[2]).to(flat.device)
-            drawn = flat.gather(2, places[:, None].expand(-1, flat.shape[1], -1))
-            return drawn.transpose(1, 2).flatten(0, 1)
+            return self.sample(name, batch, arguments["input"], -1)
         window = Window.of(arguments)
         padded = nn.functional.pad(arguments["input"], window.padding)
         height, width = window.outputs(padded)

@@ -1,8 +1,8 @@
 """Layers that a repair can change: those that read what a plan removes."""
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from flyweight.graph.dispatch import evaluating
 from flyweight.graph.stored import held_tensors, sharing_copy
 from flyweight.pruning.plans import PruningPlan
+from flyweight.pruning.repair.channel_norms import ChannelNorm, channel_norm_of, scales_in
 from flyweight.replay.lockstep import Batch, Read, sole_readers
 
 LAYERS = ("conv2d", "linear")
@@ -72,14 +73,19 @@ class Surroundings:
         consumers: Layers that read removed channels, by the name of their weight, in order of
             execution.
         norms: Batch normalisations after the first consumer, by path, in order of execution.
-        order: Names of both, in order of execution.
+        order: Names of all, in order of execution.
         skipped: Layers that cannot be repaired, with the reason.
+        channel_norms: Normalisations over channels that lost some of them, by the name of their
+            scale, in order of execution.
+        skipped_norms: Those that cannot be corrected, with the reason.
     """
 
     consumers: Mapping[str, Consumer]
     norms: Mapping[str, _NormBase]
     order: tuple[str, ...]
     skipped: tuple[str, ...]
+    channel_norms: Mapping[str, ChannelNorm] = field(default_factory=dict)
+    skipped_norms: tuple[str, ...] = ()
 
 
 def surroundings(
@@ -106,16 +112,18 @@ def surroundings(
     means = {
         path: norm.running_mean for path, norm in norms.items() if norm.running_mean is not None
     }
-    watched = {**{name: tensors[name] for name in reading}, **means}
+    scales = [name for name in scales_in(plan) if name in tensors and name not in reading]
+    watched = {**{name: tensors[name] for name in (*reading, *scales)}, **means}
     with evaluating(small):
         reads, followers = sole_readers(sharing_copy(small), batch, watched)
     count = Counter(read.tensor for read in reads)
     by_mean = {id(norm.running_mean): path for path, norm in norms.items() if count[path] == 1}
+    channel_norms, skipped_norms = _channel_norms(small, tensors, removed, reads, scales)
     consumers: dict[str, Consumer] = {}
     skipped = [f"'{name}' is not read by a layer directly" for name in reading if not count[name]]
     for read in reads:
         name = read.tensor
-        if name in norms or name in consumers:
+        if name not in reading or name in consumers:
             continue
         reason = _refusal(read, count[name])
         if reason:
@@ -137,7 +145,44 @@ def surroundings(
             removed=axes.get(1, ()),
             made=_rest(dense_shape[0], axes.get(0, ())),
         )
-    return _ordered(reads, consumers, norms, count, tuple(dict.fromkeys(skipped)))
+    found = _ordered(reads, consumers, norms, count, tuple(dict.fromkeys(skipped)))
+    return _with_channel_norms(found, [read.tensor for read in reads], channel_norms, skipped_norms)
+
+
+def _channel_norms(
+    small: nn.Module,
+    tensors: Mapping[str, Tensor],
+    removed: Mapping[str, Mapping[int, tuple[int, ...]]],
+    reads: Sequence[Read],
+    scales: Sequence[str],
+) -> tuple[dict[str, ChannelNorm], tuple[str, ...]]:
+    count = Counter(read.tensor for read in reads)
+    norms: dict[str, ChannelNorm] = {}
+    skipped: list[str] = []
+    for read in reads:
+        if read.tensor not in scales:
+            continue
+        found = channel_norm_of(read, small, tensors, removed.get(read.tensor, {}))
+        if isinstance(found, ChannelNorm) and count[read.tensor] > 1:
+            found = "is read more than once in a run"
+        if isinstance(found, ChannelNorm):
+            norms[read.tensor] = found
+        elif found is not None:
+            skipped.append(f"'{read.tensor}' {found}")
+    return norms, tuple(dict.fromkeys(skipped))
+
+
+def _with_channel_norms(
+    around: Surroundings,
+    names: Sequence[str],
+    channel_norms: Mapping[str, ChannelNorm],
+    skipped: tuple[str, ...],
+) -> Surroundings:
+    if not channel_norms:
+        return replace(around, skipped_norms=skipped)
+    place = {name: index for index, name in reversed(list(enumerate(names)))}
+    order = sorted({*around.order, *channel_norms}, key=lambda name: place[name])
+    return replace(around, order=tuple(order), channel_norms=channel_norms, skipped_norms=skipped)
 
 
 def _ordered(

@@ -18,16 +18,15 @@ from flyweight.graph.dispatch import evaluating
 from flyweight.graph.stored import held_tensors, sharing_copy
 from flyweight.progress import Progress, progress_of, progress_over
 from flyweight.pruning.plans import PruningPlan
-from flyweight.pruning.repair.layer_rows import Draw
+from flyweight.pruning.repair.layer_rows import CHECKED, Draw
 from flyweight.pruning.repair.layers import Consumer, Surroundings, surroundings
+from flyweight.pruning.repair.norm_fit import NormFit, refit_norm
+from flyweight.pruning.repair.norm_folding import folds_of
 from flyweight.pruning.repair.norms import measure_norm
 from flyweight.replay.lockstep import KEEP_BYTES, Batch, Lockstep, Read, as_batch, watch
 
 RIDGES = (1e-3, 3e-2, 1.0, 30.0)
 """Default of `FitSettings.ridges`."""
-
-CHECKED = 5
-"""One of this many rows of every batch is used to choose the ridge, the others to fit."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,10 @@ class FitSettings:
         keep_bytes: Limit of the memory for intermediate tensors of the pruned network, and again
             for the target outputs of the dense network.
         seed: Seed of the drawn positions.
+        layers: Fit layers; otherwise only normalisations.
+        channel_norms: Correct normalisations over channels that lost some of them (LayerNorm,
+            GroupNorm, RMSNorm) on the way.
+        folds: Correct those exactly where that is possible; changes their epsilons. Once for a cut.
     """
 
     rows: int = 20_000
@@ -52,6 +55,9 @@ class FitSettings:
     norms: bool = False
     keep_bytes: int = KEEP_BYTES
     seed: int = 0
+    layers: bool = True
+    channel_norms: bool = True
+    folds: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,10 +88,14 @@ class Reconstruction:
     Attributes:
         layers: Every fitted layer, in order of execution.
         skipped: Layers that were not fitted, with the reason.
+        norms: Every corrected normalisation over channels, in order of execution.
+        skipped_norms: Those that were not corrected, with the reason.
     """
 
     layers: tuple[LayerFit, ...]
     skipped: tuple[str, ...]
+    norms: tuple[NormFit, ...] = ()
+    skipped_norms: tuple[str, ...] = ()
 
 
 def reconstruct(
@@ -115,28 +125,42 @@ def reconstruct(
     held = [as_batch(batch) for batch in batches]
     if not held:
         return Reconstruction((), ("no images were given",))
-    around, skipped = _fittable(surroundings(dense, small, plan, held[0]))
-    stops = around.order if settings.norms else tuple(around.consumers)
+    around, skipped = _fittable(surroundings(dense, small, plan, held[0]), settings)
+    folds = folds_of(dense, plan, around.channel_norms, held) if settings.folds else {}
     fits: list[LayerFit] = []
+    norm_fits: list[NormFit] = []
+    title = "least squares" if settings.layers else "channel norms"
     with evaluating(dense, small):
         targets = _Targets(sharing_copy(dense), around, held, settings)
         steps = Lockstep(sharing_copy(small), held, settings.keep_bytes)
-        for name in progress_over(stops, "least squares", progress_of(progress), lines_every=1):
+        for name in progress_over(around.order, title, progress_of(progress), lines_every=1):
             if name in around.norms:
                 norm = around.norms[name]
                 measure_norm(norm, steps.until(norm.running_mean))  # type: ignore[arg-type]
+            elif name in around.channel_norms:
+                scaled, wanted = around.channel_norms[name], targets.of(name)
+                calls = steps.until(scaled.weight)
+                norm_fits.append(refit_norm(scaled, calls, wanted, targets.draw, folds.get(name)))
             else:
                 consumer = around.consumers[name]
                 fits.append(
                     _refit(consumer, steps.until(consumer.weight), targets, settings.ridges)
                 )
-    return Reconstruction(tuple(fits), skipped)
+    return Reconstruction(tuple(fits), skipped, tuple(norm_fits), around.skipped_norms)
 
 
-def _fittable(around: Surroundings) -> tuple[Surroundings, tuple[str, ...]]:
+def _fittable(around: Surroundings, settings: FitSettings) -> tuple[Surroundings, tuple[str, ...]]:
+    """Leave out what is not wanted, and layers that no fit changes."""
+    if not settings.layers:
+        around = replace(around, consumers={}, skipped=())
+    if not settings.channel_norms:
+        around = replace(around, channel_norms={}, skipped_norms=())
+    if not settings.norms:
+        around = replace(around, norms={})
     grouped = {name for name, consumer in around.consumers.items() if consumer.groups > 1}
     rest = {name: around.consumers[name] for name in around.consumers if name not in grouped}
-    order = tuple(name for name in around.order if name not in grouped)
+    known = {*rest, *around.norms, *around.channel_norms}
+    order = tuple(name for name in around.order if name in known)
     notes = (f"'{name}' is a grouped convolution" for name in around.consumers if name in grouped)
     return replace(around, consumers=rest, order=order), (*around.skipped, *notes)
 
@@ -276,10 +300,11 @@ class _Targets:
         settings: FitSettings,
     ) -> None:
         images = sum(_images(batch) for batch in batches)
-        names = tuple(around.consumers)
+        names = tuple(name for name in around.order if name not in around.norms)
         per_image = max(math.ceil(settings.rows / max(images, 1)), 1)
         self.draw = Draw(names, per_image, settings.seed)
-        self._dense, self._batches, self._consumers = dense, batches, around.consumers
+        self._dense, self._batches = dense, batches
+        self._consumers, self._norms = around.consumers, around.channel_norms
         self._tensors = {name: tensor for name, tensor, _ in held_tensors(dense)}
         self._most_columns = settings.keep_bytes // max(8 * images * per_image, 1)
         self._waiting, self._held = list(names), dict[str, list[Tensor]]()
@@ -295,16 +320,26 @@ class _Targets:
         columns = 0
         while self._waiting and (not chosen or columns < self._most_columns):
             chosen.append(self._waiting.pop(0))
-            columns += len(self._consumers[chosen[-1]].made)
+            columns += len(self._made(chosen[-1]))
         self._held = {name: [] for name in chosen}
         watched = {name: self._tensors[name] for name in chosen}
         for index, batch in enumerate(self._batches):
 
             def take(read: Read, index: int = index) -> None:
-                drawn = self.draw.outputs(self._consumers[read.tensor], index, read)
-                self._held[read.tensor].append(drawn)
+                self._held[read.tensor].append(self._drawn(index, read))
 
             watch(self._dense, batch, watched, take, last=chosen[-1])
+
+    def _made(self, name: str) -> tuple[int, ...]:
+        layer = self._norms[name] if name in self._norms else self._consumers[name]
+        return layer.made
+
+    def _drawn(self, index: int, read: Read) -> Tensor:
+        norm = self._norms.get(read.tensor)
+        if norm is None:
+            return self.draw.outputs(self._consumers[read.tensor], index, read)
+        rows = self.draw.sample(norm.name, index, read.result, norm.axis)
+        return rows[:, list(norm.made)].contiguous()
 
 
 def _images(batch: Batch) -> int:

@@ -1,14 +1,15 @@
 """The repair of a network after its cut and before any training, with few images and no labels.
 
-It has three steps in this order: constants of removed channels, statistics of batch normalisations
-(optional), and the weights of the layers that read removed channels. Each step can be used alone;
-the effect of each is measured.
+It has four steps in this order: constants of removed channels, normalisations over channels that
+lost some of them (inexact cuts only), statistics of batch normalisations (optional), and the
+weights of the layers that read removed channels. Each step can be used alone; the effect of each
+is measured.
 """
 
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from torch import nn
@@ -21,8 +22,10 @@ from flyweight.origin import REPAIR_VERSION, Transform, note_transform
 from flyweight.progress import Progress, progress_of
 from flyweight.pruning.plans import PruningPlan
 from flyweight.pruning.repair.bias import Folding, FoldSettings, fold_constants
+from flyweight.pruning.repair.channel_norms import without_scale
 from flyweight.pruning.repair.layers import surroundings
 from flyweight.pruning.repair.least_squares import FitSettings, Reconstruction, reconstruct
+from flyweight.pruning.repair.norm_fit import NormFit, norms_text
 from flyweight.pruning.repair.norms import reestimate_norms
 from flyweight.replay.lockstep import KEEP_BYTES, Batch, as_batch
 
@@ -40,6 +43,9 @@ class RepairSettings:
         constants: Fold true constants (`exact`), every removed channel's mean (`mean`, also where
             zero padding makes it inexact at borders), or nothing. Least squares finds better
             constants than means.
+        channel_norms: Correct LayerNorm, GroupNorm and RMSNorm that lost channels: exactly where
+            that is possible, otherwise by a new scale and offset, fitted on the images. Once before
+            the layers are refitted, and again with them. Only inexact cuts have this step.
         reconstruct: Refit the layers that read removed channels by least squares.
         rows: See `FitSettings`.
         ridges: See `FitSettings`.
@@ -49,6 +55,7 @@ class RepairSettings:
 
     norms: bool = False
     constants: Literal["exact", "mean"] | None = "exact"
+    channel_norms: bool = True
     reconstruct: bool = True
     rows: int = FitSettings.rows
     ridges: tuple[float, ...] = FitSettings.ridges
@@ -61,13 +68,15 @@ class RepairStep:
     """The network after one step.
 
     Attributes:
-        name: `cut`, `constants`, `norms` or `least squares`.
+        name: `cut`, `constants`, `channel norms`, `norms` or `least squares`.
         error: Distance of its outputs from the dense network's on the held-out batches, as a share
             of the size of these outputs: 0 means equal, 1 is the error of outputs that are zero.
         metric: The caller's metric, if one was given.
         seconds: Duration of the step, without measuring.
         done: The changes, as text.
         skipped: Layers that were not changed, with the reason.
+        norms: Every normalisation over channels that was looked at, with its error before and
+            after.
     """
 
     name: str
@@ -76,6 +85,7 @@ class RepairStep:
     seconds: float = 0.0
     done: str = ""
     skipped: tuple[str, ...] = ()
+    norms: tuple[NormFit, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,7 +113,26 @@ class RepairReport:
         return (last - cut) / (self.dense_metric - cut)
 
     def __str__(self) -> str:
-        """Return one line: the error or metric after each step, and the recovered share."""
+        """Return one line: the error or metric after each step, and the recovered share.
+
+        After an inexact cut, a line for each normalisation over channels follows.
+        """
+        return "\n  ".join([self._line(), *(f"norm {fit}" for fit in self._norms())])
+
+    def _norms(self) -> list[NormFit]:
+        """Return, for every normalisation, its first error and its last one."""
+        found: dict[str, NormFit] = {}
+        for fit in (fit for step in self.steps for fit in step.norms):
+            first = found.get(fit.name)
+            if first is None:
+                found[fit.name] = fit
+            else:
+                ways = dict.fromkeys([*first.how.split(", "), *fit.how.split(", ")])
+                changed = [way for way in ways if way != "kept"] or ["kept"]
+                found[fit.name] = replace(fit, before=first.before, how=", ".join(changed))
+        return list(found.values())
+
+    def _line(self) -> str:
         if self.dense_metric is None:
             parts = [f"{_sign(step)}{step.name} {step.error:.3f}" for step in self.steps]
             return f"output error: {', '.join(parts)} ({self.seconds:.0f} s)"
@@ -162,17 +191,18 @@ def repair_(
     aside = min(max(settings.held_out, 0), max(len(held) - 1, 0))
     images, held_out = held[: len(held) - aside], held[len(held) - aside :] or held
     evaluator = _Evaluator(dense, small, held_out, metric)
-    steps = [evaluator.after("cut", 0.0, "")]
+    steps = [evaluator.after("cut", 0.0, _Changes(""))]
     work = _Work(dense, small, plan, images, settings, progress_of(progress))
     for name, wanted, run in (
         ("constants", settings.constants is not None, work.constants),
+        ("channel norms", settings.channel_norms and not plan.exact, work.channel_norms),
         ("norms", settings.norms, work.norms),
         ("least squares", settings.reconstruct, work.least_squares),
     ):
         if wanted and images:
             started = time.perf_counter()
-            done, skipped = run()
-            steps.append(evaluator.after(name, time.perf_counter() - started, done, skipped))
+            changes = run()
+            steps.append(evaluator.after(name, time.perf_counter() - started, changes))
     note_transform(small, _as_transform(settings, len(images), steps))
     return RepairReport(None if metric is None else metric(dense), tuple(steps))
 
@@ -188,7 +218,20 @@ def _as_transform(settings: RepairSettings, batches: int, steps: Sequence[Repair
         for step in steps
     ]
     data = {**asdict(settings), "ridges": list(settings.ridges), "batches": batches, "steps": done}
-    return Transform.of("repair", REPAIR_VERSION, data)
+    epsilons = {fit.path: fit.epsilon for step in steps for fit in step.norms if fit.epsilon}
+    if epsilons:
+        # Version 1 had none; a reader of version 1 would leave them out without a word.
+        return Transform.of("repair", REPAIR_VERSION, {**data, "epsilons": epsilons})
+    return Transform.of("repair", 1, data)
+
+
+@dataclass(frozen=True)
+class _Changes:
+    """What a step did: text, layers left as they are with reasons, and normalisations."""
+
+    done: str
+    skipped: tuple[str, ...] = ()
+    norms: tuple[NormFit, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,7 +243,7 @@ class _Work:
     settings: RepairSettings
     progress: Progress
 
-    def constants(self) -> tuple[str, tuple[str, ...]]:
+    def constants(self) -> _Changes:
         """Fold constants."""
         self.progress.note("constants")
         means = self.settings.constants == "mean"
@@ -209,39 +252,53 @@ class _Work:
         channels = sum(layer.channels for layer in made.layers)
         exact = sum(layer.exact for layer in made.layers)
         done = f"{channels} constants into {len(made.layers)} layers, {exact} of them exactly"
-        return done, made.skipped
+        return _Changes(done, made.skipped)
 
-    def norms(self) -> tuple[str, tuple[str, ...]]:
+    def channel_norms(self) -> _Changes:
+        """Correct normalisations over channels, exactly or on the images."""
+        chosen = FitSettings(
+            rows=self.settings.rows, keep_bytes=self.settings.keep_bytes, layers=False, folds=True
+        )
+        made = self._reconstructed(chosen)
+        done = norms_text(made.norms)
+        for fit in made.norms:
+            self.progress.note(f"norm {fit}")
+        remarks = tuple(without_scale(self.dense, self.small, self.images[0]))
+        return _Changes(done, (*made.skipped_norms, *remarks), made.norms)
+
+    def norms(self) -> _Changes:
         """Re-estimate the normalisations that the cut reaches."""
         self.progress.note("norms")
         around = surroundings(self.dense, self.small, self.plan, self.images[0])
         skipped = reestimate_norms(
             self.small, self.images, only=around.norms, keep_bytes=self.settings.keep_bytes
         )
-        return f"{len(around.norms)} normalisations", skipped
+        return _Changes(f"{len(around.norms)} normalisations", skipped)
 
-    def least_squares(self) -> tuple[str, tuple[str, ...]]:
+    def least_squares(self) -> _Changes:
         """Refit the consumers."""
         chosen = FitSettings(
             rows=self.settings.rows,
             ridges=self.settings.ridges,
             norms=self.settings.norms,
             keep_bytes=self.settings.keep_bytes,
+            channel_norms=self.settings.channel_norms,
         )
-        made: Reconstruction = reconstruct(
-            self.dense,
-            self.small,
-            self.plan,
-            self.images,
-            chosen,
-            progress=self.progress,
-        )
+        made = self._reconstructed(chosen)
         kept = tuple(
             f"'{fit.name}' keeps the weights of the cut, which are best on held-out rows"
             for fit in made.layers
             if fit.ridge is None
         )
-        return f"{len(made.layers) - len(kept)} layers", (*made.skipped, *kept)
+        done = f"{len(made.layers) - len(kept)} layers"
+        if made.norms:
+            done = f"{done}, {norms_text(made.norms)}"
+        return _Changes(done, (*made.skipped, *kept), made.norms)
+
+    def _reconstructed(self, chosen: FitSettings) -> Reconstruction:
+        return reconstruct(
+            self.dense, self.small, self.plan, self.images, chosen, progress=self.progress
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,13 +308,11 @@ class _Evaluator:
     held_out: Sequence[Batch]
     metric: Metric | None
 
-    def after(
-        self, name: str, seconds: float, done: str, skipped: tuple[str, ...] = ()
-    ) -> RepairStep:
+    def after(self, name: str, seconds: float, changes: _Changes) -> RepairStep:
         """Return the step with its measurements."""
         error = output_error(self.dense, self.small, self.held_out)
         value = None if self.metric is None else float(self.metric(self.small))
-        return RepairStep(name, error, value, seconds, done, skipped)
+        return RepairStep(name, error, value, seconds, changes.done, changes.skipped, changes.norms)
 
 
 def output_error(dense: nn.Module, small: nn.Module, batches: Iterable[Any]) -> float:
