@@ -99,29 +99,30 @@ def plan_globally(
     prices = _Prices(graph, quantity, groups)
     target = limit.value * prices.total if limit.value < 1 else limit.value
     _remove_cheapest(queues, prices, target)
-    note = _note_on_mixed(graph, limits, round_to, quantity)
+    notes = _notes_on_mixed(graph, limits, round_to, quantity)
     if prices.total > target:
-        raise PlanError(
+        text = (
             f"A budget must be one that the limits allow. Received {limit}; what may be cut leaves "
             f"{prices.share:.3g}. Give a larger budget, a larger max_ratio or more groups."
-            + (f" {note}" if note else "")
         )
+        raise PlanError(" ".join([text, *notes]))
     keep = {group.name: queue.kept() for group, queue in zip(groups, queues, strict=True)}
     name = f"{criterion_name(criterion)}, all groups ranked, {limit}"
-    return PruningPlan.of(graph, keep, name, (note,) if note else ())
+    return PruningPlan.of(graph, keep, name, notes)
 
 
-def _note_on_mixed(
+def _notes_on_mixed(
     graph: ModelGraph, limits: Limits, round_to: int, quantity: Quantity
-) -> str | None:
+) -> tuple[str, ...]:
     """Return a note on the mixed groups that a ranking of every group leaves whole."""
     if limits.inexact or limits.groups is not None:
-        return None
+        return ()
     exact, others = (
         {group.name: _floor(group.size, limits.max_ratio, round_to) for group in groups}
         for groups in (graph.prunable().values(), mixed_groups(graph))
     )
-    return note_on_limits(graph, exact, {**exact, **others}, quantity)
+    note = note_on_limits(graph, exact, {**exact, **others}, quantity)
+    return () if note is None else (note,)
 
 
 def _limit(budget: Budget | None, shares: dict[str, Any]) -> Budget:
