@@ -91,24 +91,32 @@ def plan_globally(
     how = normalise or ("none" if getattr(scorer, "comparable", False) else "lamp")
     _check_choice(how)
     groups = _candidates(graph, limits)
-    queues = []
-    for group in groups:
-        scores = _comparable(group, scores_of(scorer, group, graph), how)
-        queues.append(_Queue(scores, _floor(group.size, limits.max_ratio, round_to), round_to))
+    queues = [
+        _Queue(
+            _comparable(group, scores_of(scorer, group, graph), how),
+            _floor(group.size, limits.max_ratio, round_to),
+            round_to,
+        )
+        for group in groups
+    ]
     quantity: Any = limit.quantity
     prices = _Prices(graph, quantity, groups)
     target = limit.value * prices.total if limit.value < 1 else limit.value
     _remove_cheapest(queues, prices, target)
     notes = _notes_on_mixed(graph, limits, round_to, quantity)
     if prices.total > target:
-        text = (
-            f"A budget must be one that the limits allow. Received {limit}; what may be cut leaves "
-            f"{prices.share:.3g}. Give a larger budget, a larger max_ratio or more groups."
-        )
-        raise PlanError(" ".join([text, *notes]))
+        raise _missed(limit, prices.share, notes)
     keep = {group.name: queue.kept() for group, queue in zip(groups, queues, strict=True)}
     name = f"{criterion_name(criterion)}, all groups ranked, {limit}"
     return PruningPlan.of(graph, keep, name, notes)
+
+
+def _missed(limit: Budget, share: float, notes: Sequence[str]) -> PlanError:
+    text = (
+        f"A budget must be one that the limits allow. Received {limit}; what may be cut leaves "
+        f"{share:.3g}. Give a larger budget, a larger max_ratio or more groups."
+    )
+    return PlanError(" ".join([text, *notes]))
 
 
 def _notes_on_mixed(

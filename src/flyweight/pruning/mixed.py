@@ -1,4 +1,4 @@
-"""What exact cuts leave whole: groups whose channels an operation mixes, counted and priced.
+"""Groups whose channels an operation mixes: how many there are, and what exact cuts leave whole.
 
 Figures come from the cost model; no network is built for them.
 """

@@ -15,7 +15,7 @@ from flyweight.pruning.repair.layers import Consumer
 from flyweight.replay.lockstep import Read
 
 CHECKED = 5
-"""One of this many rows of every batch is used to judge a fit, the others to fit."""
+"""One of this many rows of every batch is used to evaluate a fit, the others to fit."""
 
 
 class Draw:

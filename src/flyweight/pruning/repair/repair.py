@@ -220,7 +220,7 @@ def _as_transform(settings: RepairSettings, batches: int, steps: Sequence[Repair
     data = {**asdict(settings), "ridges": list(settings.ridges), "batches": batches, "steps": done}
     epsilons = {fit.path: fit.epsilon for step in steps for fit in step.norms if fit.epsilon}
     if epsilons:
-        # Version 1 had none; a reader of version 1 would leave them out without a word.
+        # Version 1 had none; a reader of version 1 would ignore them.
         return Transform.of("repair", REPAIR_VERSION, {**data, "epsilons": epsilons})
     return Transform.of("repair", 1, data)
 
