@@ -91,14 +91,10 @@ def plan_globally(
     how = normalise or ("none" if getattr(scorer, "comparable", False) else "lamp")
     _check_choice(how)
     groups = _candidates(graph, limits)
-    queues = [
-        _Queue(
-            _comparable(group, scores_of(scorer, group, graph), how),
-            _floor(group.size, limits.max_ratio, round_to),
-            round_to,
-        )
-        for group in groups
-    ]
+    queues = []
+    for group in groups:
+        scores = _comparable(group, scores_of(scorer, group, graph), how)
+        queues.append(_Queue(scores, _floor(group.size, limits.max_ratio, round_to), round_to))
     quantity: Any = limit.quantity
     prices = _Prices(graph, quantity, groups)
     target = limit.value * prices.total if limit.value < 1 else limit.value
@@ -107,8 +103,8 @@ def plan_globally(
     if prices.total > target:
         raise _missed(limit, prices.share, notes)
     keep = {group.name: queue.kept() for group, queue in zip(groups, queues, strict=True)}
-    name = f"{criterion_name(criterion)}, all groups ranked, {limit}"
-    return PruningPlan.of(graph, keep, name, notes)
+    made_by = f"{criterion_name(criterion)}, all groups ranked, {limit}"
+    return PruningPlan.of(graph, keep, made_by, notes)
 
 
 def _missed(limit: Budget, share: float, notes: Sequence[str]) -> PlanError:
