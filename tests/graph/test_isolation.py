@@ -15,6 +15,20 @@ def table_of(size):
     return torch.arange(size)
 
 
+def decorated(function):
+    cached = lru_cache(function)
+
+    def wrapper(*args):
+        return cached(*args)
+
+    return wrapper
+
+
+@decorated
+def hidden_table(size):
+    return torch.arange(size)
+
+
 class Caching(nn.Module):
     tables: ClassVar = {}
     last = None
@@ -51,12 +65,13 @@ def test_tensors_kept_outside_of_the_module_are_taken_back():
 
 def test_caches_are_empty_before_and_after():
     with torch.inference_mode():
-        old = table_of(3)
+        old, hidden = table_of(3), hidden_table(3)
     found = run_isolated(lambda tensor: True)
     assert not found.is_inference()
     assert table_of.cache_info().currsize == 0
     assert Caching.rows.cache_info().currsize == 0
     assert table_of(3) is not old
+    assert hidden_table(3) is not hidden
 
 
 def test_what_others_keep_meanwhile_stays():

@@ -267,3 +267,21 @@ def test_one_place_freezes_what_it_counts_and_nothing_else():
     assert graph.groups["up.weight"].prunable
     reasons = [group.reason or "" for group in graph.groups.values()]
     assert any("'attention'" in reason for reason in reasons)
+
+
+def test_training_may_ask_for_values_where_evaluation_does_not():
+    class Matching(Supervised):
+        def forward(self, x):
+            found = super().forward(x)
+            if self.training and float(found[1].abs().sum()) < 0:
+                raise ValueError("no image matches")
+            return found
+
+    graph = trace(Matching(always=False).double(), IMAGES)
+    assert graph.notes == ()
+    assert [(run.mode, len(run.example.args[0])) for run in graph.runs] == [
+        ("evaluation", 2),
+        ("training", 4),
+        ("evaluation", 3),
+    ]
+    assert prune(Matching(always=False).double(), plan(graph, 0.5)).helper.in_channels == 4

@@ -11,7 +11,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import _lru_cache_wrapper
-from types import FunctionType, ModuleType
+from types import CellType, FunctionType, ModuleType
 from typing import Any
 
 from torch import Tensor, nn
@@ -22,6 +22,9 @@ Made = Callable[[Tensor], bool]
 _LIBRARIES = ("torch", "builtins", "typing", "collections", "abc")
 """Packages whose classes keep nothing between runs."""
 _UNCHANGED = (FunctionType, ModuleType, type, staticmethod, classmethod, property)
+_DEEPEST = 3
+"""How many decorators around a cached function are looked through."""
+_EMPTY_CELL = CellType()
 _CONTAINERS = (dict, list, set, OrderedDict, defaultdict)
 
 
@@ -36,7 +39,7 @@ def isolated(model: nn.Module, made: Made) -> Iterator[None]:
         made: Which tensors are taken back.
     """
     owners = _owners(model)
-    caches = [value for owner in owners for value in _members(owner).values() if _is_cache(value)]
+    caches = [cache for owner in owners for cache in _caches(owner)]
     before = [(owner, _attributes(owner)) for owner in owners]
     for cache in caches:
         cache.cache_clear()
@@ -65,17 +68,22 @@ def _imported(file: ModuleType) -> list[ModuleType]:
     return [other for other in found if other.__name__.split(".")[0] == root]
 
 
-def _members(owner: type | ModuleType) -> dict[str, Any]:
-    return {
-        name: value.__func__ if type(value) in (staticmethod, classmethod) else value
-        for name, value in list(vars(owner).items())
-        if not name.startswith("__")
-    }
+def _caches(owner: type | ModuleType) -> Iterator[Any]:
+    """Yield the caches around the functions of an owner, within decorators too."""
+    for name, value in list(vars(owner).items()):
+        if not name.startswith("__"):
+            plain = value.__func__ if type(value) in (staticmethod, classmethod) else value
+            yield from _caches_in(plain, _DEEPEST)
 
 
-def _is_cache(value: object) -> bool:
+def _caches_in(value: object, depth: int) -> Iterator[Any]:
     # Not `isinstance`, which asks objects that stand for others what they are.
-    return type(value) is _lru_cache_wrapper
+    if type(value) is _lru_cache_wrapper:
+        yield value
+    elif type(value) is FunctionType and depth:
+        for cell in value.__closure__ or ():
+            if cell != _EMPTY_CELL:
+                yield from _caches_in(cell.cell_contents, depth - 1)
 
 
 def _attributes(owner: type | ModuleType) -> dict[str, tuple[Any, Any]]:

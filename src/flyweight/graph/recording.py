@@ -64,16 +64,18 @@ def record(
     runs, notes = [first], []
     copies = _Copies(model, values=first.on_values)
 
-    def attempt(given: Example, mode: Mode) -> Exception | None:
-        found = copies.run(given, mode, whole)
+    def attempt(given: Example, mode: Mode, of: _Copies = copies) -> Exception | None:
+        found = of.run(given, mode, whole)
         if isinstance(found, Run):
             runs.append(found)
             return None
         return found
 
     failure = attempt(example, "training")
-    if failure is not None and first.on_values:
-        failure = attempt(doubled(example), "training")
+    if failure is not None and not (_is_lifeless(model) or _is_lifeless(example)):
+        # Training may ask for values where evaluation does not, and for a batch of more than one.
+        attempt_on_values = attempt(doubled(example), "training", _Copies(model, values=True))
+        failure = attempt_on_values and failure
     for given in also:
         wrong = attempt(given, "evaluation")
         failed = attempt(given, "training")
@@ -93,16 +95,22 @@ def record(
 
 
 def _first(model: nn.Module, example: Example, whole: Container[str]) -> Run:
-    lifeless = any(tensor.is_meta for _, tensor, _ in held_tensors(model))
     try:
         return run(private_copy(model, values=False), example, whole, values=False)
     except Exception as shapes_alone:
-        if lifeless or any(tensor.is_meta for _, tensor in example.tensors()):
+        if _is_lifeless(model) or _is_lifeless(example):
             raise _failure(model, shapes_alone) from shapes_alone
     try:
         return run(private_copy(model, values=True), example, whole, values=True)
     except Exception as error:
         raise _failure(model, error) from error
+
+
+def _is_lifeless(held: nn.Module | Example) -> bool:
+    """Whether a module or an example has shapes alone."""
+    if isinstance(held, Example):
+        return any(tensor.is_meta for _, tensor in held.tensors())
+    return any(tensor.is_meta for _, tensor, _ in held_tensors(held))
 
 
 class _Copies:

@@ -30,6 +30,8 @@ _COUNTING = frozenset(_COUNTING_NAMES.split())
 """Operations that take sizes. Code without any of them writes no size by hand, and one trial is
 enough to show it."""
 
+_Kind = tuple[Mode, bool]
+"""Mode of a run, and whether it was on values."""
 Numbers = Mapping[str, Place]
 """Whole numbers of modules by path, each with the place in the run of the size that it repeats."""
 
@@ -103,9 +105,10 @@ class TrialRuns:
         self.walk, self.runs_recorded, self.whole = walk, runs, whole
         self.modules = dict(model.named_modules())
         # Not the copies that were traced: their forward may have written into itself.
-        modes: list[Mode] = ["evaluation", "training"]
-        values = runs[0].on_values
-        self.dense = {mode: private_copy(model, values=values, mode=mode) for mode in modes}
+        self.dense = {
+            (mode, values): private_copy(model, values=values, mode=mode)
+            for mode, values in dict.fromkeys((run.mode, run.on_values) for run in runs)
+        }
         self.numbers: Numbers = {}
         self.count = 0
         self.pattern, self.current = _PATTERNS[0], 0
@@ -118,7 +121,7 @@ class TrialRuns:
 
     def _choose_kept(self) -> None:
         self.kept = {}
-        self.narrow: dict[Mode, nn.Module] = {}
+        self.narrow: dict[_Kind, nn.Module] = {}
         whole = self._whole_parts()
         for place, (name, group) in enumerate(self.graph.groups.items(), self.pattern.start):
             free = group.reason is None and (group.exact or self.pattern.inexact)
@@ -174,7 +177,7 @@ class TrialRuns:
             return None
         recorded = self.runs_recorded[self.current]
         predictions = self.predicted[self.current]
-        twin = self._twin(kept, recorded.mode, whole)
+        twin = self._twin(kept, (recorded.mode, recorded.on_values), whole)
         sizes = self.sizes_of(self.numbers if numbers is None else numbers)
         set_numbers(twin, {path: size.under(kept) for path, size in sizes.items()})
         values, exact = recorded.on_values, self._cuts_exactly(kept)
@@ -192,16 +195,16 @@ class TrialRuns:
         groups = self.graph.groups
         return all(groups[name].exact for name, n in kept.items() if n < self.full[name])
 
-    def _twin(self, kept: Mapping[str, int], mode: Mode, whole: frozenset[str]) -> nn.Module:
+    def _twin(self, kept: Mapping[str, int], kind: _Kind, whole: frozenset[str]) -> nn.Module:
         if whole:
-            return self._cut(kept, mode)
+            return self._cut(kept, kind)
         # Most trials of a pattern differ in their numbers alone: tensors are cut once for all.
-        if mode not in self.narrow:
-            self.narrow[mode] = self._cut(kept, mode)
-        return clone_structure(self.narrow[mode])
+        if kind not in self.narrow:
+            self.narrow[kind] = self._cut(kept, kind)
+        return clone_structure(self.narrow[kind])
 
-    def _cut(self, kept: Mapping[str, int], mode: Mode) -> nn.Module:
-        twin = clone_structure(self.dense[mode])
+    def _cut(self, kept: Mapping[str, int], kind: _Kind) -> nn.Module:
+        twin = clone_structure(self.dense[kind])
         # Which channels leave does not matter to shapes, so the last ones do.
         groups = self.graph.groups
         cuts = ((groups[name].members, self.full[name], range(n)) for name, n in kept.items())
