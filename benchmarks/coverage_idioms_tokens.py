@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -198,6 +199,39 @@ class ViT(nn.Module):
         return found
 
 
+def remembered(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Cache a function behind a function of its own, as transformers does."""
+    cached = functools.lru_cache(maxsize=32)(function)
+
+    @functools.wraps(function)
+    def wrapper(*args: Any) -> Tensor:
+        return cached(*args)
+
+    return wrapper
+
+
+@remembered
+def places_of(rows: int, columns: int) -> Tensor:
+    """Return the positions of a grid between -1 and 1."""
+    grid = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    return (torch.stack(grid, -1).flatten(0, 1) + 0.5) / rows * 2 - 1
+
+
+class WrappedTable(nn.Module):
+    """Positions of a cached function behind another, added to some of the channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(_WIDTH, 32), nn.Linear(32, _WIDTH)
+        self.place = nn.Linear(2, 32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        side = int(x.shape[1] ** 0.5)
+        told = self.place(places_of(side, side).to(x))
+        found: Tensor = self.b(torch.relu(self.a(x) + told[None]))
+        return found
+
+
 @functools.lru_cache
 def sine_table(count: int, width: int) -> Tensor:
     """Return sines and cosines of positions, one row per position."""
@@ -387,6 +421,7 @@ TOKENS: dict[str, Any] = {
     "attention of torch": Multihead,
     "linear attention": LinearAttention,
     "table behind lru_cache": CachedTable,
+    "table behind a cached function": WrappedTable,
     "buffer of the first forward": FirstForward,
     "rotary positions": Rotary,
     "token mixing": Mixer,

@@ -189,7 +189,7 @@ CLASSIFIERS: dict[str, tuple[str, dict[str, Any]]] = {
             "key_dim": [8, 8, 8],
         },
     ),
-    "RADIO": ("RadioModel", {**VIT}),
+    "RADIO": ("RadioModel", {**VIT, "max_img_size": SIDE, "mlp_ratio": 2.0}),
     "VitPose backbone": (
         "VitPoseBackbone",
         {**VIT, "image_size": [SIDE, SIDE], "patch_size": [16, 16]},
