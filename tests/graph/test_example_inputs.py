@@ -241,3 +241,24 @@ def test_models_are_cut_that_read_their_inputs_from(name):
     assert fw.PruningPlan.from_json(plan.to_json()) == plan
     assert small.first.out_channels == 8
     assert fw.prune(model, plan)(given).shape == (1, 4, 6, 6)
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "text"),
+    [
+        (torch.rand(1, 3, 8, 8), None, "in a tuple, for example"),
+        ({"image": torch.rand(1, 3, 8, 8)}, None, "Received an object of type dict"),
+        (((torch.rand(3, 8, 8) for _ in range(2)),), None, "a generator at args\\[0\\]"),
+        (([map(torch.neg, [])],), None, "a map at args\\[0\\]\\[0\\]"),
+        ((), {"a": iter([])}, "a list_iterator at kwargs\\['a'\\]"),
+    ],
+)
+def test_inputs_in_another_form_are_refused(args, kwargs, text):
+    with pytest.raises(GraphError, match=text) as caught:
+        fw.trace(nn.Conv2d(3, 8, 3), args, kwargs)
+    assert "\n" not in str(caught.value)
+
+
+def test_positional_inputs_may_be_a_list():
+    graph = fw.trace(nn.Conv2d(3, 8, 3), [torch.rand(1, 3, 8, 8)])
+    assert graph.inputs == (((1, 3, 8, 8), "float32"),)

@@ -75,6 +75,16 @@ def reachable_tensors(value: object, place: str) -> Iterator[tuple[str, Tensor]]
     return _walk(value, place, (), _pass_over)
 
 
+def require_repeatable(value: object, place: str) -> None:
+    """Check that inputs can be read by every run of a model.
+
+    Raises:
+        GraphError: There is a generator or another iterator, which one run would use up.
+    """
+    for _ in _walk(value, place, (), _refuse_iterator):
+        pass
+
+
 def tensors_in(value: object) -> Iterator[Tensor]:
     """Yield the tensors in nested containers and objects, in order; other parts are passed over."""
     kind = type(value)
@@ -177,6 +187,14 @@ def _refuse(value: object, place: str) -> None:
         f"{_described(value)} at {place}. Return the tensors themselves, for example in a tuple, a "
         "dictionary or a dataclass."
     )
+
+
+def _refuse_iterator(value: object, place: str) -> None:
+    if isinstance(value, Iterator):
+        raise GraphError(
+            "Example inputs must be readable more than once. Received a "
+            f"{type(value).__name__} at {place}. Give a list of what it yields."
+        )
 
 
 def _described(value: object) -> str:

@@ -7,14 +7,19 @@ from dataclasses import dataclass, field
 from enum import Enum
 from keyword import iskeyword
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from flyweight.errors import GraphError
-from flyweight.graph.containers import attributes_of, reachable_tensors, with_tensors
+from flyweight.graph.containers import (
+    attributes_of,
+    reachable_tensors,
+    require_repeatable,
+    with_tensors,
+)
 from flyweight.graph.containers import tensors_in as tensors_in
 
 InputSpec = Any
@@ -34,10 +39,22 @@ class Example:
     Attributes:
         args: Positional inputs; tensors may be nested in containers and objects.
         kwargs: Keyword inputs by name.
+
+    Raises:
+        GraphError: Positional inputs are not a tuple or a list, keyword inputs are not a mapping,
+            or there is an iterator in them.
     """
 
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.args, (tuple, list)):
+            _refuse_call("positional inputs in a tuple, for example (images,)", self.args)
+        if not isinstance(self.kwargs, Mapping) or not all(type(k) is str for k in self.kwargs):
+            _refuse_call("keyword inputs in a mapping of names", self.kwargs)
+        require_repeatable(self.args, "args")
+        require_repeatable(dict(self.kwargs), "kwargs")
 
     def described(self) -> "Example":
         """Return the same with a spec in place of every input."""
@@ -59,6 +76,13 @@ class Example:
         """Yield every tensor with its place, for example `args[0]` or `kwargs['mask']`."""
         yield from reachable_tensors(tuple(self.args), "args")
         yield from reachable_tensors(dict(self.kwargs), "kwargs")
+
+
+def _refuse_call(what: str, given: object) -> NoReturn:
+    raise GraphError(
+        f"A model must be given {what}. Received an object of type {type(given).__name__}. "
+        "Write trace(model, (images,), {'mask': mask})."
+    )
 
 
 def describe(value: Any) -> InputSpec:
