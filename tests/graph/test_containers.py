@@ -99,6 +99,10 @@ def tensor_with(other):
     return found
 
 
+class WithShared:
+    shared, more, name = number(1), [number(2)], "a"
+
+
 CONTAINERS = {
     "tensor": (number(1), {"output": 1}),
     "list": ([number(1), 2, (number(3),)], {"output[0]": 1, "output[2][0]": 3}),
@@ -140,6 +144,12 @@ SHARING = {
     "method": (Plain(number(1)).first, {"output.__self__.points": 1}),
     "method of a tensor": (number(1).sum, {"output.__self__": 1}),
     "slice": (slice(number(1), None), {"output.start": 1}),
+    "tensors as keys": (
+        {number(1): 1, (2, number(2)): None},
+        {"output.keys()[0]": 1, "output.keys()[1][1]": 2},
+    ),
+    "attribute of a class": ([WithShared()], {"output[0].shared": 1, "output[0].more[0]": 2}),
+    "class": (WithShared, {"output.shared": 1, "output.more[0]": 2}),
     "packed": (pack_sequence([torch.ones(1)]), {"output.data": 1, "output.batch_sizes": 1}),
 }
 HARMLESS = [

@@ -121,12 +121,19 @@ def parts_of(value: object) -> list[tuple[str, Any]] | None:
 
     The items come before the attributes; an attribute that is also an item is left out.
     """
+    if isinstance(value, type):
+        return _shared_by_objects(value)
     if isinstance(value, _WITHOUT_TENSORS):
         return []
     kind = _kind_of(value)
     if kind is None:
         return _parts_of_special(value)
     found = [(place, item) for place, item in kind.items(value) if type(item) not in _PLAIN]
+    if issubclass(kind.base, (dict, types.MappingProxyType)):
+        keys = ((f".keys()[{place}]", key) for place, key in enumerate(value))  # type: ignore[var-annotated,arg-type]
+        found += [(place, key) for place, key in keys if type(key) not in _PLAIN]
+    if kind.base is object:
+        found += _shared_by_objects(type(value))
     known = {id(item) for _, item in found}
     for name, item in attributes_of(value).items():
         if type(item) not in _PLAIN and id(item) not in known:
@@ -134,6 +141,25 @@ def parts_of(value: object) -> list[tuple[str, Any]] | None:
             inner = isinstance(value, (UserDict, UserList)) and name == "data"
             found.append(("" if inner else f".{name}", item))
     return found
+
+
+def _shared_by_objects(kind: type) -> list[tuple[str, Any]]:
+    """Return tensors, and plain containers of tensors, that are attributes of a class."""
+    return [
+        (f".{name}", item)
+        for one in kind.__mro__
+        for name, item in vars(one).items()
+        if isinstance(item, Tensor) or _has_tensors(item)
+    ]
+
+
+def _has_tensors(item: object) -> bool:
+    # One level alone: classes refer to each other in circles.
+    inner = item.values() if isinstance(item, dict) else item
+    return isinstance(item, (list, tuple, dict, set)) and any(
+        isinstance(one, Tensor)
+        for one in inner  # type: ignore[attr-defined]
+    )
 
 
 def attributes_of(value: object) -> dict[str, Any]:
