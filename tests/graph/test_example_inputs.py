@@ -109,6 +109,11 @@ KINDS = {
         deque([1, [torch.zeros(2, dtype=torch.bool)]]),
         marked("sequence", type="collections.deque", items={"0": 1, "1": [FLAG]}),
     ),
+    "slice": (
+        [slice(1, None)],
+        [marked("slice", items={"0": 1, "1": None, "2": None})],
+    ),
+    "range": (range(2, 8, 3), marked("range", items={"0": 2, "1": 8, "2": 3})),
     "infinity": (math.inf, marked("number", value="inf")),
     "complex": (1 + 2j, marked("number", value="(1+2j)")),
     "type": (torch.float16, marked("dtype", name="float16")),
@@ -174,6 +179,7 @@ DAMAGED = {
     "dtype": marked("dtype", name="nn"),
     "device": marked("device", name="moon"),
     "number": marked("number", value="many"),
+    "range": marked("range", items={"0": "a"}),
 }
 
 

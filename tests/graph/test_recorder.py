@@ -167,3 +167,31 @@ def test_a_trace_does_not_reach_the_networks_of_other_threads():
             go_on.set()
         names = [operation.name for operation in graph.result().operations]
     assert "attending.layer.linear1.linear" in names
+
+
+class Own(torch.Tensor):
+    """A class of tensors, as libraries for images have."""
+
+
+class MakingOwn(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 2, 1)
+
+    def forward(self, x):
+        made = self.first(x).as_subclass(Own).relu()
+        made.mul_(2)
+        return self.last(made)
+
+
+def test_tensors_of_a_class_of_their_own_keep_their_numbers():
+    model, image = MakingOwn().eval(), torch.rand(1, 3, 2, 2)
+    recorder = Recorder(frozenset(["conv2d", "relu", "mul"]))
+    with torch.inference_mode(), recorder:
+        returned = model(image)
+    assert [call.op for call in recorder.calls] == ["conv2d", "relu", "mul", "conv2d"]
+    first, relu, mul, last = recorder.calls
+    assert relu.args[0] == first.results[0]
+    assert mul.args[0] == relu.results[0]
+    assert last.args[0] == mul.results[0]
+    assert recorder.value(returned) == last.results[0]

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+import flyweight as fw
 from flyweight.errors import GraphError
 from flyweight.graph.program import Value
 from flyweight.graph.recording import record
@@ -155,3 +156,39 @@ def test_the_compiler_is_not_imported():
         "trace(m, (torch.rand(1, 3, 8, 8),)); sys.exit('torch._dynamo' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+class Writing(nn.Module):
+    """Leaves tensors in its inputs; `reads` makes it run on values."""
+
+    def __init__(self, reads=False):
+        super().__init__()
+        self.first, self.last, self.reads = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 2, 1), reads
+
+    def forward(self, batch, kept=None):
+        image = batch.pop("image")
+        if self.reads and image.sum() < -1e9:
+            return image
+        image.sub_(0.5)
+        found = self.first(image)
+        if kept is not None:
+            kept.append(found)
+        return self.last(found)
+
+
+@pytest.mark.parametrize("reads", [False, True])
+def test_what_is_left_in_the_inputs_is_known_and_the_user_s_inputs_stay(reads):
+    model, image, kept = Writing(reads), IMAGE.clone(), []
+    given = {"image": image}
+    graph = fw.trace(model, (given, kept))
+    assert graph.groups["first.weight"].reason == "is left in an input of the model"
+    assert list(given) == ["image"]
+    assert kept == []
+    assert torch.equal(image, IMAGE)
+    free = fw.trace(model, (given,))
+    assert free.groups["first.weight"].reason is None
+    small = fw.prune(model.double(), fw.plan(fw.trace(model, ({"image": image.double()},)), 0.5))
+    assert small.first.out_channels == 4
+    run = recorded(Writing(), (given, kept))
+    assert [value.shape for value in run.left] == [(1, 8, 8, 8)]
+    assert [value.shape for value in run.outputs] == [(1, 2, 8, 8)]

@@ -97,6 +97,7 @@ def describe(value: Any) -> InputSpec:
     | `named tuple`, `object` | `type`, `fields`: specs by name |
     | `mapping` | `type`, `items`: pairs of a key and a spec |
     | `sequence` | `type`, `items`: specs by place, as text |
+    | `slice`, `range` | `items`: start, stop and step by place |
     | `number` | `value`: a number that JSON does not have, as text |
     | `dtype`, `device` | `name` |
     | `unknown` | `type`; it has no tensors, and nothing like it can be drawn |
@@ -133,6 +134,10 @@ def _described_container(value: Any, around: tuple[int, ...]) -> InputSpec:
 
     if isinstance(value, (Mapping, UserDict)):
         return _described_mapping(value, inner)
+    if isinstance(value, (slice, range)):
+        bounds = (value.start, value.stop, value.step)
+        places = {str(place): inner(item) for place, item in enumerate(bounds)}
+        return {_MARK: type(value).__name__, "items": places}
     names = getattr(type(value), "_fields", None) if isinstance(value, tuple) else None
     if names is not None:
         fields = dict(zip(names, map(inner, value), strict=True))
@@ -239,6 +244,8 @@ _BUILT: Mapping[str, Callable[[Mapping[str, Any], dict[str, Any]], Any]] = {
     "object": lambda _, inner: SimpleNamespace(**inner),
     "mapping": _build_mapping,
     "sequence": _build_sequence,
+    "slice": lambda _, inner: slice(*inner.values()),
+    "range": lambda _, inner: range(*inner.values()),
     "number": _build_number,
     "dtype": lambda spec, _: getattr(torch, spec["name"]),
     "device": lambda spec, _: torch.device(spec["name"]),
@@ -247,13 +254,19 @@ _BUILT: Mapping[str, Callable[[Mapping[str, Any], dict[str, Any]], Any]] = {
 """Every value of `#`, with what builds such an input from the spec and the inputs drawn inside."""
 
 
+_INNER = {
+    **dict.fromkeys(("named tuple", "object"), "fields"),
+    **dict.fromkeys(("sequence", "slice", "range"), "items"),
+}
+
+
 def _inner(spec: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the specs inside a dictionary, marked or not, by name."""
     if not _is_marked(spec):
         return spec
     if spec[_MARK] == "mapping":
         return {str(place): item for place, (_, item) in enumerate(spec["items"])}
-    where = {"named tuple": "fields", "object": "fields", "sequence": "items"}.get(spec[_MARK])
+    where = _INNER.get(spec[_MARK])
     inner: Mapping[str, Any] = spec[where] if where else {}
     return inner
 
@@ -292,6 +305,9 @@ def _require_whole(spec: Mapping[str, Any]) -> None:
     if kind not in _BUILT:
         raise KeyError(f"an input of kind '{kind}'")
     text = {"number": "value", "dtype": "name", "device": "name"}.get(kind, "type")
+    if kind in ("slice", "range"):
+        _BUILT[kind](spec, dict(spec["items"]))
+        return
     if not isinstance(spec[text], str):
         raise TypeError(f"'{text}' of an input must be text")
     inner = _inner(spec)

@@ -130,6 +130,7 @@ class Run:
         on_values: Whether it computed values; otherwise it computed shapes alone.
         values: The tensors of the run that were kept, by number.
         resized: Whether it is the run of the example at other sizes.
+        left: What it left in its inputs: tensors added to containers, and inputs written into.
     """
 
     calls: tuple[Call, ...]
@@ -141,6 +142,7 @@ class Run:
     on_values: bool = True
     values: Mapping[int, Tensor] = field(default_factory=dict)
     resized: bool = False
+    left: tuple[Value, ...] = ()
 
     @cached_property
     def names(self) -> dict[int, str]:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 from weakref import ref
 
-from torch import Tensor, nn
+from torch import Tensor, nn, strided
 from torch._ops import OpOverload
 from torch.jit import ScriptModule
 from torch.utils._pytree import tree_map_only
@@ -58,6 +58,8 @@ class Recorder(Dispatch):
     def value(self, tensor: Tensor) -> Value:
         """Return the value of a tensor; one that was not seen yet gets the next number."""
         number = self._numbers.get(tensor)
+        if number is None and type(tensor) not in _PLAIN_TYPES:
+            number = self._numbers.of_same_memory(tensor)
         if number is None:
             return self._new(tensor)
         return Value(number, tuple(tensor.shape), tensor.dtype)
@@ -118,6 +120,14 @@ class Recorder(Dispatch):
         return tree
 
 
+_PLAIN_TYPES = (Tensor, nn.Parameter)
+
+
+def _place_of(tensor: Tensor) -> tuple[Any, ...]:
+    memory = tensor.untyped_storage()._cdata
+    return memory, tensor.storage_offset(), tensor.shape, tensor.stride()
+
+
 class _Numbers:
     """Numbers of tensors by identity; tensors are not kept alive.
 
@@ -128,6 +138,7 @@ class _Numbers:
     def __init__(self) -> None:
         # An identity may be used again after a tensor is gone, so its reference is compared too.
         self._held: dict[int, tuple[ref[Tensor], int]] = {}
+        self._places: dict[tuple[Any, ...], int] = {}
 
     def get(self, tensor: Tensor) -> int | None:
         found = self._held.get(id(tensor))
@@ -135,6 +146,16 @@ class _Numbers:
 
     def set(self, tensor: Tensor, number: int) -> None:
         self._held[id(tensor)] = (ref(tensor), number)
+        if tensor.layout is strided:
+            self._places[_place_of(tensor)] = number
+
+    def of_same_memory(self, tensor: Tensor) -> int | None:
+        """Return the number of the tensor that another one was made of by `as_subclass`.
+
+        PyTorch shows that operation to nobody. It happens after every operation on tensors of a
+        class of their own, whose results would be unknown otherwise.
+        """
+        return self._places.get(_place_of(tensor)) if tensor.layout is strided else None
 
     def tensors(self) -> list[Tensor]:
         found = [held() for held, _ in self._held.values()]

@@ -185,7 +185,8 @@ def run(
         GraphError: The module returned no tensors.
         Exception: Any error of the module or of `watch`.
     """
-    given = example if values else example.mapped(_meta)
+    # Copies, because a forward may write into its inputs.
+    given = example.mapped(_cloned if values else _meta)
     # The meta device has no fused operations.
     attention = plain_attention(copy) if values else nullcontext()
     with module_paths(copy) as path, attention, torch.inference_mode():
@@ -196,6 +197,7 @@ def run(
         with isolated(copy, lambda tensor: recorder.number_of(tensor) is not None), recorder:
             returned = copy(*given.args, **given.kwargs)
     outputs = tuple(recorder.value(tensor) for _, tensor in placed_tensors(returned))
+    left = (recorder.value(tensor) for _, tensor in given.tensors())
     if not outputs:
         raise GraphError(
             f"A model must return tensors. Received {type(returned).__name__} from "
@@ -204,6 +206,7 @@ def run(
     return Run(
         calls=tuple(recorder.calls),
         outputs=outputs,
+        left=tuple(value for value in left if value.number not in inputs),
         stored=recorder.stored,
         mode=mode,
         example=example,
@@ -227,6 +230,10 @@ def private_copy(model: nn.Module, *, values: bool, mode: Mode = "evaluation") -
         elif isinstance(tensor, nn.Parameter):
             memo[id(tensor)] = tensor
     return run_uncompiled(copy_module(model, memo)).train(mode == "training")
+
+
+def _cloned(tensor: Tensor) -> Tensor:
+    return tensor.detach().clone()
 
 
 def _meta(tensor: Tensor) -> Tensor:

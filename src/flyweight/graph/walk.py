@@ -165,6 +165,9 @@ class _Path:
         for output in self.recorded.outputs:
             for found in self._lookup(output).fields:
                 self.ledger.identities.freeze(found.ids, "is an output of the model")
+        for value in self.recorded.left:
+            for found in self._lookup(value).fields:
+                self.ledger.identities.freeze(found.ids, "is left in an input of the model")
 
     def predicted(self, sizes: AxisSizes) -> tuple[Prediction, ...]:
         """Return the prediction of every step."""

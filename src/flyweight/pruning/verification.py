@@ -31,6 +31,9 @@ SINGLE_TOLERANCE = 1e-3
 """Sums of float32 in another order differ, and deep networks amplify the differences."""
 _AFFORDABLE_MACS = 5_000_000_000
 """Multiply-adds up to which an example is run in double precision."""
+_HUGE = 1e30
+"""Numbers beyond stand for infinity: masks often are the largest number of a type, beside which no
+difference could be seen."""
 _NARROW = (torch.float32, torch.float16, torch.bfloat16)
 _WIDE = (torch.float64, torch.complex128)
 
@@ -226,8 +229,8 @@ def _compared(expected: _Outcome, found: _Outcome, mode: Mode) -> _Problem | Non
 
 def _outcome(copy: nn.Module, run: RecordedRun, *, double: bool = False) -> _Outcome:
     """Run a private copy; what its code keeps outside of itself is taken back."""
-    # Detached, because inputs of the user may belong to a graph of gradients.
-    example = run.example.mapped(Tensor.detach)
+    # Copies, because inputs of the user may belong to a graph of gradients or be written into.
+    example = run.example.mapped(lambda tensor: tensor.detach().clone())
     if double:
         _widen(copy)
         example = example.mapped(_widened)
@@ -240,7 +243,11 @@ def _outcome(copy: nn.Module, run: RecordedRun, *, double: bool = False) -> _Out
             outputs = list(tensors_in(copy(*example.args, **example.kwargs)))
         reached = _reached(copy, outputs) if training else frozenset()
     narrow = not double or precision.narrow
-    return _Outcome([one.detach() for one in outputs], reached, double, narrow)
+    return _Outcome([_dense(one.detach()) for one in outputs], reached, double, narrow)
+
+
+def _dense(tensor: Tensor) -> Tensor:
+    return tensor if tensor.layout is torch.strided else tensor.to_dense()
 
 
 def _widen(copy: nn.Module) -> None:
@@ -306,6 +313,7 @@ def _gap(want: Tensor, have: Tensor) -> float:
         return 0.0 if torch.equal(want, have) else math.inf
     if want.numel() == 0:
         return 0.0
+    want, have = (torch.where(one.abs() > _HUGE, one * math.inf, one) for one in (want, have))
     finite = want.isfinite()
     # Masked scores are infinite in both; one undefined value is like another.
     if not torch.equal(want[~finite].nan_to_num(), have[~finite].nan_to_num()):
