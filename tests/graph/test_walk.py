@@ -285,3 +285,14 @@ def test_training_may_ask_for_values_where_evaluation_does_not():
         ("evaluation", 3),
     ]
     assert prune(Matching(always=False).double(), plan(graph, 0.5)).helper.in_channels == 4
+
+
+def test_training_with_a_batch_of_one_is_recorded_with_two():
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8))
+    model.append(nn.Conv2d(8, 4, 1))
+    graph = trace(model.double(), (IMAGES[0][:1],))
+    assert graph.notes == ()
+    assert [(run.mode, len(run.example.args[0])) for run in graph.runs[:2]] == [
+        ("evaluation", 1),
+        ("training", 2),
+    ]

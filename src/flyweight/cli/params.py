@@ -43,6 +43,8 @@ def params(
         show_json(_record(graph))
     else:
         show_styled(partial(heavy.group_tree, graph, complete=complete))
+        for note in graph.notes:
+            say(f"note: {note}")
         for note in heavy.mixed_notes(graph, HALF):
             say(f"note: at ratio {HALF:g} of every group, {note}")
 
@@ -61,5 +63,5 @@ def _record(graph: "ModelGraph") -> dict[str, Any]:
             }
             for name, group in graph.groups.items()
         },
-        "notes": heavy.mixed_notes(graph, HALF),
+        "notes": [*graph.notes, *heavy.mixed_notes(graph, HALF)],
     }

@@ -71,11 +71,11 @@ def record(
             return None
         return found
 
-    failure = attempt(example, "training")
+    # Normalisation over a batch refuses a single value.
+    failure = attempt(example, "training") and attempt(doubled(example), "training")
     if failure is not None and not (_is_lifeless(model) or _is_lifeless(example)):
-        # Training may ask for values where evaluation does not, and for a batch of more than one.
-        attempt_on_values = attempt(doubled(example), "training", _Copies(model, values=True))
-        failure = attempt_on_values and failure
+        # Training may ask for values where evaluation does not.
+        failure = attempt(doubled(example), "training", _Copies(model, values=True))
     for given in also:
         wrong = attempt(given, "evaluation")
         failed = attempt(given, "training")
@@ -159,7 +159,7 @@ def _failure(model: nn.Module, error: Exception) -> GraphError:
 
 
 def _text(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300].rstrip(".")
 
 
 def run(

@@ -57,7 +57,9 @@ def example_input(preprocessing: Preprocessing, device: str = "cpu") -> tuple[Te
 def trace_model(model: nn.Module, preprocessing: Preprocessing) -> ModelGraph:
     """Trace `model` at its input size, on the device of its parameters."""
     device = str(next(model.parameters()).device)
-    return trace(model, example_input(preprocessing, device))
+    graph = trace(model, example_input(preprocessing, device))
+    complete = getattr(model, "evaluates_all_layers", False)
+    return replace(graph, notes=()) if complete else graph
 
 
 def curves_of(cut: Cut) -> "Sensitivity | None":

@@ -91,7 +91,7 @@ class PruningPlan:
             groups=narrow,
             criterion=criterion,
             inputs=graph.inputs,
-            notes=notes,
+            notes=(*notes, *graph.notes),
             numbers=numbers,
             keywords=graph.keywords,
             runs=graph.runs,

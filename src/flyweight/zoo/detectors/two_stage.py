@@ -10,7 +10,7 @@ network chooses the regions, and the task computes the loss.
 """
 
 from collections.abc import Sequence
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -83,7 +83,13 @@ class TwoStageDetector(nn.Module):
         heads: `RoiHead`s, one per stage of the geometry.
         mask_head: Computes masks from the features of the last head; None for no masks.
         geometry: Anchors, stages and limits.
+
+    Attributes:
+        evaluates_all_layers: Whether every layer that is trained also runs in evaluation, so that a
+            trace needs no objects.
     """
+
+    evaluates_all_layers: ClassVar = True
 
     def __init__(
         self,
