@@ -89,6 +89,33 @@ class DeepSupervision(nn.Module):
         return found if self.training else found[-1]
 
 
+class SharedList(nn.Module):
+    """Results of inner heads go through a list that modules share; training returns them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found = [torch.zeros(1)]
+        self.inner = Leaving(self.found)
+        self.last = nn.Conv2d(16, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.last(self.inner(x))
+        return torch.stack([y, *self.found], 1) if self.training else y
+
+
+class Leaving(nn.Module):
+    """Leaves the result of its head in a list."""
+
+    def __init__(self, found: list[Tensor]) -> None:
+        super().__init__()
+        self.found, self.body, self.head = found, body(), nn.Conv2d(16, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.body(x)
+        self.found[0] = self.head(y)
+        return y
+
+
 class TrainingHead(nn.Module):
     """A head that runs in training only."""
 
@@ -420,6 +447,7 @@ ENDS: dict[str, tuple[Any, Any]] = {
     "empty anchors": (EmptyAnchors, None),
     "deep supervision": (DeepSupervision, None),
     "training-only head": (TrainingHead, None),
+    "results in a shared list": (SharedList, None),
     "flags and counters": (Flagged, None),
     "result in a dictionary": (lambda: Returning(lambda a, b: {"scores": a, "aux": {0: b}}), None),
     "result in a named tuple": (lambda: Returning(Told), None),

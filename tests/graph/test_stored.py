@@ -213,3 +213,19 @@ def test_each_clone_registers_buffers_for_itself():
     twin.register_buffer("table", torch.ones(2))
     assert not dict(model.named_buffers())
     assert not dict(clone_structure(model).named_buffers())
+
+
+def test_a_list_that_modules_share_is_one_list_in_every_copy():
+    class Part(nn.Module):
+        def __init__(self, found):
+            super().__init__()
+            self.found, self.by_name = found, {"found": found}
+
+    shared = [torch.ones(1), (2, 3)]
+    shared.append(shared)
+    model = nn.Sequential(Part(shared), Part(shared))
+    for twin in (copy_module(model), clone_structure(model)):
+        assert twin[0].found is twin[1].found is twin[1].by_name["found"]
+        assert twin[0].found is not shared
+        assert twin[0].found[2] is twin[0].found
+        assert twin[0].found[1] == (2, 3)

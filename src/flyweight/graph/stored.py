@@ -194,7 +194,7 @@ def _renew_caches(model: nn.Module, twin: nn.Module) -> None:
                 module.__dict__[key] = _cached(value, twins)
 
 
-def _cached(value: Any, twins: Mapping[int, nn.Module]) -> Any:
+def _cached(value: Any, twins: dict[int, Any]) -> Any:
     """Return an empty cache around the same function, for a method that of the twin."""
     inner = _cloned(value.__wrapped__, twins)
     return lru_cache(**value.cache_parameters())(inner)
@@ -213,7 +213,7 @@ def clone_structure(model: nn.Module) -> nn.Module:
 
     Much faster than a copy, for modules that are run once and dropped. Nothing in it is compiled.
     """
-    twins = {id(module): _blank(module) for module in model.modules()}
+    twins: dict[int, Any] = {id(module): _blank(module) for module in model.modules()}
     for module in model.modules():
         twin = twins[id(module)]
         skipped = _NOT_COPIED if isinstance(module, GraphModule) else ()
@@ -271,7 +271,15 @@ def _uncompiled(value: Any) -> Any:
     )
 
 
-def _cloned(value: Any, twins: Mapping[int, nn.Module]) -> Any:
+def _cloned(value: Any, twins: dict[int, Any]) -> Any:
+    """Return a copy of containers in which modules are their twins.
+
+    Args:
+        value: An attribute of a module.
+        twins: Copies by the `id` of the original. Containers are added, so that a list that two
+            modules share is one list again.
+    """
+
     def cloned(item: Any) -> Any:
         return _cloned(item, twins)
 
@@ -287,8 +295,14 @@ def _cloned(value: Any, twins: Mapping[int, nn.Module]) -> Any:
         keywords = {key: cloned(item) for key, item in value.keywords.items()}
         return partial(cloned(value.func), *map(cloned, value.args), **keywords)
     kind: Any = type(value)
-    if kind in _MAPPINGS:
-        return kind((key, cloned(item)) for key, item in value.items())
-    if kind in _SEQUENCES:
-        return kind(map(cloned, value))
-    return value
+    if kind is tuple:
+        return tuple(map(cloned, value))
+    if kind not in (*_MAPPINGS, list, set):
+        return value
+    if id(value) not in twins:
+        twins[id(value)] = kind()
+        items = value.items() if kind in _MAPPINGS else value
+        filled = ((k, cloned(v)) for k, v in items) if kind in _MAPPINGS else map(cloned, items)
+        fill = list.extend if kind is list else kind.update
+        fill(twins[id(value)], filled)
+    return twins[id(value)]
