@@ -81,6 +81,16 @@ def _normalised(images: Tensor) -> Tensor:
     return (images.float() / 255 - mean) / std
 
 
+@torch.inference_mode()
+def logits_of(teacher: nn.Module, images: Tensor, size: int) -> Tensor:
+    """Return a trained network's logits for bytes, scaled to its input size."""
+    scaled = (
+        nn.functional.interpolate(_normalised(part), size=size, mode="bilinear")
+        for part in images.split(64)
+    )
+    return torch.cat([teacher(part) for part in scaled]).clone()
+
+
 def train(
     name: str,
     root: Path,
@@ -88,6 +98,7 @@ def train(
     *,
     epochs: int,
     say: Callable[[str], None],
+    start: Path | None = None,
 ) -> nn.Module:
     """Return a trained network.
 
@@ -97,9 +108,10 @@ def train(
         teacher: Returns logits for bytes `(n, 3, 108, 108)`.
         epochs: Passes over the training images.
         say: Receives a line for each epoch.
+        start: Weights of an earlier training to continue from.
     """
     torch.manual_seed(0)
-    network = NETWORKS[name]()
+    network = NETWORKS[name]() if start is None else load(name, start)
     images, labels = photos(root, "train")
     wanted = [teacher(images), teacher(images.flip(3))]
     steps = epochs * (len(images) // 32)

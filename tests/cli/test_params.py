@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 SMALL = ("-o", "width=0.1", "input_size=64")
 
@@ -37,3 +38,21 @@ def test_colours_only_where_they_are_wanted(flyweight, monkeypatch):
     coloured = flyweight(*command).out
     assert "\x1b[32mprunable" in coloured
     assert re.sub(r"\x1b\[\d+m", "", coloured) == plain
+
+
+def test_params_says_what_exact_cuts_leave(flyweight):
+    command = ("params", "-c", "demo_digits", *SMALL)
+    assert "note: " not in flyweight(*command).err
+    Path("mixed.yaml").write_text(
+        "model: timm/test_convnext\nnum_classes: 3\ninput_size: 32\n"
+        "data: {format: digits_classes, size: 40, train_count: 8, val_count: 6}\n"
+        "train: {steps: 2, batch_size: 4}\n"
+    )
+    command = ("params", "-c", "mixed.yaml")
+    note = "groups stay whole because LayerNorm ("
+    err = flyweight(*command).err
+    assert err.startswith("note: at ratio 0.5 of every group, ")
+    assert note in err
+    assert err.count("\n") == 1
+    (found,) = flyweight(*command, "--json").json["notes"]
+    assert note in found

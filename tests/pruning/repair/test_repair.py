@@ -1,5 +1,6 @@
 import copy
 import importlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -216,6 +217,83 @@ def test_the_page_shows_the_measured_rows(monkeypatch):
     rows = bench.read_rows(bench.RESULTS, bench.COLUMNS)
     assert rows
     assert bench.filled(text, rows) == text, "run: python benchmarks/repair.py --table"
+
+
+def test_the_page_shows_the_measured_norms(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    bench = importlib.import_module("repair_norms")
+    text = (ROOT / "docs" / "repair.md").read_text(encoding="utf-8")
+    rows = bench.read_rows(bench.RESULTS, bench.COLUMNS)
+    assert {row["network"] for row in rows} >= {"convnext", "vit"}
+    assert bench.filled(text, rows) == text, "run: python benchmarks/repair_norms.py table"
+
+
+class Mixed(nn.Module):
+    """Residual blocks with a LayerNorm each; everything reads and writes the same channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.make = nn.Linear(6, 24)
+        self.norms = nn.ModuleList(nn.LayerNorm(24) for _ in range(3))
+        self.blocks = nn.ModuleList(nn.Linear(24, 24) for _ in range(3))
+        self.last = nn.GroupNorm(2, 24)
+        self.head = nn.Linear(24, 4)
+
+    def forward(self, x):
+        x = self.make(x)
+        for norm, block in zip(self.norms, self.blocks, strict=True):
+            x = x + block(norm(x)).relu()
+        return self.head(self.last(x))
+
+
+def test_an_inexact_cut_is_repaired_norm_by_norm():
+    torch.manual_seed(0)
+    model = Mixed().eval()
+    rows = [torch.randn(64, 6) for _ in range(6)]
+    made = plan(trace(model, (rows[0],)), 0.3, inexact=True)
+    small = prune(model, made)
+    repaired, report = repair(model, small, made, rows)
+    names = [f"norms.{place}.weight" for place in range(3)] + ["last.weight"]
+    first, last = report.steps[2], report.steps[3]
+    assert (first.name, [fit.name for fit in first.norms]) == ("channel norms", names)
+    assert (last.name, [fit.name for fit in last.norms]) == ("least squares", names)
+    assert all(fit.after <= fit.before for fit in (*first.norms, *last.norms))
+    # Nothing before the first norm can be refitted.
+    pairs = [(one.after, two.after) for one, two in zip(first.norms, last.norms, strict=True)]
+    assert all(after < before for before, after in pairs[1:])
+    assert last.done.startswith("4 layers, 4 normalisations over channels, 0 of them exactly: mean")
+    assert last.error < report.steps[0].error
+    # One line of the whole, and one for each norm from the first residual to the last.
+    line, *rest = str(report).splitlines()
+    assert line.startswith("output error: cut ")
+    assert [text.split("'")[1] for text in rest] == names
+    assert rest[3] == f"  norm {replace(last.norms[3], before=first.norms[3].before, how='fitted')}"
+    assert {n: t.shape for n, t in repaired.state_dict().items()} == {
+        n: t.shape for n, t in small.state_dict().items()
+    }
+    _, report = repair(model, small, made, rows, RepairSettings(channel_norms=False))
+    assert [step.name for step in report.steps] == ["cut", "constants", "least squares"]
+    assert all(step.norms == () for step in report.steps)
+
+
+def test_the_residual_of_a_norm_is_that_of_its_results():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 24), nn.LayerNorm(24), nn.Linear(24, 4)).double().eval()
+    rows = [torch.randn(50, 6, dtype=torch.float64) for _ in range(3)]
+    made = plan(trace(model, (rows[0],)), 0.3, inexact=True)
+    small = prune(model, made)
+    alone = RepairSettings(reconstruct=False, constants=None)
+    repaired, report = repair(model, small, made, rows, alone)
+    (fit,) = report.steps[1].norms
+    seen = torch.cat(rows[:2])
+    for network in (model, repaired, small):
+        network.requires_grad_(False)
+    keep = list(next(iter(made.groups.values())).keep)
+    wanted = model[:2](seen)[:, keep]
+    for network, residual in ((small, fit.before), (repaired, fit.after)):
+        gap = (network[:2](seen) - wanted).square().sum()
+        share = gap / (wanted - wanted.mean(0)).square().sum()
+        assert residual == pytest.approx(float(share), rel=1e-9)
 
 
 class Keeping(Separable):
