@@ -17,7 +17,7 @@ def convolution(step: Step) -> Flow:
     weight = step.flow("weight")
     groups = int(step.arguments.get("groups", 1))
     source = step.flow("input")
-    step.ledger.lost.extend(weight.lost)
+    _note_lost(step, weight)
     _require_batch(source, weight)
     made = _convolve(step, source, weight, groups)
     return _convolved(step, source, weight, made)
@@ -36,6 +36,14 @@ def deformable_convolution(step: Step) -> Flow:
         _freeze(step, step.single(source, 1), "is read by several offset groups")
     made = _convolve(step, source, weight, groups)
     return _convolved(step, source, weight, made, paddle=False)
+
+
+def _note_lost(step: Step, weight: Flow) -> None:
+    """Note of what tensors a weight is computed in a way that its channels were not followed."""
+    if any(
+        size > 1 and weight.field_on(axis) is None for axis, size in enumerate(weight.shape[:2])
+    ):
+        step.ledger.lost.extend(weight.lost)
 
 
 def _require_batch(source: Flow, weight: Flow) -> None:
@@ -150,7 +158,7 @@ def _pair(value: int | Sequence[int]) -> tuple[int, ...]:
 def transposed_convolution(step: Step) -> Flow:
     """Transposed convolution: the weight's first axis reads, the second makes."""
     source, weight = step.flow("input"), step.flow("weight")
-    step.ledger.lost.extend(weight.lost)
+    _note_lost(step, weight)
     _require_batch(source, weight)
     groups = int(step.arguments.get("groups", 1))
     inputs = step.single(source, 1)
@@ -178,7 +186,7 @@ def transposed_convolution(step: Step) -> Flow:
 def linear(step: Step) -> Flow:
     """The last axis is read by the weight's second axis and produced by its first."""
     source, weight = step.flow("input"), step.flow("weight")
-    step.ledger.lost.extend(weight.lost)
+    _note_lost(step, weight)
     last = len(source.shape) - 1
     reads = step.single(weight, 1)
     step.join(step.single(source, last), reads)
