@@ -66,7 +66,7 @@ def trace(
     graph = followable(model, walk, recording.runs, WHOLE)
     operations, outputs = operations_of(model, recording.evaluation)
     runs = _to_repeat(recording.runs, graph.cost().macs)
-    notes = (*recording.notes, *_unread(walk.unread()))
+    notes = (*graph.notes, *recording.notes, *_unread(walk.unread()))
     return replace(graph, operations=operations, outputs=outputs, runs=runs, notes=notes)
 
 

@@ -22,6 +22,7 @@ from flyweight.graph.model_graph import ModelGraph
 from flyweight.graph.predictions import Place
 from flyweight.graph.program import Run
 from flyweight.graph.trial_runs import Divergence, Settling, TrialRuns
+from flyweight.graph.width_numbers import WidthNumbers, attribute_of, width_numbers
 
 _MOST_PAIRS = 4
 """How many pairs of widths are tied on trial at one place; each try costs a run."""
@@ -47,7 +48,10 @@ def followable(
     """
     trial = _Trial(model, walk, runs, whole)
     trial.settle()
-    return replace(trial.graph, numbers=trial.sizes_of(trial.numbers))
+    graph = replace(trial.graph, numbers=trial.sizes_of(trial.numbers))
+    widths = width_numbers(model, graph)
+    numbers = {**graph.numbers, **trial.without_effect(widths)}
+    return replace(graph, numbers=numbers, notes=widths.notes())
 
 
 class _Trial(TrialRuns):
@@ -79,6 +83,27 @@ class _Trial(TrialRuns):
             passed = passed + 1 if divergence is None else 0
             while divergence is not None:
                 divergence = self._remedy(divergence)
+
+    def without_effect(self, widths: WidthNumbers) -> Mapping[str, AxisSize]:
+        """Return the numbers that no run reads: with them, all trials run as without them."""
+        if not widths.doubtful or self._runs_with(widths.sizes):
+            return widths.sizes
+        found = {path: size for path, size in widths.sizes.items() if path not in widths.doubtful}
+        for name in sorted(set(map(attribute_of, widths.doubtful))):
+            same = {path for path in widths.doubtful if attribute_of(path) == name}
+            tried = {path: size for path, size in widths.sizes.items() if path in same}
+            if self.count <= self.most_runs and self._runs_with({**found, **tried}):
+                found |= tried
+        return found
+
+    def _runs_with(self, sizes: Mapping[str, AxisSize]) -> bool:
+        self.unread = sizes
+        first = {self.runs_recorded[at].mode: (pattern, at) for pattern, at in self._checks()[::-1]}
+        for self.pattern, self.current in first.values():
+            self._choose_kept()
+            if self._run() is not None:
+                return False
+        return True
 
     def _remedy(self, divergence: Divergence) -> Divergence | None:
         # In this order, because a repair keeps all freedom, a tie some and a freeze none.

@@ -110,6 +110,7 @@ class TrialRuns:
             for mode, values in dict.fromkeys((run.mode, run.on_values) for run in runs)
         }
         self.numbers: Numbers = {}
+        self.unread: Mapping[str, AxisSize] = {}
         self.count = 0
         self.pattern, self.current = _PATTERNS[0], 0
         self._settle_walk()
@@ -179,6 +180,7 @@ class TrialRuns:
         predictions = self.predicted[self.current]
         twin = self._twin(kept, (recorded.mode, recorded.on_values), whole)
         sizes = self.sizes_of(self.numbers if numbers is None else numbers)
+        sizes = {**self.unread, **sizes}
         set_numbers(twin, {path: size.under(kept) for path, size in sizes.items()})
         values, exact = recorded.on_values, self._cuts_exactly(kept)
         check = PredictionCheck(predictions, kept, values=values, exact=exact)
