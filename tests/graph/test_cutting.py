@@ -4,7 +4,15 @@ from torch import nn
 from torch.nn.utils import parametrize, prune, spectral_norm, weight_norm
 
 import flyweight as fw
-from flyweight.graph.cutting import cut_tensors, narrowed, numbers_in, set_numbers
+from flyweight.graph import trace
+from flyweight.graph.cutting import (
+    cut_tensors,
+    narrowed,
+    numbers_in,
+    set_numbers,
+    zero_reads,
+)
+from flyweight.graph.stored import clone_structure
 from flyweight.pruning.verification import largest_error
 
 
@@ -240,3 +248,14 @@ def test_empty_tensors_are_left_alone(kind):
     small = fw.prune(model, fw.plan(fw.trace(model, (torch.rand(1, 3, 8, 8),)), 0.5))
     assert small[0].out_channels == 4
     assert small.empty.shape == model.empty.shape
+
+
+def test_channels_are_zeroed_where_they_are_read_and_the_original_is_left_alone():
+    model = nn.Sequential(nn.Conv2d(3, 6, 1), nn.ReLU(), nn.Conv2d(6, 2, 1))
+    group = trace(model, (torch.rand(1, 3, 4, 4),)).groups["0.weight"]
+    twin, before = clone_structure(model), model[2].weight.clone()
+    zero_reads(twin, [(group.members, 6, [1, 4])])
+    assert not twin[2].weight[:, [1, 4]].any()
+    assert torch.equal(twin[2].weight[:, [0, 2, 3, 5]], before[:, [0, 2, 3, 5]])
+    assert torch.equal(model[2].weight, before)
+    assert twin[0].weight is model[0].weight

@@ -65,3 +65,28 @@ def test_every_second_part_of_an_axis_is_cut():
     graph = trace(Parts(), IMAGES)
     parts = trial_runs._groups_on_one_axis(graph)
     assert [[group.size for group in groups] for groups in parts] == [[4, 8]] or not parts
+
+
+class ByValues(nn.Module):
+    """Asks for values, then counts heads with a number that no module holds."""
+
+    def __init__(self, *, fails_on_zeros):
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 4, 1)
+        self.heads, self.fails_on_zeros = {"number": 8}, fails_on_zeros
+
+    def forward(self, x):
+        y = self.a(x).relu()
+        if float(y.sum()) > 0:
+            y = y * 2 if float(y[0, -1].abs().sum() + y[0].sum() * 0) else y + 1
+        if self.fails_on_zeros:
+            torch.stack([image for image in y if float(y.abs().max()) > 1e9] or [y[0], y[0]])
+            return self.c(self.b(y))
+        mask = torch.ones(1, 1, *y.shape[2:]).expand(-1, self.heads["number"], -1, -1)
+        return self.c(self.b(y) * mask)
+
+
+def test_code_that_fails_after_a_choice_by_values_freezes_what_it_counts():
+    graph = trace(ByValues(fails_on_zeros=False), IMAGES)
+    assert graph.groups["b.weight"].reason is not None
+    assert trace(ByValues(fails_on_zeros=True), IMAGES).groups["b.weight"].prunable

@@ -1,7 +1,7 @@
 """Cuts of modules in place: narrower tensors, and updated attributes that repeat their sizes."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from flyweight.graph.groups import Member
 from flyweight.graph.stored import Holder, held_tensors, renewed
 
 Removed = Mapping[str, Mapping[int, tuple[int, ...]]]
@@ -80,6 +81,31 @@ def _narrow(tensor: Tensor, gone: Mapping[int, tuple[int, ...]], *, order: bool)
     if tensor.is_leaf and tensor.grad is not None:
         new.grad = narrowed(tensor.grad, gone)
     return new
+
+
+def zero_reads(
+    model: nn.Module, cuts: Iterable[tuple[tuple[Member, ...], int, Sequence[int]]]
+) -> None:
+    """Zero channels of `model` where they are read.
+
+    Args:
+        model: Changed in place: tensors are replaced, none is written into.
+        cuts: Members of a group, its channels, and the channels to zero.
+    """
+    holders: dict[str, tuple[Tensor, list[Holder]]] = {}
+    for name, tensor, holder in held_tensors(model):
+        holders.setdefault(name, (tensor, []))[1].append(holder)
+    for members, channels, gone in cuts:
+        for member in members:
+            if member.role == "consumes" and len(gone):
+                tensor, places = holders[member.tensor]
+                rows = member.positions(channels)[list(gone)].ravel()
+                index = torch.as_tensor(rows, device=tensor.device)
+                zeroed = tensor.detach().index_fill(member.axis, index, 0)
+                kept = nn.Parameter(zeroed, False) if isinstance(tensor, nn.Parameter) else zeroed
+                holders[member.tensor] = (kept, places)
+                for place in places:
+                    place.put(kept)
 
 
 def narrowed(tensor: Tensor, axes: Mapping[int, tuple[int, ...]]) -> Tensor:

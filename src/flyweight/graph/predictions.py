@@ -101,6 +101,7 @@ class PredictionCheck:
         self._predictions, self._kept, self._values = predictions, kept, values
         self._exact = exact and not values
         self._index = 0
+        self._last = ""
         self.comparable = True
         self.count = 0
 
@@ -111,6 +112,8 @@ class PredictionCheck:
             LeftPredictionError: It differs.
             OtherValueError: Its sizes are as predicted, and it computes with other numbers.
         """
+        if call.is_step:
+            self._last = call.where
         if not self.comparable or not call.is_step:
             return
         index, self._index = self._index, self._index + 1
@@ -135,6 +138,14 @@ class PredictionCheck:
         if self._exact and not _same_values(call, expected):
             raise OtherValueError
         self.count = index + 1
+
+    def place_of_failure(self) -> int:
+        """Return the place of the call that failed, or one of the same module where none fits."""
+        if self.comparable:
+            return self.count
+        later = range(self.count, len(self._predictions))
+        inside = (place for place in later if self._predictions[place].where == self._last)
+        return next(inside, self.count)
 
     def _same_call(self, call: Call, expected: Prediction, shapes: list[tuple[int, ...]]) -> bool:
         """Whether a call corresponds to its prediction, whatever its sizes are."""

@@ -10,7 +10,7 @@ from typing import Protocol
 from torch import nn
 
 from flyweight.graph.cost import AxisSize
-from flyweight.graph.cutting import cut_tensors, set_numbers
+from flyweight.graph.cutting import cut_tensors, set_numbers, zero_reads
 from flyweight.graph.groups import ChannelGroup, orders_among, removed_positions
 from flyweight.graph.model_graph import ModelGraph
 from flyweight.graph.predictions import OtherValueError, Place, Prediction, PredictionCheck
@@ -187,11 +187,26 @@ class TrialRuns:
         try:
             run(twin, recorded.example, self.whole, values=values, mode=recorded.mode, watch=check)
         except Exception as error:  # noqa: BLE001 - any error of the code means that it does not follow the cut
-            at = min(check.count, len(predictions) - 1)
+            at = min(check.place_of_failure(), len(predictions) - 1)
             value = isinstance(error, OtherValueError)
-            if check.comparable:
+            if check.comparable or self._runs_zeroed(kept, recorded):
                 return Divergence(self.current, at, predictions[at].where, value)
         return None
+
+    def _runs_zeroed(self, kept: Mapping[str, int], recorded: Run) -> bool:
+        """Whether the dense network runs with the values that the cut leaves.
+
+        The other values that a cut leads to may be what the code fails on, not the other sizes.
+        """
+        twin = clone_structure(self.dense[recorded.mode, recorded.on_values])
+        groups = self.graph.groups
+        leaving = {name: range(n, self.full[name]) for name, n in kept.items()}
+        zero_reads(twin, ((groups[name].members, self.full[name], leaving[name]) for name in kept))
+        try:
+            run(twin, recorded.example, self.whole, values=True, mode=recorded.mode)
+        except Exception:  # noqa: BLE001 - any error means that values alone make the code fail
+            return False
+        return True
 
     def _cuts_exactly(self, kept: Mapping[str, int]) -> bool:
         groups = self.graph.groups
