@@ -52,15 +52,14 @@ def test_damaged_data_is_an_error():
 
 @pytest.mark.parametrize("epsilons", [[], {"1": "large"}, {"1": -1.0}, {"1": float("nan")}])
 def test_damaged_epsilons_are_an_error(epsilons):
-    text = json.dumps({"epsilons": epsilons})
-    with pytest.raises((TypeError, ValueError), match="epsilon"):
-        require_known([Transform("repair", 2, text)], "a.st")
+    with pytest.raises((TypeError, ValueError), match=r"epsilon|no mapping"):
+        require_known([Transform("epsilons", 1, json.dumps(epsilons))], "a.st")
 
 
-def test_a_repair_sets_epsilons():
+def test_epsilons_are_set():
     model = nn.Sequential(nn.Linear(4, 4), nn.RMSNorm(4), nn.ReLU())
     for path in ("0", "7"):
         with pytest.raises(ValueError, match=f"no epsilon at '{path}'"):
-            apply_transform(model, Transform.of("repair", 2, {"epsilons": {path: 0.25}}))
-    apply_transform(model, Transform.of("repair", 2, {"epsilons": {"1": 0.25}}))
+            apply_transform(model, Transform.of("epsilons", 1, {path: 0.25}))
+    apply_transform(model, Transform.of("epsilons", 1, {"1": 0.25}))
     assert model[1].eps == 0.25

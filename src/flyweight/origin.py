@@ -16,8 +16,10 @@ from torch.fx.graph_module import _USER_PRESERVED_ATTRIBUTES_KEY
 
 PRUNE_VERSION = 1
 """Version of the data of the transform "prune", which is a plan with a version of its own."""
-REPAIR_VERSION = 2
-"""Version of the data of the transform "repair"; since 2 it can hold epsilons of normalisations."""
+REPAIR_VERSION = 1
+"""Version of the data of the transform "repair"."""
+EPSILONS_VERSION = 1
+"""Version of the data of the transform "epsilons": path of a normalisation to its epsilon."""
 
 _ATTRIBUTE = "_flyweight_origin"
 
@@ -27,7 +29,8 @@ class Transform:
     """One change that was made to a network after it was built.
 
     Attributes:
-        kind: What was done: "prune" or "repair"; `transform_kinds.TRANSFORMS` lists the kinds.
+        kind: What was done: "prune", "repair" or "epsilons"; `transform_kinds.TRANSFORMS` lists
+            the kinds.
         version: Version of the format of `text`.
         text: What was done, as JSON text. Text, because the note is copied with its module, and a
             plan holds thousands of numbers.

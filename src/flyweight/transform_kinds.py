@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from flyweight.errors import CheckpointError
-from flyweight.origin import PRUNE_VERSION, REPAIR_VERSION, Transform
+from flyweight.origin import EPSILONS_VERSION, PRUNE_VERSION, REPAIR_VERSION, Transform
 from flyweight.pruning.plans import PruningPlan
 from flyweight.pruning.surgery import prune_
 
@@ -32,21 +32,26 @@ class TransformKind:
     apply: Callable[[nn.Module, str], None]
 
 
-def _check_repair(text: str) -> str:
+def _check_mapping(text: str) -> str:
     if not text.startswith("{"):
         raise TypeError("no mapping")
-    epsilons = json.loads(text).get("epsilons", {})
-    if not isinstance(epsilons, dict):
-        raise TypeError("epsilons are no mapping")
-    for path, value in epsilons.items():
+    return text
+
+
+def _weights_only(model: nn.Module, text: str) -> None:
+    """Do nothing: this kind changes weights and no structure, and the file has the weights."""
+
+
+def _check_epsilons(text: str) -> str:
+    for path, value in json.loads(_check_mapping(text)).items():
         if not isinstance(value, float) or not 0 <= value < math.inf:
             raise ValueError(f"the epsilon of '{path}' is {value!r}")
     return text
 
 
-def _apply_repair(model: nn.Module, text: str) -> None:
-    """Set the epsilons of normalisations; all else that a repair changes is in the weights."""
-    for path, value in json.loads(text).get("epsilons", {}).items():
+def _set_epsilons(model: nn.Module, text: str) -> None:
+    """Set the epsilons of normalisations, which are attributes and not in the weights."""
+    for path, value in json.loads(text).items():
         module: Any = dict(model.named_modules()).get(path)
         if not isinstance(getattr(module, "eps", 0), float | None):
             raise ValueError(f"the network has no epsilon at '{path}'.")
@@ -59,7 +64,8 @@ TRANSFORMS: Mapping[str, TransformKind] = {
         check=lambda text: PruningPlan.from_json(text).to_json(),
         apply=lambda model, text: prune_(model, PruningPlan.from_json(text)),
     ),
-    "repair": TransformKind(version=REPAIR_VERSION, check=_check_repair, apply=_apply_repair),
+    "repair": TransformKind(version=REPAIR_VERSION, check=_check_mapping, apply=_weights_only),
+    "epsilons": TransformKind(EPSILONS_VERSION, check=_check_epsilons, apply=_set_epsilons),
 }
 """Every kind by its name in a checkpoint."""
 

@@ -6,6 +6,7 @@ from tests.measuring.machine import blocked
 from torch import nn
 
 import flyweight as fw
+from flyweight.config.budget import Budget
 from flyweight.config.cuts import BudgetCut, MaxDropCut, RankingCut, RatioCut
 from flyweight.errors import PlanError
 from flyweight.measuring.latency_prices import LatencyPrices
@@ -114,3 +115,21 @@ def test_the_command_line_makes_its_plans_here(graph, curves, tmp_path):
     ):
         expected = plan_cut(graph, cut, losses=curves.all_losses(), rules=rules)
         assert network_plans.plan_cut(graph, cut) == expected
+
+
+def test_a_budget_by_curves_names_the_groups_that_none_covers(transformer_graph):
+    cut = BudgetCut("curves", Budget(params=0.8))
+    made = plan_cut(transformer_graph, cut, losses={"2.weight": {0.5: 0.1, 0.9: 0.2}})
+    (note,) = made.notes
+    assert note.startswith("1 group stays whole because LayerNorm (1) computes across channels")
+    # Of 124 parameters, 32 + 8 of the layer, 16 of the norm and 48 of the next layer.
+    assert "has no curve: 84% of the parameters depend on it. Scan it with inexact=True" in note
+    losses = {"2.weight": {0.5: 0.1}, "0.weight": {0.5: 0.3}}
+    whole = plan_cut(transformer_graph, cut, losses=losses, rules=PlanRules(inexact=True))
+    assert whole.notes == ()
+
+
+def test_a_budget_that_curves_miss_names_them_too(transformer_graph):
+    cut = BudgetCut("curves", Budget(params=0.3))
+    with pytest.raises(PlanError, match=r"larger ratios\. 1 group stays whole because LayerNorm"):
+        plan_cut(transformer_graph, cut, losses={"2.weight": {0.5: 0.1}})

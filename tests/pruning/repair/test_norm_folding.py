@@ -204,10 +204,11 @@ def test_a_file_keeps_the_epsilon(tmp_path):
     loaded = fw.load(path, build=build)
     assert (small.norm.eps, loaded.norm.eps) == (None, folded.norm.eps)
     assert largest(model, loaded, rows()) < 1e-12
-    # A reader that does not know of epsilons must not read it.
+    # A reader that does not know this kind refuses the file.
     assert [(one.kind, one.version) for one in origin_of(folded).transforms] == [
         ("prune", 1),
-        ("repair", 2),
+        ("repair", 1),
+        ("epsilons", 1),
     ]
 
 

@@ -18,7 +18,7 @@ from flyweight.graph.dispatch import evaluating
 from flyweight.graph.entry import plain_module
 from flyweight.graph.example_inputs import tensors_in
 from flyweight.graph.stored import copy_module, sharing_copy
-from flyweight.origin import REPAIR_VERSION, Transform, note_transform
+from flyweight.origin import EPSILONS_VERSION, REPAIR_VERSION, Transform, note_transform
 from flyweight.progress import Progress, progress_of
 from flyweight.pruning.plans import PruningPlan
 from flyweight.pruning.repair.bias import Folding, FoldSettings, fold_constants
@@ -204,6 +204,9 @@ def repair_(
             changes = run()
             steps.append(evaluator.after(name, time.perf_counter() - started, changes))
     note_transform(small, _as_transform(settings, len(images), steps))
+    epsilons = {fit.path: fit.epsilon for step in steps for fit in step.norms if fit.epsilon}
+    if epsilons:
+        note_transform(small, Transform.of("epsilons", EPSILONS_VERSION, epsilons))
     return RepairReport(None if metric is None else metric(dense), tuple(steps))
 
 
@@ -218,11 +221,7 @@ def _as_transform(settings: RepairSettings, batches: int, steps: Sequence[Repair
         for step in steps
     ]
     data = {**asdict(settings), "ridges": list(settings.ridges), "batches": batches, "steps": done}
-    epsilons = {fit.path: fit.epsilon for step in steps for fit in step.norms if fit.epsilon}
-    if epsilons:
-        # Version 1 had none; a reader of version 1 would ignore them.
-        return Transform.of("repair", REPAIR_VERSION, {**data, "epsilons": epsilons})
-    return Transform.of("repair", 1, data)
+    return Transform.of("repair", REPAIR_VERSION, data)
 
 
 @dataclass(frozen=True)
