@@ -113,12 +113,15 @@ def in_precision(inputs: Inputs, precision: torch.dtype) -> Inputs:
 
 def randomise(
     model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None
-) -> None:
+) -> Any:
     """Give `model` values under which every channel counts.
 
     Parameters that are constant (affine parameters of normalisations, layer scales, branches that
     begin at zero) become random; statistics of batch normalisations are set to those of `args` and
     then shifted by about a third of a standard deviation.
+
+    Returns:
+        The results of the run that set them.
     """
     for module in model.modules():
         stored: list[tuple[str, Tensor | None]] = [*module._parameters.items()]
@@ -127,7 +130,7 @@ def randomise(
         for name, tensor in stored:
             if tensor is not None and tensor.is_floating_point() and tensor.numel():
                 _randomise(name, tensor)
-    calibrate(model, args, kwargs)
+    return calibrate(model, args, kwargs)
 
 
 @torch.no_grad()
@@ -145,8 +148,8 @@ def _randomise(name: str, tensor: Tensor) -> None:
 @torch.no_grad()
 def calibrate(
     model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None
-) -> None:
-    """Set running statistics to what the inputs give, slightly wrong, layer after layer."""
+) -> Any:
+    """Set running statistics to what the inputs give, slightly wrong; return the results."""
 
     def settle(module: nn.Module, inputs: tuple[Any, ...]) -> None:
         mean, variance = cast(Tensor, module.running_mean), cast(Tensor, module.running_var)
@@ -165,7 +168,7 @@ def calibrate(
         if isinstance(getattr(module, "running_mean", None), Tensor)
     ]
     try:
-        model(*args, **(kwargs or {}))
+        return model(*args, **(kwargs or {}))
     finally:
         for hook in hooks:
             hook.remove()

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from coverage_case import Case, Inputs, in_precision, randomise
 from coverage_judge import CaseError, Judge
-from coverage_oracle import call, dtype_of, make_unique, trained, zero_by_plan, zero_by_values
+from coverage_oracle import dtype_of, make_unique, trained, values_in, zero_by_plan, zero_by_values
 from coverage_output_layers import output_layers
-from torch import nn
+from torch import Tensor, nn
 
 import flyweight
 from flyweight.errors import FlyweightError
@@ -30,6 +30,8 @@ REMOVED_AT_LEAST = 0.05
 """Share of the parameters below which a cut counts as none."""
 DOUBLE_UP_TO = 200_000_000
 """Networks of more parameters than this run in float32: three copies must fit into memory."""
+_SEEDS = 4
+"""A network whose last activation happens to be dead is drawn again this often."""
 _OTHER_SECONDS = 600
 """Limit of every phase that is not the tool's own: building, comparing, exporting."""
 
@@ -112,31 +114,38 @@ def _build(case: Case, tool: str) -> tuple[nn.Module, Inputs]:
         from timm.layers.config import set_fused_attn
 
         set_fused_attn(False)
-    model = case.build().eval()
-    inputs = _in_double(model, case.call(case.batch, case.side))
-    randomise(model, *inputs)
+    for seed in range(_SEEDS):
+        torch.manual_seed(seed)
+        model = case.build().eval()
+        inputs, results = _settled(model, case.call(case.batch, case.side))
+        if any(_varies(result) for result in values_in(results)):
+            break
     if tool == "torch-pruning":
         make_unique(model)
     return model, inputs
 
 
-def _in_double(model: nn.Module, inputs: Inputs) -> Inputs:
-    """Turn a network and its inputs to double precision, or back if its code allows only single."""
-    if _count(model) > DOUBLE_UP_TO:
-        return inputs
-    for default in (torch.float32, torch.float64):
+def _settled(model: nn.Module, inputs: Inputs) -> tuple[Inputs, Any]:
+    """Give a network its values in double precision; in single if its code or size asks for it.
+
+    Returns:
+        The inputs in this precision, and the results for them.
+    """
+    doubles = (torch.float32, torch.float64) if _count(model) <= DOUBLE_UP_TO else ()
+    for default in doubles:
         torch.set_default_dtype(default)
         wide = in_precision(inputs, torch.float64)
         try:
-            call(model.to(torch.float64), wide)
+            return wide, randomise(model.to(torch.float64), *wide)
         except RuntimeError as error:
-            if "dtype" not in str(error) and "type" not in str(error):
+            if "type" not in str(error):
                 raise
-            continue
-        return wide
     torch.set_default_dtype(torch.float32)
-    model.to(torch.float32)
-    return inputs
+    return inputs, randomise(model.to(torch.float32), *inputs)
+
+
+def _varies(result: Tensor) -> bool:
+    return result.is_floating_point() and result.numel() > 1 and bool(result.max() > result.min())
 
 
 def _count(model: nn.Module) -> int:
