@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from flyweight.graph.build import Slot, build_graph
 from flyweight.graph.cost import AxisSize
 from flyweight.graph.identity import Field, Flow, Ids
+from flyweight.graph.live_calls import live_calls
 from flyweight.graph.model_graph import ModelGraph
 from flyweight.graph.predictions import Place, Prediction, numbers_of, slice_window
 from flyweight.graph.program import Call, Recording, Run, Shape, Value
@@ -154,6 +155,7 @@ class _Path:
         self.steps: list[tuple[Step, tuple[Flow, ...]]] = []
         self.calls: list[Call] = []
         self.marks: list[Mark] = []
+        self._live = frozenset(map(id, live_calls(run)))
 
     def follow(self) -> None:
         """Apply the rules to every call."""
@@ -181,7 +183,10 @@ class _Path:
         shapes = tuple(value.shape for value in call.results)
         step = without_computed(Step(call.op, call.where, arguments, shapes, self.ledger))
         counted = len(self.ledger.counted)
+        mixed = len(self.ledger.identities.mixed)
         flows = with_positions(step, _follow(step))
+        if id(call) not in self._live:
+            del self.ledger.identities.mixed[mixed:]
         if len(self.ledger.counted) == counted:
             self.ledger.uncounted[call.op] = self.ledger.uncounted.get(call.op, 0) + 1
         for value, flow in zip(call.results, flows, strict=False):
