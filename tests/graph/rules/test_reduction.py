@@ -217,3 +217,39 @@ def test_a_field_that_loses_an_axis_is_joined_along_it(bench):
     assert out.fields[0].axes == (1,)
     labels = bench.ledger.identities.components()
     assert labels[ids].tolist() == [[0, 0, 0], [1, 1, 1]]
+
+
+class NormalisedHeads(nn.Module):
+    """Queries and keys of every head are normalised, as in ViT-22B."""
+
+    def __init__(self, norm):
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 16), nn.Linear(16, 3)
+        self.query, self.key, self.value = (nn.Linear(16, 16) for _ in range(3))
+        self.query_norm, self.key_norm, self.heads = norm(4), norm(4), 4
+
+    def forward(self, x):
+        x = self.first(x)
+        query, key, value = (
+            layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for layer in (self.query, self.key, self.value)
+        )
+        query, key = self.query_norm(query), self.key_norm(key)
+        found = functional.scaled_dot_product_attention(query, key, value)
+        return self.last(found.transpose(1, 2).flatten(2))
+
+
+class NormByHand(nn.Module):
+    def __init__(self, size):
+        super().__init__()
+        self.weight = nn.Parameter(torch.rand(size))
+
+    def forward(self, x):
+        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * self.weight
+
+
+@pytest.mark.parametrize("norm", [nn.LayerNorm, nn.RMSNorm, NormByHand])
+def test_heads_that_are_normalised_on_their_own_leave_whole(norm):
+    graph, _, small = cut(NormalisedHeads(norm), (torch.randn(2, 5, 6).double(),))
+    assert graph.groups["query.weight"].size == 4
+    assert (small.heads, small.query_norm.weight.shape) == (2, (4,))

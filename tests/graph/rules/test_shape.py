@@ -259,6 +259,15 @@ def test_four_wavelets_for_every_channel():
     cut(Around(transform, channels=64, wavelets=torch.randn(4, 1, 2, 2)))
 
 
+def test_four_wavelets_for_every_block_of_four_channels():
+    def inverse(model, x):
+        blocks = x.shape[1] // 4
+        weight = model.wavelets.repeat(blocks, 1, 1, 1)
+        return functional.conv_transpose2d(x, weight, stride=2, groups=blocks)
+
+    cut(Around(inverse, channels=4, wavelets=torch.randn(4, 1, 2, 2)))
+
+
 def test_a_kernel_that_is_repeated_over_inputs_has_no_place_for_zeros():
     def pooled(model, x):
         return functional.conv2d(x, model.kernel.expand(16, x.shape[1], 3, 3), padding=1)

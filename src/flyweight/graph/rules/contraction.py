@@ -171,6 +171,9 @@ def transposed_convolution(step: Step) -> Flow:
         made = makes
     elif per_group == 1 and weight.shape[0] == groups:
         made = step.join(inputs, reads)
+    elif per_group == 1 and reads is not None and step.identities.are_alike(reads).all():
+        # One kernel that the code repeats for every group: whole groups leave.
+        made = _blocks_of(step, step.join(inputs, reads), groups)
     else:
         joined = step.join(inputs, reads)
         if joined is not None:
@@ -181,6 +184,15 @@ def transposed_convolution(step: Step) -> Flow:
         made = None if makes is None else np.tile(makes, groups)
     _join_bias(step, made)
     return _applied(step, weight, made, _batch_fields(step, source), source.shape)
+
+
+def _blocks_of(step: Step, ids: Ids | None, groups: int) -> Ids | None:
+    """Join each of equal blocks; return one identity for each."""
+    if ids is None:
+        return None
+    rows = ids.reshape(groups, -1)
+    step.identities.join(rows, rows[:, :1])
+    return rows[:, 0]
 
 
 def linear(step: Step) -> Flow:

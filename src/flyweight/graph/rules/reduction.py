@@ -1,6 +1,7 @@
 """Rules for operations that summarise axes or normalise along them."""
 
 import re
+from dataclasses import replace
 
 from flyweight.graph.identity import Field, Flow, Ids
 from flyweight.graph.rules.elementwise import elementwise, join_broadcast
@@ -75,9 +76,9 @@ def batch_norm(step: Step) -> Flow:
 
 def layer_norm(step: Step) -> Flow:
     """The last axes are normalised together; what stays is normalised among itself."""
-    source = step.flow("input")
-    rank = len(source.shape)
+    rank = len(step.flow("input").shape)
     first = rank - len(step.arguments["normalized_shape"])
+    source = _whole_from(step, step.flow("input"), first)
     for axis in range(first, rank):
         ids = step.single(source, axis)
         if ids is not None:
@@ -87,6 +88,20 @@ def layer_norm(step: Step) -> Flow:
             if isinstance(parameter, Flow):
                 step.join(ids, step.single(parameter, axis - first))
     return step.result(*source.fields)
+
+
+def _whole_from(step: Step, source: Flow, first: int) -> Flow:
+    """Return a tensor whose channels leave with all of the axes from `first` on, where they can.
+
+    Heads whose values are normalised among themselves leave whole, so that none is normalised with
+    fewer values.
+    """
+    fields = []
+    for found in source.fields:
+        outside = [axis for axis in found.axes if axis < first]
+        crosses = outside and len(outside) < len(found.axes)
+        fields.append(step.identities.collapse(found, *outside) if crosses else found)
+    return replace(source, fields=tuple(fields))
 
 
 def group_norm(step: Step) -> Flow:

@@ -372,9 +372,9 @@ def _repeated(step: Step, source: Flow, shape: Shape) -> list[Field]:
 def repeat(step: Step) -> Flow:
     """Whole axes are repeated end to end.
 
-    A small stored tensor that is repeated more often than it is long (one kernel per channel, four
-    wavelets per channel) can be repeated less often; of other tensors, the same places leave every
-    repetition.
+    A small stored tensor that is repeated at least as often as it is long (one kernel per channel,
+    four wavelets per channel) can be repeated less often; of other tensors, the same places leave
+    every repetition.
     """
     source, shape = step.flow("self"), step.shapes[0]
     offset = len(shape) - len(source.shape)
@@ -382,7 +382,7 @@ def repeat(step: Step) -> Flow:
     for found in source.fields:
         axes = tuple(axis + offset for axis in found.axes)
         times = [shape[new] // source.shape[old] for new, old in zip(axes, found.axes, strict=True)]
-        if source.parameter and len(axes) == 1 and times[0] > len(found.ids):
+        if source.parameter and len(axes) == 1 and times[0] >= len(found.ids):
             step.freeze(found.ids, "is repeated whole")
             blocks = np.repeat(step.identities.fresh_alike(times[0]), len(found.ids))
             fields.append(Field(axes, blocks))
