@@ -259,3 +259,31 @@ def test_channels_are_zeroed_where_they_are_read_and_the_original_is_left_alone(
     assert torch.equal(twin[2].weight[:, [0, 2, 3, 5]], before[:, [0, 2, 3, 5]])
     assert torch.equal(model[2].weight, before)
     assert twin[0].weight is model[0].weight
+
+
+class OnAGraph(nn.Module):
+    """Spreads features over the edges of a graph, whose matrix is sparse."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 16), nn.Linear(16, 4)
+        self.register_buffer("edges", getattr(torch.eye(10), kind)())
+        self.mixing = nn.Parameter(getattr(torch.eye(16), kind)(), requires_grad=False)
+        self.mixes = False
+
+    def forward(self, x):
+        found = torch.sparse.mm(self.edges, self.first(x)).relu()
+        return self.last(torch.sparse.mm(self.mixing, found.T).T if self.mixes else found)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
+@pytest.mark.parametrize("kind", ["to_sparse", "to_sparse_csr"])
+def test_sparse_tensors_are_left_whole(kind):
+    model, rows = OnAGraph(kind).eval(), torch.rand(10, 6)
+    small = fw.prune(model, fw.plan(fw.trace(model, (rows,)), 0.5))
+    assert small.edges.layout is small.mixing.layout is model.edges.layout
+    assert small.first.out_features == 8
+    assert small(rows).shape == (10, 4)
+    model.mixes = True
+    reason = fw.trace(model, (rows,)).groups["first.weight"].reason
+    assert reason == "is an axis of a sparse tensor"

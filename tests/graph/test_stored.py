@@ -104,7 +104,7 @@ def test_a_copy_of_a_program_keeps_mode_hooks_and_attributes(mode):
     getattr(model, "1").eval()
     model.register_forward_hook(lambda *_: seen.append("hook"))
     forward = type(model).forward
-    twin = copy_module(model)
+    twin = copy_module(model, private=False)
     assert type(twin) is not type(model)
     assert [m.training for m in twin.modules()] == [m.training for m in model.modules()]
     assert (twin.note, twin.width) == (["a"], 4)

@@ -57,7 +57,7 @@ def cut_tensors(
     touched: dict[int, tuple[nn.Module, _Shapes]] = {}
     replaced = []
     for name, tensor, _ in places:
-        if name in removed:
+        if any(removed.get(name, {}).values()):
             narrow = _narrow(tensor, removed[name], order=name in orders)
             replaced.append(Replaced(tensor, narrow, removed[name]))
             for holder in holders[id(tensor)]:

@@ -9,9 +9,17 @@ from pickle import PickleError
 from types import FunctionType, MethodType
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor, nn, strided
 from torch.fx import GraphModule
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+from flyweight.graph.closures import (
+    WRITABLE,
+    blank_twin,
+    compiled_of,
+    fill,
+    functions_that_hold,
+)
 
 _WRAPPERS = {
     "torch._dynamo.eval_frame.OptimizedModule": "_orig_mod",
@@ -94,17 +102,27 @@ def renewed(tensor: Tensor, data: Tensor) -> Tensor:
     return new
 
 
-def copy_module(model: nn.Module, stand_ins: Mapping[int, Any] | None = None) -> nn.Module:
+def copy_module(
+    model: nn.Module, stand_ins: Mapping[int, Any] | None = None, *, private: bool = True
+) -> nn.Module:
     """Return a copy of `model`; attributes that cannot be copied are shared.
+
+    Hooks and other functions that hold parts of the model hold those of the copy.
 
     Args:
         model: Any module.
         stand_ins: What to put in place of objects, by their `id`.
+        private: Whether the copy is only run here: dictionaries and lists of the user into which
+            its hooks write are copied, too. Otherwise hooks of the copy write into the same ones.
     """
     memo = dict(stand_ins or {})
+    functions = functions_that_hold(model, outside=private)
+    memo.update({id(function): blank_twin(function) for function in functions})
     for _, tensor, _ in held_tensors(model):
-        # PyTorch's own copies of parameters forget their marks.
-        if isinstance(tensor, nn.Parameter) and vars(tensor) and id(tensor) not in memo:
+        # PyTorch's own copies of parameters forget their marks, and of sparse tensors there are
+        # none.
+        marked = isinstance(tensor, nn.Parameter) and vars(tensor)
+        if (marked or tensor.layout is not strided) and id(tensor) not in memo:
             memo[id(tensor)] = renewed(tensor, tensor.detach().clone())
     started = dict(memo)
     try:
@@ -117,6 +135,9 @@ def copy_module(model: nn.Module, stand_ins: Mapping[int, Any] | None = None) ->
                     memo[id(value)] = value
         started = dict(memo)
         twin = _deep_copy(model, started)
+    exchange = _Exchange(started, private)
+    for function in functions:
+        fill(memo[id(function)], function, exchange)
     _keep_modes(model, twin)
     _renew_caches(model, twin)
     return _rebound(model, twin, started)
@@ -140,11 +161,35 @@ def _deep_copy(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
     return copy.deepcopy(model, memo)
 
 
+class _Exchange:
+    """Finds the copy of what a function holds."""
+
+    def __init__(self, copies: dict[int, Any], private: bool) -> None:
+        self._copies, self._private = copies, private
+
+    def __call__(self, value: Any) -> Any:
+        """Return the copy of a value, or the value itself."""
+        if id(value) in self._copies:
+            return self._copies[id(value)]
+        if isinstance(value, MethodType):
+            return MethodType(value.__func__, self(value.__self__))
+        if isinstance(value, partial):
+            keywords = {key: self(item) for key, item in value.keywords.items()}
+            return partial(self(value.func), *map(self, value.args), **keywords)
+        if type(value) is tuple:
+            return tuple(map(self, value))
+        if self._private and type(value) in WRITABLE:
+            # One level, because there may be much behind it that is no part of the model.
+            self._copies[id(value)] = copy.copy(value)
+            return self._copies[id(value)]
+        return value
+
+
 def _rebound(model: nn.Module, twin: nn.Module, memo: Mapping[int, Any]) -> nn.Module:
     """Make functions that `torch.compile` made of methods of `model` methods of its copy."""
     for module in model.modules():
         for name, value in vars(module).items():
-            method = _uncompiled(value)
+            method = compiled_of(value)
             if isinstance(method, MethodType) and id(module) in memo:
                 vars(memo[id(module)])[name] = copy.deepcopy(method, dict(memo))
     return twin
@@ -264,11 +309,22 @@ def _blank(module: nn.Module) -> nn.Module:
     return twin
 
 
-def _uncompiled(value: Any) -> Any:
-    """Return the callable that `torch.compile` made a function of; nothing of other values."""
-    return (
-        vars(value).get("_torchdynamo_orig_callable") if isinstance(value, FunctionType) else None
-    )
+def _cloned_function(function: FunctionType, twins: dict[int, Any]) -> FunctionType:
+    """Return a function that holds the twins of what it holds; the same one if there are none."""
+    if id(function) not in twins:
+        changed = []
+
+        def exchange(value: Any) -> Any:
+            new = _cloned(value, twins)
+            changed.append(new is not value)
+            return new
+
+        twins[id(function)] = twin = blank_twin(function)
+        fill(twin, function, exchange)
+        if not any(changed):
+            twins[id(function)] = function
+    found: FunctionType = twins[id(function)]
+    return found
 
 
 def _cloned(value: Any, twins: dict[int, Any]) -> Any:
@@ -285,15 +341,8 @@ def _cloned(value: Any, twins: dict[int, Any]) -> Any:
 
     if isinstance(value, nn.Module):
         return twins.get(id(value), value)
-    if callable(plain := _uncompiled(value)):
-        return cloned(plain)
-    if isinstance(value, _lru_cache_wrapper):
-        return _cached(value, twins)
-    if isinstance(value, MethodType):
-        return MethodType(value.__func__, cloned(value.__self__))
-    if isinstance(value, partial):
-        keywords = {key: cloned(item) for key, item in value.keywords.items()}
-        return partial(cloned(value.func), *map(cloned, value.args), **keywords)
+    if isinstance(value, _CALLABLES):
+        return _cloned_callable(value, twins)
     kind: Any = type(value)
     if kind is tuple:
         return tuple(map(cloned, value))
@@ -303,6 +352,25 @@ def _cloned(value: Any, twins: dict[int, Any]) -> Any:
         twins[id(value)] = kind()
         items = value.items() if kind in _MAPPINGS else value
         filled = ((k, cloned(v)) for k, v in items) if kind in _MAPPINGS else map(cloned, items)
-        fill = list.extend if kind is list else kind.update
-        fill(twins[id(value)], filled)
+        add = list.extend if kind is list else kind.update
+        add(twins[id(value)], filled)
     return twins[id(value)]
+
+
+_CALLABLES = (FunctionType, MethodType, partial, _lru_cache_wrapper)
+
+
+def _cloned_callable(value: Any, twins: dict[int, Any]) -> Any:
+    def cloned(item: Any) -> Any:
+        return _cloned(item, twins)
+
+    if callable(plain := compiled_of(value)):
+        return cloned(plain)
+    if isinstance(value, FunctionType):
+        return _cloned_function(value, twins)
+    if isinstance(value, MethodType):
+        return MethodType(value.__func__, cloned(value.__self__))
+    if isinstance(value, partial):
+        keywords = {key: cloned(item) for key, item in value.keywords.items()}
+        return partial(cloned(value.func), *map(cloned, value.args), **keywords)
+    return _cached(value, twins)

@@ -140,6 +140,10 @@ class Walk:
                 self.slots.append(Slot(name, axis, ids))
                 if size > 1:
                     fields.append(Field((axis,), ids))
+        if self.tensors[name].layout is not torch.strided:
+            for found in fields:
+                self.ledger.identities.freeze(found.ids, "is an axis of a sparse tensor")
+            return Flow(shape, tuple(fields), parameter=True)
         order = _order_in(self.tensors[name])
         first = {found.axes[0]: int(found.ids[0]) for found in fields}
         factors: Factors = {Stored(name, shape, first): 1.0}

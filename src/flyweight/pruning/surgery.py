@@ -40,7 +40,7 @@ def prune(model: nn.Module, plan: PruningPlan, *, verify: bool = True) -> nn.Mod
     # Tensors that are cut are replaced, so their old values need not be copied.
     shared = {id(tensor): tensor for name, tensor, _ in held_tensors(model) if name in removed}
     _require_tensors(model, plan, removed)
-    small = copy_module(model, shared)
+    small = copy_module(model, shared, private=False)
     prune_(small, plan)
     for parameter in small.parameters():
         parameter.grad = None  # A copy has no gradients, as with `copy.deepcopy`.

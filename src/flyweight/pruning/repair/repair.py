@@ -157,7 +157,7 @@ def repair(
     progress: Progress | bool = False,
 ) -> tuple[nn.Module, RepairReport]:
     """Return a repaired copy of `small` and the effect of each step; see `repair_`."""
-    repaired = copy_module(small)
+    repaired = copy_module(small, private=False)
     report = repair_(dense, repaired, plan, batches, settings, metric=metric, progress=progress)
     return repaired, report
 
