@@ -272,8 +272,8 @@ class OnAGraph(nn.Module):
         self.mixes = False
 
     def forward(self, x):
-        found = torch.sparse.mm(self.edges, self.first(x)).relu()
-        return self.last(torch.sparse.mm(self.mixing, found.T).T if self.mixes else found)
+        found = (self.edges @ self.first(x)).relu()
+        return self.last((self.mixing @ found.T).T if self.mixes else found)
 
 
 @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
