@@ -178,18 +178,34 @@ class Run:
         that rearranges axes sees other sizes, except that of the first axis. In training, batch
         normalisation takes averages over the first axis, so channels must not lie there.
         """
-        rearranging = [
-            (one, two)
-            for one, two in zip(self.calls, other.calls, strict=False)
-            if one.op in REARRANGING
-        ]
+        if self._wiring != other._wiring:
+            return False
+        pairs = zip(self._counted_calls, other._counted_calls, strict=True)
+        rearranging = [(one, two) for one, two in pairs if one.op in REARRANGING]
         averages = self.mode != other.mode and any(call.op == "batch_norm" for call in self.calls)
-        return (
-            self.same_as(other)
-            and numbers_in(self.outputs) == numbers_in(other.outputs)
-            and all(_sizes_seen(one) == _sizes_seen(two) for one, two in rearranging)
-            and not (averages and any(_moves_first_axis(one) for one, _ in rearranging))
+        return all(_sizes_seen(one) == _sizes_seen(two) for one, two in rearranging) and not (
+            averages and any(_moves_first_axis(one) for one, _ in rearranging)
         )
+
+    @cached_property
+    def _counted_calls(self) -> list[Call]:
+        """The calls without those that count batches, which training alone executes."""
+        counters = {n for name, n in self.stored.items() if name.endswith("num_batches_tracked")}
+        return [call for call in self.calls if not (call.reads and counters.issuperset(call.reads))]
+
+    @cached_property
+    def _wiring(self) -> list[Any]:
+        """The operations, what they take and make, and the outputs; tensors by first appearance."""
+        places: dict[int, int] = {}
+
+        def known(numbers: tuple[int, ...]) -> tuple[int, ...]:
+            return tuple(places.setdefault(number, len(places)) for number in numbers)
+
+        known(tuple(self.stored.values()))
+        wired: list[Any] = [
+            (call.func, known(call.reads), known(call.makes)) for call in self._counted_calls
+        ]
+        return [*wired, known(numbers_in(self.outputs))]
 
     def same_as(self, other: "Run", *, constants: bool = False) -> bool:
         """Whether both runs did the same operations with the same tensors.

@@ -60,9 +60,10 @@ def record(
         GraphError: The module fails on these inputs; the message carries its reason.
     """
     example = Example(args, dict(kwargs or {}))
-    first = _first(model, example, whole)
+    copies = _Copies(model, values=False)
+    first = _first(model, example, whole, copies)
     runs, notes = [first], []
-    copies = _Copies(model, values=first.on_values)
+    copies = _Copies(model, values=True) if first.on_values else copies
 
     def attempt(given: Example, mode: Mode, of: _Copies = copies) -> Exception | None:
         found = of.run(given, mode, whole)
@@ -94,12 +95,12 @@ def record(
     return Recording(found, tuple(notes))
 
 
-def _first(model: nn.Module, example: Example, whole: Container[str]) -> Run:
-    try:
-        return run(private_copy(model, values=False), example, whole, values=False)
-    except Exception as shapes_alone:
-        if _is_lifeless(model) or _is_lifeless(example):
-            raise _failure(model, shapes_alone) from shapes_alone
+def _first(model: nn.Module, example: Example, whole: Container[str], shapes: "_Copies") -> Run:
+    found = shapes.run(example, "evaluation", whole)
+    if isinstance(found, Run):
+        return found
+    if _is_lifeless(model) or _is_lifeless(example):
+        raise _failure(model, found) from found
     try:
         return run(private_copy(model, values=True), example, whole, values=True)
     except Exception as error:

@@ -104,11 +104,8 @@ class TrialRuns:
     ) -> None:
         self.walk, self.runs_recorded, self.whole = walk, runs, whole
         self.modules = dict(model.named_modules())
-        # Not the copies that were traced: their forward may have written into itself.
-        self.dense = {
-            (mode, values): private_copy(model, values=values, mode=mode)
-            for mode, values in dict.fromkeys((run.mode, run.on_values) for run in runs)
-        }
+        self.model = model
+        self.dense: dict[_Kind, nn.Module] = {}
         self.numbers: Numbers = {}
         self.unread: Mapping[str, AxisSize] = {}
         self.count = 0
@@ -198,7 +195,7 @@ class TrialRuns:
 
         The other values that a cut leads to may be what the code fails on, not the other sizes.
         """
-        twin = clone_structure(self.dense[recorded.mode, recorded.on_values])
+        twin = clone_structure(self._dense((recorded.mode, recorded.on_values)))
         groups = self.graph.groups
         leaving = {name: range(n, self.full[name]) for name, n in kept.items()}
         zero_reads(twin, ((groups[name].members, self.full[name], leaving[name]) for name in kept))
@@ -212,6 +209,12 @@ class TrialRuns:
         groups = self.graph.groups
         return all(groups[name].exact for name, n in kept.items() if n < self.full[name])
 
+    def _dense(self, kind: _Kind) -> nn.Module:
+        # Not the copies that were traced: their forward may have written into itself.
+        if kind not in self.dense:
+            self.dense[kind] = private_copy(self.model, values=kind[1], mode=kind[0])
+        return self.dense[kind]
+
     def _twin(self, kept: Mapping[str, int], kind: _Kind, whole: frozenset[str]) -> nn.Module:
         if whole:
             return self._cut(kept, kind)
@@ -221,7 +224,7 @@ class TrialRuns:
         return clone_structure(self.narrow[kind])
 
     def _cut(self, kept: Mapping[str, int], kind: _Kind) -> nn.Module:
-        twin = clone_structure(self.dense[kind])
+        twin = clone_structure(self._dense(kind))
         # Which channels leave does not matter to shapes, so the last ones do.
         groups = self.graph.groups
         cuts = ((groups[name].members, self.full[name], range(n)) for name, n in kept.items())

@@ -34,6 +34,8 @@ _AFFORDABLE_MACS = 5_000_000_000
 _HUGE = 1e30
 """Numbers beyond stand for infinity: masks often are the largest number of a type, beside which no
 difference could be seen."""
+_CHEAP_MACS = 500_000_000
+"""Multiply-adds up to which training repeats its own example, and above it the smallest one."""
 _NARROW = (torch.float32, torch.float16, torch.bfloat16)
 _WIDE = (torch.float64, torch.complex128)
 
@@ -162,7 +164,7 @@ def _runs_of(dense: nn.Module, plan: PruningPlan) -> Iterator[RecordedRun]:
     cheapest = min(runs, key=lambda run: run.macs)
     for run in runs:
         if run.mode == "training":
-            chosen = run if run.macs <= _AFFORDABLE_MACS else cheapest
+            chosen = run if run.macs <= _CHEAP_MACS else cheapest
             run = replace(run, example=doubled(chosen.example))
         yield run
 
