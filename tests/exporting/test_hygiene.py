@@ -65,3 +65,9 @@ def test_a_normalisation_after_something_else_is_allowed():
 def test_a_normalisation_after_a_layer_with_computed_weights_is_allowed():
     weight = helper.make_node("Relu", ["v"], ["w"], name="weight")
     assert leftovers(graph_of(weight, conv("x", "h"), norm("h", "y"))) == ()
+
+
+def test_a_normalisation_after_a_layer_that_is_an_output_is_allowed():
+    model = graph_of(conv("x", "h"), norm("h", "y"))
+    model.graph.output.append(helper.make_tensor_value_info("h", TensorProto.FLOAT, [1, 3, 8, 8]))
+    assert leftovers(model) == ()

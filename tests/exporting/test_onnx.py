@@ -322,12 +322,13 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_become_a_file_is_refused_in_one_line(name, tmp_path):
+def test_what_cannot_become_a_file_is_refused_in_one_line(name, tmp_path, capfd):
     call, example, text = REFUSED[name]
     with pytest.raises(FlyweightError, match=text) as caught:
         to_onnx(Calling(call), tmp_path / "m.onnx", example=example)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+    assert "def forward" not in capfd.readouterr().err
 
 
 def test_a_model_without_weights_is_refused(tmp_path):

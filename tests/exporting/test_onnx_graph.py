@@ -1,3 +1,6 @@
+import sys
+import threading
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import onnx
@@ -42,3 +45,13 @@ def test_weights_above_the_limit_of_one_file(monkeypatch):
     monkeypatch.setattr(onnx_graph, "_SINGLE_FILE_BYTES", 10)
     with pytest.raises(ExportError, match=r"less than 2 GB.*'a\.onnx'"):
         converted(nn.Conv2d(3, 4, 1))
+
+
+def test_only_this_thread_is_silent(capsys):
+    stream = onnx_graph._OtherThreads(sys.stderr)
+    with redirect_stderr(stream):
+        print("here", file=sys.stderr)
+        other = threading.Thread(target=lambda: print("there", file=sys.stderr, flush=True))
+        other.start()
+        other.join()
+    assert capsys.readouterr().err == "there\n"

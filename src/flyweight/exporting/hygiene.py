@@ -15,7 +15,7 @@ def leftovers(model: Any) -> tuple[str, ...]:
     """
     nodes = list(model.graph.node)
     producers = {output: node for node in nodes for output in node.output}
-    readers: dict[str, int] = {}
+    readers = {output.name: 1 for output in model.graph.output}
     for node in nodes:
         for name in node.input:
             readers[name] = readers.get(name, 0) + 1

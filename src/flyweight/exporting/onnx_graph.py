@@ -4,10 +4,13 @@
 take most of a second to import.
 """
 
+import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
+from io import TextIOBase
 from pathlib import Path
+from threading import get_ident
 from typing import Any, NoReturn
 
 import onnx
@@ -163,10 +166,30 @@ def _refuse_model(error: Exception, target: Path) -> NoReturn:
     ) from error
 
 
+class _OtherThreads(TextIOBase):
+    """Standard error without what the current thread writes."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream, self._thread = stream, get_ident()
+
+    def write(self, text: str) -> int:
+        """Write what another thread writes."""
+        if get_ident() != self._thread:
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream."""
+        self._stream.flush()
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the warnings of torch's exporter about its own internals."""
-    with warnings.catch_warnings():
+    """Silence the warnings of torch's exporter about its own internals.
+
+    Where it fails, it also prints the program that it has so far, thousands of lines.
+    """
+    with warnings.catch_warnings(), redirect_stderr(_OtherThreads(sys.stderr)):
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", category=FutureWarning)
         warnings.filterwarnings("ignore", message=r".*# The axis name: .*will not be used")
