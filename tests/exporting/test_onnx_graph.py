@@ -50,8 +50,8 @@ def test_weights_above_the_limit_of_one_file(monkeypatch):
 def test_only_this_thread_is_silent(capsys):
     stream = onnx_graph._OtherThreads(sys.stderr)
     with redirect_stderr(stream):
-        print("here", file=sys.stderr)
-        other = threading.Thread(target=lambda: print("there", file=sys.stderr, flush=True))
+        sys.stderr.write("here\n")
+        other = threading.Thread(target=lambda: sys.stderr.write("there\n"))
         other.start()
         other.join()
     assert capsys.readouterr().err == "there\n"
