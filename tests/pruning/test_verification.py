@@ -162,3 +162,10 @@ def test_nothing_is_said_where_nothing_is_wrong():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         prune(model, made)
+
+
+def test_rounding_that_a_batch_of_equal_images_amplifies_is_no_difference():
+    torch.manual_seed(0)
+    layers = [nn.AdaptiveAvgPool2d(1), nn.Conv2d(3, 16, 1), nn.Conv2d(16, 8, 1), nn.BatchNorm2d(8)]
+    model = nn.Sequential(*layers, nn.Conv2d(8, 4, 1))
+    assert prune(model, plan(trace(model, (torch.zeros(1, 3, 6, 6),)), 0.5))[1].out_channels == 8

@@ -119,21 +119,24 @@ class _Copies:
 
     def __init__(self, model: nn.Module, *, values: bool) -> None:
         self._model, self._values = model, values
-        # Without values nothing can be written into a tensor, so all copies share them.
-        self._shapes = None if values else private_copy(model, values=False)
+        self._shapes: nn.Module | None = None
 
     def run(self, example: Example, mode: Mode, whole: Container[str]) -> Run | Exception:
         """Return the run of a copy, or why the module does not run so."""
-        if self._shapes is None:
-            copy = private_copy(self._model, values=True, mode=mode)
-        else:
-            copy = clone_structure(self._shapes).train(mode == "training")
         try:
+            copy = self._copy(mode)
             # Random numbers that the code draws must not change those that the user draws next.
             with torch.random.fork_rng(devices=[]) if self._values else nullcontext():
                 return run(copy, example, whole, values=self._values, mode=mode)
         except Exception as error:  # noqa: BLE001 - any error means that the module does not run so
             return error
+
+    def _copy(self, mode: Mode) -> nn.Module:
+        if self._values:
+            return private_copy(self._model, values=True, mode=mode)
+        # Without values nothing can be written into a tensor, so all copies share them.
+        self._shapes = self._shapes or private_copy(self._model, values=False)
+        return clone_structure(self._shapes).train(mode == "training")
 
 
 def _accepts(other: Run, first: Run) -> bool:

@@ -48,10 +48,12 @@ class WidthNumbers:
 
     def notes(self) -> tuple[str, ...]:
         """Return a note that names the numbers which are not clear."""
-        if not self.unclear:
+        # Lists of widths, such as those of all scales of a backbone, are read by nobody later.
+        unclear = [name for name in self.unclear if "[" not in name]
+        if not unclear:
             return ()
-        more = len(self.unclear) - _MOST_NAMED
-        listed = ", ".join(self.unclear[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+        more = len(unclear) - _MOST_NAMED
+        listed = ", ".join(unclear[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
         note = (
             f"These numbers equal several widths and keep their value in a cut: {listed}. No run "
             "reads them; set them by hand before you call other code that does, such as a method "
