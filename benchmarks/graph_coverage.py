@@ -58,12 +58,14 @@ class Settings:
         memory: Bytes per process.
         exports: Which exports to try: `torch`, `onnx`.
         facts: Columns that are the same in every row: commit, hardware.
+        verify: Cut again with the check of `prune`.
     """
 
     limit: int
     memory: int
     exports: tuple[str, ...]
     facts: Row
+    verify: bool = True
 
 
 @dataclass
@@ -96,7 +98,7 @@ def _run_child(case: Case, tool: str, settings: Settings, sending: Connection) -
     def report(**columns: object) -> None:
         sending.send({name: str(value) for name, value in columns.items()})
 
-    limits = coverage_probe.Limits(settings.limit, settings.memory)
+    limits = coverage_probe.Limits(settings.limit, settings.memory, settings.verify)
     coverage_probe.probe(case, tool, limits, settings.exports, report)
 
 
@@ -160,7 +162,8 @@ def main(arguments: list[str] | None = None) -> int:
         "hardware": hardware(),
     }
     exports = ("torch", "onnx") if options.onnx else () if options.no_export else ("torch",)
-    settings = Settings(options.limit_seconds, options.memory_gb * 2**30, exports, facts)
+    memory = options.memory_gb * 2**30
+    settings = Settings(options.limit_seconds, memory, exports, facts, not options.no_verify)
     wanted = [(case, tool) for case in _chosen(options) for tool in _tools(options)]
     done = set() if options.fresh else _measured(options.results, facts["commit"])
     jobs = [(case, tool) for case, tool in wanted if (case.suite, case.name, tool) not in done]
@@ -189,6 +192,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--torch-pruning", action="store_true", help="measure it, too")
     parser.add_argument("--not-ours", action="store_true", help="leave flyweight out")
     parser.add_argument("--onnx", action="store_true", help="export to ONNX, too")
+    parser.add_argument("--no-verify", action="store_true", help="leave out prune's own check")
+    parser.add_argument("--sample", type=int, default=1, metavar="N", help="every N-th of a suite")
     parser.add_argument("--no-export", action="store_true", help="do not export, for a quick look")
     parser.add_argument("--jobs", type=int, default=1, help="networks at once")
     parser.add_argument("--limit-seconds", type=int, default=60, help="CPU seconds per step")
@@ -199,9 +204,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _chosen(options: argparse.Namespace) -> list[Case]:
-    cases = [case for suite in options.suite for case in cases_of(suite)]
     if not options.only:
-        return cases
+        return [case for suite in options.suite for case in cases_of(suite)[:: options.sample]]
+    cases = [case for suite in options.suite for case in cases_of(suite)]
     unknown = set(options.only) - {case.name for case in cases}
     if unknown:
         raise SystemExit(f"no such model in {', '.join(options.suite)}: {', '.join(unknown)}")
