@@ -1,4 +1,4 @@
-"""The independent judge of the coverage benchmark: does a cut network equal the masked dense one?
+"""Whether a cut network equals the masked dense one, found without flyweight.
 
 Nothing here is flyweight's: results are found in any container, removed channels are zeroed where
 they are read, and what another tool removed is recovered from the values of the weights.

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from coverage_case import Case, Inputs, in_precision, randomise
-from coverage_judge import CaseError, Judge
+from coverage_checks import CaseError, Checks
 from coverage_oracle import dtype_of, make_unique, trained, values_in, zero_by_plan, zero_by_values
 from coverage_output_layers import output_layers
 from torch import Tensor, nn
@@ -196,15 +196,15 @@ class _Ours:
         with self.phases("plan inexact", tool=True):
             wide = flyweight.plan(graph, 0.5, inexact=True)
         del graph
-        judge = Judge(self.case, self.model, macs, self.phases)
-        judge.look()
+        checks = Checks(self.case, self.model, macs, self.phases)
+        checks.look()
         small = self._cut(plan, "prune")
         self._require_unchanged(facts)
         left = _count(small)
         self.report(params_after_exact=left)
         with self.phases("compare"):
             zeroed = zero_by_plan(self.model, plan)
-        judge.compare(small, effect=bool(plan.groups))
+        checks.compare(small, effect=bool(plan.groups))
         zeroed.release()
         if verify:
             self._require_verified(plan)
@@ -327,12 +327,12 @@ def _torch_pruning(case: Case, model: nn.Module, inputs: Inputs, phases: _Phases
         pruner.step()
     left = _count(model)
     phases.report(params_after_exact=left, params_after_inexact=left)
-    judge = Judge(case, dense, 0, phases)
-    judge.look()
+    checks = Checks(case, dense, 0, phases)
+    checks.look()
     with phases("compare"):
         mixed = zero_by_values(dense, model)
     try:
-        judge.compare(model, effect=left < before)
+        checks.compare(model, effect=left < before)
     except CaseError as verdict:
         if mixed and verdict.status == "wrong":
             told = f"{len(mixed)} normalisations that mix channels were narrowed; {verdict}"

@@ -1,4 +1,4 @@
-"""The judge of the coverage benchmark finds every kind of difference, and no other."""
+"""The checks of the coverage benchmark find every kind of difference, and no other."""
 
 import importlib
 from collections import deque

@@ -1,7 +1,7 @@
 """Small networks as people write them: cut by half, and the same in both modes and at two sizes.
 
-The networks and the judge are those of the coverage benchmark; what the judge zeroes and compares
-it does without flyweight.
+The networks and the checks are those of the coverage benchmark, which zeroes and compares
+without flyweight.
 """
 
 import sys
@@ -16,8 +16,8 @@ import flyweight as fw
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from coverage_case import in_precision, randomise
+from coverage_checks import Checks
 from coverage_idioms import cases
-from coverage_judge import Judge
 from coverage_oracle import zero_by_plan
 
 sys.path.pop(0)
@@ -34,7 +34,7 @@ CASES = {case.name: case for case in cases() if case.name not in OPEN}
 
 
 class Phases:
-    """Keeps the columns that the judge reports."""
+    """Keeps the columns that the checks report."""
 
     def __init__(self) -> None:
         self.columns: dict[str, Any] = {}
@@ -60,11 +60,11 @@ def test_half_of_every_group_leaves_exactly(name: str) -> None:
     randomise(model, args, kwargs)
     graph = fw.trace(model, args, kwargs)
     plan = fw.plan(graph, 0.5, inexact=False)
-    judge = Judge(case, model, 0, phases)
-    judge.look()
+    checks = Checks(case, model, 0, phases)
+    checks.look()
     small = fw.prune(model, plan)
     zero_by_plan(model, plan)
-    judge.compare(small, effect=bool(plan.groups))
+    checks.compare(small, effect=bool(plan.groups))
     before, after = (sum(p.numel() for p in net.parameters()) for net in (model, small))
     assert after < 0.95 * before, {group.reason for group in graph.groups.values()}
     assert "no training" not in phases.columns["checked"]

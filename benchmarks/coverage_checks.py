@@ -24,7 +24,7 @@ class CaseError(Exception):
         self.status = status
 
 
-class Judge:
+class Checks:
     """Compares a network that was cut with the dense one, in both modes and at two sizes.
 
     `look` runs the dense network as it was. Then the caller zeroes its removed channels, and
