@@ -39,25 +39,22 @@ COLUMNS = (
 STATUSES = (
     *("ok", "nothing removed", "refused", "inexact", "wrong", "crashed", "timeout", "not-built"),
 )
-TITLES = {
-    "torchvision-classification": "torchvision, classification",
-    "torchvision-segmentation": "torchvision, segmentation",
-    "torchvision-detection": "torchvision, whole detectors",
-    "torchvision-other": "torchvision, video, flow, others",
-    "zoo": "flyweight's zoo",
-    "timm": "timm, one or more per family",
-    "transformers": "transformers",
-    "segmentation_models": "segmentation_models_pytorch",
-    "monai": "monai",
-    "pytorchcv": "pytorchcv",
-    "idioms": "idioms, written by hand",
+LINES = {
+    "torchvision, classification": ("torchvision-classification",),
+    "torchvision, segmentation, detectors, others": (
+        *("torchvision-segmentation", "torchvision-detection", "torchvision-other"),
+    ),
+    "flyweight's zoo": ("zoo",),
+    "timm, one or more per family": ("timm",),
+    "transformers": ("transformers",),
+    "segmentation_models_pytorch": ("segmentation_models",),
+    "monai": ("monai",),
+    "pytorchcv": ("pytorchcv",),
+    "idioms, written by hand": ("idioms",),
 }
+"""Lines of the table, and the suites of each."""
 _HEADER = """\
 | **flyweight** / Torch-Pruning | networks | exact, trains | parameters kept | CPU seconds, most |
-|---|--:|--:|--:|--:|
-"""
-_FAILURES = """\
-| what does not hold | wrong | not exact, channels mixed | does not run | nothing removed, refused |
 |---|--:|--:|--:|--:|
 """
 _NOTHING = "no cut:"
@@ -115,24 +112,22 @@ def markdown(rows: Sequence[Row], source: str) -> str:
     """
     if not rows:
         return ""
-    suites = [suite for suite in TITLES if any(row["suite"] == suite for row in rows)]
-    tables = [_HEADER, *(_line(suite, rows) for suite in suites), "\n"]
-    tables += [_FAILURES, *(_failures(suite, rows) for suite in suites), "\n"]
+    lines = [_line(title, suites, rows) for title, suites in LINES.items()]
     ours = [row for row in rows if row["tool"] == "flyweight"]
-    fine = sum(row["status"] == "ok" for row in ours)
-    told = _told(ours, STATUSES[1:])
+    theirs = [row for row in rows if row["tool"] == "torch-pruning"]
     latest = max(ours or rows, key=lambda row: row["date"])
     facts = [
         "Half of every group, no hand help; median of the parameters kept",
-        f"flyweight on {len(ours)}: {fine} ok" + (f", {told}" if told else ""),
+        f"flyweight on {len(ours)}: {_told(ours, STATUSES)}",
         *_only_mixed(ours),
+        *([f"Torch-Pruning on {len(theirs)}: {_told(theirs, STATUSES)}"] if theirs else []),
         *_exports(ours),
         latest["hardware"],
         f"commit {latest['commit'][:12] or 'unknown'}",
         latest["date"][:10],
         f"[rows]({source})",
     ]
-    return "".join(tables) + "; ".join(facts) + ".\n"
+    return _HEADER + "".join(lines) + "\n" + "; ".join(facts) + ".\n"
 
 
 def _told(rows: Sequence[Row], statuses: Sequence[str]) -> str:
@@ -162,32 +157,16 @@ def _exports(rows: Sequence[Row]) -> list[str]:
     return [*told, *([f"the others fail unpruned, too: {failed}"] if failed else [])]
 
 
-def _line(suite: str, rows: Sequence[Row]) -> str:
-    tools = [
-        [row for row in rows if (row["suite"], row["tool"]) == (suite, tool)]
-        for tool in ("flyweight", "torch-pruning")
-    ]
-    models = len({row["model"] for mine in tools for row in mine})
+def _line(title: str, suites: Sequence[str], rows: Sequence[Row]) -> str:
+    mine = [row for row in rows if row["suite"] in suites]
+    if not mine:
+        return ""
+    tools = [[row for row in mine if row["tool"] == t] for t in ("flyweight", "torch-pruning")]
+    models = len({(row["suite"], row["model"]) for row in mine})
     fine = [_fine(mine, models) for mine in tools]
     cells = [f"**{fine[0]}** / {fine[1]}"]
     cells += [f"**{measure(tools[0])}** / {measure(tools[1])}" for measure in (_kept, _slowest)]
-    return f"| {TITLES[suite]} | {models} | {' | '.join(cells)} |\n"
-
-
-def _failures(suite: str, rows: Sequence[Row]) -> str:
-    """Return how often each tool failed in which way on a suite."""
-    tools = [
-        [row for row in rows if (row["suite"], row["tool"]) == (suite, tool)]
-        for tool in ("flyweight", "torch-pruning")
-    ]
-    kinds = (("wrong",), ("inexact",), ("crashed",), ("nothing removed", "refused"))
-    cells = [
-        " / ".join(
-            str(sum(verdict_of(row) in kind for row in mine)) if mine else "-" for mine in tools
-        )
-        for kind in kinds
-    ]
-    return f"| {TITLES[suite]} | {' | '.join(cells)} |\n"
+    return f"| {title} | {models} | {' | '.join(cells)} |\n"
 
 
 def _fine(rows: Sequence[Row], models: int) -> str:
