@@ -109,6 +109,41 @@ class WindowAttention(nn.Module):
         return found
 
 
+class BiasedHeads(nn.Module):
+    """Attention whose code counts its heads by the width of one; a bias per head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v = (nn.Linear(_WIDTH, _WIDTH) for _ in range(3))
+        self.out, self.bias = nn.Linear(_WIDTH, _WIDTH), nn.Parameter(torch.randn(_HEADS, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = (*x.shape[:2], -1, _WIDTH // _HEADS)
+        q, k, v = (layer(x).view(shape).transpose(1, 2) for layer in (self.q, self.k, self.v))
+        y = ((q @ k.mT * 0.3 + self.bias).softmax(-1) @ v).transpose(1, 2).flatten(2)
+        found: Tensor = x + self.out(y)
+        return found
+
+
+class Shifted(nn.Module):
+    """Two heads, and a shift of windows by two: numbers that are equal by chance."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift_size, self.window, self.attention = 2, 4, BiasedHeads()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.roll(x, (-self.shift_size, -self.shift_size), (2, 3))
+        n, c, h, w = y.shape
+        size = self.window
+        y = y.view(n, c, h // size, size, w // size, size).permute(0, 2, 4, 3, 5, 1)
+        y = self.attention(y.reshape(-1, size * size, c)).view(
+            n, h // size, w // size, size, size, c
+        )
+        y = y.permute(0, 5, 1, 3, 2, 4).reshape(n, c, h, w)
+        return torch.roll(y, (self.shift_size, self.shift_size), (2, 3))
+
+
 class LinearAttention(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -431,6 +466,7 @@ TOKENS: dict[str, Any] = {
 """Blocks on tokens."""
 MAPS: dict[str, Any] = {
     "window attention": WindowAttention,
+    "numbers that are equal by chance": lambda: followed(Shifted()),
     "reduced attention": lambda: followed(ReducedAttention()),
     "non-local block": NonLocal,
     "global context": GlobalContext,
