@@ -156,3 +156,26 @@ def test_networks_of_timm_are_re_parametrised_after_a_cut(name):
         expected = small(*inputs)
         found = reparameterize_model(small)(*inputs)
     assert float((found - expected).abs().max() / expected.abs().max()) < 1e-9
+
+
+class Shifted(nn.Module):
+    """Numbers that its forward reads, and that equal the two channels of its layer by chance."""
+
+    def __init__(self):
+        super().__init__()
+        self.shift_size, self.num_turns = 2, 2
+        self.first, self.last = nn.Conv2d(3, 2, 1), nn.Conv2d(2, 4, 1)
+
+    def forward(self, x):
+        y = torch.roll(self.first(x), self.shift_size, 2)
+        for _ in range(self.num_turns):
+            y = y.tanh()
+        return self.last(y)
+
+
+def test_numbers_that_a_run_reads_are_no_widths_although_no_shape_shows_it():
+    model = Shifted().double()
+    graph = trace(model, (torch.rand(2, 3, 8, 8, dtype=torch.float64),))
+    assert dict(graph.numbers) == {}
+    small = prune(model, plan(graph, 0.5))
+    assert (small.first.out_channels, small.shift_size, small.num_turns) == (1, 2, 2)

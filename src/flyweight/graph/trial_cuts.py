@@ -85,7 +85,11 @@ class _Trial(TrialRuns):
                 divergence = self._remedy(divergence)
 
     def without_effect(self, widths: WidthNumbers) -> Mapping[str, AxisSize]:
-        """Return the numbers that no run reads: with them, all trials run as without them."""
+        """Return the numbers that no run reads: with them, trials do exactly as without them.
+
+        A number that a run reads and that equals a width by chance (a shift, a count of layers)
+        changes an argument or the operations, though perhaps no shape.
+        """
         if not widths.doubtful or self._runs_with(widths.sizes):
             return widths.sizes
         found = {path: size for path, size in widths.sizes.items() if path not in widths.doubtful}
@@ -97,11 +101,13 @@ class _Trial(TrialRuns):
         return found
 
     def _runs_with(self, sizes: Mapping[str, AxisSize]) -> bool:
-        self.unread = sizes
         first = {self.runs_recorded[at].mode: (pattern, at) for pattern, at in self._checks()[::-1]}
         for self.pattern, self.current in first.values():
             self._choose_kept()
-            if self._run() is not None:
+            without, with_sizes = self._recorded({}), self._recorded(sizes)
+            if without is None or with_sizes is None:
+                return False
+            if not with_sizes.same_as(without, constants=True):
                 return False
         return True
 

@@ -107,7 +107,6 @@ class TrialRuns:
         self.model = model
         self.dense: dict[_Kind, nn.Module] = {}
         self.numbers: Numbers = {}
-        self.unread: Mapping[str, AxisSize] = {}
         self.count = 0
         self.pattern, self.current = _PATTERNS[0], 0
         self._settle_walk()
@@ -177,7 +176,6 @@ class TrialRuns:
         predictions = self.predicted[self.current]
         twin = self._twin(kept, (recorded.mode, recorded.on_values), whole)
         sizes = self.sizes_of(self.numbers if numbers is None else numbers)
-        sizes = {**self.unread, **sizes}
         set_numbers(twin, {path: size.under(kept) for path, size in sizes.items()})
         values, exact = recorded.on_values, self._cuts_exactly(kept)
         check = PredictionCheck(predictions, kept, values=values, exact=exact)
@@ -189,6 +187,19 @@ class TrialRuns:
             if check.comparable or self._runs_zeroed(kept, recorded):
                 return Divergence(self.current, at, predictions[at].where, value)
         return None
+
+    def _recorded(self, further: Mapping[str, AxisSize]) -> Run | None:
+        """Return what the trial cut does with further numbers set; None where it fails."""
+        self.count += 1
+        recorded = self.runs_recorded[self.current]
+        values, mode = recorded.on_values, recorded.mode
+        twin = self._twin(self.kept, (mode, values), frozenset())
+        sizes = {**further, **self.sizes_of(self.numbers)}
+        set_numbers(twin, {path: size.under(self.kept) for path, size in sizes.items()})
+        try:
+            return run(twin, recorded.example, self.whole, values=values, mode=mode)
+        except Exception:  # noqa: BLE001 - any error of the code means that it does not run so
+            return None
 
     def _runs_zeroed(self, kept: Mapping[str, int], recorded: Run) -> bool:
         """Whether the dense network runs with the values that the cut leaves.
