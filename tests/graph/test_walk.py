@@ -296,3 +296,21 @@ def test_training_with_a_batch_of_one_is_recorded_with_two():
         ("evaluation", 1),
         ("training", 2),
     ]
+
+
+def test_a_trace_on_values_leaves_the_random_numbers_to_the_user():
+    class Noisy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.out = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1)
+
+        def forward(self, x):
+            y = self.stem(x)
+            return self.out(y + torch.rand(1) if float(y.abs().sum()) > 0 else y)
+
+    state = torch.random.get_rng_state()
+    trace(Noisy().double(), IMAGES)
+    model_drawn = torch.random.get_rng_state()
+    torch.random.set_rng_state(state)
+    Noisy()
+    assert torch.equal(torch.random.get_rng_state(), model_drawn)

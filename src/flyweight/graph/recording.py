@@ -97,14 +97,11 @@ def record(
 
 def _first(model: nn.Module, example: Example, whole: Container[str], shapes: "_Copies") -> Run:
     found = shapes.run(example, "evaluation", whole)
+    if not isinstance(found, Run) and not (_is_lifeless(model) or _is_lifeless(example)):
+        found = _Copies(model, values=True).run(example, "evaluation", whole)
     if isinstance(found, Run):
         return found
-    if _is_lifeless(model) or _is_lifeless(example):
-        raise _failure(model, found) from found
-    try:
-        return run(private_copy(model, values=True), example, whole, values=True)
-    except Exception as error:
-        raise _failure(model, error) from error
+    raise _failure(model, found) from found
 
 
 def _is_lifeless(held: nn.Module | Example) -> bool:
@@ -124,10 +121,7 @@ class _Copies:
     def run(self, example: Example, mode: Mode, whole: Container[str]) -> Run | Exception:
         """Return the run of a copy, or why the module does not run so."""
         try:
-            copy = self._copy(mode)
-            # Random numbers that the code draws must not change those that the user draws next.
-            with torch.random.fork_rng(devices=[]) if self._values else nullcontext():
-                return run(copy, example, whole, values=self._values, mode=mode)
+            return run(self._copy(mode), example, whole, values=self._values, mode=mode)
         except Exception as error:  # noqa: BLE001 - any error means that the module does not run so
             return error
 
@@ -198,7 +192,9 @@ def run(
         recorder.number_stored(copy)
         # Before the run: an operation that writes into an input would renumber it.
         inputs = {recorder.value(tensor).number: place for place, tensor in given.tensors()}
-        with isolated(copy, lambda tensor: recorder.number_of(tensor) is not None), recorder:
+        isolation = isolated(copy, lambda tensor: recorder.number_of(tensor) is not None)
+        # Random numbers that the code draws must not change those that the user draws next.
+        with isolation, torch.random.fork_rng(devices=[]), recorder:
             returned = copy(*given.args, **given.kwargs)
     outputs = tuple(recorder.value(tensor) for _, tensor in placed_tensors(returned))
     left = (recorder.value(tensor) for _, tensor in given.tensors())

@@ -36,8 +36,9 @@ _HUGE = 1e30
 difference could be seen."""
 _CHEAP_MACS = 500_000_000
 """Multiply-adds up to which training repeats its own example, and above it the smallest one."""
-_NUDGE = 1e-12
-"""By how much inputs are changed to find out whether a network amplifies rounding."""
+_NUDGES = {True: 1e-12, False: 1e-6}
+"""By how much inputs are changed to find out whether a network amplifies rounding, in double
+precision or not."""
 _NARROW = (torch.float32, torch.float16, torch.bfloat16)
 _WIDE = (torch.float64, torch.complex128)
 
@@ -215,7 +216,7 @@ def _amplifies(
         if not tensor.is_floating_point():
             return tensor
         pattern = torch.linspace(-1, 1, tensor.numel(), device=tensor.device).view(tensor.shape)
-        return tensor + pattern.to(tensor.dtype) * _NUDGE
+        return tensor + pattern.to(tensor.dtype) * _NUDGES[expected.double]
 
     example = run.example.mapped(nudged)
     moved = _outcome(masked(dense, plan), replace(run, example=example), double=expected.double)
