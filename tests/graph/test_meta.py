@@ -152,3 +152,20 @@ def test_a_normalisation_of_too_many_groups_fails_as_in_pytorch(channels, groups
     source = torch.rand(1, channels, 4, device="meta")
     with pytest.raises(RuntimeError, match="divisible"):
         result_of("group_norm", torch.ops.aten.group_norm.default, (source, groups), {})
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ((2, 4, 3, 5), (2, 4, 1, 1)),
+        ((2, 4, 1, 1), (2, 4, 3, 5)),
+        ((2, 1, 3, 5), (2, 4, 1, 1)),
+        ((0, 4), (1, 4)),
+        ((1, 4), (4,)),
+    ],
+)
+def test_values_are_broadcast_as_pytorch_does(one, other):
+    expected = torch.rand(one) * torch.rand(other)
+    operands = torch.empty(one, device="meta"), torch.empty(other, device="meta")
+    found = result_of("mul", torch.ops.aten.mul.Tensor, operands, {})
+    assert (found.shape, found.stride()) == (expected.shape, expected.stride())

@@ -11,6 +11,7 @@ from flyweight.graph.stored import (
     clone_structure,
     copy_module,
     held_tensors,
+    holds_plain_values,
     renewed,
     run_uncompiled,
     sharing_copy,
@@ -229,3 +230,32 @@ def test_a_list_that_modules_share_is_one_list_in_every_copy():
         assert twin[0].found is not shared
         assert twin[0].found[2] is twin[0].found
         assert twin[0].found[1] == (2, 3)
+
+
+class _Memory:
+    """Keeps what a forward gives it."""
+
+
+@pytest.mark.parametrize(
+    ("attribute", "plain"),
+    [
+        ([1, ("a", None), {"b": torch.float32}], True),
+        (torch.rand(2), True),
+        (nn.Linear(2, 2), True),
+        (_Memory(), False),
+        ([torch.rand(2)], False),
+        (lambda x: x, False),
+        (torch.fx.symbolic_trace(nn.Linear(2, 2)), False),
+    ],
+)
+def test_what_a_forward_can_write_into_besides_its_modules_is_found(attribute, plain):
+    model = nn.Sequential(nn.Linear(2, 2))
+    model[0].kept = attribute
+    assert holds_plain_values(model) == plain
+
+
+def test_a_module_with_hooks_holds_more_than_plain_values():
+    model = nn.Linear(2, 2)
+    assert holds_plain_values(model.train())
+    model.register_forward_hook(lambda *_: None)
+    assert not holds_plain_values(model)

@@ -115,7 +115,8 @@ def narrowed(tensor: Tensor, axes: Mapping[int, tuple[int, ...]]) -> Tensor:
         shape = [size - len(axes.get(axis, ())) for axis, size in enumerate(tensor.shape)]
         return torch.empty_permuted(shape, order, dtype=tensor.dtype, device="meta")
     narrow = tensor.detach()
-    for axis, gone in axes.items():
+    # Rows first: they are copied whole, and less is left to pick from.
+    for axis, gone in sorted(axes.items()):
         keep = np.delete(np.arange(narrow.shape[axis]), gone)
         index = torch.tensor(keep, dtype=torch.int64, device=narrow.device)
         narrow = narrow.index_select(axis, index)

@@ -113,15 +113,18 @@ def _upsampled(source: Tensor, size: Sequence[int] | None, *settings: Any, **nam
 
 
 def _elementwise(source: Any, other: Any, *_: Any, **__: Any) -> Any:
-    """Return the result for equal shapes or a number; NotImplemented where values are broadcast."""
+    """Return the result where one operand has its shape; NotImplemented where neither has."""
     if not isinstance(source, Tensor) or not source.is_contiguous():
         return NotImplemented
-    if isinstance(other, Tensor):
-        alike = other.shape == source.shape and other.dtype == source.dtype
-        alike = alike and other.is_contiguous()
-    else:
+    if not isinstance(other, Tensor):
         alike = source.is_floating_point() and isinstance(other, int | float)
-    return source.new_empty(source.shape) if alike else NotImplemented
+        return source.new_empty(source.shape) if alike else NotImplemented
+    if other.dtype != source.dtype or other.ndim != source.ndim or not other.is_contiguous():
+        return NotImplemented
+    large, small = (source, other) if source.numel() >= other.numel() else (other, source)
+    # One value per channel, most often: its other axes have the size 1.
+    fits = all(n in (1, size) for n, size in zip(small.shape, large.shape, strict=True))
+    return large.new_empty(large.shape) if fits else NotImplemented
 
 
 def _group_normalised(source: Tensor, num_groups: int, *_: Any, **__: Any) -> Any:

@@ -26,7 +26,13 @@ from flyweight.graph.isolation import isolated
 from flyweight.graph.meta import result_of
 from flyweight.graph.program import Call, Mode, Recording, Run
 from flyweight.graph.recorder import Recorder, module_paths
-from flyweight.graph.stored import clone_structure, copy_module, held_tensors, run_uncompiled
+from flyweight.graph.stored import (
+    clone_structure,
+    copy_module,
+    held_tensors,
+    holds_plain_values,
+    run_uncompiled,
+)
 from flyweight.graph.variants import doubled, variants
 
 Watch = Callable[[Call], None]
@@ -42,6 +48,7 @@ def record(
     whole: Container[str],
     kwargs: Mapping[str, Any] | None = None,
     also: Sequence[Example] = (),
+    copies: "Copies | None" = None,
 ) -> Recording:
     """Run `model` on an example and return what it executed.
 
@@ -55,18 +62,18 @@ def record(
             composes them of, where it does.
         kwargs: Keyword inputs.
         also: Further examples; each must run in one of the two modes.
+        copies: Of the model; for a caller who runs copies as well.
 
     Raises:
         GraphError: The module fails on these inputs; the message carries its reason.
     """
     example = Example(args, dict(kwargs or {}))
-    copies = _Copies(model, values=False)
+    copies = copies or Copies(model)
     first = _first(model, example, whole, copies)
     runs, notes = [first], []
-    copies = _Copies(model, values=True) if first.on_values else copies
 
-    def attempt(given: Example, mode: Mode, of: _Copies = copies) -> Exception | None:
-        found = of.run(given, mode, whole)
+    def attempt(given: Example, mode: Mode, values: bool = first.on_values) -> Exception | None:
+        found = copies.run(given, whole, values=values, mode=mode)
         if isinstance(found, Run):
             runs.append(found)
             return None
@@ -76,7 +83,7 @@ def record(
     failure = attempt(example, "training") and attempt(doubled(example), "training")
     if failure is not None and not (_is_lifeless(model) or _is_lifeless(example)):
         # Training may ask for values where evaluation does not.
-        failure = attempt(doubled(example), "training", _Copies(model, values=True))
+        failure = attempt(doubled(example), "training", values=True)
     for given in also:
         wrong = attempt(given, "evaluation")
         failed = attempt(given, "training")
@@ -89,16 +96,16 @@ def record(
             "Operations that run in training only were not seen. Give an example for training: "
             "trace(..., also=[...])."
         )
-    others = (copies.run(given, "evaluation", whole) for given in variants(example))
+    others = (copies.run(given, whole, values=first.on_values) for given in variants(example))
     other = next((run for run in others if isinstance(run, Run) and _accepts(run, first)), None)
     found = (*runs, replace(other, resized=True)) if other else tuple(runs)
     return Recording(found, tuple(notes))
 
 
-def _first(model: nn.Module, example: Example, whole: Container[str], shapes: "_Copies") -> Run:
-    found = shapes.run(example, "evaluation", whole)
+def _first(model: nn.Module, example: Example, whole: Container[str], copies: "Copies") -> Run:
+    found = copies.run(example, whole, values=False)
     if not isinstance(found, Run) and not (_is_lifeless(model) or _is_lifeless(example)):
-        found = _Copies(model, values=True).run(example, "evaluation", whole)
+        found = copies.run(example, whole, values=True)
     if isinstance(found, Run):
         return found
     raise _failure(model, found) from found
@@ -111,25 +118,34 @@ def _is_lifeless(held: nn.Module | Example) -> bool:
     return any(tensor.is_meta for _, tensor, _ in held_tensors(held))
 
 
-class _Copies:
-    """Private copies of a module, each to be run once."""
+class Copies:
+    """Private copies of a module, each to be run once.
 
-    def __init__(self, model: nn.Module, *, values: bool) -> None:
-        self._model, self._values = model, values
+    Attributes:
+        model: The module; it is not changed.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self._plain = holds_plain_values(model)
         self._shapes: nn.Module | None = None
 
-    def run(self, example: Example, mode: Mode, whole: Container[str]) -> Run | Exception:
+    def run(
+        self, example: Example, whole: Container[str], *, values: bool, mode: Mode = "evaluation"
+    ) -> Run | Exception:
         """Return the run of a copy, or why the module does not run so."""
         try:
-            return run(self._copy(mode), example, whole, values=self._values, mode=mode)
+            copy = self.make(values=values, mode=mode)
+            return run(copy, example, whole, values=values, mode=mode)
         except Exception as error:  # noqa: BLE001 - any error means that the module does not run so
             return error
 
-    def _copy(self, mode: Mode) -> nn.Module:
-        if self._values:
-            return private_copy(self._model, values=True, mode=mode)
+    def make(self, *, values: bool, mode: Mode) -> nn.Module:
+        """Return a copy as `private_copy` does, and faster."""
+        if values or not self._plain:
+            return private_copy(self.model, values=values, mode=mode)
         # Without values nothing can be written into a tensor, so all copies share them.
-        self._shapes = self._shapes or private_copy(self._model, values=False)
+        self._shapes = self._shapes or _on_meta(clone_structure(self.model))
         return clone_structure(self._shapes).train(mode == "training")
 
 
@@ -230,6 +246,16 @@ def private_copy(model: nn.Module, *, values: bool, mode: Mode = "evaluation") -
         elif isinstance(tensor, nn.Parameter):
             memo[id(tensor)] = tensor
     return run_uncompiled(copy_module(model, memo)).train(mode == "training")
+
+
+def _on_meta(copy: nn.Module) -> nn.Module:
+    """Give a copy that shares its tensors shapes instead."""
+    shapes: dict[int, Tensor] = {}
+    for _, tensor, holder in list(held_tensors(copy)):
+        if id(tensor) not in shapes:
+            shapes[id(tensor)] = _meta(tensor)
+        holder.put(shapes[id(tensor)])
+    return copy
 
 
 def _cloned(tensor: Tensor) -> Tensor:

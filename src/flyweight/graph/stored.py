@@ -9,7 +9,7 @@ from pickle import PickleError
 from types import FunctionType, MethodType
 from typing import Any
 
-from torch import Tensor, nn, strided
+from torch import Size, Tensor, device, dtype, nn, strided
 from torch.fx import GraphModule
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
@@ -294,10 +294,35 @@ def run_uncompiled(copied: nn.Module) -> nn.Module:
     return copied
 
 
+def holds_plain_values(model: nn.Module) -> bool:
+    """Whether `clone_structure` copies all that a forward can write into, but `held_tensors`.
+
+    Modules without hooks, functions and objects of other libraries, which most networks are.
+    """
+    return all(
+        (not value or key in _TABLES or key == "training")
+        if key in _INTERNAL
+        else isinstance(value, Tensor) or _is_plain(value)
+        for module in model.modules()
+        for key, value in vars(module).items()
+    )
+
+
+def _is_plain(value: object) -> bool:
+    if value is None or isinstance(value, _PLAIN):
+        return not isinstance(value, GraphModule)
+    if type(value) not in (*_MAPPINGS, *_SEQUENCES, Size):
+        return False
+    items = (*value, *value.values()) if isinstance(value, dict) else value
+    return all(map(_is_plain, items))  # type: ignore[call-overload]
+
+
 _INTERNAL = frozenset(vars(nn.Module()))
 _TABLES = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
 _MAPPINGS = (dict, OrderedDict)
 _SEQUENCES = (list, tuple, set)
+_PLAIN = (bool, int, float, str, bytes, type, dtype, device, nn.Module)
+"""Types of values that a forward cannot write into; modules are copied by themselves."""
 
 
 def _blank(module: nn.Module) -> nn.Module:

@@ -15,7 +15,7 @@ from flyweight.graph.example_inputs import Example
 from flyweight.graph.model_graph import ModelGraph
 from flyweight.graph.operations import operations_of
 from flyweight.graph.program import RecordedRun, Run
-from flyweight.graph.recording import record
+from flyweight.graph.recording import Copies, record
 from flyweight.graph.rules import WHOLE
 from flyweight.graph.trial_cuts import followable
 from flyweight.graph.walk import Walk
@@ -60,10 +60,11 @@ def trace(
     """
     model = plain_module(model)
     more = [given if isinstance(given, Example) else Example(given) for given in also]
-    recording = record(model, args, WHOLE, kwargs, more)
+    copies = Copies(model)
+    recording = record(model, args, WHOLE, kwargs, more, copies)
     walk = Walk(model, recording)
     walk.run()
-    graph = followable(model, walk, recording.runs, WHOLE)
+    graph = followable(copies, walk, recording.runs, WHOLE)
     operations, outputs = operations_of(model, recording.evaluation)
     runs = _to_repeat(recording.runs, graph.cost().macs)
     notes = (*graph.notes, *recording.notes, *_unread(walk.unread()))

@@ -14,13 +14,12 @@ wrong that was right.
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from torch import nn
-
 from flyweight.graph.cost import AxisSize
 from flyweight.graph.cutting import numbers_in
 from flyweight.graph.model_graph import ModelGraph
 from flyweight.graph.predictions import Place
 from flyweight.graph.program import Run
+from flyweight.graph.recording import Copies
 from flyweight.graph.trial_runs import Divergence, Settling, TrialRuns
 from flyweight.graph.width_numbers import WidthNumbers, attribute_of, width_numbers
 
@@ -36,20 +35,20 @@ _REACH = 200
 
 
 def followable(
-    model: nn.Module, walk: Settling, runs: Sequence[Run], whole: Container[str]
+    copies: Copies, walk: Settling, runs: Sequence[Run], whole: Container[str]
 ) -> ModelGraph:
     """Return the graph of the groups that the model's code follows.
 
     Args:
-        model: What was traced; it is not changed.
+        copies: Of what was traced.
         walk: The walk through its runs.
         runs: What was recorded.
         whole: Names of operations to record whole.
     """
-    trial = _Trial(model, walk, runs, whole)
+    trial = _Trial(copies, walk, runs, whole)
     trial.settle()
     graph = replace(trial.graph, numbers=trial.sizes_of(trial.numbers))
-    widths = width_numbers(model, graph)
+    widths = width_numbers(copies.model, graph)
     numbers = {**graph.numbers, **trial.without_effect(widths)}
     return replace(graph, numbers=numbers, notes=widths.notes())
 
@@ -58,9 +57,9 @@ class _Trial(TrialRuns):
     """Runs trial cuts until all run as predicted."""
 
     def __init__(
-        self, model: nn.Module, walk: Settling, runs: Sequence[Run], whole: Container[str]
+        self, copies: Copies, walk: Settling, runs: Sequence[Run], whole: Container[str]
     ) -> None:
-        super().__init__(model, walk, runs, whole)
+        super().__init__(copies, walk, runs, whole)
         self.first_call: list[dict[str, int]] = [{} for _ in runs]
         for first, predictions in zip(self.first_call, self.predicted, strict=True):
             for index, prediction in enumerate(predictions):

@@ -15,7 +15,7 @@ from flyweight.graph.groups import ChannelGroup, orders_among, removed_positions
 from flyweight.graph.model_graph import ModelGraph
 from flyweight.graph.predictions import OtherValueError, Place, Prediction, PredictionCheck
 from flyweight.graph.program import Mode, Run
-from flyweight.graph.recording import private_copy, run
+from flyweight.graph.recording import Copies, run
 from flyweight.graph.stored import clone_structure
 
 _SHARES = (2, 3, 5, 7, 4)
@@ -100,11 +100,11 @@ class TrialRuns:
     """Runs a trial cut of one pattern in one of the recorded runs."""
 
     def __init__(
-        self, model: nn.Module, walk: Settling, runs: Sequence[Run], whole: Container[str]
+        self, copies: Copies, walk: Settling, runs: Sequence[Run], whole: Container[str]
     ) -> None:
         self.walk, self.runs_recorded, self.whole = walk, runs, whole
-        self.modules = dict(model.named_modules())
-        self.model = model
+        self.modules = dict(copies.model.named_modules())
+        self.copies = copies
         self.dense: dict[_Kind, nn.Module] = {}
         self.numbers: Numbers = {}
         self.count = 0
@@ -223,7 +223,7 @@ class TrialRuns:
     def _dense(self, kind: _Kind) -> nn.Module:
         # Not the copies that were traced: their forward may have written into itself.
         if kind not in self.dense:
-            self.dense[kind] = private_copy(self.model, values=kind[1], mode=kind[0])
+            self.dense[kind] = self.copies.make(values=kind[1], mode=kind[0])
         return self.dense[kind]
 
     def _twin(self, kept: Mapping[str, int], kind: _Kind, whole: frozenset[str]) -> nn.Module:

@@ -145,6 +145,8 @@ def sum_normalised(
 
 
 def _norm(filters: Tensor, order: int) -> Tensor:
+    if order == 1:  # Faster than `vector_norm`, and as exact: the sum is of doubles.
+        return filters.abs().sum(-1, dtype=torch.float64)
     norms: Tensor = torch.linalg.vector_norm(filters, order, -1, dtype=torch.float64)
     return norms
 

@@ -41,7 +41,7 @@ def prune(model: nn.Module, plan: PruningPlan, *, verify: bool = True) -> nn.Mod
     shared = {id(tensor): tensor for name, tensor, _ in held_tensors(model) if name in removed}
     _require_tensors(model, plan, removed)
     small = copy_module(model, shared, private=False)
-    prune_(small, plan)
+    _cut(small, plan, removed)
     for parameter in small.parameters():
         parameter.grad = None  # A copy has no gradients, as with `copy.deepcopy`.
     has_example = bool(plan.inputs or plan.keywords)
@@ -67,6 +67,12 @@ def prune_(model: nn.Module, plan: PruningPlan, optimizer: Optimizer | None = No
     model = plain_module(model)
     removed = plan.removed()
     _require_tensors(model, plan, removed)
+    _cut(model, plan, removed, optimizer)
+
+
+def _cut(
+    model: nn.Module, plan: PruningPlan, removed: Removed, optimizer: Optimizer | None = None
+) -> None:
     shares = _norm_shares(model, plan, removed)
     replaced = cut_tensors(model, removed, plan.orders)
     tensors = {name: tensor for name, tensor, _ in held_tensors(model)}
