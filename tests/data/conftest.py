@@ -19,8 +19,8 @@ def tiny_set():
                 width=32,
                 boxes=as_boxes(mine),
                 labels=np.arange(len(mine)) % len(labels),
-                difficult=np.array([(index, number) in difficult for number in range(len(mine))]),
-                crowd=np.array([(index, number) in crowd for number in range(len(mine))]),
+                difficult=np.array([(index, n) in difficult for n in range(len(mine))], dtype=bool),
+                crowd=np.array([(index, n) in crowd for n in range(len(mine))], dtype=bool),
                 lines=tuple(range(1, len(mine) + 1)),
                 annotation=Path("made"),
             )

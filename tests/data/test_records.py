@@ -26,8 +26,13 @@ def test_problem_names_its_place():
 
 
 def test_record_names_the_place_of_a_box():
-    assert str(_record(positions=False).problem(1, "bad.")) == "x.xml:34: object 2: bad."
-    assert str(_record(positions=True).problem(1, "bad.")) == "x.xml: annotations[34]: bad."
+    assert (
+        str(_record(positions=False).problem(1, "bad.", "empty_box")) == "x.xml:34: object 2: bad."
+    )
+    assert (
+        str(_record(positions=True).problem(1, "bad.", "empty_box"))
+        == "x.xml: annotations[34]: bad."
+    )
 
 
 def test_boxes_beyond_float32_become_infinite_without_a_warning():

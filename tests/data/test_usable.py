@@ -8,7 +8,7 @@ from flyweight.data.check import check
 from flyweight.data.layouts.coco import read_coco
 from flyweight.data.layouts.coco_write import write_coco
 from flyweight.data.records import Problem
-from flyweight.data.usable import leave_out_bad, left_out
+from flyweight.data.usable import leave_out_bad, notes_on
 from flyweight.errors import DataError
 
 GOOD = [1.0, 2, 11, 12]
@@ -33,18 +33,19 @@ def test_bad_boxes_go_alone_and_bad_pictures_whole(tmp_path, tiny_set, images):
     assert good.records[0].lines == (1,)
     assert good.records[0].labels.tolist() == [0]
     assert good.records[1].boxes.shape == (0, 4)
-    assert len(good.problems) == 4
+    assert len([problem for problem in good.problems if problem.stops]) == 4
     assert len((tmp_path / "problems.txt").read_text().splitlines()) == 4
-    assert check(type(good)(good.name, good.labels, good.records)) == ()
-    assert left_out(good).startswith("left out of tiny/train: 4 problems, first: ")
+    left = check(type(good)(good.name, good.labels, good.records))
+    assert {problem.kind for problem in left} == {"unused_class"}
+    assert notes_on(good)[0].startswith("left out of tiny/train: 4 problems, first: ")
 
 
 def test_a_sound_set_stays_itself(tmp_path, tiny_set, images):
-    sound = tiny_set(boxes=[[GOOD]] * 3, paths=images)
+    sound = tiny_set(labels=("cat",), boxes=[[GOOD]] * 3, paths=images)
     good, none = leave_out_bad(sound, list_to=tmp_path / "problems.txt")
     assert none is None
     assert good.records == sound.records
-    assert left_out(good) == ""
+    assert notes_on(good) == ()
     assert not (tmp_path / "problems.txt").exists()
 
 

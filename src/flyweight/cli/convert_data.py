@@ -98,7 +98,7 @@ def convert_data(
         name = split_name(each)
         way = cast("Transfer", image_files)
         found = heavy.convert(box_set, output_dir, to, split=name, image_files=way)
-        notes = [*filter(None, [heavy.left_out(box_set)]), *found.lost]
+        notes = [*heavy.notes_on(box_set), *found.lost]
         done[name] = {
             "pictures": found.images,
             "boxes": found.boxes,
@@ -151,8 +151,7 @@ def _checked(box_set: "BoxSet", list_to: Path, *, leave_out: bool) -> "BoxSet":
     """Return the set without its bad images and boxes, or refuse a set that has some."""
     if leave_out:
         return heavy.leave_out_bad(box_set, list_to=list_to)[0]
-    heavy.require_sound(box_set, list_to=list_to)
-    return box_set
+    return heavy.require_sound(box_set, list_to=list_to)[0]
 
 
 def _table(done: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # For type checkers; `HOMES` has the same names at run time.
     from flyweight.data.layouts.box_readers import read_boxes as read_boxes
     from flyweight.data.layouts.convert import convert as convert
     from flyweight.data.usable import leave_out_bad as leave_out_bad
-    from flyweight.data.usable import left_out as left_out
+    from flyweight.data.usable import notes_on as notes_on
     from flyweight.measuring.latency_prices import LatencyPrices as LatencyPrices
     from flyweight.measuring.latency_table import read_table as read_table
     from flyweight.measuring.measurement_text import to_records as measurement_records  # noqa: F401
@@ -50,11 +50,11 @@ HOMES = {
     "draw_file": "flyweight.pipeline.drawn_images:draw_file",
     "group_tree": "flyweight.cli.tree:group_tree",
     "leave_out_bad": "flyweight.data.usable:leave_out_bad",
-    "left_out": "flyweight.data.usable:left_out",
     "load_model": "flyweight.pipeline.inputs:load_model",
     "measurement_records": "flyweight.measuring.measurement_text:to_records",
     "measurement_table": "flyweight.measuring.measurement_text:to_text",
     "mixed_notes": "flyweight.pruning.make_plan:mixed_notes",
+    "notes_on": "flyweight.data.usable:notes_on",
     "prediction_text": "flyweight.pipeline.prediction:prediction_text",
     "predictor_of_checkpoint": "flyweight.pipeline.prediction:from_checkpoint",
     "predictor_of_onnx": "flyweight.pipeline.prediction:from_onnx",

@@ -64,6 +64,8 @@ class BoxTarget(ImageTarget):
             masks.
         outlines: For evaluation, the mask of every object at the size of the image on disk, as
             compressed run lengths of COCO; None without masks.
+        stated: For evaluation, x, y, width, height and area of every object as the annotation file
+            gives them, in pixels of the image on disk; None for layouts without areas.
     """
 
     boxes: Tensor
@@ -73,6 +75,7 @@ class BoxTarget(ImageTarget):
     crowd: Tensor
     masks: Tensor | None = None
     outlines: tuple[Any, ...] | None = None
+    stated: tuple[tuple[float, ...], ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,22 +1,21 @@
-"""Data check: a list of all bad images and annotations with their places, before training."""
+"""Data check: a list of all problems of a split or of two, with their places, before training."""
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn, TypeVar
 
-import numpy as np
-
-from flyweight.data.check_maps import map_problems
-from flyweight.data.images import DECODER_ERRORS, image_size, read_image
+from flyweight.data.check_boxes import box_problems
+from flyweight.data.check_images import ImageFile, inspect_image
+from flyweight.data.check_maps import CheckedMap, inspect_maps
+from flyweight.data.check_split import one_class, source_of, split_problems
+from flyweight.data.check_two_splits import check_apart
 from flyweight.data.records import (
     BoxRecord,
     BoxSet,
     ClassRecord,
-    Flags,
     ImageSet,
     MapRecord,
     MapSet,
@@ -24,27 +23,30 @@ from flyweight.data.records import (
 )
 from flyweight.errors import DataError
 from flyweight.files import write_text
+from flyweight.progress import SILENT, Progress, progress_over
 
-# VOC counts pixels from 1, and tools disagree whether a box ends on or after its last pixel. So a
-# box may exceed its image by one pixel; loading clips it.
-_TOLERANCE = 1.0
+Images = TypeVar("Images", bound=ImageSet)
+
 _ANNOTATIONS: Mapping[type, str] = {
     BoxRecord: "box",
     ClassRecord: "class",
     MapRecord: "label image",
 }
-_TAIL_BYTES = 4096
 _THREADS = 8
 
 
-def check(images: ImageSet, *, decode: bool = False) -> tuple[Problem, ...]:
-    """Return all problems of one split, in the order of its files.
+def check(
+    images: ImageSet, *, decode: bool = False, progress: Progress = SILENT
+) -> tuple[Problem, ...]:
+    """Return all problems of one split: those of its files in their order, then of the whole.
 
-    Of each image, the header and the end mark are read. Images without an end mark are decoded.
+    Of each image, the header and the end mark are read. Images without an end mark are decoded, and
+    so are all label images.
 
     Args:
         images: The split.
         decode: Decode every image to the last pixel.
+        progress: Receives progress.
     """
     problems = list(images.problems)
     if not images.records:
@@ -52,269 +54,119 @@ def check(images: ImageSet, *, decode: bool = False) -> tuple[Problem, ...]:
             "a split must have at least one usable image. Received none. "
             "Check the list and the problems named with it."
         )
-        problems.append(Problem(_source(images), None, message))
+        problems.append(Problem(source_of(images), None, message, kind="no_images"))
     problems.extend(_repeated_images(images))
     with ThreadPoolExecutor(_THREADS) as pool:
-        inspected = list(pool.map(partial(_inspect, decode=decode), images.records))
-    for image, found in zip(inspected, _annotation_problems(images, inspected), strict=True):
+        files = pool.map(partial(inspect_image, decode=decode), images.records)
+        label = f"check {images.name}"
+        inspected = list(progress_over(files, label, progress, len(images)))
+    maps: list[CheckedMap] = []
+    if isinstance(images, MapSet):
+        sizes = [image.size for image in inspected]
+        label = f"check labels of {images.name}"
+        maps = list(progress_over(inspect_maps(images, sizes), label, progress, len(images)))
+    for image, found in zip(inspected, _annotation_problems(images, inspected, maps), strict=True):
         problems.extend([*image.problems, *found])
+    problems.extend(split_problems(images, maps))
     return tuple(problems)
 
 
 def _annotation_problems(
-    images: ImageSet, inspected: "Sequence[_ImageFile]"
+    images: ImageSet, inspected: Sequence[ImageFile], maps: Sequence[CheckedMap]
 ) -> Iterator[Iterable[Problem]]:
     """Return an iterator over the problems of the annotations of each image."""
     if isinstance(images, MapSet):
-        return map_problems(images, [image.size for image in inspected])
+        return iter([labels.problems for labels in maps])
     if isinstance(images, BoxSet):
         pairs = zip(images.records, inspected, strict=True)
-        return (_box_problems(record, image.size, images.labels) for record, image in pairs)
+        return (box_problems(record, image.size, images.labels) for record, image in pairs)
     # Readers of classes leave invalid entries out and report them themselves.
     return iter([() for _ in inspected])
 
 
-def check_apart(train: ImageSet, val: ImageSet, *, contents: bool = False) -> tuple[Problem, ...]:
-    """Return problems between two splits: common images, and different classes.
+def check_both(
+    train: ImageSet, val: ImageSet | None, *, decode: bool = False, progress: Progress = SILENT
+) -> tuple[list[Problem], list[Problem]]:
+    """Return the problems of a training split, and those of a validation split.
+
+    Problems between the two are among those of validation. A split alone need not be for training.
 
     Args:
         train: The training split.
-        val: The validation split.
-        contents: Also compare the bytes of the files, which finds copies under other names.
+        val: The validation split, if there is one.
+        decode: Decode every image, and compare the pixels of the two splits.
+        progress: Receives progress.
     """
-    problems: list[Problem] = []
-    if train.labels != val.labels:
-        message = (
-            "training and validation must have the same classes in the same order. "
-            f"Received {_short(train.labels)} and {_short(val.labels)}. Give `labels`."
-        )
-        problems.append(Problem(_source(val), None, message))
-    known = {path.resolve(): path for path in _paths(train)}
-    copies = _by_digest(_paths(train)) if contents else {}
-    digests = _digests(_paths(val)) if contents else {}
-    for record in val.records:
-        path = record.path
-        if path is None:
-            continue
-        twin = known.get(path.resolve()) or copies.get(digests.get(path, b""))
-        if twin is not None:
-            message = (
-                "an image must not be in both training and validation. "
-                f"Received it in training as '{twin}'. Take it out of one list."
-            )
-            problems.append(Problem(path, None, message, record))
-    return tuple(problems)
+    first = list(check(train, decode=decode, progress=progress))
+    if val is None:
+        return first, []
+    second = check(val, decode=decode, progress=progress)
+    return [*first, *one_class(train)], [*second, *check_apart(train, val, decode=decode)]
 
 
 def require_sound(
-    train: ImageSet,
-    val: ImageSet | None = None,
+    train: Images,
+    val: Images | None = None,
     *,
     decode: bool = False,
     list_to: Path | None = None,
-) -> None:
-    """Check splits, and raise an error if there are problems.
+    progress: Progress = SILENT,
+) -> tuple[Images, Images | None]:
+    """Check splits, and raise an error if there are problems that stop training.
 
     Args:
         train: A split.
         val: Another split, which is checked by itself and against the first.
-        decode: Decode every image, and find copies of images by their bytes.
-        list_to: File for the whole list, one problem per line; written only if there are problems.
+        decode: Decode every image, and compare the pixels of the two splits.
+        list_to: File for the whole list, one problem per line; written only if training stops.
+        progress: Receives progress.
+
+    Returns:
+        The splits, with the other problems in `problems` of each.
 
     Raises:
-        DataError: There are problems. The message has their number, the first one and the list.
+        DataError: There are problems that stop training. The message has their number, the first
+            one and the list.
     """
-    problems = list(check(train, decode=decode))
-    if val is not None:
-        problems += [*check(val, decode=decode), *check_apart(train, val, contents=decode)]
-    if problems:
+    first, second = check_both(train, val, decode=decode, progress=progress)
+    problems = [*first, *second]
+    if any(problem.stops for problem in problems):
         refuse(problems, list_to)
+    sound = replace(train, problems=tuple(first))
+    return sound, None if val is None else replace(val, problems=tuple(second))
 
 
 def refuse(problems: Sequence[Problem], list_to: Path | None) -> NoReturn:
-    """Raise an error with the number of problems and the first one.
+    """Raise an error with the number of problems that stop training, and the first one.
 
     Args:
-        problems: At least one problem.
+        problems: At least one of them stops training.
         list_to: File for the whole list, one problem per line.
 
     Raises:
         DataError: Always.
     """
-    where = "List them all with flyweight.data.check.check."
+    where = "List them all with: flyweight check-data"
     if list_to is not None:
         write_text(list_to, "".join(f"{problem}\n" for problem in problems))
         where = f"All are listed in '{list_to}'."
-    files = len({problem.path for problem in problems})
-    kinds = {type(problem.record) for problem in problems}
+    stopping = [problem for problem in problems if problem.stops]
+    files = len({problem.path for problem in stopping})
+    kinds = {type(problem.record) for problem in stopping}
     what = next((noun for kind, noun in _ANNOTATIONS.items() if kind in kinds), "annotation")
     raise DataError(
-        f"Every image and {what} must be usable. Received {len(problems)} problem"
-        f"{'s' if len(problems) > 1 else ''} in {files} file{'s' if files > 1 else ''}, "
-        f"first: {problems[0]} {where}"
+        f"Every image and {what} must be usable. Received {len(stopping)} problem"
+        f"{'s' if len(stopping) > 1 else ''} in {files} file{'s' if files > 1 else ''}, "
+        f"first: {stopping[0]} {where}"
     )
-
-
-@dataclass(frozen=True)
-class _ImageFile:
-    """Result of the check of an image file: its upright size, or None if it is unreadable."""
-
-    size: tuple[int, int] | None
-    problems: tuple[Problem, ...] = ()
-
-
-def _inspect(record: Any, *, decode: bool) -> _ImageFile:
-    declared = (record.height, record.width)
-    if record.path is None:
-        return _ImageFile(declared)
-    path = record.path
-    try:
-        if not path.is_file():
-            return _ImageFile(None, (Problem(path, None, _missing(record), record),))
-        size = image_size(path)
-        mismatch = 0 not in declared and size != declared
-        if decode or mismatch or not _ends_well(path):
-            height, width = read_image(path).shape[-2:]
-            size = (int(height), int(width))
-    except DataError as error:
-        return _ImageFile(None, (Problem(path, None, _reason(error), record),))
-    except DECODER_ERRORS as error:
-        message = f"{_DECODES} Received: {error}. {_REMEDY}"
-        return _ImageFile(None, (Problem(path, None, message, record),))
-    if 0 not in declared and size != declared:
-        message = _size_message(record, size)
-        return _ImageFile(size, (Problem(record.annotation, None, message, record),))
-    return _ImageFile(size)
-
-
-_DECODES = "an image must decode to the last pixel."
-_REMEDY = "Restore it or take it out of the list."
-
-
-def _missing(record: Any) -> str:
-    return (
-        f"an image that '{record.annotation.name}' describes must exist. Received no such file. "
-        f"{_REMEDY}"
-    )
-
-
-def _reason(error: DataError) -> str:
-    cause = error.__cause__
-    detail = " ".join(str(cause).split()) or type(cause).__name__
-    return f"{_DECODES} Received: {detail}. {_REMEDY}"
-
-
-def _size_message(record: Any, size: tuple[int, int]) -> str:
-    height, width = size
-    turned = (record.height, record.width) == (width, height)
-    hint = " (sideways: its EXIF tag turns it)" if turned else ""
-    name = record.path.name if record.path is not None else ""
-    return (
-        f"the size must be that of the image. Received width {record.width}, height "
-        f"{record.height} for '{name}' of width {width}, height {height}{hint}. "
-        "Correct the size and the boxes."
-    )
-
-
-def _ends_well(path: Path) -> bool:
-    """Return whether a JPEG or PNG file has its end mark; True for other formats."""
-    with path.open("rb") as file:
-        start = file.read(8)
-        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-        tail = file.read()
-    if start.startswith(b"\xff\xd8"):
-        return b"\xff\xd9" in tail
-    if start.startswith(b"\x89PNG"):
-        return b"IEND" in tail
-    return True
-
-
-def _box_problems(
-    record: BoxRecord, size: tuple[int, int] | None, labels: Sequence[str]
-) -> Iterator[Problem]:
-    if not len(record.boxes):
-        return
-    declared = (record.height, record.width)
-    height, width = declared if 0 not in declared else size or (0, 0)
-    with np.errstate(invalid="ignore"):  # NaN is one of the faults.
-        faults = tuple(_faults(record, height, width))
-    found: set[int] = set()
-    for bad, rule, remedy in faults:
-        for box in np.flatnonzero(bad).tolist():
-            if box in found:
-                continue
-            found.add(box)
-            corners = ", ".join(f"{value:g}" for value in record.boxes[box].tolist())
-            name = labels[int(record.labels[box])]
-            yield record.problem(box, f"{rule} Received '{name}' at {corners}. {remedy}")
-
-
-def _faults(record: BoxRecord, height: int, width: int) -> Iterator[tuple[Flags, str, str]]:
-    """Yield (boxes that break the rule, rule, remedy), the most serious rule first."""
-    boxes = record.boxes
-    low, high = boxes[:, :2], boxes[:, 2:]
-    remove = "Correct or remove it."
-    yield _any(~np.isfinite(boxes)), "a box must have finite corners.", remove
-    yield _any(high <= low), "a box must have width and height above 0.", remove
-    if height and width:
-        limit = np.array([width, height], dtype=np.float32) + _TOLERANCE
-        outside = _any((low < -_TOLERANCE) | (high > limit))
-        yield outside, f"a box must lie in its image of {width}x{height}.", "Clip or remove it."
-    yield _repeats(record), "a box must be given once.", "Remove the copy."
-
-
-def _any(flags: Flags) -> Flags:
-    """Return whether any flag of each row is set."""
-    found: Flags = np.logical_or.reduce(flags, axis=1)
-    return found
-
-
-def _repeats(record: BoxRecord) -> Flags:
-    """Return which boxes are equal to an earlier box of the same class."""
-    repeated = np.zeros(len(record.boxes), dtype=np.bool_)
-    seen: set[tuple[float, ...]] = set()
-    for row, (box, label) in enumerate(zip(record.boxes.tolist(), record.labels, strict=True)):
-        entry = (*box, float(label))
-        repeated[row] = entry in seen
-        seen.add(entry)
-    return repeated
 
 
 def _repeated_images(images: ImageSet) -> Iterator[Problem]:
     seen: set[Path] = set()
     for record in images.records:
         if record.path in seen:
-            remedy = f"Remove the copy from '{_source(images)}'."
+            remedy = f"Remove the copy from '{source_of(images)}'."
             message = f"an image must be listed once. Received it again. {remedy}"
-            yield Problem(record.path, None, message, record)
+            yield Problem(record.path, None, message, record, kind="repeated_image")
         elif record.path is not None:
             seen.add(record.path)
-
-
-def _paths(images: ImageSet) -> list[Path]:
-    return [record.path for record in images.records if record.path is not None]
-
-
-def _source(images: ImageSet) -> Path:
-    return images.source if images.source is not None else Path(images.name)
-
-
-def _short(labels: Sequence[str]) -> str:
-    return f"{len(labels)} ({', '.join(labels[:5])}{', ...' if len(labels) > 5 else ''})"
-
-
-def _digests(paths: Sequence[Path]) -> dict[Path, bytes]:
-    with ThreadPoolExecutor(_THREADS) as pool:
-        return dict(zip(paths, pool.map(_digest, paths), strict=True))
-
-
-def _by_digest(paths: Sequence[Path]) -> dict[bytes, Path]:
-    return {digest: path for path, digest in _digests(paths).items() if digest}
-
-
-def _digest(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
-    except OSError:
-        return b""  # Missing files have been reported.

@@ -2,9 +2,16 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 
-from flyweight.data.layouts.map_files import read_map, unknown_message, unknown_values
+from flyweight.data.layouts.map_files import (
+    read_map,
+    unknown_message,
+    unknown_values,
+    values_in,
+)
+from flyweight.data.problem_kinds import KindName
 from flyweight.data.records import MapRecord, MapSet, Problem
 from flyweight.errors import DataError
 
@@ -12,34 +19,43 @@ _THREADS = 8
 _REMEDY = "Restore it or take the image out of the list."
 
 
-def map_problems(
-    images: MapSet, sizes: list[tuple[int, int] | None]
-) -> Iterator[tuple[Problem, ...]]:
-    """Yield the problems of the labels of each image. All label images are decoded.
+@dataclass(frozen=True)
+class CheckedMap:
+    """Result of the check of a label image.
+
+    Attributes:
+        problems: The problems.
+        values: The pixel values that occur in it; None if they are unknown.
+    """
+
+    problems: tuple[Problem, ...] = ()
+    values: frozenset[int] | None = None
+
+
+def inspect_maps(images: MapSet, sizes: list[tuple[int, int] | None]) -> Iterator[CheckedMap]:
+    """Yield problems and values of the labels of each image. All label images are decoded.
 
     Args:
         images: The split.
         sizes: Height and width of every image, None for an unreadable image.
     """
-    find = partial(_problems, images)
+    find = partial(_inspect, images)
     with ThreadPoolExecutor(_THREADS) as pool:
         yield from pool.map(find, images.records, sizes)
 
 
-def _problems(
-    images: MapSet, record: MapRecord, size: tuple[int, int] | None
-) -> tuple[Problem, ...]:
+def _inspect(images: MapSet, record: MapRecord, size: tuple[int, int] | None) -> CheckedMap:
     path = record.map_path
     if path is None:
-        return ()
+        return CheckedMap()
     if not path.is_file():
         message = f"labels that '{record.annotation.name}' names must exist. {_REMEDY}"
-        return (Problem(path, None, message, record),)
+        return _bad(record, message, "missing_label_image")
     try:
         values = read_map(path)
     except DataError as error:
-        return (Problem(path, None, _reason(error), record),)
-    found = []
+        return _bad(record, _reason(error), "undecodable_labels")
+    found: list[Problem] = []
     if size is not None and values.shape != size:
         name = record.path.name if record.path is not None else "the image"
         message = (
@@ -47,12 +63,18 @@ def _problems(
             f"{values.shape[0]} for '{name}' of width {size[1]}, height {size[0]}. "
             "Save them at the image's upright size."
         )
-        found.append(Problem(path, None, message, record))
-    unknown = unknown_values(values, len(images.labels), images.values)
+        found.append(Problem(path, None, message, record, kind="label_size"))
+    present = values_in(values)
+    unknown = unknown_values(present, len(images.labels), images.values)
     if unknown:
         message = unknown_message(unknown, len(images.labels), images.values)
-        found.append(Problem(path, None, message, record))
-    return tuple(found)
+        found.append(Problem(path, None, message, record, kind="unknown_label"))
+    return CheckedMap(tuple(found), frozenset(present))
+
+
+def _bad(record: MapRecord, message: str, kind: KindName) -> CheckedMap:
+    path = record.map_path or record.annotation
+    return CheckedMap((Problem(path, None, message, record, kind=kind),))
 
 
 def _reason(error: DataError) -> str:

@@ -4,6 +4,7 @@ import io
 import os
 import struct
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -84,8 +85,23 @@ def decode_image(data: bytes, path: str | os.PathLike[str]) -> Tensor:
     return torch.from_numpy(pixels)
 
 
-def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Return height and width of the upright image at `path` from its header alone.
+@dataclass(frozen=True)
+class Header:
+    """What the header of an image file states.
+
+    Attributes:
+        size: Height and width of the upright image.
+        sideways: Whether the EXIF tag exchanges height and width.
+        unsupported: Description of pixels that `read_image` refuses; empty if there are none.
+    """
+
+    size: tuple[int, int]
+    sideways: bool
+    unsupported: str
+
+
+def read_header(path: str | os.PathLike[str]) -> Header:
+    """Return what the header of the image at `path` states. No pixels are decoded.
 
     Raises:
         One of `DECODER_ERRORS`: The header has no size.
@@ -95,7 +111,17 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
         # Pillow would decode a PNG to search for EXIF data after the pixels.
         has_exif = image.format != "PNG" or "exif" in image.info
         sideways = has_exif and image.getexif().get(_ORIENTATION) in _SIDEWAYS
-    return (width, height) if sideways else (height, width)
+        unsupported = _unsupported(image)
+    return Header((width, height) if sideways else (height, width), sideways, unsupported)
+
+
+def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Return height and width of the upright image at `path` from its header alone.
+
+    Raises:
+        One of `DECODER_ERRORS`: The header has no size.
+    """
+    return read_header(path).size
 
 
 def image_of(images: ImageSet, index: int) -> Tensor:
@@ -153,13 +179,23 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """Return an image of any mode as RGB, see `read_image`."""
     if image.mode == "RGB":
         return image
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+    if _has_16_bits(image):
         high_byte = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
         return Image.fromarray(high_byte).convert("RGB")
-    if image.mode in ("I", "F"):
-        raise ValueError(f"pixels of mode {image.mode} have no known range, save 8 or 16 bits")
+    if _unsupported(image):
+        raise ValueError(f"{_unsupported(image)} have no known range, save 8 or 16 bits")
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         white = Image.new("RGBA", layer.size, "white")
         return Image.alpha_composite(white, layer).convert("RGB")
     return image.convert("RGB")
+
+
+def _has_16_bits(image: Image.Image) -> bool:
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
+
+
+def _unsupported(image: Image.Image) -> str:
+    """Return a description of pixels whose range is unknown, from the header; else nothing."""
+    unknown = image.mode in ("I", "F") and not _has_16_bits(image)
+    return f"pixels of mode {image.mode}" if unknown else ""

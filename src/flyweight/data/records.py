@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flyweight.data.layouts.outlines import Outline
+from flyweight.data.problem_kinds import KINDS, KindName
 
 Boxes = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
@@ -33,7 +34,7 @@ def as_boxes(rows: Sequence[Sequence[float]]) -> Boxes:
 
 @dataclass(frozen=True)
 class Problem:
-    """A problem of a data set that must be corrected before training.
+    """A problem of a data set.
 
     Attributes:
         path: The image, annotation file or list with the problem.
@@ -41,6 +42,7 @@ class Problem:
         message: What must hold, what was received and what to do, on one line.
         record: Record with the problem, if it is solved by leaving out the record or one box.
         box: Index of that box; None means the whole record.
+        kind: Name of its kind in `problem_kinds.KINDS`.
     """
 
     path: Path
@@ -48,6 +50,12 @@ class Problem:
     message: str
     record: Any = field(default=None, repr=False, compare=False)
     box: int | None = field(default=None, repr=False, compare=False)
+    kind: KindName = field(default="invalid_annotation", kw_only=True)
+
+    @property
+    def stops(self) -> bool:
+        """Whether training does not start with this problem."""
+        return KINDS[self.kind].stops
 
     def __str__(self) -> str:
         place = f"{self.path}:{self.line}" if self.line else f"{self.path}"
@@ -71,6 +79,8 @@ class BoxRecord:
         annotation: The file with the boxes.
         positions: Whether `lines` holds positions instead of lines.
         outlines: One per box, see `outlines.masks_of`; None if they were not requested.
+        stated: x, y, width, height and area of every object as the file gives them, `(n, 5)`
+            float64, for the metrics of COCO; None for layouts without areas.
     """
 
     path: Path | None
@@ -84,6 +94,7 @@ class BoxRecord:
     annotation: Path
     positions: bool = False
     outlines: tuple[Outline, ...] | None = None
+    stated: npt.NDArray[np.float64] | None = None
 
     def only(self, kept: Flags) -> "BoxRecord":
         """Return the same image with the boxes whose flag in `kept`, `(n,)`, is set."""
@@ -91,15 +102,17 @@ class BoxRecord:
         outlines = None if self.outlines is None else tuple(compress(self.outlines, kept))
         rows = {name: getattr(self, name)[kept] for name in ("boxes", "labels")}
         flags = {name: getattr(self, name)[kept] for name in ("difficult", "crowd")}
-        return replace(self, **rows, **flags, lines=lines, outlines=outlines)
+        stated = None if self.stated is None else self.stated[kept]
+        return replace(self, **rows, **flags, lines=lines, outlines=outlines, stated=stated)
 
-    def problem(self, box: int, message: str) -> Problem:
+    def problem(self, box: int, message: str, kind: KindName) -> Problem:
         """Return a problem of the box with index `box` of this record."""
         if self.positions:
             place = f"annotations[{self.lines[box]}]"
-            return Problem(self.annotation, None, f"{place}: {message}", self, box)
+            return Problem(self.annotation, None, f"{place}: {message}", self, box, kind=kind)
         # XML files often have a single line, so the number of the object is given, too.
-        return Problem(self.annotation, self.lines[box], f"object {box + 1}: {message}", self, box)
+        text, line = f"object {box + 1}: {message}", self.lines[box]
+        return Problem(self.annotation, line, text, self, box, kind=kind)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,16 +11,22 @@ from typing import TypeVar
 
 import numpy as np
 
-from flyweight.data.check import check, check_apart, refuse
-from flyweight.data.records import BoxRecord, ImageSet, Problem
+from flyweight.data.check import check_both, refuse
+from flyweight.data.check_split import split_problems
+from flyweight.data.records import BoxRecord, BoxSet, ImageSet, Problem
 from flyweight.errors import counted
 from flyweight.files import write_text
+from flyweight.progress import SILENT, Progress
 
 Images = TypeVar("Images", bound=ImageSet)
 
 
 def leave_out_bad(
-    train: Images, val: Images | None = None, *, list_to: Path | None = None
+    train: Images,
+    val: Images | None = None,
+    *,
+    list_to: Path | None = None,
+    progress: Progress = SILENT,
 ) -> tuple[Images, Images | None]:
     """Return the splits without bad images and boxes, which are listed in `problems` of each.
 
@@ -30,39 +36,61 @@ def leave_out_bad(
     Args:
         train: A split.
         val: Another split, which is checked by itself and against the first.
-        list_to: File for the list of all removed entries, one per line.
+        list_to: File for the list of all problems, one per line.
+        progress: Receives progress.
 
     Raises:
         DataError: A problem cannot be solved by removal: the splits have different classes, or
             nothing remains.
     """
-    problems = list(check(train))
-    apart = [] if val is None else [*check(val), *check_apart(train, val)]
+    problems, apart = check_both(train, val, progress=progress)
     readers = {*train.problems, *(() if val is None else val.problems)}
-    fatal = [p for p in (*problems, *apart) if p.record is None and p not in readers]
+    fatal = [p for p in (*problems, *apart) if p.record is None and p.stops and p not in readers]
     good = _without(train, problems)
     good_val = None if val is None else _without(val, apart)
     for left in (good, good_val):
-        if left is not None and not len(left):
-            fatal = fatal or list(left.problems)
+        if left is not None:
+            fatal = fatal or _nothing_left(left)
     if fatal:
         refuse(fatal, list_to)
-    if list_to is not None and (problems or apart):
+    if list_to is not None and any(problem.stops for problem in (*problems, *apart)):
         write_text(list_to, "".join(f"{problem}\n" for problem in (*problems, *apart)))
     return good, good_val
 
 
-def left_out(images: ImageSet) -> str:
-    """Return a sentence on the entries removed from a set; empty if there are none.
+def _nothing_left(images: ImageSet) -> list[Problem]:
+    """Return why a split without its bad images and boxes cannot be used; nothing if it can."""
+    if not len(images):
+        return [problem for problem in images.problems if problem.stops]
+    if not isinstance(images, BoxSet):
+        return []
+    return [problem for problem in split_problems(images, ()) if problem.stops]
+
+
+def notes_on(images: ImageSet) -> tuple[str, ...]:
+    """Return a line for the entries removed from a set, and one per kind of its other problems.
+
+    Args:
+        images: A result of `leave_out_bad` or `require_sound`.
 
     Example:
-        >>> left_out(ImageSet("faces/train", ("face",), ()))
-        ''
+        >>> notes_on(ImageSet("faces/train", ("face",), ()))
+        ()
     """
-    if not images.problems:
-        return ""
-    first = images.problems[0]
-    return f"left out of {images.name}: {counted(len(images.problems), 'problem')}, first: {first}"
+    kept = {id(record) for record in images.records}
+    removed: list[Problem] = []
+    others: list[Problem] = []
+    for problem in images.problems:
+        gone = problem.record is not None and id(problem.record) not in kept
+        (removed if problem.stops or gone else others).append(problem)
+    notes = []
+    if removed:
+        count = counted(len(removed), "problem")
+        notes.append(f"left out of {images.name}: {count}, first: {removed[0]}")
+    for kind in dict.fromkeys(problem.kind for problem in others):
+        same = [problem for problem in others if problem.kind == kind]
+        notes.append(f"data of {images.name}: {len(same)} x {kind}, first: {same[0]}")
+    return tuple(notes)
 
 
 def _without(images: Images, problems: Sequence[Problem]) -> Images:

@@ -10,7 +10,7 @@ from flyweight.config.cuts import Cut
 from flyweight.config.reading import touched
 from flyweight.config.settings import Config
 from flyweight.data.records import BoxSet, ImageSet
-from flyweight.data.usable import left_out
+from flyweight.data.usable import notes_on
 from flyweight.engine.evaluate import evaluate
 from flyweight.errors import ConfigError
 from flyweight.pipeline.detector_evaluation import evaluate_detector
@@ -106,7 +106,7 @@ def evaluate_checkpoint(
         if not found.plans:
             reports.note(f"note: {path} is not pruned; it was cut now")
     images = open_val(config, save_dir=Path(config.save_dir) / label)
-    for note in filter(None, [left_out(images)]):
+    for note in notes_on(images):
         reports.note(note)
     require_same_labels(found, images.labels, path)
     return Evaluated(path, evaluate_model(model, config, images, save_to=save_to, progress=reports))

@@ -57,17 +57,15 @@ def open_data(config: Config, *, save_dir: Path | None = None) -> Data:
         DataError: A split is empty, or an image or box is unusable.
         ConfigError: The data is for another task, or has another number of classes than the config.
     """
-    _require_kind(config)
+    require_kind(config)
     data = Data(open_set(config.data, "train"), open_set(config.data, "val"))
     for images in (data.train, data.val):
         _require_images(images)
     _require_classes(data.train, config)
     list_to = _problems_in(save_dir)
-    if config.data.problems == "leave_out":
-        train, val = leave_out_bad(data.train, data.val, list_to=list_to)
-        return Data(train, data.val if val is None else val)
-    require_sound(data.train, data.val, list_to=list_to)
-    return data
+    checked = leave_out_bad if config.data.problems == "leave_out" else require_sound
+    train, val = checked(data.train, data.val, list_to=list_to)
+    return Data(train, data.val if val is None else val)
 
 
 def open_val(config: Config, *, save_dir: Path | None = None) -> ImageSet:
@@ -81,15 +79,13 @@ def open_val(config: Config, *, save_dir: Path | None = None) -> ImageSet:
         DataError: The split is empty, or an image or box is unusable.
         ConfigError: The data is for another task, or has another number of classes than the config.
     """
-    _require_kind(config)
+    require_kind(config)
     images = open_set(config.data, "val")
     _require_images(images)
     _require_classes(images, config)
     list_to = _problems_in(save_dir)
-    if config.data.problems == "leave_out":
-        return leave_out_bad(images, list_to=list_to)[0]
-    require_sound(images, list_to=list_to)
-    return images
+    checked = leave_out_bad if config.data.problems == "leave_out" else require_sound
+    return checked(images, list_to=list_to)[0]
 
 
 def _problems_in(save_dir: Path | None) -> Path | None:
@@ -104,7 +100,12 @@ def _require_images(images: ImageSet) -> None:
         )
 
 
-def _require_kind(config: Config) -> None:
+def require_kind(config: Config) -> None:
+    """Check that the data of a config are for the task of its network.
+
+    Raises:
+        ConfigError: They are for another task, or the images are fitted in a way that it excludes.
+    """
     kind, given = kind_of(config), config.data.format
     if given not in FORMATS[kind]:
         raise ConfigError(

@@ -40,7 +40,7 @@ def test_reads_exactly_what_the_file_says(tmp_path):
     assert (first.labels.tolist(), second.labels.tolist()) == ([0], [1])
     assert (first.crowd.tolist(), second.crowd.tolist()) == ([False], [True])
     assert (first.lines, second.lines) == ((1,), (0,))
-    assert str(second.problem(0, "bad.")) == f"{tmp_path / path}: annotations[0]: bad."
+    assert str(second.problem(0, "bad.", "empty_box")) == f"{tmp_path / path}: annotations[0]: bad."
 
 
 def test_given_labels_set_order_and_choice(tmp_path):

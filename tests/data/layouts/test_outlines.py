@@ -74,3 +74,17 @@ def test_no_outlines_are_no_masks():
 )
 def test_what_makes_no_sense(segmentation):
     assert read_outline(segmentation) is None
+
+
+def test_compressed_run_lengths_are_decoded_when_they_are_read():
+    generator = np.random.default_rng(0)
+    for _ in range(200):
+        size = tuple(generator.integers(1, 60, 2).tolist())
+        blob = np.asfortranarray(generator.random(size) < generator.random() ** 3).astype(np.uint8)
+        sound = {"size": list(size), "counts": oracle.encode(blob)["counts"].decode()}
+        assert read_outline(sound) is sound
+        for counts in (sound["counts"][:-1], sound["counts"] + "1", repr(sound["counts"].encode())):
+            assert read_outline({**sound, "counts": counts}) is None
+    for counts in ("", "é", "\x00", "o" * 40, "l" * 40 + "1"):
+        assert read_outline({"size": [30, 40], "counts": counts}) is None
+    assert read_outline({"size": [-30, -40], "counts": "x"}) is None

@@ -26,7 +26,9 @@ def root(tmp_path):
 def test_reads_shares_as_pixels(root):
     pets = read_yolo(root, "train")
     assert pets.labels == ("cat", "dog")
-    assert pets.problems == check(pets, decode=True) == ()
+    (unlabelled,) = pets.problems
+    assert (unlabelled.kind, unlabelled.path.name) == ("missing_label_file", "b.png")
+    assert check(pets, decode=True) == (unlabelled,)
     first, second = pets.records
     assert first.path == root / "images/train/a.jpg"
     assert (first.height, first.width) == (20, 40)
@@ -68,6 +70,63 @@ def test_a_split_can_be_said_in_several_ways(root, split, card, found):
     assert [record.path.name for record in records] == found
 
 
+@pytest.mark.parametrize("path", ["", "path: ."])
+def test_a_split_can_be_several_folders_and_lists(root, path):
+    (root / "list.txt").write_text("./images/train/a.jpg\n")
+    card = f"{path}\nnames: [cat, dog]\ntrain: [images/val, ../images/train, list.txt]\n"
+    (root / "data.yaml").write_text(card)
+    pets = read_yolo(root, "train")
+    assert [record.path.name for record in pets.records] == ["c.jpg", "a.jpg", "b.png"]
+    assert pets.source == root / "data.yaml"
+    for entry in ("[images/val, images/nowhere]", "[images/val, 3]"):
+        (root / "data.yaml").write_text(f"names: [cat, dog]\ntrain: {entry}\n")
+        with pytest.raises(DataError, match=r"Every entry of `train`.*Received ('images/now|3)"):
+            read_yolo(root, "train")
+
+
+@pytest.mark.parametrize(
+    ("shape", "row"),
+    [
+        ("[2, 2]", "0 0.5 0.5 0.25 0.5 0.9 0.9 7 7"),
+        ("[2, 3]", "0 0.5 0.5 0.25 0.5 0.9 0.9 2 0 0 0"),
+        ("[2, 3]", "0 0.5 0.5 0.25 0.5"),
+    ],
+)
+def test_points_after_a_box_are_no_outline(root, shape, row):
+    (root / "data.yaml").write_text(f"names: [cat, dog]\nkpt_shape: {shape}\n")
+    (root / "labels/train/a.txt").write_text(f"{row}\n")
+    pets = read_yolo(root, "train")
+    np.testing.assert_allclose(pets.records[0].boxes, [[15, 5, 25, 15]], atol=1e-5)
+    (root / "labels/train/a.txt").write_text("0 0.1 0.5 0.5 0.25 0.3 1.0\n")
+    (problem,) = (found for found in read_yolo(root, "train").problems if found.stops)
+    assert "as kpt_shape says. Received 6 numbers" in problem.message
+
+
+@pytest.mark.parametrize("shape", ["17", "[2]", "[0, 3]", "[2, 4]", "[2.0, 3]", "{a: 1}"])
+def test_a_wrong_number_of_points_is_refused(root, shape):
+    (root / "data.yaml").write_text(f"names: [cat, dog]\nkpt_shape: {shape}\n")
+    with pytest.raises(DataError, match=r"`kpt_shape` in .* must be \[number of points, 2 or 3\]"):
+        read_yolo(root, "train")
+
+
+@pytest.mark.parametrize("row", ["0 .5 .5 .2 .5 .9 .9 1", "0 .5 .5 .2 .5 .9 .9 1 .5 .5 2"])
+def test_points_without_kpt_shape_are_recognised_by_their_visibility(root, row):
+    (root / "labels/train/a.txt").write_text(f"{row}\n")
+    (problem,) = (found for found in read_yolo(root, "train").problems if found.stops)
+    assert problem.kind == "keypoint_rows"
+    assert f"kpt_shape: [{len(row.split()) // 3 - 1}, 3]" in problem.message
+
+
+def test_label_files_without_image_are_named(root):
+    (root / "labels/train/zebra.txt").write_text("")
+    (root / "labels/train/classes.txt").write_text("cat\ndog\n")
+    found = [p for p in read_yolo(root, "train").problems if p.kind == "label_file_without_image"]
+    assert [problem.path.name for problem in found] == ["zebra.txt"]
+    # A list names a part of the images.
+    (root / "list.txt").write_text("images/train/a.jpg\n")
+    assert read_yolo(root, "list.txt").problems == ()
+
+
 def test_the_tree_of_roboflow(tmp_path):
     _image(tmp_path / "train/images/a.jpg")
     (tmp_path / "train/labels").mkdir()
@@ -96,7 +155,7 @@ def test_the_tree_of_roboflow(tmp_path):
 def test_the_check_names_the_line(root, line, message):
     text = root / "labels/train/a.txt"
     text.write_text(f"1 0.5 0.5 0.25 0.5\n{line}\n")
-    (problem,) = check(read_yolo(root, "train"))
+    (problem,) = (found for found in check(read_yolo(root, "train")) if found.stops)
     assert (problem.path, problem.line) == (text, 2)
     assert message in problem.message
 

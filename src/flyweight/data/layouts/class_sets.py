@@ -62,7 +62,7 @@ def read_class_folders(
                 "a class folder must hold images. Received none. "
                 "Add some, or give `labels` without this class."
             )
-            problems.append(Problem(folder / name, None, message))
+            problems.append(Problem(folder / name, None, message, kind="unused_class"))
         records += [ClassRecord(path, index, path.parent) for path in images]
     name = f"{Path(root).name}/{Path(split).name or split}"
     return ClassSet(name, names, tuple(records), problems=tuple(problems), source=folder)

@@ -1,6 +1,7 @@
 """Reader of COCO annotations: one JSON file of `images`, `annotations` and `categories`."""
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from flyweight.data.layouts.outlines import Outline, read_outline
+from flyweight.data.problem_kinds import KindName
 from flyweight.data.records import BoxRecord, BoxSet, Problem, as_boxes
 from flyweight.errors import DataError, nearest
 
@@ -49,10 +51,14 @@ def read_coco(
     by_image: dict[Any, list[_Row]] = {key: [] for key in by_id}
     for position, item in enumerate(content["annotations"]):
         row = _row(item, position, by_image, indices)
+        kind: KindName = "invalid_annotation"
         if masks and isinstance(row, _Row):
-            row = _outlined(row, item.get("segmentation"))
+            segmentation = item.get("segmentation")
+            row = _outlined(row, segmentation)
+            kind = "run_lengths" if isinstance(segmentation, dict) else kind
         if isinstance(row, str):
-            problems.append(Problem(path, None, f"annotations[{position}]: {row}"))
+            message = f"annotations[{position}]: {row}"
+            problems.append(Problem(path, None, message, kind=kind))
         else:
             by_image[item["image_id"]].append(row)
     records = [_record(folder, path, by_id[key], rows) for key, rows in by_image.items()]
@@ -69,6 +75,7 @@ class _Row:
     crowd: bool
     difficult: bool
     position: int
+    stated: tuple[float, ...]
     outline: Outline | None = None
 
 
@@ -185,8 +192,13 @@ def _row(
             f"Received {box!r:.80}. Correct or remove it."
         )
     x, y, width, height = (float(value) for value in box)
+    area = item.get("area", width * height)
+    if not _is_number(area) or not 0 <= area < math.inf:
+        return f"area must be a number of pixels, at least 0. Received {area!r:.80}. Correct it."
     crowd, difficult = (bool(item.get(flag, 0)) for flag in ("iscrowd", "ignore"))
-    return _Row((x, y, x + width, y + height), indices[category], crowd, difficult, position)
+    corners = (x, y, x + width, y + height)
+    stated = (x, y, width, height, float(area))
+    return _Row(corners, indices[category], crowd, difficult, position, stated)
 
 
 def _outlined(row: _Row, segmentation: Any) -> _Row | str:
@@ -204,11 +216,11 @@ def _with_outlines(record: BoxRecord, rows: list[_Row]) -> BoxRecord:
 
 
 def _is_box(box: object) -> TypeGuard[list[float]]:
-    return (
-        isinstance(box, list)
-        and len(box) == 4
-        and all(isinstance(v, float) or (type(v) is int and abs(v) < 2**53) for v in box)
-    )
+    return isinstance(box, list) and len(box) == 4 and all(_is_number(value) for value in box)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, float) or (type(value) is int and abs(value) < 2**53)
 
 
 def _record(
@@ -225,6 +237,7 @@ def _record(
         lines=tuple(row.position for row in rows),
         annotation=annotation,
         positions=True,
+        stated=np.array([row.stated for row in rows], dtype=np.float64).reshape(-1, 5),
     )
 
 

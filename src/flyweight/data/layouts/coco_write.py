@@ -57,6 +57,7 @@ def write_coco(
 
 def _annotations(record: BoxRecord, image: int, first: int) -> list[dict[str, Any]]:
     rows = []
+    areas = None if record.stated is None else record.stated[:, 4]
     columns = zip(record.boxes, record.labels, record.crowd, record.difficult, strict=True)
     for number, (box, label, crowd, difficult) in enumerate(columns, start=first):
         left, top, right, bottom = (float(side) for side in box)
@@ -67,7 +68,7 @@ def _annotations(record: BoxRecord, image: int, first: int) -> list[dict[str, An
                 "image_id": image,
                 "category_id": int(label) + 1,
                 "bbox": [left, top, width, height],
-                "area": width * height,
+                "area": width * height if areas is None else float(areas[number - first]),
                 "iscrowd": int(crowd),
                 "ignore": int(difficult),
             }

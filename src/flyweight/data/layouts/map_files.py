@@ -1,7 +1,7 @@
 """Reader of label images: one value per pixel, and its class."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +64,7 @@ def class_map(values: Values, classes: int, table: Mapping[int, int] | None) -> 
     Raises:
         DataError: Some values have no class; the error message names them.
     """
-    unknown = unknown_values(values, classes, table)
+    unknown = unknown_values(values_in(values), classes, table)
     if unknown:
         raise DataError(unknown_message(unknown, classes, table))
     if table is None:
@@ -76,14 +76,27 @@ def class_map(values: Values, classes: int, table: Mapping[int, int] | None) -> 
     return mapped
 
 
-def unknown_values(values: Values, classes: int, table: Mapping[int, int] | None) -> list[int]:
-    """Return the values without class, sorted."""
-    known = {*range(classes), IGNORE} if table is None else set(table)
+def values_in(values: Values) -> list[int]:
+    """Return the values that occur, sorted."""
     # Counting is much faster than sorting all pixels, and values are small.
     if values.size and int(values.min()) >= 0 and int(values.max()) < _TABLE_SIZE:
-        present = np.flatnonzero(np.bincount(values.ravel())).tolist()
+        present = np.flatnonzero(np.bincount(values.ravel()))
     else:
-        present = np.unique(values).tolist()
+        present = np.unique(values)
+    return [int(value) for value in present]
+
+
+def unknown_values(
+    present: Iterable[int], classes: int, table: Mapping[int, int] | None
+) -> list[int]:
+    """Return the values without class, in their order.
+
+    Args:
+        present: Result of `values_in`.
+        classes: Number of classes.
+        table: See `MapSet.values`.
+    """
+    known = {*range(classes), IGNORE} if table is None else set(table)
     return [value for value in present if value not in known]
 
 

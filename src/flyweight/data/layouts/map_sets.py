@@ -90,6 +90,7 @@ def read_maps(
     folder = Path(root)
     require_folder(folder, "A segmentation set")
     names = tuple(labels) if labels is not None else labels_in(folder)
+    _require_classes(len(names), values)
     source = _as_given(folder, split)
     if source is not None:
         records, problems = _listed(folder, source)
@@ -140,6 +141,20 @@ def read_cityscapes(root: str | os.PathLike[str], split: str) -> MapSet:
         source=images,
         values=cityscapes_values(),
     )
+
+
+def _require_classes(count: int, values: Mapping[int, int] | None) -> None:
+    if count > IGNORE:
+        raise DataError(
+            f"A segmentation set must have at most {IGNORE} classes, because {IGNORE} stands for "
+            f"pixels without class. Received {count}. Merge classes, or give fewer `labels`."
+        )
+    for value, index in (values or {}).items():
+        if not 0 <= index < count and index != IGNORE:
+            raise DataError(
+                f"data.values must give indices of classes, 0..{count - 1}, or {IGNORE} for pixels "
+                f"without class. Received {value}: {index}. Correct it."
+            )
 
 
 def _as_given(folder: Path, split: str) -> Path | None:
@@ -201,7 +216,7 @@ def _paired(images: Path, maps: Path) -> tuple[list[MapRecord], list[Problem]]:
             f"labels must belong to an image. Received none of this name in '{images}'. "
             "Add the image or remove the labels."
         )
-        problems.append(Problem(map_path, None, message))
+        problems.append(Problem(map_path, None, message, kind="missing_label_image"))
     return records, problems
 
 
@@ -211,4 +226,4 @@ def _stem(path: Path, folder: Path) -> str:
 
 def _no_map(path: Path, wanted: Path) -> Problem:
     message = f"an image must have labels. Received no file '{wanted}'. Add it or remove the image."
-    return Problem(path, None, message)
+    return Problem(path, None, message, kind="missing_label_image")

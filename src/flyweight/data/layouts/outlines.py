@@ -10,6 +10,7 @@ from torch import Tensor
 
 from flyweight.on_demand import load
 
+_MOST_CHARACTERS = 10  # Of one number: 55 bits, far more than any image has pixels.
 _RUN_LENGTHS = "faster_coco_eval.core:mask"  # Imported on use: only sets with masks need it.
 
 Outline = tuple[npt.NDArray[np.float32], ...] | dict[str, Any]
@@ -80,4 +81,32 @@ def _are_run_lengths(value: dict[str, Any]) -> bool:
     if isinstance(counts, list):
         known = all(type(count) is int and count >= 0 for count in counts)
         return known and sum(counts) == size[0] * size[1]
-    return isinstance(counts, str)
+    if not isinstance(counts, str) or min(size) < 0:
+        return False
+    lengths = _decoded(counts)
+    return lengths is not None and sum(lengths) == size[0] * size[1]
+
+
+def _decoded(counts: str) -> list[int] | None:
+    """Return the lengths that a compressed text stands for; None if it is damaged.
+
+    Each character has five bits of a number, lowest first, and a bit that says whether more follow.
+    From the fourth on, a number is the difference to the one before the last
+    (https://github.com/cocodataset/cocoapi/blob/master/common/maskApi.c).
+    """
+    codes = np.frombuffer(counts.encode("ascii", "replace"), dtype=np.uint8).astype(np.int64) - 48
+    if not len(codes) or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
+        return None
+    last = codes & 32 == 0
+    ends = np.flatnonzero(last)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    places = np.arange(len(codes)) - np.repeat(starts, ends - starts + 1)
+    if places.max() > _MOST_CHARACTERS:
+        return None
+    numbers = np.add.reduceat((codes & 31) << (5 * places), starts)
+    negative = codes[ends] & 16 != 0
+    numbers[negative] -= np.int64(1) << (5 * (places[ends][negative] + 1))
+    numbers[1::2] = np.cumsum(numbers[1::2])
+    numbers[2::2] = np.cumsum(numbers[2::2])
+    lengths: list[int] = numbers.tolist()
+    return lengths if min(lengths) >= 0 else None

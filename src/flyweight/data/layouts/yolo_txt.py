@@ -3,12 +3,13 @@
 root/images/<split>/<name>.jpg     root/labels/<split>/<name>.txt     root/data.yaml
 
 A row is `class x y width height`, with centre and sides of the box as shares of the image sides. A
-row of more numbers is an outline, `class x1 y1 x2 y2 ...`, whose enclosing box is used. An image
-without text file has no objects. `data.yaml` names the classes and may name the folders of splits.
+row of more numbers is an outline, `class x1 y1 x2 y2 ...`, whose enclosing box is used. If
+`data.yaml` has `kpt_shape`, points follow the box instead, and are not used. An image without text
+file has no objects. `data.yaml` names the classes and may name the folders of splits.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -19,11 +20,13 @@ import yaml
 
 from flyweight.data.images import DECODER_ERRORS, image_size
 from flyweight.data.layouts.voc import read_label_list
+from flyweight.data.problem_kinds import KindName
 from flyweight.data.records import BoxRecord, BoxSet, Problem, as_boxes
 from flyweight.errors import DataError, nearest
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 CARD = "data.yaml"
+SPLITS = ("train", "val", "test")
 _NAME_LISTS = ("classes.txt", "obj.names", "label_list.txt")
 _THREADS = 8
 # Because of rounding, a corner may be slightly outside.
@@ -54,16 +57,19 @@ def read_yolo(
         )
     card = _read_card(folder)
     names = tuple(labels) if labels is not None else _class_names(folder, card)
-    source = _find_split(folder, split, card)
-    images = _images(folder, source)
+    layout = _RowLayout(len(names), _numbers_of_points(folder, card))
+    sources = _find_split(folder, split, card)
+    found = (image for source in sources for image in _images(folder, source))
+    images = list(dict.fromkeys(found)) if len(sources) > 1 else list(found)
     with ThreadPoolExecutor(_THREADS) as pool:
         sizes = list(pool.map(_size, images))
     problems: list[Problem] = []
     records = [
-        _record(image, size, len(names), problems)
-        for image, size in zip(images, sizes, strict=True)
+        _record(image, size, layout, problems) for image, size in zip(images, sizes, strict=True)
     ]
+    problems += _texts_without_image(sources, images)
     name = f"{folder.name}/{Path(split).stem}"
+    source = sources[0] if len(sources) == 1 else folder / CARD
     return BoxSet(name, names, tuple(records), problems=tuple(problems), source=source)
 
 
@@ -117,23 +123,58 @@ def _class_names(folder: Path, card: dict[str, Any]) -> tuple[str, ...]:
     return read_label_list(found)
 
 
-def _find_split(folder: Path, split: str, card: dict[str, Any]) -> Path:
+def _numbers_of_points(folder: Path, card: dict[str, Any]) -> int:
+    """Return how many numbers of points follow the box in a row, by `kpt_shape`; 0 without it."""
+    shape = card.get("kpt_shape")
+    if shape is None:
+        return 0
+    whole = isinstance(shape, list) and [type(value) for value in shape] == [int, int]
+    if not whole or shape[0] < 1 or shape[1] not in (2, 3):
+        raise DataError(
+            f"`kpt_shape` in '{folder / CARD}' must be [number of points, 2 or 3]. "
+            f"Received {shape!r:.60}. Correct it."
+        )
+    return int(shape[0] * shape[1])
+
+
+def _find_split(folder: Path, split: str, card: dict[str, Any]) -> tuple[Path, ...]:
+    """Return the folders of images, and lists of them, that a split consists of."""
     entry = card.get(split)
+    if isinstance(entry, list) and entry:
+        return tuple(_entry_of(folder, split, card, item) for item in entry)
     candidates = [folder / "images" / split, folder / split / "images", folder / split]
     if isinstance(entry, str):
-        # Tools write the path relative to their own working folder: `../train/images`.
-        inside = [part for part in PurePosixPath(entry).parts if part not in ("..", ".", "/")]
-        candidates = [folder / str(card.get("path", "")) / entry, folder.joinpath(*inside)]
-    found = next((path for path in candidates if path.is_dir() or path.is_file()), None)
+        candidates = _candidates(folder, card, entry)
+    found = _first(candidates)
     if found is not None:
-        return found
+        return (found,)
     known = [path.name for path in (folder / "images").glob("*") if path.is_dir()]
-    known += [key for key in ("train", "val", "test") if key in card]
+    known += [key for key in SPLITS if key in card]
     hint = nearest(split, known) if known else "There are no folders in 'images'."
     raise DataError(
         f"A split must be a key of '{folder / CARD}', a folder of images or a list of them. "
         f"Received '{split}'. {hint}"
     )
+
+
+def _entry_of(folder: Path, split: str, card: dict[str, Any], item: object) -> Path:
+    found = _first(_candidates(folder, card, item)) if isinstance(item, str) else None
+    if found is None:
+        raise DataError(
+            f"Every entry of `{split}` in '{folder / CARD}' must be a folder of images or a list "
+            f"of them. Received {item!r:.80}, which is none. Correct or remove it."
+        )
+    return found
+
+
+def _candidates(folder: Path, card: dict[str, Any], entry: str) -> list[Path]:
+    # Tools write the path relative to their own working folder: `../train/images`.
+    inside = [part for part in PurePosixPath(entry).parts if part not in ("..", ".", "/")]
+    return [folder / str(card.get("path") or "") / entry, folder.joinpath(*inside)]
+
+
+def _first(candidates: list[Path]) -> Path | None:
+    return next((path for path in candidates if path.is_dir() or path.is_file()), None)
 
 
 def _images(folder: Path, source: Path) -> list[Path]:
@@ -163,12 +204,20 @@ class _Row:
     line: int
 
 
+@dataclass(frozen=True)
+class _RowLayout:
+    """What a row may hold: the number of classes, and of numbers of points that follow the box."""
+
+    classes: int
+    points: int
+
+
 def _record(
-    image: Path, size: tuple[int, int] | None, num_classes: int, problems: list[Problem]
+    image: Path, size: tuple[int, int] | None, layout: _RowLayout, problems: list[Problem]
 ) -> BoxRecord:
     path = label_path(image)
     height, width = size or (0, 0)
-    rows = list(_rows(path, num_classes, problems)) if size is not None else []
+    rows = list(_rows(image, layout, problems)) if size is not None else []
     scale = np.array([width, height, width, height], dtype=np.float64)
     return BoxRecord(
         path=image,
@@ -183,8 +232,25 @@ def _record(
     )
 
 
-def _rows(path: Path, num_classes: int, problems: list[Problem]) -> Iterator[_Row]:
+def _texts_without_image(sources: Iterable[Path], images: Iterable[Path]) -> Iterator[Problem]:
+    """Yield the label files beside folders of images that belong to no image."""
+    known = {label_path(image) for image in images}
+    folders = [label_path(source / "any.jpg").parent for source in sources if source.is_dir()]
+    apart = [folder for folder in folders if folder not in sources and folder.is_dir()]
+    for path in sorted({path for folder in apart for path in folder.rglob("*.txt")} - known):
+        if path.name not in _NAME_LISTS:
+            message = "a label file should belong to an image. Received none of this name. Add it."
+            yield Problem(path, None, message, kind="label_file_without_image")
+
+
+def _rows(image: Path, layout: _RowLayout, problems: list[Problem]) -> Iterator[_Row]:
+    path = label_path(image)
     if not path.is_file():
+        message = (
+            f"an image should have a label file. Received no '{path}', so it counts as an image "
+            "without objects. Add the file; an empty one if there are none."
+        )
+        problems.append(Problem(image, None, message, kind="missing_label_file"))
         return
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -194,35 +260,68 @@ def _rows(path: Path, num_classes: int, problems: list[Problem]) -> Iterator[_Ro
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        row = _row(line, number, num_classes)
-        if isinstance(row, str):
-            problems.append(Problem(path, number, row))
-        else:
+        row = _row(line, number, layout)
+        if isinstance(row, _Row):
             yield row
+        else:
+            problems.append(Problem(path, number, row[1], kind=row[0]))
 
 
-def _row(line: str, number: int, num_classes: int) -> _Row | str:
-    """Return one row, or the description of its problem."""
+def _row(line: str, number: int, layout: _RowLayout) -> _Row | tuple[KindName, str]:
+    """Return one row, or kind and description of its problem."""
     try:
         label, *values = (float(word) for word in line.split())
     except ValueError:
-        return f"a row must hold numbers alone. Received '{line.strip():.60}'. Correct it."
-    if not label.is_integer() or not 0 <= label < num_classes:
-        return f"the class must be a whole number below {num_classes}. Received {label:g}."
-    if len(values) != 4 and (len(values) < 6 or len(values) % 2):
-        return (
-            "a row must be a class and four numbers, or a class and the corners of an outline. "
-            f"Received {len(values)} numbers after the class. Correct it."
-        )
-    if any(abs(value) > _MOST for value in values):
-        return (
-            "a box must be given in shares of the image's sides, 0..1. "
-            f"Received '{line.strip():.60}'. Divide by width and height."
-        )
-    if len(values) == 4:
-        x, y, width, height = values
+        reason = f"a row must hold numbers alone. Received '{line.strip():.60}'. Correct it."
+        return "invalid_annotation", reason
+    if not label.is_integer() or not 0 <= label < layout.classes:
+        reason = f"the class must be a whole number below {layout.classes}. Received {label:g}."
+        return "invalid_annotation", reason
+    problem = _problem_of(values, layout.points)
+    if problem is not None:
+        return problem
+    if len(values) == 4 or layout.points:
+        x, y, width, height = values[:4]
         box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
     else:
         xs, ys = values[0::2], values[1::2]
         box = (min(xs), min(ys), max(xs), max(ys))
     return _Row(int(label), box, number)
+
+
+def _problem_of(values: list[float], points: int) -> tuple[KindName, str] | None:
+    """Return kind and description of the problem of the numbers after a class, if any."""
+    count = len(values)
+    if points and count not in (4, 4 + points):
+        return "invalid_annotation", (
+            f"a row must be a class and 4 or {4 + points} numbers, as kpt_shape says. "
+            f"Received {count} numbers after the class. Correct it."
+        )
+    if not points and _has_visibilities(values):
+        return "keypoint_rows", (
+            f"a row of a box and points needs kpt_shape in {CARD}. Received {count} numbers after "
+            f"the class. Add for example: kpt_shape: [{(count - 4) // 3}, 3]"
+        )
+    if not points and count != 4 and (count < 6 or count % 2):
+        return "invalid_annotation", (
+            "a row must be a class and four numbers, or a class and the corners of an outline. "
+            f"Received {count} numbers after the class. Correct it."
+        )
+    if any(abs(value) > _MOST for value in values[: 4 if points else count]):
+        given = " ".join(f"{value:g}" for value in values)
+        return "invalid_annotation", (
+            "a box must be given in shares of the image's sides, 0..1. "
+            f"Received '{given:.60}'. Divide by width and height."
+        )
+    return None
+
+
+def _has_visibilities(values: list[float]) -> bool:
+    """Return whether a row is a box and points, each with a visibility of 0, 1 or 2."""
+    box, points, flags = values[:4], values[4:], values[6::3]
+    if len(points) < 3 or len(points) % 3 or not set(flags) <= {0, 1, 2}:
+        return False
+    # An outline has an even count of numbers, all up to 1.
+    shares = [value for index, value in enumerate(points) if index % 3 != 2]
+    certain = len(values) % 2 == 1 or 2 in flags
+    return certain and all(abs(value) <= _MOST for value in (*box, *shares))

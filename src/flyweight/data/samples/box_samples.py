@@ -126,18 +126,20 @@ class BoxValSamples(Dataset[Item]):
         sample = _sample(image, record, masks=False)
         sample["boxes"] = sample["boxes"].as_subclass(Tensor) / torch.tensor(scale).repeat(2)
         target = _target(sample, record, index, (height, width), scale=scale)
-        return prepare(image, self.preprocessing), _outlined(target, record)
+        return prepare(image, self.preprocessing), _annotated(target, record)
 
 
 def own_target(image: Tensor, record: BoxRecord, index: int) -> BoxTarget:
     """Return the target of an image in the pixels of the image instead of the network input."""
     height, width = image.shape[-2:]
     sample = _sample(image, record, masks=False)
-    return _outlined(_target(sample, record, index, (height, width), scale=(1.0, 1.0)), record)
+    return _annotated(_target(sample, record, index, (height, width), scale=(1.0, 1.0)), record)
 
 
-def _outlined(target: BoxTarget, record: BoxRecord) -> BoxTarget:
-    """Return the target with run lengths of its objects for evaluation, if there are masks."""
+def _annotated(target: BoxTarget, record: BoxRecord) -> BoxTarget:
+    """Return the target with what evaluation needs from the annotation: run lengths and areas."""
+    if record.stated is not None:
+        target = replace(target, stated=tuple(tuple(row) for row in record.stated.tolist()))
     if record.outlines is None:
         return target
     lengths = (run_lengths_of(outline, target.original_size) for outline in record.outlines)

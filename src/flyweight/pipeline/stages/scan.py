@@ -14,7 +14,7 @@ from flyweight.config.scanning import CURVES, SensitivityOptions
 from flyweight.config.settings import Config
 from flyweight.data.samples.strata import stratified_order
 from flyweight.data.unlabelled import ImageBatches
-from flyweight.data.usable import left_out
+from flyweight.data.usable import notes_on
 from flyweight.digests import digest_of_file
 from flyweight.pipeline.inputs import (
     Data,
@@ -70,7 +70,7 @@ def scan(
     data = None
     if not options.images:
         images = open_val(config, save_dir=Path(config.save_dir) / name)
-        for note in filter(None, [left_out(images)]):
+        for note in notes_on(images):
             reports.note(note)
         data = Data(images, images)
     inputs = Inputs(

@@ -7,7 +7,7 @@ from torch import nn
 from flyweight import checkpoint
 from flyweight.config.settings import Config
 from flyweight.config.training import HARMLESS, TrainConfig
-from flyweight.data.usable import left_out
+from flyweight.data.usable import notes_on
 from flyweight.engine.fit import FitResult, fit
 from flyweight.engine.run import BEST
 from flyweight.pipeline.inputs import Data, Saver, loaders_for, open_data, starting_weights, task_of
@@ -46,8 +46,8 @@ def train(
 
 
 def note_left_out(data: Data, progress: Progress) -> None:
-    """Say which images and boxes the run does without."""
-    for note in filter(None, map(left_out, (data.train, data.val))):
+    """Say which images and boxes the run does without, and what the data lack."""
+    for note in (*notes_on(data.train), *notes_on(data.val)):
         progress.note(note)
 
 

@@ -50,6 +50,8 @@ class CocoImage:
         object_masks: Run lengths, one per object; None if they are unknown.
         masks: Run lengths, one per detection; None if there are none.
         size: Height and width of the image.
+        stated: x, y, width, height and area of every object as COCO's file gives them, `(n, 5)`
+            float64, used in place of `object_boxes`; None for other layouts.
     """
 
     image_id: int
@@ -62,6 +64,7 @@ class CocoImage:
     object_masks: tuple[Any, ...] | None = None
     masks: tuple[Any, ...] | None = None
     size: tuple[int, int] = (0, 0)
+    stated: NDArray[np.float64] | None = None
 
     @property
     def has_masks(self) -> bool:
@@ -87,7 +90,8 @@ def coco_numbers(
 ) -> CocoNumbers:
     """Evaluate all images: IoU 0.5:0.95, at most 100 detections of a class in an image.
 
-    The size of an object is that of its mask or, if it has none, of its box.
+    The size of an object is the area in its annotation, as in COCO's own code; without one that of
+    its mask or, if it has none, of its box.
 
     Args:
         images: Objects and detections; for "segm" all images have masks.
@@ -108,6 +112,10 @@ def coco_numbers(
     precision = evaluation.eval["precision"][:, :, :, 0, -1]
     classes = tuple(_mean_of_defined(precision[:, :, index]) for index in range(num_classes))
     return CocoNumbers(dict(zip(STATISTICS, numbers, strict=True)), classes)
+
+
+def _rows_of(stated: Sequence[Sequence[float]]) -> NDArray[np.float64]:
+    return np.array(stated, dtype=np.float64).reshape(-1, 5)
 
 
 def _mean_of_defined(values: NDArray[np.float64]) -> float:
@@ -134,13 +142,13 @@ def _objects_of(image: CocoImage) -> list[dict[str, Any]]:
             image.object_boxes, image.object_labels, image.ignored, strict=True
         )
     ]
-    if image.object_masks is None:
+    if image.object_masks is not None:
+        masks = zip(rows, image.object_masks, areas_of(image.object_masks), strict=True)
+        rows = [{**row, "segmentation": mask, "area": area} for row, mask, area in masks]
+    if image.stated is None:
         return rows
-    masks = image.object_masks
-    return [
-        {**row, "segmentation": mask, "area": area}
-        for row, mask, area in zip(rows, masks, areas_of(masks), strict=True)
-    ]
+    stated = zip(rows, image.stated.tolist(), strict=True)
+    return [{**row, "bbox": sides, "area": area} for row, (*sides, area) in stated]
 
 
 def _detection_table(images: Sequence[CocoImage], *, masks: bool) -> list[dict[str, Any]]:
@@ -199,6 +207,7 @@ class CocoAp:
                     object_masks=target.outlines,
                     masks=None if prediction.masks is None else run_lengths(prediction.masks),
                     size=target.original_size,
+                    stated=None if target.stated is None else _rows_of(target.stated),
                 )
             )
 
