@@ -46,6 +46,15 @@ def test_both_splits_are_written_and_losses_named(flyweight, faces, tmp_path):
     assert "width and height above 0" in (tmp_path / "out/data_problems.txt").read_text()
 
 
+def test_the_split_test_is_not_dropped(flyweight, faces, tmp_path):
+    text, images = "wider_face_split/wider_face_{0}_bbx_gt.txt", "WIDER_{0}"
+    (faces / text.format("test")).write_text("0--Parade/a.png\n1\n1 2 9 9 0 0 0 0 0 0\n")
+    (faces / images.format("test")).symlink_to(faces / images.format("val"))
+    wish = ("convert-data", faces, "--from", "wider", "--to", "voc", "--leave-out", "--json")
+    assert list(flyweight(*wish, "--output-dir", "out").json) == ["train", "val", "test"]
+    assert (tmp_path / "out/ImageSets/Main/test.txt").read_text() == "a\n"
+
+
 def test_a_split_and_names_can_be_given(flyweight, faces, tmp_path):
     text = "wider_face_split/wider_face_val_bbx_gt.txt"
     answer = flyweight(

@@ -12,7 +12,7 @@ from flyweight.cli.main import spread_overrides
 
 COMMANDS = (
     *("models", "params", "train", "eval", "sensitivity", "prune"),
-    *("export", "bench", "predict", "convert-data", "report", "demo"),
+    *("export", "bench", "predict", "check-data", "convert-data", "report", "demo"),
 )
 
 

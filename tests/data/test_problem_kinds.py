@@ -3,7 +3,8 @@ from pathlib import Path
 
 from flyweight.data.problem_kinds import KINDS
 
-SOURCE = Path(__file__).resolve().parents[2] / "src" / "flyweight"
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ROOT / "src" / "flyweight"
 
 
 def test_those_that_stop_training_come_first():
@@ -23,3 +24,10 @@ def test_every_kind_is_found_by_some_check():
     paths = [path for path in SOURCE.rglob("*.py") if path.name != "problem_kinds.py"]
     text = "\n".join(path.read_text(encoding="utf-8") for path in paths)
     assert [name for name in KINDS if f'"{name}"' not in text] == []
+
+
+def test_the_documents_have_the_table():
+    text = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    for name, kind in KINDS.items():
+        stops = "yes" if kind.stops else "no"
+        assert f"| `{name}` | {stops} | {kind.meaning} | {kind.remedy} |\n" in text

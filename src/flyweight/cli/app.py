@@ -40,6 +40,9 @@ COMMANDS: Mapping[str, Entry] = {
     "export": Entry("flyweight.cli.export:export", "Write a checkpoint as an ONNX file."),
     "bench": Entry("flyweight.cli.bench:bench", "Measure latency, memory and size."),
     "predict": Entry("flyweight.cli.predict:predict", "Draw and list predictions on images."),
+    "check-data": Entry(
+        "flyweight.cli.check_data:check_data", "Check a config's data; draw a contact sheet."
+    ),
     "convert-data": Entry(
         "flyweight.cli.convert_data:convert_data", "Write a detection set in another layout."
     ),

@@ -32,7 +32,8 @@ Split = Annotated[
     list[str] | None,
     typer.Option(
         "--split",
-        help="Split to convert, written as in data.train; may be repeated; default: train and val.",
+        help="Split to convert, written as in data.train; may be repeated; default: those of "
+        "train, val and test that the set has.",
         metavar="NAME",
     ),
 ]
@@ -92,7 +93,7 @@ def convert_data(
             f"--labels must name every class once. Received {', '.join(names)}. Correct it."
         )
     done: dict[str, Any] = {}
-    for each in split or _usual_splits(source):
+    for each in split or heavy.usual_splits(root, source):
         box_set = _open_set(root, source, each, labels=names, images=images)
         box_set = _checked(box_set, output_dir / "data_problems.txt", leave_out=leave_out)
         name = split_name(each)
@@ -125,12 +126,6 @@ def split_name(split: str) -> str:
     """
     stem = Path(split).stem.removeprefix("instances_")
     return stem.removeprefix("wider_face_").removesuffix("_bbx_gt")
-
-
-def _usual_splits(source: str) -> Sequence[str]:
-    if source == "coco":
-        return ("annotations/instances_train.json", "annotations/instances_val.json")
-    return ("train", "val")
 
 
 def _open_set(

@@ -17,15 +17,21 @@ if TYPE_CHECKING:  # For type checkers; `HOMES` has the same names at run time.
     from flyweight.config.measuring import BenchConfig as BenchConfig
     from flyweight.config.scanning import SensitivityOptions as SensitivityOptions
     from flyweight.data.check import require_sound as require_sound
+    from flyweight.data.check_split import class_counts as class_counts
     from flyweight.data.images import read_pixels as read_pixels
     from flyweight.data.layouts.box_readers import read_boxes as read_boxes
     from flyweight.data.layouts.convert import convert as convert
+    from flyweight.data.layouts.split_names import usual_splits as usual_splits
+    from flyweight.data.problem_kinds import KINDS as KINDS
     from flyweight.data.usable import leave_out_bad as leave_out_bad
     from flyweight.data.usable import notes_on as notes_on
     from flyweight.measuring.latency_prices import LatencyPrices as LatencyPrices
     from flyweight.measuring.latency_table import read_table as read_table
     from flyweight.measuring.measurement_text import to_records as measurement_records  # noqa: F401
     from flyweight.measuring.measurement_text import to_text as measurement_table  # noqa: F401
+    from flyweight.pipeline.contact_sheet import write_contact_sheet as write_contact_sheet
+    from flyweight.pipeline.data_check import inspect_data as inspect_data
+    from flyweight.pipeline.data_check import summary_of as summary_of
     from flyweight.pipeline.drawn_images import draw_file as draw_file
     from flyweight.pipeline.inputs import load_model as load_model
     from flyweight.pipeline.network_plans import trace_model as trace_model
@@ -42,13 +48,16 @@ HOMES = {
     "BenchConfig": "flyweight.config.measuring:BenchConfig",
     "CutOptions": "flyweight.config.cut_options:CutOptions",
     "DataConfig": "flyweight.config.data:DataConfig",
+    "KINDS": "flyweight.data.problem_kinds:KINDS",
     "LIBRARIES": "flyweight.zoo.sources.libraries:LIBRARIES",
     "LatencyPrices": "flyweight.measuring.latency_prices:LatencyPrices",
     "SPECS": "flyweight.zoo:SPECS",
     "SensitivityOptions": "flyweight.config.scanning:SensitivityOptions",
+    "class_counts": "flyweight.data.check_split:class_counts",
     "convert": "flyweight.data.layouts.convert:convert",
     "draw_file": "flyweight.pipeline.drawn_images:draw_file",
     "group_tree": "flyweight.cli.tree:group_tree",
+    "inspect_data": "flyweight.pipeline.data_check:inspect_data",
     "leave_out_bad": "flyweight.data.usable:leave_out_bad",
     "load_model": "flyweight.pipeline.inputs:load_model",
     "measurement_records": "flyweight.measuring.measurement_text:to_records",
@@ -65,8 +74,11 @@ HOMES = {
     "require_sound": "flyweight.data.check:require_sound",
     "result_table": "flyweight.report.markdown:result_table",
     "split_list": "flyweight.config.cut_options:split_list",
+    "summary_of": "flyweight.pipeline.data_check:summary_of",
     "trace_model": "flyweight.pipeline.network_plans:trace_model",
+    "usual_splits": "flyweight.data.layouts.split_names:usual_splits",
     "weightless": "flyweight.pipeline.network_plans:weightless",
+    "write_contact_sheet": "flyweight.pipeline.contact_sheet:write_contact_sheet",
 }
 
 __getattr__ = names_on_demand(__name__, HOMES)

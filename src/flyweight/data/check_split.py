@@ -47,15 +47,27 @@ def source_of(images: ImageSet) -> Path:
     return images.source if images.source is not None else Path(images.name)
 
 
+def class_counts(images: ImageSet) -> tuple[int, ...] | None:
+    """Return how often every class occurs, as far as it is known without reading label images.
+
+    For boxes, the number of objects that are neither difficult nor crowds; for classes, the number
+    of images; None for label images.
+    """
+    if isinstance(images, BoxSet):
+        rows = [record.labels[~(record.difficult | record.crowd)] for record in images.records]
+    elif isinstance(images, ClassSet):
+        rows = [np.array([record.label for record in images.records], dtype=np.int64)]
+    else:
+        return None
+    known = np.concatenate([np.zeros(0, dtype=np.int64), *rows])
+    return tuple(np.bincount(known, minlength=len(images.labels)).tolist())
+
+
 def _box_split(images: BoxSet) -> Iterator[Problem]:
-    counts = np.zeros(len(images.labels), dtype=np.int64)
-    left_out = 0
-    for record in images.records:
-        ordinary = ~(record.difficult | record.crowd)
-        counts += np.bincount(record.labels[ordinary], minlength=len(counts))
-        left_out += int((~ordinary).sum())
-    if counts.any():
-        yield from _unused(images, np.flatnonzero(counts == 0).tolist(), "object")
+    counts = class_counts(images) or ()
+    left_out = sum(int((record.difficult | record.crowd).sum()) for record in images.records)
+    if any(counts):
+        yield from _unused(images, (i for i, count in enumerate(counts) if not count), "object")
         return
     others = f" and {left_out} that are difficult or crowds" if left_out else ""
     wanted = next((r.annotation for r in images.records if not r.annotation.is_file()), None)

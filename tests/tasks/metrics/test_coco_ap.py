@@ -1,11 +1,17 @@
 import contextlib
 import io
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from flyweight.config.data import DataConfig
+from flyweight.config.preprocessing import Preprocessing
+from flyweight.data.batch import BoxPrediction
+from flyweight.data.loading import open_set, val_loader
 from flyweight.tasks.metrics.coco_ap import STATISTICS, CocoAp, CocoImage, coco_numbers
 from flyweight.tasks.metrics.run_lengths import run_lengths
 
@@ -265,3 +271,118 @@ def test_masks_are_not_measured_where_either_side_has_none(random_images):
     for prediction, batch in random_images(0):
         metric.update([prediction], batch)
     assert not any(name.startswith("mask") for name in metric.compute())
+
+
+def _outline(generator, mask, *, crowd):
+    """A segmentation as files of COCO have it: run lengths for crowds, polygons for objects."""
+    from pycocotools import mask as lengths
+
+    if crowd or generator.random() < 0.3:
+        packed = lengths.encode(np.asfortranarray(mask.astype(np.uint8)))
+        return {"size": packed["size"], "counts": packed["counts"].decode()}
+    rows, columns = np.nonzero(mask)
+    left, top = float(columns.min()), float(rows.min())
+    right, bottom = float(columns.max() + 1), float(rows.max() + 1)
+    middle = (left + right) / 2
+    return [[middle, top, right, bottom, left, bottom]]
+
+
+def write_random_set(generator, folder, *, images=12, side=160):
+    """Write images and a COCO file with crowds, and areas that are not those of the boxes."""
+    (folder / "train").mkdir(parents=True)
+    (folder / "annotations").mkdir()
+    content = {"images": [], "annotations": [], "categories": []}
+    content["categories"] = [{"id": 3 * key, "name": name} for key, name in enumerate(LABELS, 1)]
+    for key in range(1, images + 1):
+        height, width = generator.integers(side // 2, side, 2).tolist()
+        Image.new("RGB", (width, height)).save(folder / f"train/{key}.png")
+        file = {"id": 7 * key, "file_name": f"{key}.png", "width": width, "height": height}
+        content["images"].append(file)
+        for _ in range(generator.integers(0, 6)):
+            crowd = bool(generator.random() < 0.2)
+            across, down = generator.integers(4, [width // 2, height // 2]).tolist()
+            left, top = generator.integers(0, [width - across, height - down]).tolist()
+            mask = np.zeros((height, width), dtype=bool)
+            mask[top : top + down, left : left + across] = generator.random((down, across)) < 0.9
+            mask[top, left] = mask[top + down - 1, left + across - 1] = True
+            # Half a pixel and tenths, as files have them; the box may exceed the image a little.
+            shift = float(generator.choice([0, 0.5, 0.1, -0.3]))
+            content["annotations"].append(
+                {
+                    "id": len(content["annotations"]) + 1,
+                    "image_id": file["id"],
+                    "category_id": 3 * int(generator.integers(1, 4)),
+                    "bbox": [left + shift, top, across, down],
+                    "area": float(generator.choice([0, 900, 1024, 1100.5, 9216, 20000])),
+                    "iscrowd": int(crowd),
+                    "segmentation": _outline(generator, mask, crowd=crowd),
+                }
+            )
+    path = folder / "annotations/instances_train.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def found_in(generator, content, image):
+    """Boxes and masks near the objects of an image, some exactly half of one, and others."""
+    height, width = image["height"], image["width"]
+    mine = [row for row in content["annotations"] if row["image_id"] == image["id"]]
+    boxes, labels = [], []
+    for row in mine * 2:
+        x, y, across, down = row["bbox"]
+        labels.append(row["category_id"] // 3 - 1)
+        if generator.random() < 0.3:
+            boxes.append([x, y, x + across, y + down / 2])  # An IoU of exactly 0.5.
+            continue
+        noise = generator.normal(0, 4, 4)
+        boxes.append((np.array([x, y, x + across, y + down]) + noise).tolist())
+    boxes += [[1.0, 2.0, 30.0, 40.0]] * 2
+    labels = np.array([*labels, 0, 1])
+    boxes = np.float32(boxes)
+    boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + 1)
+    masks = np.zeros((len(boxes), height, width), dtype=bool)
+    for mask, (left, top, right, bottom) in zip(masks, boxes.clip(min=0).astype(int), strict=True):
+        mask[top:bottom, left:right] = True
+    scores = np.float32(generator.integers(1, 20, len(boxes)) / 20)  # Many are equal.
+    order = np.argsort(-scores, kind="stable")
+    return boxes[order], scores[order], labels[order], masks[order]
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools'
+@pytest.mark.parametrize("seed", range(4))
+def test_all_numbers_are_pycocotools_s_from_the_file_on(tmp_path, seed, capsys):
+    from pycocotools import mask as lengths
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    generator = np.random.default_rng(seed)
+    path = write_random_set(generator, tmp_path)
+    content = json.loads(path.read_text())
+    config = DataConfig(
+        format="coco", root=str(tmp_path), train="annotations/instances_train.json", masks=True
+    )
+    # The input is smaller than the images, so boxes are scaled there and back.
+    images = open_set(config, "train")
+    batches = val_loader(images, preprocessing=Preprocessing(height=96, width=96), batch_size=1)
+    metric, rows = CocoAp(LABELS), []
+    for batch, image in zip(batches, content["images"], strict=True):
+        boxes, scores, labels, masks = found_in(generator, content, image)
+        found = (torch.from_numpy(part) for part in (boxes, scores, labels, masks))
+        metric.update([BoxPrediction(*found)], batch)
+        for box, score, label, mask in zip(boxes, scores, labels, masks, strict=True):
+            left, top, right, bottom = box.astype(np.float64).tolist()
+            row = {"image_id": image["id"], "category_id": 3 * (int(label) + 1)}
+            row |= {"score": float(score), "bbox": [left, top, right - left, bottom - top]}
+            rows.append((row, lengths.encode(np.asfortranarray(mask.astype(np.uint8)))))
+    numbers, truth = metric.compute(), COCO(str(path))
+    for kind, prefix in (("bbox", ""), ("segm", "mask_")):
+        shapes = [row if kind == "bbox" else {**row, "segmentation": mask} for row, mask in rows]
+        if kind == "segm":
+            shapes = [{key: row[key] for key in row if key != "bbox"} for row in shapes]
+        evaluation = COCOeval(truth, truth.loadRes(shapes), kind)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+        assert 0.005 < evaluation.stats[0] < 0.9
+        for name, wanted in zip(STATISTICS, evaluation.stats, strict=True):
+            assert numbers.get(prefix + name, -1) == pytest.approx(wanted, abs=1e-9), prefix + name

@@ -61,7 +61,7 @@ def read_wider(
     entries = list(_entries(source, problems))
     image_folder = _image_folder(folder, source, images, entries)
     records = [_record(image_folder, source, entry) for entry in entries]
-    name = f"{folder.name}/{_split_name(source)}"
+    name = f"{folder.name}/{split_name(source)}"
     return BoxSet(name, names, tuple(records), problems=tuple(problems), source=source)
 
 
@@ -91,7 +91,7 @@ def _find_text(folder: Path, split: str) -> Path:
         if candidate.is_file():
             return candidate
     texts = [path.name for path in folder.glob("wider_face_split/*.txt")]
-    known = [_split_name(Path(name)) for name in texts]
+    known = [split_name(Path(name)) for name in texts]
     hint = nearest(split, known) if known else "There are no texts in that folder."
     raise DataError(
         f"A split must be a text '{published}' or a path relative to '{folder}'. "
@@ -99,7 +99,13 @@ def _find_text(folder: Path, split: str) -> Path:
     )
 
 
-def _split_name(text: Path) -> str:
+def split_name(text: Path) -> str:
+    """Return the split of a published text.
+
+    Example:
+        >>> split_name(Path("wider_face_train_bbx_gt.txt"))
+        'train'
+    """
     return text.stem.removeprefix("wider_face_").removesuffix("_bbx_gt")
 
 
@@ -188,7 +194,7 @@ def _image_folder(root: Path, source: Path, images: str | None, entries: Sequenc
                 f"`images` must be a folder in '{root}'. Received '{images}'. Check the name."
             )
         return folder
-    split = _split_name(source)
+    split = split_name(source)
     candidates = [f"WIDER_{split}/images", f"{split}/images", f"images/{split}", "images", "."]
     first = next((entry.image for entry in entries), "")
     found = (root / name for name in candidates if (root / name / first).is_file())

@@ -90,6 +90,16 @@ def label_path(image: Path) -> Path:
     return Path(*parts).with_suffix(".txt")
 
 
+def splits_of(folder: Path) -> tuple[str, ...]:
+    """Return the splits that `data.yaml` names, of those in `SPLITS`.
+
+    Raises:
+        DataError: It is no YAML.
+    """
+    card = _read_card(folder)
+    return tuple(name for name in SPLITS if card.get(name))
+
+
 def _read_card(folder: Path) -> dict[str, Any]:
     path = folder / CARD
     if not path.is_file():
