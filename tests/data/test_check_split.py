@@ -74,16 +74,13 @@ def test_a_class_without_images(images):
     assert (problem.kind, problem.path) == ("unused_class", Path("l.txt"))
     assert "Received no image of 'cat' in 2 images." in problem.message
     # For training, one class of several is too little; for evaluation it is unusual.
-    (problem,) = one_class(split)
+    (problem,) = one_class(split, [problem])
     assert (problem.kind, problem.stops) == ("one_class", True)
-    assert "2 images of 'dog' alone" in problem.message
+    assert "2 images with one of 2 classes alone" in problem.message
     first, second = check_both(split, replace(split, records=()))
     assert _kinds(first) == ["unused_class", "one_class"]
     assert "one_class" not in _kinds(second)
-    assert list(one_class(replace(split, labels=("dog",)))) == []
-    assert list(one_class(replace(split, records=()))) == []
-    other = replace(records[0], label=0)
-    assert list(one_class(replace(split, records=(*records, other)))) == []
+    assert list(one_class(split, [])) == []
 
 
 @pytest.mark.parametrize("labels", [("nothing", "cell"), ("sky", "road", "car"), ("cell",)])
@@ -96,7 +93,7 @@ def test_masks_of_0_and_255(masks, labels):
 
 
 def test_255_beside_classes_and_with_a_meaning_is_no_problem(masks, tmp_path):
-    assert check(masks([0, 1, 255], [0, 255], labels=("sky", "road"))) == ()
+    assert check(masks([0, 1, 255], [0, 1], [0, 255], labels=("sky", "road"))) == ()
     given = read_maps(tmp_path, "train", labels=("sky", "road"), values={0: 0, 1: 0, 255: 1})
     assert check(given) == ()
     ignored = read_maps(tmp_path, "train", labels=("a", "b"), values={0: 0, 1: 255, 255: 255})
@@ -111,6 +108,28 @@ def test_255_beside_classes_and_with_a_meaning_is_no_problem(masks, tmp_path):
 def test_a_class_without_pixels(masks):
     (problem,) = check(masks([0, 2], [0]))
     assert "Received no pixel of 'road' in 2 images." in problem.message
+
+
+def test_masks_of_one_class(masks, tmp_path):
+    split = masks([0], [0], labels=("nothing", "cell"))
+    first, second = check_both(split, replace(split, records=()))
+    assert _kinds(first) == ["unused_class", "one_class"]
+    assert "one_class" not in _kinds(second)
+
+
+def test_masks_of_two_encodings(masks):
+    found = check(masks([0, 1], [0, 255], [0], labels=("nothing", "cell")))
+    assert [(problem.kind, problem.path.name) for problem in found] == [("mixed_masks", "1.png")]
+    assert not found[0].stops
+
+
+def test_masks_of_255_alone_have_no_labelled_pixel(masks):
+    assert _kinds(check(masks([255], labels=("nothing", "cell")))) == ["no_objects"]
+
+
+def test_a_detector_learns_from_one_class(tiny_set, images):
+    split = tiny_set(boxes=[[[1, 2, 11, 12]]] * 2, paths=images)
+    assert list(one_class(split, check(split))) == []
 
 
 def test_unreadable_labels_are_not_reported_twice(masks):

@@ -101,7 +101,7 @@ def check_both(
     if val is None:
         return first, []
     second = check(val, decode=decode, progress=progress)
-    return [*first, *one_class(train)], [*second, *check_apart(train, val, decode=decode)]
+    return [*first, *one_class(train, first)], [*second, *check_apart(train, val, decode=decode)]
 
 
 def require_sound(

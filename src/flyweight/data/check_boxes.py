@@ -26,8 +26,8 @@ def box_problems(
     """
     if not len(record.boxes):
         return
-    declared = (record.height, record.width)
-    height, width = declared if 0 not in declared else size or (0, 0)
+    # Where the annotation has another size than the image, that has been reported.
+    height, width = size if size is not None else (record.height, record.width)
     with np.errstate(invalid="ignore"):  # NaN is one of the faults.
         faults = tuple(_faults(record, height, width))
     found: set[int] = set()

@@ -7,7 +7,7 @@ import numpy as np
 
 from flyweight.data.batch import IGNORE
 from flyweight.data.check_maps import CheckedMap
-from flyweight.data.records import BoxSet, ClassSet, ImageSet, MapSet, Problem
+from flyweight.data.records import BoxSet, ClassSet, ImageSet, MapRecord, MapSet, Problem
 from flyweight.errors import counted
 
 
@@ -28,18 +28,23 @@ def split_problems(images: ImageSet, maps: Sequence[CheckedMap]) -> Iterator[Pro
         yield from _map_split(images, maps)
 
 
-def one_class(train: ImageSet) -> Iterator[Problem]:
-    """Yield a problem if a classification split for training has only one of several classes."""
-    if not isinstance(train, ClassSet) or len(train.labels) < 2:
+def one_class(train: ImageSet, found: Sequence[Problem]) -> Iterator[Problem]:
+    """Yield a problem if a split for training has only one of several classes.
+
+    A detector learns from objects of one class, too, so detection sets have no such problem.
+
+    Args:
+        train: The split.
+        found: The problems of the split.
+    """
+    unused = sum(problem.kind == "unused_class" for problem in found)
+    if isinstance(train, BoxSet) or not unused or unused != len(train.labels) - 1:
         return
-    present = {record.label for record in train.records if record.path is not None}
-    if len(present) == 1:
-        name = train.labels[present.pop()]
-        message = (
-            "images for training must be of several classes. Received "
-            f"{counted(len(train), 'image')} of '{name}' alone. Correct the labels."
-        )
-        yield Problem(source_of(train), None, message, kind="one_class")
+    message = (
+        f"training needs several classes. Received {counted(len(train), 'image')} with one of "
+        f"{len(train.labels)} classes alone. Correct the labels."
+    )
+    yield Problem(source_of(train), None, message, kind="one_class")
 
 
 def source_of(images: ImageSet) -> Path:
@@ -89,11 +94,15 @@ def _class_split(images: ClassSet) -> Iterator[Problem]:
 def _map_split(images: MapSet, maps: Sequence[CheckedMap]) -> Iterator[Problem]:
     known = [(record, labels.values) for record, labels in zip(images.records, maps, strict=True)]
     values = frozenset[int]().union(*(found for _, found in known if found is not None))
-    if images.values is None and IGNORE in values and values <= {0, IGNORE}:
-        for record, found in known:
-            if found is not None and IGNORE in found and record.map_path is not None:
-                yield Problem(record.map_path, None, _BINARY, kind="masks_of_0_and_255")
+    if images.values is None and values == {0, IGNORE}:
+        yield from (
+            Problem(record.map_path or record.annotation, None, _BINARY, kind="masks_of_0_and_255")
+            for record, found in known
+            if found is not None and IGNORE in found
+        )
         return
+    if images.values is None:
+        yield from _mixed(known)
     if not values:
         return  # No label image could be read, which has been reported.
     table = images.values
@@ -110,6 +119,25 @@ def _map_split(images: MapSet, maps: Sequence[CheckedMap]) -> Iterator[Problem]:
     yield Problem(source_of(images), None, message, kind="no_objects")
 
 
+def _mixed(known: Sequence[tuple[MapRecord, frozenset[int] | None]]) -> Iterator[Problem]:
+    """Yield the label images of 0 and 255 beside others that have classes and never 255.
+
+    Where 255 borders objects, as in VOC, it occurs together with their classes.
+    """
+    sets = [(record, found) for record, found in known if found is not None]
+    with_classes = [found for _, found in sets if found - {0, IGNORE}]
+    if not with_classes or any(IGNORE in found for found in with_classes):
+        return
+    for record, found in sets:
+        if found == {0, IGNORE}:
+            path = record.map_path or record.annotation
+            yield Problem(path, None, _MIXED, kind="mixed_masks")
+
+
+_MIXED = (
+    f"label images should have one encoding. Received 0 and {IGNORE} alone, where others have "
+    f"classes and never {IGNORE}, which means 'does not count'. Write the file with class indices."
+)
 _BINARY = (
     f"labels must be class indices, where {IGNORE} means 'does not count'. Received 0 and {IGNORE} "
     "alone in the whole split. Give: -o 'data.values={0: 0, 255: 1}'"

@@ -32,6 +32,7 @@ KindName = Literal[
     "unknown_label",
     "copied_image",
     "unused_class",
+    "mixed_masks",
     "missing_label_file",
     "label_file_without_image",
 ]
@@ -173,6 +174,11 @@ KINDS: Mapping[KindName, Kind] = {
         False,
         "a class that does not occur in a split",
         "Add examples, or remove the class from the labels; check the spelling of its name.",
+    ),
+    "mixed_masks": Kind(
+        False,
+        "a label image of 0 and 255 among others that have classes and never 255",
+        "Write all label images in one way: class indices, and 255 where no class counts.",
     ),
     "missing_label_file": Kind(
         False,
