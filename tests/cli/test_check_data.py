@@ -54,7 +54,13 @@ def test_problems_that_stop_and_others(flyweight, folders, tmp_path):
     assert first["examples"][0].startswith("set/train/dog/c.png: an image must decode")
     (error,) = (line for line in answer.err.splitlines() if line.startswith("error: "))
     assert "Received 1 problem: undecodable_image (1). First: set/train/dog/c.png" in error
-    assert len((tmp_path / "output/pets/data_problems.txt").read_text().splitlines()) == 2
+    listing = tmp_path / "output/pets/data_problems.txt"
+    assert len(listing.read_text().splitlines()) == 2
+    for name in ("train/dog/c.png", "val/dog/e.png"):
+        shade = 40 if name.startswith("train") else 50
+        Image.new("RGB", (8, 8), (shade, 0, 0)).save(folders / name)
+    assert flyweight("check-data", "-c", "pets.yaml").status == 0
+    assert not listing.exists()
 
 
 def test_overrides_and_data_that_cannot_be_read(flyweight, folders):

@@ -43,6 +43,7 @@ def check_data(
     kinds = heavy.summary_of(found.problems)
     folder = Path(settings.save_dir) / name
     written = [heavy.write_contact_sheet(found.splits, found.problems, folder / SHEET)]
+    (folder / LIST).unlink(missing_ok=True)  # Of an earlier check.
     if found.problems:
         write_text(folder / LIST, "".join(f"{problem}\n" for problem in found.problems))
         written.append(folder / LIST)

@@ -85,11 +85,12 @@ def inspect_data(
         except DataError as error:
             place = Path(config.data.root)
             problems.append(Problem(place, None, str(error), kind="unreadable_split"))
-    labels = next((images.labels for images in splits.values()), None)
-    if labels is not None and len(labels) != config.num_classes:
+    # Class names may come from the training split, so that validation alone does not show them.
+    count = len(splits["train"].labels) if "train" in splits else config.num_classes
+    if count != config.num_classes:
         message = (
-            f"num_classes must be the number of the data's classes, {len(labels)}. "
-            f"Received {config.num_classes}. Set it with: -o num_classes={len(labels)}"
+            f"num_classes must be the number of the data's classes, {count}. "
+            f"Received {config.num_classes}. Set it with: -o num_classes={count}"
         )
         problems.append(Problem(Path(config.data.root), None, message, kind="num_classes"))
     reports = progress_of(progress)
