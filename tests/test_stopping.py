@@ -45,10 +45,15 @@ def test_a_signal_that_is_ignored_stays_ignored():
 @pytest.mark.parametrize("number", [signal.SIGINT, *LIKE_CTRL_C])
 def test_work_ends_its_step_first(number, capfd):
     done = []
-    with pytest.raises(KeyboardInterrupt), signals_as_ctrl_c(), Stopping() as stopping:
-        send(number)
-        done.append("the step")
-        assert stopping.asked
+
+    def work():
+        with signals_as_ctrl_c(), Stopping() as stopping:
+            send(number)
+            assert stopping.asked
+            done.append("the step")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
     assert done == ["the step"]
     assert "stopping after this step" in capfd.readouterr().err
 

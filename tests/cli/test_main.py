@@ -249,8 +249,8 @@ for name, value in dict(item.split("=") for item in sys.argv[1:]).items():
     os.environ[name] = value
 from flyweight import processors
 processors.thread_count = lambda: 3
-import flyweight.cli.main as main
-main.run(["--version"])
+from flyweight.cli.main import run
+run(["--version"])
 print({name: os.environ.get(name) for name in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS")})
 """
 

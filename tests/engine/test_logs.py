@@ -82,5 +82,5 @@ def test_a_disk_that_is_full_when_tensorboard_makes_its_file(tmp_path, monkeypat
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "open", full)
-    with pytest.raises(FileError, match="must be writable. Received: No space left"):
+    with pytest.raises(FileError, match=r"must be writable\. Received: No space left"):
         Logs(tmp_path, 0)
