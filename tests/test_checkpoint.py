@@ -5,7 +5,9 @@ import math
 import os
 import pickle
 import sys
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -494,3 +496,22 @@ def test_a_wrapped_network_is_saved_under_its_own_names(tmp_path, image):
     model = fw.create(small_net).eval()
     fw.save(torch.compile(nn.DataParallel(model), backend="eager"), path)
     assert torch.equal(fw.load(path, build=small_net)(image), model(image))
+
+
+def test_no_other_temporary_file_than_the_draft_is_made(dense, tmp_path, monkeypatch):
+    made, placed = [], []
+    make, replace = tempfile.mkstemp, Path.replace
+
+    def note_new(**options):
+        found = make(**options)
+        made.append(os.fstat(found[0]).st_ino)
+        return found
+
+    def note_placed(self, target):
+        placed.append(self.stat().st_ino)
+        return replace(self, target)
+
+    monkeypatch.setattr(tempfile, "mkstemp", note_new)
+    monkeypatch.setattr(Path, "replace", note_placed)
+    fw.save(dense, tmp_path / "a.safetensors")
+    assert made == placed  # A writer with a temporary file of its own would replace the draft.
