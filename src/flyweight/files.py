@@ -8,6 +8,7 @@ that works there removes it.
 
 import contextlib
 import os
+import re
 import stat
 import tempfile
 import time
@@ -37,8 +38,8 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator
     file that it names is replaced.
 
     Args:
-        path: The final name. The temporary one has another suffix, so a writer must be told the
-            format.
+        path: The final name. The temporary one has another suffix, so a writer must be given
+            the format.
         durable: Wait until the disk has the content, so that it outlives a loss of power. One file
             among thousands that can be made again need not. What an earlier process left of the
             same file is removed, too.
@@ -148,7 +149,7 @@ def _prefix(target: Path) -> str:
 
 
 def _escaped(name: str) -> str:
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+    return re.sub(r"([*?[])", r"[\1]", name)
 
 
 def _flush_to_disk(path: Path) -> None:

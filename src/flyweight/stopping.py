@@ -43,10 +43,10 @@ def signals_as_ctrl_c() -> Iterator[None]:
 
 
 class Stopping:
-    """Lets work end its present step when it is told to stop; a context manager.
+    """Lets work end its present step when it is asked to stop; a context manager.
 
     Within the block, the first signal that would raise a KeyboardInterrupt sets `asked` instead.
-    The work looks at it after each step, saves itself and leaves the block, which then raises the
+    The work reads it after each step, saves itself and leaves the block, which then raises the
     KeyboardInterrupt. A second signal raises it at once.
 
     Handlers of the program's own, and work outside of the main thread, are left alone.

@@ -1,8 +1,6 @@
 import csv
-import os
 import random
 import re
-import signal
 from functools import partial
 
 import pytest
@@ -25,9 +23,8 @@ from flyweight.config.preprocessing import Preprocessing
 from flyweight.config.training import TrainConfig
 from flyweight.data.loading import open_set, train_loader, val_loader
 from flyweight.engine.fit import fit
-from flyweight.engine.hooks import Hook
 from flyweight.engine.run import Loaders
-from flyweight.errors import CheckpointError, ConfigError, FileError, FlyweightError
+from flyweight.errors import CheckpointError, ConfigError, FlyweightError
 from flyweight.tasks.detect import YoloDetection
 from flyweight.zoo.specs import create, spec_of
 
@@ -358,44 +355,3 @@ def test_the_real_detector_on_digits_resumes_to_the_same_bits(tmp_path):
     assert all(0 <= value <= 1 for value in result.best_metrics.values())
     again = fw.load(result.final_path)
     assert_same(dict(again.state_dict()), load_file(result.final_path))
-
-
-@pytest.mark.parametrize("at", [2, 3, 5])
-def test_ctrl_c_ends_the_step_and_saves_the_state(toy, tmp_path, at):
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    go(toy, whole, SETTINGS)
-
-    class PressCtrlC(Hook):
-        name = "CtrlC"
-
-        def before_step(self, training, step):
-            if step == at and not pressed:
-                pressed.append(step)
-                os.kill(os.getpid(), signal.SIGINT)
-
-    pressed = []
-    with pytest.raises(KeyboardInterrupt):
-        go(toy, cut, SETTINGS, hooks=[PressCtrlC()])
-    assert state_of(cut)["status"]["step"] == at + 1
-    assert not (cut / "model_final.safetensors").exists()
-    go(toy, cut, SETTINGS, hooks=[PressCtrlC()], resume=True)
-    left, right = state_of(whole), state_of(cut)
-    assert_same({**left, "hooks": []}, {**right, "hooks": []})
-    for name in ("best_model.safetensors", "model_final.safetensors"):
-        assert_same(load_file(whole / name), load_file(cut / name))
-    for name in ("train.csv", "metrics.csv"):
-        assert rows(whole / "logs" / name) == rows(cut / "logs" / name)
-
-
-def test_a_second_run_in_the_folder_is_refused(toy, tmp_path):
-    refused = []
-
-    class Second(Hook):
-        def before_step(self, training, step):
-            with pytest.raises(FileError, match="Only one run at a time") as error:
-                go(toy, tmp_path / "run", SETTINGS)
-            refused.append(error)
-
-    go(toy, tmp_path / "run", {**SETTINGS, "steps": 9}, hooks=[Second()])
-    assert len(refused) == 9
-    assert len(rows(tmp_path / "run" / "logs/train.csv")) == 9

@@ -1,4 +1,4 @@
-"""What the command line says after an interruption: how to continue."""
+"""Message of the command line after an interruption, with the way to continue."""
 
 import shlex
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ def how_to_continue(arguments: Sequence[str]) -> str:
         if name in _RESUMED:
             return f"stopped; continue with -r: {_shown([*given, '-r'])}"
         if name in _REPEATED or (name == "bench" and "--layers" in given):
-            # Otherwise everything would begin anew.
+            # Otherwise everything would begin again.
             same = [one for one in given if one != "--fresh"]
             return f"stopped; continue with the same command: {_shown(same)}"
     return f"stopped; start again with: {_shown(arguments)}"

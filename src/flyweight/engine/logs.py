@@ -27,7 +27,7 @@ class Logs:
 
     def __init__(self, folder: Path, start: int) -> None:
         self.folder = folder
-        with _told(folder):
+        with _explained(folder):
             for name in ("train.csv", "metrics.csv"):
                 _keep_steps_to(folder / name, start)
             self.board = EventFile(folder / "tensorboard", start)
@@ -42,7 +42,7 @@ class Logs:
 
     def _write(self, kind: str, done: int, values: Mapping[str, float]) -> None:
         path = self.folder / f"{kind}.csv"
-        with _told(path):
+        with _explained(path):
             _append(path, {"step": done, **values})
             self.board.add(kind, done, values)
 
@@ -52,7 +52,7 @@ class Logs:
 
     def __exit__(self, *error: object) -> None:
         """Close the files."""
-        with _told(self.folder):
+        with _explained(self.folder):
             self.board.close()
 
 
@@ -74,7 +74,7 @@ class NoLogs:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _explained(path: Path) -> Iterator[None]:
     """Raise an error of the system as a `FileError` about `path`."""
     try:
         yield
@@ -100,7 +100,7 @@ def _append(path: Path, row: Mapping[str, float]) -> None:
 
 
 def _write_all(file_number: int, content: bytes) -> None:
-    while content:  # One write, unless the disk has no room for all of it.
+    while content:  # One write, unless the disk has no space for all of it.
         content = content[os.write(file_number, content) :]
 
 
