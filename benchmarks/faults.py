@@ -47,6 +47,9 @@ SMALL = (
     *("data.size=64", "data.train_count=4", "data.val_count=2"),
     *("train.steps=3", "train.warmup_steps=0", "train.batch_size=2", "train.num_workers=0"),
     *("train.evaluate_every=2", "train.checkpoint_every=1", "train.log_every=1"),
+    *("finetune.steps=3", "finetune.warmup_steps=0", "finetune.batch_size=2"),
+    *("finetune.num_workers=0", "finetune.evaluate_every=2", "finetune.checkpoint_every=1"),
+    *("finetune.log_every=1", "finetune.milestones=[]", "train.milestones=[]"),
 )
 TIMES = re.compile(r"/(seconds|date)(/|$)")
 """Values that are times: two runs can have the same by chance."""
