@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -179,6 +180,30 @@ def test_parts(tmp_path):
     assert workspace.read_part("one.json") == {"a": [1]}
     workspace.remove()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_note_is_removed_after_the_parts(tmp_path, monkeypatch):
+    workspace = Workspace(tmp_path / "s.json.parts")
+    workspace.begin(MadeFrom({"a": 1}))
+    workspace.write_part("one.json", 1)
+    seen = []
+    unlink = Path.unlink
+
+    def look(self, **options):
+        seen.append(self.name)
+        unlink(self, **options)
+
+    monkeypatch.setattr(Path, "unlink", look)
+    monkeypatch.setattr("shutil.rmtree", lambda *_, **__: seen.append("the rest"))
+    workspace.remove()
+    assert seen == ["one.json", "the rest"]
+
+
+def test_a_lock_is_taken_over_with_what_its_dead_owner_left(work):
+    work.folder.mkdir(parents=True, exist_ok=True)
+    (work.folder / ".best_model.safetensors.abc.draft").write_text("half")
+    with work.workspace.locked():
+        assert [path.name for path in work.folder.iterdir()] == [LOCK]
 
 
 def test_parts_that_are_recorded_belong_to_the_attempt(tmp_path):

@@ -15,7 +15,7 @@ from typing import Any, TypedDict, Unpack
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialized
 from torch import Tensor, nn
 
 from flyweight.errors import CheckpointError, ConfigError, PlanError, nearest
@@ -151,16 +151,17 @@ def save(
     plain = _plain_tensors(model, path)
     if half:
         plain = {name: _in_16_bits(name, tensor) for name, tensor in plain.items()}
+    try:
+        # In memory first: the library's own writer makes a temporary file of its own, which stays
+        # when the process is killed, and reports a full disk without the system's reason.
+        content = serialized(plain, metadata={_KEY: text})
+    except KeyError as error:
+        raise CheckpointError(
+            "A checkpoint must have tensors of types that .safetensors knows. Received "
+            f"{error.args[0]}. Convert these tensors, or register them as not persistent."
+        ) from error
     with replacing(path) as draft:
-        try:
-            save_file(plain, draft, metadata={_KEY: text})
-        except SafetensorError as error:
-            raise OSError(None, str(error)) from error
-        except KeyError as error:
-            raise CheckpointError(
-                "A checkpoint must have tensors of types that .safetensors knows. Received "
-                f"{error.args[0]}. Convert these tensors, or register them as not persistent."
-            ) from error
+        draft.write_bytes(content)
 
 
 def _plain_tensors(model: nn.Module, path: object) -> dict[str, Tensor]:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from flyweight.errors import FileError
-from flyweight.files import write_text
+from flyweight.files import remove_abandoned_drafts, write_text
 from flyweight.folder_lock import FolderLock
 
 NOTE = "done.json"
@@ -246,17 +246,32 @@ class Workspace:
         write_text(self.folder / name, json.dumps(value))
 
     def remove(self) -> None:
-        """Remove the folder with its parts: what they were for is complete elsewhere."""
+        """Remove the folder with its parts: what they were for is complete elsewhere.
+
+        The note goes last, so that parts never stand without what they were made from.
+        """
+        if not self.folder.is_dir():
+            return
+        for path in self.folder.iterdir():
+            if path.name in (self.note_name, LOCK):
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other runs out of the folder until the block ends.
 
+        What a killed run has left half-written in the folder is removed first.
+
         Raises:
             FileError: Another run works in the folder, or the folder cannot be written.
         """
         with FolderLock(self.folder / LOCK):
+            remove_abandoned_drafts(self.folder)
             yield
 
     def _write(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from flyweight.cli.console import say, show, show_json
+from flyweight.cli.console import note_busy_machine, say, show, show_json
 from flyweight.report.text_table import columns, metrics_table
 
 
@@ -26,3 +26,11 @@ def test_columns_are_aligned():
 
 def test_metrics_of_nothing():
     assert metrics_table({}) == ""
+
+
+def test_a_busy_machine_is_told_apart_from_results(capsys, monkeypatch):
+    for load, lines in ((0.0, 0), (1e4, 1)):
+        monkeypatch.setattr("flyweight.processors.load_average", lambda load=load: load)
+        note_busy_machine()
+        said = capsys.readouterr()
+        assert (said.out, len(said.err.splitlines())) == ("", lines)

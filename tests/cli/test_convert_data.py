@@ -4,6 +4,7 @@ from PIL import Image
 from flyweight.cli.convert_data import LAYOUTS, split_name
 from flyweight.data.layouts.coco import read_coco
 from flyweight.data.layouts.convert import WRITERS
+from flyweight.workspace import Workspace
 
 FACES = """0--Parade/a.png
 2
@@ -95,3 +96,11 @@ def test_refuses_a_missing_folder(flyweight):
 def test_the_layouts_are_those_that_can_be_written():
     assert set(LAYOUTS) == set(WRITERS)
     assert split_name("images/val") == "val"
+
+
+def test_one_conversion_at_a_time_writes_a_folder(flyweight, faces, tmp_path):
+    with Workspace(tmp_path / "made").locked():
+        answer = flyweight(
+            *("convert-data", faces, "--from", "wider", "--to", "voc", "--output-dir", "made")
+        )
+    assert "Only one run at a time can work in a folder" in answer.mistake

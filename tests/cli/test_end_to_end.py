@@ -134,7 +134,7 @@ def test_a_resumed_training_ends_as_an_uninterrupted_one(flyweight, monkeypatch)
         patched.setattr(Training, "_optimize", cut_off)
         stopped = flyweight("train", "-c", "demo_digits", "-o", *TINY, "save_dir=cut")
     assert stopped.status == 130
-    assert stopped.err.splitlines()[-1] == "stopped"
+    assert stopped.err.splitlines()[-1].startswith("stopped; continue with -r: flyweight train")
 
     resumed = flyweight("train", "-c", "demo_digits", "-o", *TINY, "save_dir=cut", "--resume")
     assert resumed.status == 0, resumed.err

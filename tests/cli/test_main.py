@@ -1,5 +1,6 @@
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -120,7 +121,7 @@ def test_overrides_after_one_o():
 @pytest.mark.parametrize(
     ("error", "status", "said"),
     [
-        (KeyboardInterrupt(), 130, "stopped"),
+        (KeyboardInterrupt(), 130, "stopped; start again with: flyweight models"),
         (PermissionError(13, "Permission denied", "/there"), 2, "Permission denied at '/there'"),
         (OSError(28, "No space left on device"), 2, "No space left on device"),
     ],
@@ -240,3 +241,52 @@ def test_main_leaves_with_the_status(monkeypatch):
         main()
     assert ending.value.code == 2
     assert app.app.info.name == "flyweight"
+
+
+THREADS = """
+import os, sys
+for name, value in dict(item.split("=") for item in sys.argv[1:]).items():
+    os.environ[name] = value
+from flyweight import processors
+processors.thread_count = lambda: 3
+from flyweight.cli.main import run
+run(["--version"])
+print({name: os.environ.get(name) for name in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS")})
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "wait", "threads"),
+    [((), "PASSIVE", "3"), (("OMP_WAIT_POLICY=ACTIVE", "OMP_NUM_THREADS=5"), "ACTIVE", "5")],
+)
+def test_threads_wait_without_spinning_unless_the_user_says_otherwise(given, wait, threads):
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("OMP_")}
+    done = subprocess.run(
+        [sys.executable, "-c", THREADS, *given],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=plain,
+    )
+    wanted = {"OMP_WAIT_POLICY": wait, "OMP_NUM_THREADS": threads}
+    assert done.stdout.splitlines()[-1] == str(wanted)
+
+
+def test_torch_that_is_loaded_keeps_its_threads(flyweight, monkeypatch):
+    import torch
+
+    assert torch
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    flyweight("--version")
+    assert "OMP_WAIT_POLICY" not in os.environ
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_signals_that_stop_a_command(flyweight, monkeypatch, name):
+    def stop(_):
+        os.kill(os.getpid(), getattr(signal, name))
+
+    monkeypatch.setattr("flyweight.cli.models.show", stop)
+    answer = flyweight("models")
+    assert (answer.status, answer.out) == (130, "")
+    assert answer.err == "stopped; start again with: flyweight models\n"

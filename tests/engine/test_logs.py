@@ -50,3 +50,37 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
         with pytest.raises(FileError, match=r"train\.csv' must be writable. Received: No space"):
             logs.train(1, {"loss": 1.0})
         monkeypatch.undo()
+
+
+def test_a_file_that_a_kill_left_without_content_or_with_half_a_row(tmp_path):
+    (tmp_path / "metrics.csv").write_text("")
+    (tmp_path / "train.csv").write_text("step,loss\n1,0.5\n2,0.25\nx\x00y,1\n3,")
+    with Logs(tmp_path, 2) as logs:
+        logs.metrics(3, {"map": 0.5})
+        logs.train(3, {"loss": 0.125})
+    assert (tmp_path / "metrics.csv").read_text() == "step,map\n3,0.5\n"
+    assert (tmp_path / "train.csv").read_text() == "step,loss\n1,0.5\n2,0.25\n3,0.125\n"
+
+
+def test_a_file_appears_with_its_first_row(tmp_path, monkeypatch):
+    seen = []
+    replace = Path.replace
+
+    def look(self, target):
+        seen.append((target.exists(), self.read_text()))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", look)
+    with Logs(tmp_path, 0) as logs:
+        logs.metrics(1, {"map": 0.5})
+        logs.metrics(2, {"map": 0.75})
+    assert seen == [(False, "step,map\n1,0.5\n")]
+
+
+def test_a_disk_that_is_full_when_tensorboard_makes_its_file(tmp_path, monkeypatch):
+    def full(self, *args, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(FileError, match=r"must be writable\. Received: No space left"):
+        Logs(tmp_path, 0)

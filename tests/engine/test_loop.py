@@ -1,10 +1,16 @@
+import os
 import random
+import signal
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
+from tests.engine.runs import SETTINGS, assert_same, go, state_of
 
+from flyweight.engine.hooks import Hook
 from flyweight.engine.loop import is_better, seed_step, summary
+from flyweight.errors import FileError
 
 NAN = float("nan")
 
@@ -46,3 +52,44 @@ def test_a_step_draws_the_same_whatever_was_drawn_before():
 
 def test_single_classes_stay_out_of_the_line():
     assert summary({"map_50": 0.123456, "ap/cat": 1.0}) == "map_50 0.1235"
+
+
+@pytest.mark.parametrize("at", [2, 3, 5])
+def test_ctrl_c_ends_the_step_and_saves_the_state(toy, tmp_path, at):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    go(toy, whole, SETTINGS)
+
+    class PressCtrlC(Hook):
+        name = "CtrlC"
+
+        def before_step(self, training, step):
+            if step == at and not pressed:
+                pressed.append(step)
+                os.kill(os.getpid(), signal.SIGINT)
+
+    pressed = []
+    with pytest.raises(KeyboardInterrupt):
+        go(toy, cut, SETTINGS, hooks=[PressCtrlC()])
+    assert state_of(cut)["status"]["step"] == at + 1
+    assert not (cut / "model_final.safetensors").exists()
+    go(toy, cut, SETTINGS, hooks=[PressCtrlC()], resume=True)
+    left, right = state_of(whole), state_of(cut)
+    assert_same({**left, "hooks": []}, {**right, "hooks": []})
+    for name in ("best_model.safetensors", "model_final.safetensors"):
+        assert_same(load_file(whole / name), load_file(cut / name))
+    for name in ("train.csv", "metrics.csv"):
+        assert (whole / "logs" / name).read_text() == (cut / "logs" / name).read_text()
+
+
+def test_a_second_run_in_the_folder_is_refused(toy, tmp_path):
+    refused = []
+
+    class Second(Hook):
+        def before_step(self, training, step):
+            with pytest.raises(FileError, match="Only one run at a time") as error:
+                go(toy, tmp_path / "run", SETTINGS)
+            refused.append(error)
+
+    go(toy, tmp_path / "run", {**SETTINGS, "steps": 9}, hooks=[Second()])
+    assert len(refused) == 9
+    assert len((tmp_path / "run" / "logs/train.csv").read_text().splitlines()) == 10

@@ -1,5 +1,6 @@
 import os
 
+from flyweight import processors
 from flyweight.measuring import environment
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -59,7 +60,7 @@ def test_threads_take_one_core_of_every_physical_core_first(monkeypatch):
     siblings = {0: "0,2", 1: "1,3", 2: "0,2", 3: "1,3"}
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(siblings), raising=False)
     monkeypatch.setattr(
-        environment, "_read", lambda path: siblings[int(path.parts[-3].removeprefix("cpu"))]
+        processors, "_read", lambda path: siblings[int(path.parts[-3].removeprefix("cpu"))]
     )
     assert environment.usable_cores() == (3, 2, 1, 0)
 
@@ -75,6 +76,6 @@ def test_the_environment_names_the_machine_and_the_software():
 
 def test_the_hardware_in_words(monkeypatch):
     monkeypatch.setattr(environment, "cpu_model", lambda: "Some CPU")
-    for cores, words in (((0,), "Some CPU, 1 core"), ((1, 0), "Some CPU, 2 cores")):
-        monkeypatch.setattr(environment, "usable_cores", lambda cores=cores: cores)
+    for count, words in ((1, "Some CPU, 1 core"), (2, "Some CPU, 2 cores")):
+        monkeypatch.setattr(environment, "usable_count", lambda count=count: count)
         assert environment.hardware() == words

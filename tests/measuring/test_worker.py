@@ -1,8 +1,14 @@
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 import flyweight.measuring.worker
 
@@ -106,3 +112,57 @@ def test_steps_in_a_wrong_order_are_answered():
     )
     assert "must be loaded" in answers[0]["error"]
     assert "must be prepared" in answers[1]["error"]
+
+
+def endless():
+    shape = [1, 4]
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in "xy")
+    flags = [helper.make_tensor_value_info(name, TensorProto.BOOL, []) for name in ("ci", "co")]
+    inner = [helper.make_tensor_value_info(n, TensorProto.FLOAT, shape) for n in ("xi", "xo")]
+    count = helper.make_tensor_value_info("i", TensorProto.INT64, [])
+    nodes = [helper.make_node("Relu", ["xi"], ["xo"]), helper.make_node("Identity", ["ci"], ["co"])]
+    body = helper.make_graph(nodes, "body", [count, flags[0], inner[0]], [flags[1], inner[1]])
+    values = [
+        numpy_helper.from_array(np.array(10**12, np.int64), "most"),
+        numpy_helper.from_array(np.array(True), "go_on"),
+    ]
+    loop = helper.make_node("Loop", ["most", "go_on", "x"], ["y"], body=body)
+    graph = helper.make_graph([loop], "endless", [x], [y], values)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def child_exists(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+PARENT = """
+import os, sys
+from flyweight.measuring.process import WorkerProcess
+child = WorkerProcess("endless", timeout_seconds=600)
+child.ask("start", cores=[])
+print(child.pid, flush=True)
+child.ask("load", path=sys.argv[1], threads=1, spinning=False)
+child.ask("prepare", shapes={}, warmup=0, seed=0)
+"""
+
+
+def test_it_ends_with_its_parent_in_the_middle_of_an_inference(tmp_path):
+    path = tmp_path / "endless.onnx"
+    path.write_bytes(endless().SerializeToString())
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(path)], stdout=subprocess.PIPE, text=True
+    ) as parent:
+        child = int(parent.stdout.readline())
+        time.sleep(2)  # The import and the first inference, which never ends.
+        assert child_exists(child)
+        parent.kill()
+    ends_by = time.monotonic() + 60
+    while child_exists(child) and time.monotonic() < ends_by:
+        time.sleep(0.1)
+    if child_exists(child):
+        os.kill(child, signal.SIGKILL)
+        pytest.fail("the child outlived its parent")

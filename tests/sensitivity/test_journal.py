@@ -47,3 +47,10 @@ def test_without_a_file_states_stay_in_memory():
     journal.add(0, "first", {("b", 0.5): (0.25, 2)})
     assert list(journal.all(1)) == [{**STATES, ("b", 0.5): (0.25, 2)}]
     journal.close()
+
+
+def test_parts_without_a_note_are_not_used(tmp_path):
+    path = tmp_path / "sens.json"
+    Journal(path, FACTS).add(0, "first", STATES)
+    (tmp_path / "sens.json.parts" / "made_from.json").unlink()
+    assert Journal(path, {**FACTS, "weights": "v"}).held(0, "first") == {}

@@ -8,7 +8,7 @@ import typer
 
 from flyweight import pipeline
 from flyweight.cli import heavy
-from flyweight.cli.console import show, show_json
+from flyweight.cli.console import note_busy_machine, show, show_json
 from flyweight.cli.options import Json, Overrides
 from flyweight.errors import ConfigError
 from flyweight.pipeline.preflight import weights_path
@@ -112,6 +112,7 @@ def bench(
             "There must be something to measure. Received no files. Name ONNX files, or time a "
             "network's layers with: --layers -c CONFIG"
         )
+    note_busy_machine()
     counts, shapes = _counts(threads or "1,2"), _shapes(shape or ())
     protocol = heavy.BenchConfig(seconds=seconds, runs=runs, shapes=shapes)
     runtimes = [name.strip() for name in runtime.split(",")]

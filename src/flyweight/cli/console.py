@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flyweight.on_demand import load
+from flyweight.processors import busy_note
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -40,6 +41,13 @@ def say(text: str) -> None:
     """Print a note on stderr, apart from the results."""
     sys.stderr.write(text.rstrip("\n") + "\n")
     sys.stderr.flush()
+
+
+def note_busy_machine() -> None:
+    """Print one line on stderr if other programs keep the processors busy; before long work."""
+    note = busy_note()
+    if note is not None:
+        say(note)
 
 
 def _plain(value: Any) -> Any:

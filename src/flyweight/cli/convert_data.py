@@ -11,6 +11,7 @@ from flyweight.cli.console import say, show, show_json
 from flyweight.cli.options import Json, OutputDir
 from flyweight.errors import ConfigError, DataError, nearest
 from flyweight.report.text_table import columns
+from flyweight.workspace import Workspace
 
 if TYPE_CHECKING:
     from flyweight.data.layouts.image_files import Transfer
@@ -94,21 +95,22 @@ def convert_data(
             f"--labels must name every class once. Received {', '.join(names)}. Correct it."
         )
     done: dict[str, Any] = {}
-    for each in split or _usual_splits(source):
-        box_set = _open_set(root, source, each, labels=names, images=images)
-        box_set = _checked(box_set, output_dir / "data_problems.txt", leave_out=leave_out)
-        name = split_name(each)
-        way = cast("Transfer", image_files)
-        found = heavy.convert(box_set, output_dir, to, split=name, image_files=way)
-        notes = [*heavy.notes_on(box_set), *found.lost]
-        done[name] = {
-            "pictures": found.images,
-            "boxes": found.boxes,
-            "written": found.written,
-            "notes": notes,
-        }
-        for note in notes:
-            say(f"{name}: {note}")
+    with Workspace(output_dir).locked():
+        for each in split or _usual_splits(source):
+            box_set = _open_set(root, source, each, labels=names, images=images)
+            box_set = _checked(box_set, output_dir / "data_problems.txt", leave_out=leave_out)
+            name = split_name(each)
+            way = cast("Transfer", image_files)
+            found = heavy.convert(box_set, output_dir, to, split=name, image_files=way)
+            notes = [*heavy.notes_on(box_set), *found.lost]
+            done[name] = {
+                "pictures": found.images,
+                "boxes": found.boxes,
+                "written": found.written,
+                "notes": notes,
+            }
+            for note in notes:
+                say(f"{name}: {note}")
     if json:
         show_json(done)
         return

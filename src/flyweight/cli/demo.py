@@ -7,7 +7,7 @@ import typer
 
 from flyweight import pipeline
 from flyweight.cli import heavy
-from flyweight.cli.console import show
+from flyweight.cli.console import note_busy_machine, show
 from flyweight.cli.options import Json, OutputDir, Overrides
 from flyweight.pipeline.preflight import require_paths
 
@@ -43,6 +43,7 @@ def demo(
     another config it trains the network first. Stages that an earlier run has finished are skipped.
     """
     require_paths(pipeline.load_config(config, opt or ())[1])  # Mistakes need no torch.
+    note_busy_machine()
     name, settings, stages = pipeline.demo_chain(config, opt or (), from_scratch=from_scratch)
     results = pipeline.run_chain(
         name, settings, output_dir, stages=stages, fresh=fresh, progress=True

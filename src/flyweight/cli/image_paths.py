@@ -21,7 +21,8 @@ def images_of(given: Sequence[Path]) -> list[Path]:
         if not path.is_dir():
             images.append(path)
             continue
-        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in ENDINGS)
+        found = (p for p in path.iterdir() if p.suffix.lower() in ENDINGS)
+        inside = sorted(p for p in found if not p.name.startswith("."))
         if not inside:
             raise DataError(
                 f"A folder of images must hold some. Received '{path}' without any. "

@@ -11,7 +11,10 @@ import typer
 import typer.main
 
 from flyweight.cli.app import app
+from flyweight.cli.stopped import how_to_continue
 from flyweight.errors import ConfigError, FlyweightError, nearest
+from flyweight.processors import thread_count
+from flyweight.stopping import signals_as_ctrl_c
 
 MISTAKE, STOPPED = 2, 130
 
@@ -34,13 +37,35 @@ def prepare_process() -> None:
     # Importing torch creates a million objects that all stay alive. Searching them for garbage
     # again and again would take a quarter of the time of a dry run.
     gc.set_threshold(100_000, 50, 50)
+    use_threads_that_wait()
     # pydantic would search every installed package for plugins, which no setting needs.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 
+def use_threads_that_wait() -> None:
+    """Let the threads of computations sleep while they wait, and be as many as may run at a time.
+
+    By default they spin: where other programs need the processors, too, that makes every step of a
+    training many times slower. Values that the user has set stay. Nothing changes once torch is
+    loaded.
+    """
+    if "torch" in sys.modules:
+        return
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    threads = thread_count()
+    if threads is not None:
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its status."""
+    use_threads_that_wait()
     _escape_undecodable_names()
+    with signals_as_ctrl_c():
+        return _run(arguments)
+
+
+def _run(arguments: Sequence[str]) -> int:
     try:
         command = typer.main.get_command(app)
         _require_known_command(arguments, command)
@@ -60,7 +85,7 @@ def run(arguments: Sequence[str]) -> int:
     except OSError as error:
         return _report_mistake(_system_message(error))
     if status == STOPPED:
-        sys.stderr.write("stopped\n")
+        sys.stderr.write(f"{how_to_continue(arguments)}\n")
     return status if isinstance(status, int) else 0
 
 

@@ -6,7 +6,7 @@ import typer
 
 from flyweight import pipeline
 from flyweight.cli import heavy
-from flyweight.cli.console import say, show, show_json
+from flyweight.cli.console import note_busy_machine, say, show, show_json
 from flyweight.cli.options import (
     ConfigName,
     Criterion,
@@ -141,6 +141,7 @@ def prune(
     if settings.weights:
         weights_path(settings.weights)
     require_paths(settings)
+    note_busy_machine()
     options = pipeline.PruneOptions(
         evaluate=evaluate_first, evaluate_repair=evaluate_first, finetune=finetune
     )

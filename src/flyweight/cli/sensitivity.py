@@ -10,7 +10,7 @@ import typer
 
 from flyweight import pipeline
 from flyweight.cli import heavy
-from flyweight.cli.console import say, show, show_json
+from flyweight.cli.console import note_busy_machine, say, show, show_json
 from flyweight.cli.image_paths import images_of
 from flyweight.cli.options import (
     CONFIG_HELP,
@@ -196,6 +196,7 @@ def _scan(
     if files.latency_table is not None:
         heavy.read_table(files.latency_table)  # An unusable table is refused before the scan.
     settings = settings.model_copy(update={"weights": str(weights)})
+    note_busy_machine()
     result = pipeline.scan(name, settings, files.curves, options, progress=True)
     _show_result(result, files, source, as_json=as_json)
 

@@ -1,7 +1,7 @@
 """`flyweight train`: a trained network from a config."""
 
 from flyweight import pipeline
-from flyweight.cli.console import show, show_json
+from flyweight.cli.console import note_busy_machine, show, show_json
 from flyweight.cli.options import ConfigName, Json, Overrides, Resume
 from flyweight.pipeline.preflight import require_paths
 from flyweight.report.text_table import metrics_table
@@ -13,6 +13,7 @@ def train(
     """Train; save best and last checkpoint."""
     name, settings = pipeline.load_config(config, opt or ())
     require_paths(settings)
+    note_busy_machine()
     result = pipeline.train(name, settings, resume=resume, progress=True)
     if json:
         record = {"metrics": result.metrics, "checkpoint": result.checkpoint}

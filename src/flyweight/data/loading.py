@@ -1,5 +1,7 @@
 """Loaders: from the configuration of a data set to batches."""
 
+import os
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -217,6 +219,20 @@ def _loader(
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=num_workers > 0,
+        worker_init_fn=_leave_signals_to_parent,
         generator=generator,
     )
     return loader
+
+
+def _leave_signals_to_parent(_: int) -> None:
+    """Keep Ctrl-C from a worker: it goes to all processes, and the parent may need one more batch.
+
+    A worker ends when its parent does.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    if hasattr(os, "setpgid"):
+        # `timeout` and others send SIGTERM to a whole process group.
+        os.setpgid(0, 0)

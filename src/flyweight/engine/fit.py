@@ -21,9 +21,11 @@ from flyweight.engine.state import (
     state_path,
 )
 from flyweight.errors import CheckpointError, ConfigError
+from flyweight.folder_lock import FolderLock
 from flyweight.on_demand import load
 from flyweight.progress import Progress
 from flyweight.tasks.task import Task
+from flyweight.workspace import LOCK
 
 _LAUNCH = "flyweight.engine.launch:launch"
 
@@ -94,10 +96,27 @@ def fit(
         CheckpointError: The state to resume from is missing, damaged, of another model, or of
             version 0.1.0.
         TrainingError: The loss is not finite, or the training batches end too early.
+        FileError: Another run works in `save_dir`, or it cannot be written.
+        KeyboardInterrupt: Ctrl-C was pressed. The step that ran was finished and the state saved; a
+            second Ctrl-C stops at once.
     """
     unknown = sorted(set(options) - set(FitOptions.__annotations__))
     if unknown:
         raise TypeError(f"fit() got an unexpected keyword argument '{unknown[0]}'")
+    with FolderLock(state_path(save_dir).parent / LOCK):
+        return _fit(model, task, loaders, config, save_dir=save_dir, resume=resume, **options)
+
+
+def _fit(
+    model: nn.Module,
+    task: Task,
+    loaders: Loaders,
+    config: TrainConfig,
+    *,
+    save_dir: Path,
+    resume: bool | Path,
+    **options: Unpack[FitOptions],
+) -> FitResult:
     start = _state_to_resume(save_dir, resume)
     objective = options.get("objective") or TaskObjective(task)
     run = Run(

@@ -3,6 +3,7 @@
 A file of its own, because lightning takes seconds to import: `fit` loads it when a run starts.
 """
 
+import multiprocessing
 import re
 from functools import partial
 
@@ -31,6 +32,11 @@ def launch(run: Run, devices: int) -> None:
     )
     try:
         fabric.launch(partial(train, run=run))
+    except KeyboardInterrupt:
+        # A signal may have come to this process alone; the others would train on.
+        for child in multiprocessing.active_children():
+            child.terminate()
+        raise
     except ProcessRaisedException as error:
         raise own_error(error) from error
 

@@ -11,7 +11,7 @@ import math
 import random
 import time
 from collections.abc import Generator, Mapping
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from flyweight.engine.state import (
 )
 from flyweight.errors import TrainingError
 from flyweight.progress import SILENT, ProgressTask, progress_of
+from flyweight.stopping import Stopping
 
 # Lightning announces its start with a message of level INFO, in spawned processes even before this
 # module runs; its packages share one function for it, which logs as the package imported last.
@@ -69,6 +70,7 @@ class Training:
         self.own_ema = _average_of(self.own, run.config) if run.objective.averaged else None
         self.status = RunStatus()
         self.progress = progress_of(run.progress) if fabric.is_global_zero else SILENT
+        self.stopping: Stopping | None = None
         self.optimizer = self._new_optimizer()
         saved = self._restore_structure(run.resume) if run.resume else None
         self._set_up()
@@ -93,7 +95,13 @@ class Training:
         """Do the steps that are left, then save the last weights."""
         start = self.status.step
         folder = self.run.folder / "logs"
-        with Logs(folder, start) if self.fabric.is_global_zero else NoLogs() as logs:
+        # Several processes would have to agree on the step after which they stop.
+        alone = self.fabric.world_size == 1
+        stopping: Stopping | nullcontext[None] = Stopping() if alone else nullcontext()
+        with (
+            stopping as self.stopping,
+            Logs(folder, start) if self.fabric.is_global_zero else NoLogs() as logs,
+        ):
             task = self.progress.start(
                 "step", self.steps, done=start, lines_every=self.config.log_every
             )
@@ -101,7 +109,9 @@ class Training:
                 if start:
                     self.note(f"resumed from '{self.run.resume}' after step {start}/{self.steps}")
                 self._steps(logs, task)
-                if self.status.step < self.steps:
+                if self._is_asked_to_stop():
+                    self.note(f"state saved after step {self.status.step}/{self.steps}")
+                elif self.status.step < self.steps:
                     self.note(self._early_end())
             finally:
                 task.finish()
@@ -125,8 +135,14 @@ class Training:
                     logs.train(done, {**terms, "learning_rate": rate})
                 evaluated = self._evaluate_if_due(done, logs)
                 self.status.seconds += time.monotonic() - began
-                if evaluated or due(self.config.checkpoint_every, done, self.steps):
+                stops = self._is_asked_to_stop()
+                if stops or evaluated or due(self.config.checkpoint_every, done, self.steps):
                     self._save_state()
+                if stops:
+                    return
+
+    def _is_asked_to_stop(self) -> bool:
+        return self.stopping is not None and self.stopping.asked
 
     def _batches(self, start: int) -> Generator[Batch, None, None]:
         given = self.run.loaders.train(start, self.fabric.global_rank, self.fabric.world_size)

@@ -1,6 +1,5 @@
 """Environment of a measurement: processor, load, versions, commit."""
 
-import os
 import platform
 import re
 from collections.abc import Mapping
@@ -9,8 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from flyweight.errors import counted
-
-_CPU = Path("/sys/devices/system/cpu")
+from flyweight.processors import allowed_cores, physical_cores, usable_count
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ def read_environment(
     """Return the present environment."""
     return Environment(
         cpu=cpu_model(),
-        cores=len(usable_cores()),
+        cores=usable_count(),
         governor=_governor(),
         load_before=load_before,
         load_after=load_after,
@@ -60,17 +58,9 @@ def read_environment(
     )
 
 
-def load_average() -> float | None:
-    """Return the load average of the last minute; None where the system does not report it."""
-    try:
-        return round(os.getloadavg()[0], 2)
-    except (AttributeError, OSError):
-        return None
-
-
 def hardware() -> str:
     """Return the processor's name and the number of its cores that this process may use."""
-    return f"{cpu_model()}, {counted(len(usable_cores()), 'core')}"
+    return f"{cpu_model()}, {counted(usable_count(), 'core')}"
 
 
 def usable_cores() -> tuple[int, ...]:
@@ -79,18 +69,9 @@ def usable_cores() -> tuple[int, ...]:
     One logical core of every physical core comes first, so that two threads do not share one.
     Higher numbers come first, because systems prefer the lowest for their own work.
     """
-    if hasattr(os, "sched_getaffinity"):
-        allowed = sorted(os.sched_getaffinity(0), reverse=True)
-    else:
-        allowed = list(range(os.cpu_count() or 1))[::-1]
-    first: list[int] = []
-    second: list[int] = []
-    seen: set[str] = set()
-    for core in allowed:
-        siblings = _read(_CPU / f"cpu{core}/topology/thread_siblings_list") or str(core)
-        (second if siblings in seen else first).append(core)
-        seen.add(siblings)
-    return (*first, *second)
+    allowed = allowed_cores()[::-1]
+    first = physical_cores(allowed)
+    return (*first, *(core for core in allowed if core not in first))
 
 
 def cpu_model() -> str:
@@ -123,7 +104,7 @@ def _packed(path: Path, name: str) -> str | None:
 
 
 def _governor() -> str | None:
-    return _read(_CPU / "cpu0/cpufreq/scaling_governor")
+    return _read(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"))
 
 
 def _read(path: Path) -> str | None:

@@ -16,11 +16,11 @@ from flyweight.errors import ConfigError, FileError, MeasureError, counted, near
 from flyweight.measuring.bootstrap import median_interval
 from flyweight.measuring.environment import (
     Environment,
-    load_average,
     read_environment,
     usable_cores,
 )
 from flyweight.measuring.process import RequestError, WorkerProcess
+from flyweight.processors import load_average
 from flyweight.progress import Progress, progress_of, progress_over
 from flyweight.runtimes.protocol import FLOAT32, NUMBER_TYPES
 from flyweight.runtimes.runtime_table import DEFAULT_RUNTIME, require_installed, runtime_entry

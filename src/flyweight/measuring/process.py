@@ -38,7 +38,7 @@ class WorkerProcess:
         self._timeout_seconds = timeout_seconds
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "flyweight.measuring.worker"],
+            [sys.executable, "-P", "-m", "flyweight.measuring.worker", str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,

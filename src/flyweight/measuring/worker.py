@@ -1,7 +1,9 @@
-"""Measuring process: holds one model and times it (`python -m flyweight.measuring.worker`).
+"""Measuring process: holds one model and times it (`python -m flyweight.measuring.worker PARENT`).
 
 It reads one JSON request per line from its standard input and writes one JSON line in answer, until
 the input ends. It imports nothing but NumPy and the runtime, so that its memory is the model's.
+When the process with the number PARENT has ended, it ends at once, also in the middle of an
+inference.
 
 Requests: `start` (pin to cores, import the runtime), `load`, `prepare` (make inputs, warm up),
 `block` (time some runs), `operators` (time every operator of a file), `memory`. Every answer is
@@ -13,11 +15,13 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, TextIO
 
 from flyweight.on_demand import load
@@ -30,6 +34,8 @@ try:
 except ImportError:  # not on Windows
     resource = None  # type: ignore[assignment]
 
+_PARENT_SECONDS = 0.2
+
 # NumPy and the runtime are imported after the process is pinned: threads that they start then
 # stay on the same cores.
 _RANDOM_INPUTS = "flyweight.runtimes.random_inputs:random_inputs"
@@ -41,7 +47,9 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = _private_stdout()
     child = _Child()
-    for line in sys.stdin:
+    requests: SimpleQueue[str | None] = SimpleQueue()
+    threading.Thread(target=_receive, args=(requests, _parent()), daemon=True).start()
+    for line in iter(requests.get, None):
         request = json.loads(line)
         try:
             answer = {"ok": child.answer(request)}
@@ -51,6 +59,24 @@ def main() -> int:
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
     return 0
+
+
+def _parent() -> int:
+    # Given, because a parent that has ended by now is our parent no more.
+    return int(sys.argv[1]) if len(sys.argv) > 1 else os.getppid()
+
+
+def _receive(requests: "SimpleQueue[str | None]", parent: int) -> None:
+    """Pass requests on; end the process if the input ended because its parent did.
+
+    Runs in a thread, because an inference can take any time. Runtimes let other threads run.
+    """
+    for line in sys.stdin:
+        requests.put(line)
+    requests.put(None)
+    while os.getppid() == parent:  # The system closes the pipe a little before.
+        time.sleep(_PARENT_SECONDS)
+    os._exit(1)
 
 
 class _Child:

@@ -22,7 +22,8 @@ def draw_file(image: Path, save_to: Path, draw: Callable[[Image.Image], Image.Im
         FileError: `save_to` has no ending of an image format, or cannot be written.
     """
     Image.init()
-    if Image.EXTENSION.get(save_to.suffix.lower()) not in Image.SAVE:
+    known = Image.EXTENSION.get(save_to.suffix.lower())
+    if known not in Image.SAVE:
         raise FileError(
             f"A drawn image must be saved as .png, .jpg or the like. Received: '{save_to}'. "
             "Give it such an ending."
@@ -36,4 +37,4 @@ def draw_file(image: Path, save_to: Path, draw: Callable[[Image.Image], Image.Im
             "Check that it opens in a viewer."
         ) from error
     with replacing(save_to) as draft:
-        drawn.save(draft, quality=92)
+        drawn.save(draft, format=known, quality=92)

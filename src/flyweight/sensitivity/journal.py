@@ -36,6 +36,8 @@ class Journal:
         if note is not None and note.made_from is not None:
             _require_same(note.made_from, made_from, self.workspace.folder)
         else:
+            # Parts without a note, of which a kill can leave some, may be of anything.
+            self.workspace.remove()
             self.workspace.begin(MadeFrom(made_from))
 
     @property

@@ -83,3 +83,16 @@ def test_missing_pictures_are_named(tmp_path, tiny_set):
         place_images(gone, tmp_path / "to", "val")
     with pytest.raises(DataError, match=r"must be a readable file\. Received '.*gone\.jpg'"):
         size_of(gone, 0)
+
+
+def test_links_of_an_earlier_conversion_are_replaced_not_written_through(tmp_path, tiny_set, paths):
+    made = tiny_set(boxes=_rows(paths[2:]), paths=paths[2:])
+    before = paths[2].read_bytes()
+    for transfer in ("png", "copy"):
+        (linked,) = place_images(made, tmp_path / transfer, "val", "link")
+        assert linked.is_symlink()
+        (placed,) = place_images(made, tmp_path / transfer, "val", transfer)
+        assert placed == linked
+        assert not placed.is_symlink()
+        placed.write_bytes(b"changed")
+        assert paths[2].read_bytes() == before

@@ -12,7 +12,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 from flyweight.data.images import DECODER_ERRORS, image_of, image_size
 from flyweight.data.records import ImageSet
 from flyweight.errors import DataError, FileError
-from flyweight.files import replacing
+from flyweight.files import DRAFT, replacing
 
 Transfer = Literal["copy", "link", "png"]
 """How image files get into a folder: copied, linked, or decoded and written as PNG."""
@@ -57,8 +57,10 @@ def place_images(
         taken.add(key)
         placed.append(candidate)
         if made:
+            image = to_pil_image(image_of(images, index))
+            _remove_link(candidate)
             with replacing(candidate, durable=False) as draft:
-                to_pil_image(image_of(images, index)).save(draft)
+                image.save(draft, format="PNG")
         else:
             _bring(record.path, candidate, transfer)
     return tuple(placed)
@@ -102,22 +104,32 @@ def _free(target: Path, source: Path) -> bool:
         return True  # The source is missing, which `_bring` reports.
 
 
+def _remove_link(target: Path) -> None:
+    """Remove a link of an earlier conversion: writing through it would change the original."""
+    if target.is_symlink():
+        target.unlink()
+
+
 def _bring(source: Path, target: Path, transfer: Transfer) -> None:
     if not source.is_file():
         raise DataError(
             f"An image must be a readable file. Received '{source}', which is none. "
             "Restore it or take it out of the list."
         )
-    if target.exists() and target.samefile(source):
+    copied_from_link = transfer == "copy" and target.is_symlink()
+    if target.exists() and target.samefile(source) and not copied_from_link:
         return
     if transfer == "copy":
+        _remove_link(target)
         with replacing(target, durable=False) as draft:
             shutil.copyfile(source, draft)
         return
+    draft = target.with_name(f".{target.name}{DRAFT}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.unlink(missing_ok=True)
-        target.symlink_to(source.resolve())
+        draft.unlink(missing_ok=True)
+        draft.symlink_to(source.resolve())
+        draft.replace(target)
     except OSError as error:
         raise FileError(
             f"'{target}' must be free for a link. Received: {error.strerror or error}. "

@@ -190,7 +190,8 @@ def _first(candidates: list[Path]) -> Path | None:
 def _images(folder: Path, source: Path) -> list[Path]:
     if source.is_dir():
         found = (path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES)
-        return sorted(found)
+        # Hidden files are left-overs of programs: drafts of flyweight 0.1.0, `._NAME` of macOS.
+        return sorted(path for path in found if not path.name.startswith("."))
     try:
         lines = source.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -17,6 +17,7 @@ from flyweight.errors import DataError, counted
 from flyweight.exporting.model_card import ModelCard
 from flyweight.exporting.nms import Detections
 from flyweight.exporting.onnx import ExportResult, OnnxConfig, to_onnx
+from flyweight.folder_lock import FolderLock
 from flyweight.pipeline.evaluation import cut_again
 from flyweight.pipeline.inputs import Loaded, open_checkpoint
 from flyweight.pipeline.model_source import ModelSource
@@ -27,7 +28,7 @@ from flyweight.pipeline.results import Exported
 from flyweight.pipeline.stage import NETWORK, Inputs, Stage
 from flyweight.progress import Progress, progress_of
 from flyweight.runtimes.runtime_table import DEFAULT_RUNTIME, require_installed
-from flyweight.workspace import Workspace
+from flyweight.workspace import LOCK, Workspace
 
 _COMPARED = 2
 _NETWORKS = {"dense": "train", "pruned": "prune"}
@@ -73,7 +74,8 @@ def export(
     reports.note(f"exporting {path}")
     images = _images_of(config, loaded.preprocessing, reports)
     target = output_dir / name / "model.onnx"
-    return export_model(loaded, target, end=end, name=name, images=images, runtime=runtime)
+    with FolderLock(target.with_name(f".{target.name}{LOCK}")):
+        return export_model(loaded, target, end=end, name=name, images=images, runtime=runtime)
 
 
 def _images_of(

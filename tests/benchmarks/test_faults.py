@@ -1,0 +1,38 @@
+"""Kills at some operations on files: the benchmark tries all of them."""
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+KILLS = {"convert-data": 12, "train": 6}
+
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux") or not any(map(shutil.which, ("cc", "gcc", "clang"))),
+    reason="needs Linux and a C compiler",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KILLS)
+def test_commands_that_are_killed_are_resumed_to_the_same_result(name, tmp_path):
+    done = subprocess.run(
+        [
+            *(sys.executable, str(ROOT / "benchmarks" / "faults.py"), "--only", name),
+            *("--most", str(KILLS[name]), "--jobs", "2", "--results", str(tmp_path / "rows.csv")),
+        ],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    with (tmp_path / "rows.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (int(row["kills"]), int(row["right"])) == (KILLS[name], KILLS[name])
+    assert int(row["operations"]) > 50
