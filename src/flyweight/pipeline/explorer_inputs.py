@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -15,11 +16,12 @@ from flyweight.errors import ConfigError, FlyweightError
 from flyweight.graph import ModelGraph
 from flyweight.measuring.latency_prices import LatencyPrices
 from flyweight.measuring.latency_table import read_table
+from flyweight.pipeline.belonging import require_scan, uses_of
 from flyweight.pipeline.inputs import open_checkpoint
 from flyweight.pipeline.model_source import ModelSource
 from flyweight.pipeline.network_plans import trace_model
 from flyweight.pipeline.results import Scanned
-from flyweight.report.rows import Report
+from flyweight.report.rows import Explorer, Report
 from flyweight.sensitivity import Sensitivity, read
 from flyweight.sensitivity.explorer_values import Cutting, explorer
 from flyweight.sensitivity.page import Subject, write_page
@@ -112,35 +114,55 @@ def write_scan_page(
 
 
 def with_explorer(
-    report: Report, folder: Path, *, graph: ModelGraph | None = None, say: Say
+    report: Report,
+    folder: Path,
+    *,
+    data: Callable[[str], str] = lambda _: "",
+    foreign: bool = False,
+    say: Say,
 ) -> Report:
     """Return the report with the plan explorer of the folder's scan, where it has one.
+
+    Of several scans the first that can be shown is: one of the folder's dense network.
 
     Args:
         report: The report of the run in `folder`.
         folder: Has `sens*.json` and the dense network's checkpoint.
-        graph: The dense network's graph; by default its checkpoint is traced.
-        say: Receives a line if a scan cannot be shown, with the reason.
+        data: Returns the digest of the validation split, given the one that a scan recorded; ""
+            where it is not known.
+        foreign: Show a scan although it is of something else.
+        say: Receives a line for every scan that cannot be shown, with the reason.
     """
-    scan = next(iter(sorted(folder.glob(SCANS))), None)
-    if scan is None:
-        return report
-    weights = folder / "dense" / BEST
-    try:
-        curves = read(scan)
-        if graph is None:
-            loaded = open_checkpoint(weights)
-            graph = trace_model(loaded.model.eval(), loaded.preprocessing)
-        source = _source_of(report)
-        cutting = Cutting(inexact=False, aliases=old_names(graph.tensors))
-        if source is not None:
-            config = load_config(source.config, source.overrides)[1]
-            cutting = cutting_of(source, config, curves, (weights, scan), graph)
-        shown = explorer(curves, graph, cutting)
-    except FlyweightError as error:
-        say(f"note: '{scan}' is not shown: {error}")
-        return report
-    return report.model_copy(update={"explorer": shown})
+    for scan in sorted(folder.glob(SCANS)):
+        try:
+            shown = _explorer_of(scan, report, folder / "dense" / BEST, data, foreign, say)
+        except FlyweightError as error:
+            say(f"note: '{scan}' is not shown: {error}")
+        else:
+            return report.model_copy(update={"explorer": shown})
+    return report
+
+
+def _explorer_of(
+    scan: Path,
+    report: Report,
+    weights: Path,
+    data: Callable[[str], str],
+    foreign: bool,
+    say: Say,
+) -> Explorer:
+    curves = read(scan)
+    loaded = open_checkpoint(weights)
+    graph = trace_model(loaded.model.eval(), loaded.preprocessing)
+    recorded = data(curves.made_from.get("data", ""))
+    uses = uses_of(graph, loaded.model, loaded.preprocessing, recorded)
+    require_scan(curves, scan, uses, foreign=foreign, say=say)
+    source = _source_of(report)
+    cutting = Cutting(inexact=False, aliases=old_names(graph.tensors))
+    if source is not None:
+        config = load_config(source.config, source.overrides)[1]
+        cutting = cutting_of(source, config, curves, (weights, scan), graph)
+    return explorer(curves, graph, cutting)
 
 
 def _source_of(report: Report) -> ConfigSource | None:

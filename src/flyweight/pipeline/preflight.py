@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 HUBS = ("timm", "torchvision")
 """Values of `pretrain_weights` that are no paths; the same as `zoo.sources.hub.HUBS`."""
+BEST = "best_model.safetensors"
+"""The checkpoint of a run folder that is used by default; the same as `engine.run.BEST`."""
 ENDS = ("detections", "decoded", "raw")
 
 
@@ -70,7 +72,7 @@ def checkpoint_path(label: str, config: "Config", weights: str) -> Path:
     given = weights or config.weights
     if given:
         return weights_path(given)
-    usual = Path(config.save_dir) / label / "best_model.safetensors"
+    usual = Path(config.save_dir) / label / BEST
     if usual.is_file():
         return usual
     raise ConfigError(

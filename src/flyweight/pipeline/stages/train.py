@@ -87,7 +87,7 @@ def train_model(
 
 def _run(inputs: Inputs, settings: Config, workspace: Workspace) -> Trained:
     model = build_model(settings)
-    inputs.progress.note(starting_weights(model, settings))
+    inputs.progress.note(starting_weights(model, settings).report)
     found = train_model(
         model,
         settings,
