@@ -2,16 +2,21 @@ import pytest
 
 from flyweight.checkpoint import read
 from flyweight.config.reading import load_config
-from flyweight.errors import CheckpointError
+from flyweight.errors import CheckpointError, DataError
 from flyweight.pipeline.belonging import (
     checkpoint_to_prune,
     dense_checkpoint,
+    note_absent_layers,
     require_architecture,
     require_labels_to_prune,
     require_same_labels,
+    require_scan,
+    uses_in_config,
+    uses_of,
 )
 from flyweight.pipeline.inputs import Saver
-from flyweight.pipeline.network_plans import build_model, prune_model
+from flyweight.pipeline.network_plans import build_model, prune_model, trace_model, weightless
+from flyweight.sensitivity import Point, Sensitivity
 
 LABELS = tuple("0123456789")
 SMALL = ("width=0.1", "input_size=64")
@@ -68,3 +73,52 @@ def test_labels_have_one_order(tmp_path):
             require_labels_to_prune(given, config, LABELS[::-1])
     others = config_of(f"pretrain_weights={path}", "num_classes=2")
     require_labels_to_prune(None, others, ("cat", "dog"))
+
+
+def scan_of(config, seed, data="d"):
+    """Return curves of the config's network with the weights of a seed."""
+    model = build_model(config.model_copy(update={"train": config.train.model_copy(update={"seed": seed})}))  # fmt: skip  # noqa: E501
+    graph = trace_model(model, config.preprocessing)
+    layers = {"yolo_block.0.0.0.conv.weight": (Point(0.5, 0.7),)}
+    uses = uses_of(graph, model, config.preprocessing, data)
+    return Sensitivity("map", 0.8, layers, local=True, made_from=uses), uses, graph, model
+
+
+def test_a_scan_belongs_to_what_it_was_measured_on(tmp_path):
+    said, file, config = [], tmp_path / "sens.json", config_of()
+    curves, uses, graph, _ = scan_of(config, 0)
+    require_scan(curves, file, uses, foreign=False, say=said.append)
+    bare = weightless(config)
+    unknown = uses_of(trace_model(bare, config.preprocessing), bare, config.preprocessing)
+    require_scan(curves, file, unknown, foreign=False, say=said.append)
+    require_scan(curves, file, uses_in_config(curves, config), foreign=False, say=said.append)
+    note_absent_layers(curves, graph, said.append)
+    assert said == []
+
+    wide = scan_of(config_of("input_size=96"), 0)[1]
+    others = {
+        "weights": scan_of(config, 1)[1],
+        "width (0.1, here 0.2); weights": scan_of(config_of("width=0.2"), 0)[1],
+        "input height (64, here 96); input width (64, here 96)": wide,
+        "input std ": scan_of(config_of("std=[1, 1, 1]"), 0)[1],
+        "data (d, here e)": scan_of(config, 0, "e")[1],
+    }
+    for named, used in others.items():
+        with pytest.raises(DataError, match="add --foreign-scan") as refusal:
+            require_scan(curves, file, used, foreign=False, say=said.append)
+        assert f"'{file}' with other: {named}" in str(refusal.value)
+        require_scan(curves, file, used, foreign=True, say=said.append)
+        assert f"is of something else and used all the same: {named}" in said[-1]
+    for told, named in (("width=0.3", "width"), ("input_size=96", "input height")):
+        used = uses_in_config(curves, config_of(told))
+        with pytest.raises(DataError, match=f"with other: {named}"):
+            require_scan(curves, file, used, foreign=False, say=said.append)
+
+
+def test_a_scan_without_a_record_is_used_and_that_is_said(tmp_path):
+    said, (curves, uses, graph, _) = [], scan_of(config_of(), 0)
+    bare = Sensitivity("metric", 1.0, {**curves.curves, "gone.weight": (Point(0.5, 0.9),)})
+    require_scan(bare, tmp_path / "s.data", uses, foreign=False, say=said.append)
+    note_absent_layers(bare, graph, said.append)
+    assert "does not say what it was measured on" in said[0]
+    assert said[1] == "note: 1 layer of the scan cannot be cut here: gone.weight"

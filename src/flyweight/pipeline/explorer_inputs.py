@@ -3,11 +3,14 @@
 import re
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
+from flyweight.config.preprocessing import Preprocessing
 from flyweight.config.reading import known_configs, load_config
 from flyweight.config.scanning import SCANS
 from flyweight.config.settings import Config
@@ -21,7 +24,7 @@ from flyweight.pipeline.inputs import open_checkpoint
 from flyweight.pipeline.model_source import ModelSource
 from flyweight.pipeline.network_plans import trace_model
 from flyweight.pipeline.results import Scanned
-from flyweight.report.rows import Explorer, Report
+from flyweight.report.rows import Report
 from flyweight.sensitivity import Sensitivity, read
 from flyweight.sensitivity.explorer_values import Cutting, explorer
 from flyweight.sensitivity.page import Subject, write_page
@@ -117,6 +120,7 @@ def with_explorer(
     report: Report,
     folder: Path,
     *,
+    network: tuple[nn.Module, Preprocessing] | None = None,
     data: Callable[[str], str] = lambda _: "",
     foreign: bool = False,
     say: Say,
@@ -128,14 +132,23 @@ def with_explorer(
     Args:
         report: The report of the run in `folder`.
         folder: Has `sens*.json` and the dense network's checkpoint.
+        network: The dense network and its preprocessing; by default those of the checkpoint.
         data: Returns the digest of the validation split, given the one that a scan recorded; ""
             where it is not known.
         foreign: Show a scan although it is of something else.
         say: Receives a line for every scan that cannot be shown, with the reason.
     """
+    weights = folder / "dense" / BEST
     for scan in sorted(folder.glob(SCANS)):
         try:
-            shown = _explorer_of(scan, report, folder / "dense" / BEST, data, foreign, say)
+            curves = read(scan)
+            model, preprocessing = network or _opened(weights)
+            graph = trace_model(model.eval(), preprocessing)
+            recorded = data(curves.made_from.get("data", ""))
+            uses = uses_of(graph, model, preprocessing, recorded)
+            require_scan(curves, scan, uses, foreign=foreign, say=say)
+            cutting = _cutting_in(report, curves, (weights, scan), graph, foreign=foreign)
+            shown = explorer(curves, graph, cutting)
         except FlyweightError as error:
             say(f"note: '{scan}' is not shown: {error}")
         else:
@@ -143,26 +156,26 @@ def with_explorer(
     return report
 
 
-def _explorer_of(
-    scan: Path,
+def _opened(path: Path) -> tuple[nn.Module, Preprocessing]:
+    loaded = open_checkpoint(path)
+    return loaded.model, loaded.preprocessing
+
+
+def _cutting_in(
     report: Report,
-    weights: Path,
-    data: Callable[[str], str],
+    curves: Sensitivity,
+    files: tuple[Path, Path],
+    graph: ModelGraph,
+    *,
     foreign: bool,
-    say: Say,
-) -> Explorer:
-    curves = read(scan)
-    loaded = open_checkpoint(weights)
-    graph = trace_model(loaded.model.eval(), loaded.preprocessing)
-    recorded = data(curves.made_from.get("data", ""))
-    uses = uses_of(graph, loaded.model, loaded.preprocessing, recorded)
-    require_scan(curves, scan, uses, foreign=foreign, say=say)
+) -> Cutting:
+    """Return how the chain of a report cuts; another command's report names no command."""
     source = _source_of(report)
-    cutting = Cutting(inexact=False, aliases=old_names(graph.tensors))
-    if source is not None:
-        config = load_config(source.config, source.overrides)[1]
-        cutting = cutting_of(source, config, curves, (weights, scan), graph)
-    return explorer(curves, graph, cutting)
+    if source is None:
+        return Cutting(inexact=False, aliases=old_names(graph.tensors))
+    config = load_config(source.config, source.overrides)[1]
+    found = cutting_of(source, config, curves, files, graph)
+    return replace(found, command=f"{found.command} --foreign-scan") if foreign else found
 
 
 def _source_of(report: Report) -> ConfigSource | None:

@@ -25,7 +25,7 @@ from flyweight.engine.run import Loaders
 from flyweight.errors import CheckpointError, ConfigError, DataError
 from flyweight.origin import origin_of
 from flyweight.pipeline.belonging import require_architecture
-from flyweight.pipeline.networks import kind_of, own_builder
+from flyweight.pipeline.networks import kind_of, own_builder, require_sides
 from flyweight.pipeline.preflight import weights_path
 from flyweight.tasks import by_name as tables
 from flyweight.tasks.task import Task
@@ -140,6 +140,7 @@ def load_model(path: Path, config: Config | None = None) -> tuple[nn.Module, Che
     build = None
     if config is not None:
         require_architecture(found, config, path)
+        require_sides(config.model, config.preprocessing)
         build = own_builder(config)
     return checkpoints.load(path, build=build), found
 

@@ -87,17 +87,21 @@ def price(
     Raises:
         FlyweightError: The cut, or a file that it names, is unusable.
     """
-    cut = cut_of(config.prune, config.model, say)
-    model = _priced_network(cut, config, name, say)
+    notes: list[str] = []  # Given at the end: a mistake is one line.
+    note = notes.append
+    cut = cut_of(config.prune, config.model, note)
+    model = _priced_network(cut, config, name, note)
     graph = trace_model(model, config.preprocessing)
     curves = curves_of(cut)
     if curves is not None and config.prune.scan != BUILT_IN:
         uses, foreign = uses_of(graph, model, config.preprocessing), config.prune.foreign_scan
-        require_scan(curves, Path(str(config.prune.scan)), uses, foreign=foreign, say=say)
-        note_absent_layers(curves, graph, say)
+        require_scan(curves, Path(str(config.prune.scan)), uses, foreign=foreign, say=note)
+        note_absent_layers(curves, graph, note)
     made = plan_cut(graph, cut)
     priced = Priced(made, graph.cost(convention), made.cost(graph, convention))
     prices = prices_of(cut, graph)
+    for text in notes:
+        say(text)
     if prices is None:
         return priced
     kept = {name: len(group.keep) for name, group in made.groups.items()}

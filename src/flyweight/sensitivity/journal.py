@@ -51,6 +51,11 @@ class Journal:
         """
         return nullcontext() if self.workspace is None else self.workspace.locked()
 
+    @property
+    def begun(self) -> bool:
+        """Whether a batch was measured already."""
+        return self._read(0)[0] is not None
+
     def held(self, place: int, digest: str) -> States:
         """Return the states of batch number `place`; none if it was not measured yet.
 

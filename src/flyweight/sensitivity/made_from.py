@@ -93,7 +93,7 @@ def _named(key: str, found: Mapping[str, str], now: Mapping[str, str]) -> list[s
         return [_short(key, found[key], now[key])]
     names = [name for name in {**one, **other} if one.get(name) != other.get(name)]
     rows = [(name, one.get(name, "none"), other.get(name, "none")) for name in names]
-    side = "input " if key == "preprocessing" else ""
+    side = "input " if key == "preprocessing" else ""  # A network may have a width, too.
     return [f"{side}{name} ({was}, here {now})" for name, was, now in rows]
 
 

@@ -104,7 +104,8 @@ def scan(
     journal = Journal(target, made_from)
     runner = CutRunner(graph, model, evaluator, plans)
     with journal.locked():
-        _require_working(runner, batches)
+        if not journal.begun:
+            _require_working(runner, batches)
         if fast is None:
             baseline, curves = _exact_scan(runner, journal, batches, ray, progress)
         else:
@@ -119,7 +120,7 @@ def scan(
             made_from=made_from,
             graph=graph,
         )
-        require_baseline(result.metric, baseline)
+        _require_baseline(evaluator, baseline)
         if target is not None:
             result.save(target)
         journal.close()
@@ -157,7 +158,7 @@ def _made_from(
 
 
 def _require_working(runner: CutRunner, batches: Iterable[Any]) -> None:
-    """Refuse a network whose metric before any cut is not above 0, before any cut is measured.
+    """Refuse a network whose metric before any cut is 0, before any cut is measured.
 
     The dense network runs until its metric is above 0: on one batch where it works. Batches that
     can be iterated only once are left alone; their metric is checked at the end.
@@ -174,10 +175,21 @@ def _require_working(runner: CutRunner, batches: Iterable[Any]) -> None:
         runner.outputs(batch, (), take)
         if count & (count - 1) == 0:  # 1, 2, 4, 8: some metrics take long to compute
             value = metric.compute()[evaluator.primary]
-        if value > 0:
+        if value > 0 or _may_be_negative(evaluator, value):
             return
     if count:
-        require_baseline(evaluator.primary, metric.compute()[evaluator.primary])
+        _require_baseline(evaluator, metric.compute()[evaluator.primary])
+
+
+def _require_baseline(evaluator: Evaluator, value: float) -> None:
+    """Refuse a metric of 0 before any cut."""
+    if not _may_be_negative(evaluator, value):
+        require_baseline(evaluator.primary, value)
+
+
+def _may_be_negative(evaluator: Evaluator, value: float) -> bool:
+    """Say whether this is a number below 0 of a function of the user's own."""
+    return isinstance(evaluator, Mean) and value < 0
 
 
 def _fast_scan(

@@ -43,7 +43,7 @@ from flyweight.pipeline.inputs import (
 )
 from flyweight.pipeline.latency_cuts import NetworkTimer, fitted_cut
 from flyweight.pipeline.network_plans import build_model, plan_cut, trace_model, weightless
-from flyweight.pipeline.networks import kind_of
+from flyweight.pipeline.networks import kind_of, require_training_sides
 from flyweight.pipeline.pricing import cut_of
 from flyweight.pipeline.pruning_text import cost_table, plan_notes
 from flyweight.pipeline.results import Pruned, Trained, checkpoint_digests
@@ -117,6 +117,7 @@ def prune(
     cut_of(config.prune, config.model, SILENT.note)
     workspace = PRUNE.workspace(folder, in_chain=False)
     with workspace.locked():
+        require_training_sides(config)
         weightless(config)  # A network that cannot be built is refused before the data are read.
         path = checkpoint_to_prune(name, _with_kept(config, folder) if resume else config)
         data = open_data(config, save_dir=folder)
@@ -394,9 +395,7 @@ PRUNE = Stage(
         *("augment", "finetune", "prune", "train.batch_size", "train.seed"),
     ),
     harmless=(
-        *LOADING,
-        "bench.seconds",
-        "prune.foreign_scan",
+        *(*LOADING, "bench.seconds", "prune.foreign_scan"),
         *(f"finetune.{key}" for key in sorted(HARMLESS)),
     ),
     files=("pretrain_weights", "data.ground_truth", "prune.scan", "prune.latency_table"),

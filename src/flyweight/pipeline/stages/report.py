@@ -31,7 +31,8 @@ def _run(inputs: Inputs, settings: Config, workspace: Workspace) -> Reported:
         ReportedNetwork(name, checkpoints[name], file, measured.of(file))
         for name, file in exported.files.items()
     )
-    graph = trace_model(load_model(dense.checkpoint, settings)[0], settings.preprocessing)
+    model = load_model(dense.checkpoint, settings)[0]
+    graph = trace_model(model, settings.preprocessing)
     wanted = ReportInputs(
         name=inputs.name,
         config=settings,
@@ -47,8 +48,8 @@ def _run(inputs: Inputs, settings: Config, workspace: Workspace) -> Reported:
     def digest(recorded: str) -> str:
         return digest_as_recorded(recorded, inputs.splits.val, inputs.digest_of("val"))
 
-    say = inputs.progress.note
-    found = with_explorer(built, workspace.folder, data=digest, say=say)
+    network, say = (model, settings.preprocessing), inputs.progress.note
+    found = with_explorer(built, workspace.folder, network=network, data=digest, say=say)
     return rendered(found, workspace.folder)
 
 

@@ -199,8 +199,8 @@ def _evaluation(
     note = parts_of(target).read()
     old = None if note is None or note.made_from is None else note.made_from.get("data")
     digest = digest_as_recorded(str(old or ""), images, inputs.digest_of("val"))
-    batches = val_batches(settings, images, order=order)
-    return _Evaluation(batches, task, digest, name, len(images))
+    loader = val_batches(settings, images, order=order)
+    return _Evaluation(loader, task, digest, name, len(images))
 
 
 def _read(inputs: Inputs, settings: Config, workspace: Workspace) -> Scanned:
