@@ -61,5 +61,7 @@ def test_sizes_are_those_that_the_network_can_take():
     require_sides(OWN, Preprocessing(height=33, width=33))
     require_sides("ssdlite_mobilenet_v3_small", Preprocessing(height=33, width=33))
     require_training_sides(config_of("augment.multi_scale=[320, 352]"))
-    with pytest.raises(ConfigError, match="Received 330 in augment.multi_scale. Give 320 or 352"):
+    with pytest.raises(
+        ConfigError, match=r"Received 330 in augment\.multi_scale\. Give 320 or 352"
+    ):
         require_training_sides(config_of("augment.multi_scale=[320, 330]"))

@@ -60,7 +60,8 @@ def test_a_scan_from_python(config_of_trained, trained, notes, tmp_path):
     assert list(found.curves.curves) == [LAYER]
     assert found.curves.measured_on == "digits/val, 3 images"
     assert found.graph.fingerprint == found.curves.made_from["graph"]
-    assert notes.said == [f"weights: {trained}"]
+    by_weights = "note: channels are scored by l1_norm, because a scan does not measure 'taylor'"
+    assert notes.said == [f"weights: {trained}", by_weights]
     assert json.loads(found.curves.made_from["preprocessing"])["height"] == 160
     assert json.loads(found.curves.made_from["network"])["width"] == 0.25
     assert not parts_of(found.file).folder.exists()

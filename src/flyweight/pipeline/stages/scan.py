@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from flyweight.checkpoint import Checkpoint
-from flyweight.config.cuts import ALL, THIS_RUN, BudgetCut, MaxDropCut
+from flyweight.config.cuts import ALL, TAYLOR, THIS_RUN, BudgetCut, MaxDropCut
 from flyweight.config.scanning import CURVES, SensitivityOptions
 from flyweight.config.settings import Config
 from flyweight.data.samples.strata import stratified_order
@@ -43,7 +43,7 @@ from flyweight.sensitivity import merge as merge_two
 from flyweight.sensitivity import read as read_curves
 from flyweight.sensitivity import scan as scan_layers
 from flyweight.sensitivity.journal import parts_of
-from flyweight.workspace import Workspace
+from flyweight.workspace import Say, Workspace
 from flyweight.zoo.sources.old_names import old_names
 
 _DEFAULT = SensitivityOptions()
@@ -166,7 +166,7 @@ def _run(inputs: Inputs, settings: Config, workspace: Workspace) -> Scanned:
         ratios=options.ratios,
         save_to=target,
         layers=None if named in ((), (ALL,)) else named,
-        criterion=options.criterion or settings.prune.criterion,
+        criterion=_criterion(options, settings, inputs.progress.note),
         local=True,
         aliases=old_names(graph.tensors),
         data=evaluation.digest,
@@ -177,6 +177,14 @@ def _run(inputs: Inputs, settings: Config, workspace: Workspace) -> Scanned:
         progress=inputs.progress,
     )
     return Scanned(target, curves, graph)
+
+
+def _criterion(options: SensitivityOptions, settings: Config, say: Say) -> str:
+    """Return how channels are scored: as the options or the config say, by weights alone."""
+    if options.criterion or settings.prune.criterion != TAYLOR:
+        return options.criterion or settings.prune.criterion
+    say(f"note: channels are scored by l1_norm, because a scan does not measure '{TAYLOR}'")
+    return "l1_norm"
 
 
 def _evaluation(
