@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flyweight.errors import CheckpointError, ConfigError, DataError, nearest
+from flyweight.pipeline.downloads import downloaded, is_url, require_readable_kind
 
 if TYPE_CHECKING:
     from flyweight.config.settings import Config
@@ -44,9 +45,14 @@ def require_end(end: str, known: Sequence[str] = ENDS) -> None:
 def weights_path(name: str) -> Path:
     """Return the file of a name with or without its ending; the original tools left it out.
 
+    The name may be a URL, whose file is downloaded once.
+
     Raises:
-        CheckpointError: There is no such file.
+        CheckpointError: There is no such file, or it has weights of the original tools.
     """
+    if is_url(name):
+        return downloaded(name)
+    require_readable_kind(name)
     path = Path(name)
     ended = path.parent / (path.name + ".safetensors")
     found = next((file for file in (path, ended) if file.is_file()), None)
