@@ -352,7 +352,7 @@ def test_random_inputs_that_the_model_does_not_take_are_left_out(tmp_path):
 def test_the_operator_set_is_that_of_the_file(tmp_path):
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Upsample(scale_factor=2))
     example, path = (torch.randn(1, 3, 12, 12),), tmp_path / "a.onnx"
-    with pytest.raises(ExportError, match="where 11 was asked for"):
+    with pytest.raises(ExportError, match="where 11 was requested"):
         to_onnx(model, path, example=example, config=OnnxConfig(opset=11))
     assert not path.exists()
     found = to_onnx(model, path, example=example, config=OnnxConfig(opset=19))

@@ -169,11 +169,11 @@ def _write_checked(
 
 
 def _require_opset(found: int, wanted: int, target: Path) -> int:
-    """Return the operator set of a file; one that was asked for must have been written."""
+    """Return the operator set of a file; another one than the default must have been written."""
     if found != wanted and wanted != OPSET:
         raise ExportError(
-            f"'{target}' must have the operator set that was asked for. Received {found} where "
-            f"{wanted} was asked for, because torch's exporter cannot write this network with it. "
+            f"'{target}' must have the requested operator set. Received {found} where "
+            f"{wanted} was requested, because torch's exporter cannot write this network with it. "
             f"Nothing was written; give opset={found}, or leave it out."
         )
     return found

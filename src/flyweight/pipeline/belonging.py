@@ -161,7 +161,7 @@ def uses_of(
 
 
 def uses_in_config(curves: Sensitivity, config: Config) -> dict[str, str]:
-    """Return what a config alone says of the network and the input that a scan is used for.
+    """Return the network and the input that a scan is used for, as a config alone gives them.
 
     An argument of the network that the config does not give, or the scan did not record, is not
     compared: it may be one with a default.

@@ -1,4 +1,4 @@
-"""What the numbers of a scan depend on: recorded with the curves, compared where they are used.
+"""Record of what the numbers of a scan depend on, and comparison with what it is used for.
 
 A scan records digests of the structure of the network (`graph`), of its weights and of the data,
 and as JSON text what a person can read: `network` has the architecture and its arguments, and
@@ -42,8 +42,8 @@ def network_text(origin: Origin) -> str:
     """Return the architecture, its arguments and its cuts as JSON text.
 
     Example:
-        >>> network_text(Origin("yolov3_mobilenet_v1", {"width": 0.5}))
-        '{"model": "yolov3_mobilenet_v1", "width": 0.5}'
+        >>> network_text(Origin("tiny", {"width": 0.5}))
+        '{"model": "tiny", "width": 0.5}'
     """
     cuts = {"pruned": digest_of_value(list(origin.plans))[:_SHOWN]} if origin.plans else {}
     values = {"model": origin.architecture, **origin.arguments, **cuts}
@@ -51,7 +51,7 @@ def network_text(origin: Origin) -> str:
 
 
 def differences_between(found: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
-    """Return in words what differs between what a scan was made of and what it is used for.
+    """Return as text what differs between what a scan was made of and what it is used for.
 
     What one of the two does not know is not compared. Networks of equal structure are equal,
     whatever the spelling of their arguments; and equal weights are those of one network, even if

@@ -104,12 +104,7 @@ def scan(
     journal = Journal(target, made_from)
     runner = CutRunner(graph, model, evaluator, plans)
     with journal.locked():
-        if not journal.begun:
-            _require_working(runner, batches)
-        if fast is None:
-            baseline, curves = _exact_scan(runner, journal, batches, ray, progress)
-        else:
-            baseline, curves = _fast_scan(runner, journal, batches, fast, progress)
+        baseline, curves = _measured(runner, journal, batches, fast or ray, progress)
         result = Sensitivity(
             metric=evaluator.primary,
             baseline=baseline,
@@ -120,7 +115,6 @@ def scan(
             made_from=made_from,
             graph=graph,
         )
-        _require_baseline(evaluator, baseline)
         if target is not None:
             result.save(target)
         journal.close()
@@ -133,6 +127,35 @@ _NO_FASTER = 0.5
 """Share of an exact scan's evaluations from which a fast scan is reported as no faster: those of an
 exact scan are cheaper, because all ratios of a layer share one run."""
 _Curves = dict[str, tuple[Point, ...]]
+
+
+def _measured(
+    runner: CutRunner,
+    journal: Journal,
+    batches: Iterable[Any],
+    how: FastScanSettings | str,
+    progress: Progress,
+) -> tuple[float, _Curves]:
+    """Return the metric before any cut and the curves.
+
+    Args:
+        runner: Runs the cuts.
+        journal: Stores what is measured.
+        batches: What they run on.
+        how: The precision of a fast scan, or the address of a cluster; may be empty.
+        progress: Receives reports.
+
+    Raises:
+        DataError: The metric before any cut is 0, or there are no batches.
+    """
+    if not journal.begun:
+        _require_working(runner, batches)
+    if isinstance(how, str):
+        baseline, curves = _exact_scan(runner, journal, batches, how, progress)
+    else:
+        baseline, curves = _fast_scan(runner, journal, batches, how, progress)
+    _require_baseline(runner.evaluator, baseline)
+    return baseline, curves
 
 
 def _require_one_of(fast: FastScanSettings | None, ray: str) -> None:

@@ -154,8 +154,8 @@ def _run(inputs: Inputs, settings: Config, workspace: Workspace) -> Scanned:
     fast = FastScanSettings(max_drop=options.max_drop) if options.mode == "fast" else None
     if fast is not None and evaluation.images <= 2 * fast.first:
         inputs.progress.note(
-            f"note: {counted(evaluation.images, 'image')} are too few for the fast mode: it looks "
-            f"at {fast.first} first. --mode exact takes about as long, and its numbers are exact"
+            f"note: {counted(evaluation.images, 'image')} are too few for the fast mode: it reads "
+            f"{fast.first} first. --mode exact takes about as long, and its numbers are exact"
         )
     named = options.layers or settings.prune.params
     curves = scan_layers(
