@@ -1,6 +1,9 @@
 import pytest
 from tests.measuring.machine import blocked
 
+from flyweight.config.reading import load_config
+from flyweight.pipeline.inputs import Saver
+from flyweight.pipeline.network_plans import build_model
 from flyweight.sensitivity import Point, Sensitivity, Timing
 
 SMALL = ("width=0.1", "input_size=64", "data.val_count=3", "data.size=64")
@@ -31,6 +34,14 @@ def curves(tmp_path):
     return ("--sensitivities", "s.json")
 
 
+@pytest.fixture
+def dense(tmp_path):
+    """The options that name a dense network."""
+    config = load_config("demo_digits", SMALL)[1]
+    Saver(config, tuple("0123456789"), "detect")(build_model(config), {}, tmp_path / "dense")
+    return ("-o", "weights=dense")
+
+
 def test_a_table_and_a_budget(flyweight, machine, curves, tmp_path):
     answer = flyweight("bench", "--layers", *CONFIG, "--save", "t.json")
     assert answer.status == 0, answer.err
@@ -51,9 +62,9 @@ def test_a_table_and_a_budget(flyweight, machine, curves, tmp_path):
     assert "must know every layer" in flyweight(*other, "--budget", "latency_ms=9", "--dry-run").mistake  # fmt: skip  # noqa: E501
 
 
-def test_prune_measures_in_rounds(flyweight, machine, curves, tmp_path):
+def test_prune_measures_in_rounds(flyweight, machine, curves, dense, tmp_path):
     assert flyweight("bench", "--layers", *CONFIG, "--save", "t.json").status == 0
-    prune = ("prune", *CONFIG, *curves, "--latency-table", "t.json", "--no-finetune")
+    prune = ("prune", *CONFIG, *dense, *curves, "--latency-table", "t.json", "--no-finetune")
     answer = flyweight(*prune, "--budget", "latency_ms=45")
     assert answer.status == 0, answer.err
     assert "round 1: measured " in answer.err
@@ -64,7 +75,9 @@ def test_prune_measures_in_rounds(flyweight, machine, curves, tmp_path):
     assert "2.000 ms, which is infeasible: the floor is " in floor.err
 
 
-def test_a_budget_is_verified_on_the_runtime_of_its_table(flyweight, machine, curves, monkeypatch):
+def test_a_budget_is_verified_on_the_runtime_of_its_table(
+    flyweight, machine, curves, dense, monkeypatch
+):
     save = ("--save", "t.json", "--runtime", "openvino")
     found = flyweight("bench", "--layers", *CONFIG, *save, "--json").json
     assert found["made_on"]["runtime"].startswith("openvino 20")
@@ -76,7 +89,7 @@ def test_a_budget_is_verified_on_the_runtime_of_its_table(flyweight, machine, cu
         return Timing(44.0, (44.0, 44.0), 50.0)
 
     monkeypatch.setattr(f"{home}.pruned", pruned)
-    prune = ("prune", *CONFIG, *curves, "--latency-table", "t.json", "--no-finetune")
+    prune = ("prune", *CONFIG, *dense, *curves, "--latency-table", "t.json", "--no-finetune")
     assert flyweight(*prune, "--budget", "latency_ms=45").status == 0
     assert set(runtimes) == {"openvino"}
     mixed = flyweight("bench", "--layers", *CONFIG, "--save", "t.json")

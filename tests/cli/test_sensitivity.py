@@ -30,11 +30,11 @@ def scan(flyweight, checkpoint, *more):
     return flyweight("sensitivity", "-c", "demo_digits", "-o", *TINY[:1], *(x for t in TINY[1:] for x in ("-o", t)), *named, *more)  # fmt: skip  # noqa: E501
 
 
-def test_an_untrained_network_is_named_after_the_scan(flyweight, checkpoint, tmp_path):
+def test_an_untrained_network_is_refused_before_the_scan(flyweight, checkpoint, tmp_path):
     answer = scan(flyweight, checkpoint)
     assert answer.status == 2
     assert "A sensitivity must be of a network that works" in answer.err
-    assert (tmp_path / "sensitivities.json").is_file()
+    assert not (tmp_path / "sensitivities.json").exists()
 
 
 def curves(scale=1.0):

@@ -1,7 +1,8 @@
 import pytest
 
-from flyweight.config.old_keys import OLD_KEYS
+from flyweight.config.old_keys import OLD_KEYS, OTHER_WORDS, in_our_words
 from flyweight.config.reading import load_config
+from flyweight.config.settings import Config
 from flyweight.errors import ConfigError
 
 DECODER_KEYS = {
@@ -69,3 +70,33 @@ def test_a_key_of_version_0_1_0_is_read_from_files_and_overrides(tmp_path):
     path.write_text(text.replace("repair: true", "repair_images: 3"))
     with pytest.raises(ConfigError, match=r"say every key once.*two names of one key"):
         load_config(str(path))
+
+
+@pytest.mark.parametrize(
+    ("word", "key"),
+    [
+        ("epochs", "train.steps"),
+        ("lr", "train.learning_rate"),
+        ("train.lr", "train.learning_rate"),
+        ("batch", "train.batch_size"),
+        ("--batch-size", "train.batch_size"),
+        ("imgsz", "input_size"),
+        ("nothing", ""),
+    ],
+)
+def test_words_of_other_tools(word, key):
+    assert (f"'{key}'" in in_our_words(word)) if key else in_our_words(word) == ""
+
+
+def test_every_word_means_a_key_of_configs():
+    for meant in OTHER_WORDS.values():
+        place = Config
+        for part in meant.split(" ")[0].split("."):
+            assert part in place.model_fields
+            place = place.model_fields[part].annotation
+
+
+def test_a_word_of_another_tool_is_answered_with_ours():
+    for given, key in (("epochs=3", "'train.steps'"), ("train.lr=1", "'train.learning_rate'")):
+        with pytest.raises(ConfigError, match=f"It is called {key} here"):
+            load_config("demo_digits", [given])

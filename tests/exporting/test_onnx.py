@@ -347,3 +347,14 @@ def test_random_inputs_that_the_model_does_not_take_are_left_out(tmp_path):
     assert max(result.max_error.values()) < 1e-5
     with pytest.raises(ExportError, match="must run on the inputs"):
         to_onnx(Checked(None), tmp_path / "n.onnx", example=(IMAGE,), compare_on=[(-IMAGE,)])
+
+
+def test_the_operator_set_is_that_of_the_file(tmp_path):
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Upsample(scale_factor=2))
+    example, path = (torch.randn(1, 3, 12, 12),), tmp_path / "a.onnx"
+    with pytest.raises(ExportError, match="where 11 was requested"):
+        to_onnx(model, path, example=example, config=OnnxConfig(opset=11))
+    assert not path.exists()
+    found = to_onnx(model, path, example=example, config=OnnxConfig(opset=19))
+    (item,) = onnx.load(path).opset_import
+    assert found.opset == item.version == 19

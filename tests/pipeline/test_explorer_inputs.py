@@ -67,7 +67,7 @@ def test_a_run_folder_with_a_scan_shows_it(folder):
     named = with_explorer(report("flyweight demo -c bccd_no_such"), folder, say=said.append)
     assert named.explorer is None
     assert "is not shown: " in said[-1]
-    assert len(said) == 1
+    assert len(said) == 5  # four times that nothing says what the scan was measured on
 
 
 def test_a_scan_that_cannot_be_shown_is_named_and_left_out(folder):
@@ -83,5 +83,23 @@ def test_a_demo_without_a_named_config_is_that_of_the_reports_subject(folder):
     plain = report("flyweight demo -o width=0.1 input_size=64")
     for subject, config in (("digit_detector", "digit_detector"), ("s", "demo_digits")):
         named = plain.model_copy(update={"subject": subject})
-        shown = with_explorer(named, folder, say=pytest.fail)
+        shown = with_explorer(named, folder, say=lambda _: None)
         assert shown.explorer.command.startswith(f"flyweight prune -c {config} -o width=0.1 ")
+
+
+def test_a_scan_of_something_else_is_named_and_the_next_one_is_shown(folder):
+    said, plain = [], report("flyweight demo -c demo_digits -o width=0.1 input_size=64")
+    curves(weights="0123").save(folder / "sens.json")
+    assert with_explorer(plain, folder, say=said.append).explorer is None
+    assert "sens.json' is not shown: A scan must be of the network" in said[0]
+    assert "with other: weights (0123, here " in said[0]
+    forced = with_explorer(plain, folder, foreign=True, say=said.append).explorer
+    assert forced.command.endswith("--foreign-scan")
+    assert "used all the same: weights" in said[1]
+    curves().save(folder / "sens_2.json")
+    assert with_explorer(plain, folder, say=said.append).explorer is not None
+    known = with_explorer(plain, folder, data=lambda _: "e", say=said.append)
+    assert known.explorer is not None
+    curves(data="d").save(folder / "sens_2.json")
+    assert with_explorer(plain, folder, data=lambda _: "e", say=said.append).explorer is None
+    assert "with other: data (d, here e)" in said[-1]

@@ -14,13 +14,13 @@ from flyweight.config.tasks import TaskConfig
 from flyweight.data.layouts.voc_write import write_voc
 from flyweight.data.loading import open_set
 from flyweight.errors import CheckpointError, ConfigError, DataError
+from flyweight.pipeline.belonging import require_same_labels
 from flyweight.pipeline.inputs import (
     Saver,
     load_model,
     open_checkpoint,
     open_data,
     open_val,
-    require_same_labels,
     starting_weights,
     task_for,
     with_overrides,
@@ -122,13 +122,13 @@ def test_labels_in_another_order(saved):
 
 
 def test_starting_from_nothing():
-    assert starting_weights(build_model(config_of()), config_of()) == "weights: fresh"
+    assert starting_weights(build_model(config_of()), config_of()).report == "weights: fresh"
 
 
 def test_starting_from_a_checkpoint(saved):
     config = config_of(f"pretrain_weights={saved.with_suffix('')}", "train.seed=5")
     model = build_model(config)
-    assert starting_weights(model, config) == f"weights: {saved}"
+    assert starting_weights(model, config).report == f"weights: {saved}"
     assert torch.equal(
         model.state_dict()["backbone.conv1.conv.weight"],
         load_file(saved)["backbone.conv1.conv.weight"],
@@ -138,7 +138,7 @@ def test_starting_from_a_checkpoint(saved):
 def test_starting_from_other_classes_fills_all_but_the_outputs(saved):
     config = config_of(f"pretrain_weights={saved}", "num_classes=3", "train.seed=5")
     model = build_model(config)
-    said = starting_weights(model, config)
+    said = starting_weights(model, config).report
     assert "6 mismatched: yolo_output.0.conv.weight" in said
     name = "yolo_block.2.tip.conv.weight"
     assert torch.equal(model.get_parameter(name), load_file(saved)[name])
@@ -148,7 +148,7 @@ def test_starting_from_plain_weights(saved, tmp_path):
     plain = tmp_path / "plain.safetensors"
     save_file(load_file(saved), plain)
     config = config_of(f"pretrain_weights={plain}")
-    assert "backbone" in starting_weights(build_model(config), config)
+    assert "backbone" in starting_weights(build_model(config), config).report
 
 
 def test_starting_from_what_is_no_weights(saved, tmp_path):
@@ -215,7 +215,7 @@ def test_starting_from_a_hub(monkeypatch):
     model = build_model(config)
     tensors = {name: torch.ones(model.get_parameter(name).shape) for name in tensors}
     monkeypatch.setattr("flyweight.pipeline.inputs.hub_weights", lambda *_: ("a/b", tensors))
-    said = starting_weights(model, config)
+    said = starting_weights(model, config).report
     assert said.startswith("weights: a/b: 1 tensors loaded; 240 missing: backbone.")
     assert bool((model.get_parameter("yolo_block.2.tip.conv.weight") == 1).all())
 
@@ -227,7 +227,7 @@ def test_starting_from_another_network_fills_its_backbone(tmp_path):
     told = ("model=deeplabv3p", "width=null", "model_args={backbone: mobilenetv2_035}")
     config = config_of(*told, f"pretrain_weights={path}", "num_classes=11")
     model = build_model(config)
-    said = starting_weights(model, config)
+    said = starting_weights(model, config).report
     assert "backbone from" in said
     assert "missing" not in said
     assert torch.equal(model.backbone.conv_stem.weight, classifier.conv_stem.weight)

@@ -1,8 +1,11 @@
 import pytest
 
+import flyweight as fw
 from flyweight.config.pruning import PruneConfig
 from flyweight.config.reading import load_config
-from flyweight.errors import PlanError
+from flyweight.errors import CheckpointError, PlanError
+from flyweight.pipeline.inputs import Saver
+from flyweight.pipeline.network_plans import build_model, prune_model
 from flyweight.pipeline.pricing import cut_of, price
 from flyweight.sensitivity import builtin_curves
 
@@ -29,6 +32,43 @@ def test_a_ranking_is_priced_with_weights():
     assert said == ["note: the ranking is of untrained weights; give -o weights=CHECKPOINT"]
     with pytest.raises(PlanError, match="--dry-run must rank by weights alone"):
         price(config_of(*NONE, "prune.ranking=taylor", "prune.budget={macs: 0.5}"))
+
+
+def saved(path, *overrides):
+    config = config_of(*overrides)
+    Saver(config, tuple("0123456789"), "detect")(build_model(config), {}, path)
+    return path
+
+
+def test_the_weights_that_are_given_are_priced(tmp_path):
+    said, dense = [], saved(tmp_path / "dense.safetensors")
+    model, made = prune_model(fw.load(dense), config_of().preprocessing, config_of().prune.cut)
+    small = tmp_path / "small.safetensors"
+    fw.save(model, small, labels=tuple("0123456789"))
+    priced = price(config_of(f"weights={small}"), say=said.append)
+    name = "yolo_block.0.0.0.conv.weight"
+    assert priced.plan.groups[name].channels == len(made.groups[name].keep)
+    assert said == [
+        f"weights: {small}",
+        "note: these weights are pruned already; they are cut further",
+    ]
+    with pytest.raises(CheckpointError, match=r"width 0.1 where the config says 0.2"):
+        price(config_of(f"weights={dense}", "width=0.2"))
+    names = "data.labels=[b, a, c, d, e, f, g, h, i, j]"
+    with pytest.raises(CheckpointError, match="class 0 is '0' where the data says 'b'"):
+        price(config_of(f"weights={dense}", names))
+
+
+def test_the_network_in_the_run_folder_is_priced_where_it_fits(tmp_path):
+    said, folder = [], tmp_path / "run"
+    folder.mkdir()
+    best = saved(folder / "best_model.safetensors")
+    price(config_of(f"save_dir={tmp_path}"), name="run", say=said.append)
+    price(config_of(f"save_dir={tmp_path}", "width=0.2"), name="run", say=said.append)
+    price(config_of(f"save_dir={tmp_path}"), name="other", say=said.append)
+    assert said[0] == f"weights: {best}"
+    assert said[1].startswith("note: priced without the weights in the run folder. A checkpoint")
+    assert len(said) == 2
 
 
 def test_curves_that_come_with_flyweight_are_found_and_named():

@@ -6,8 +6,8 @@ from tests import strategies
 from torch import nn
 
 import flyweight as fw
-from flyweight.config.data import DataConfig
-from flyweight.config.preprocessing import Preprocessing
+from flyweight.config.reading import load_config
+from flyweight.config.shipped_networks import shipped_network
 from flyweight.config.tasks import TaskConfig
 from flyweight.data.loading import open_set, val_loader
 from flyweight.engine.evaluate import evaluate
@@ -139,22 +139,39 @@ def test_a_scan_that_was_cut_off_goes_on(tmp_path, monkeypatch):
 
 def test_a_detector_by_its_task():
     torch.manual_seed(0)
-    model = fw.create("yolov3_mobilenet_v1", num_classes=10, width=0.25).eval()
-    config = DataConfig(format="digits", size=64, val_count=3)
-    images = open_set(config, "val")
-    preprocessing = Preprocessing(height=64, width=64)
+    name, settings = load_config("digit_detector", ["data.val_count=3"])
+    model = fw.load(shipped_network(name, settings))
+    images, preprocessing = open_set(settings.data, "val"), settings.preprocessing
     loader = val_loader(images, preprocessing=preprocessing, batch_size=2)
     spec = spec_of("yolov3_mobilenet_v1")
     task = task_for(spec.task, spec.geometry, images.labels, TaskConfig())
-    graph = fw.trace(model, (torch.rand(1, 3, 64, 64),))
+    graph = fw.trace(model, (torch.rand(1, 3, 160, 160),))
     names = ["yolo_block.0.0.0.conv.weight", "yolo_block.2.tip.conv.weight"]
     found = scan(graph, model, loader, task, ratios=(0.5,), layers=names, local=True)
     assert found.metric == "map_50"
+    assert found.baseline > 0.5
     assert list(found.curves) == names
     for name in names:
         small = prune(model, plan(graph, {name: 0.5}, local=True))
         numbers = evaluate(small, task, loader)
         assert found.curves[name][0].value == pytest.approx(numbers["map_50"], abs=1e-9)
+
+
+def test_a_network_that_finds_nothing_is_refused_before_any_cut_is_measured(tmp_path):
+    model, data = strategies.OneNumber().double().eval(), batches(6)
+    graph, calls = fw.trace(model, (data[0][0],)), []
+
+    def nothing(outputs, batch):
+        calls.append(batch)
+        return torch.zeros(len(outputs))
+
+    path = tmp_path / "sens.json"
+    with pytest.raises(DataError, match="Received mean 0. Train it first".replace(".", r"\.")):
+        scan(graph, model, data, nothing, ratios=RATIOS, save_to=path)
+    assert len(calls) == len(data)
+    assert not list(path.parent.glob("*.json"))
+    with pytest.raises(DataError, match="must be above 0"):
+        scan(graph, model, iter(data), nothing, ratios=RATIOS)
 
 
 def test_nothing_to_do_is_a_mistake():

@@ -17,6 +17,7 @@ from flyweight.runtimes.runtime_table import DEFAULT_RUNTIME, require_installed
 
 if TYPE_CHECKING:
     from flyweight.pipeline.results import LayersTimed
+    from flyweight.pipeline.stages.layers import LayersOptions
 
 Files = Annotated[list[Path] | None, typer.Argument(help="Exported ONNX files.")]
 Threads = Annotated[
@@ -52,7 +53,9 @@ Shape = Annotated[
 Layers = Annotated[
     bool,
     typer.Option(
-        "--layers", help="Time the layers of the network of -c CONFIG at many channel counts."
+        "--layers",
+        help="Time the layers of the network of -c CONFIG, or of -o weights=CHECKPOINT, at many "
+        "channel counts.",
     ),
 ]
 ConfigOfLayers = Annotated[
@@ -97,15 +100,8 @@ def bench(
     command makes the latency table that latency budgets need.
     """
     if layers:
-        if not config:
-            raise ConfigError("--layers must have a network. Received no config. Add: -c CONFIG")
-        require_installed(runtime)
-        count = _one_count(threads or "1")
-        _, settings = pipeline.load_config(config, opt or ())
-        if settings.weights:
-            weights_path(settings.weights)
-        options = pipeline.LayersOptions(threads=count, seconds=seconds, runtime=runtime)
-        _show_layers(pipeline.time_layers(settings, save, options, progress=True), as_json=json)
+        options = pipeline.LayersOptions(_one_count(threads or "1"), seconds, runtime)
+        _show_layers(_timed(config, opt or (), save, options), as_json=json)
         return
     if not files:
         raise ConfigError(
@@ -121,6 +117,24 @@ def bench(
         show_json(heavy.measurement_records(rows))
     else:
         show(heavy.measurement_table(rows))
+
+
+def _timed(
+    config: str, overrides: Sequence[str], save: Path, options: "LayersOptions"
+) -> "LayersTimed":
+    """Time the layers of a config's network, or of a checkpoint, which describes itself."""
+    require_installed(options.runtime)
+    if config:
+        _, settings = pipeline.load_config(config, overrides)
+        if settings.weights:
+            weights_path(settings.weights)
+        return pipeline.time_layers(settings, save, options, progress=True)
+    if not overrides:
+        raise ConfigError(
+            "--layers must have a network. Received none. Add: -c CONFIG, or -o weights=CHECKPOINT"
+        )
+    _, path = pipeline.ModelSource("", tuple(overrides)).find()
+    return pipeline.time_layers_of_checkpoint(path, save, options, progress=True)
 
 
 def _counts(text: str) -> list[int]:

@@ -38,6 +38,9 @@ End = Annotated[
         metavar="NAME",
     ),
 ]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the export of another checkpoint.")
+]
 
 
 def export(
@@ -49,19 +52,29 @@ def export(
     output_dir: OutputDir = Path("output"),
     end: End = "",
     runtime: Runtime = DEFAULT_RUNTIME,
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Write a checkpoint as an ONNX file.
 
     The file's outputs are compared with PyTorch's before the file gets its name. A description
-    of inputs, outputs, preprocessing and labels is written beside it.
+    of inputs, outputs, preprocessing and labels is written beside it. An export of another
+    checkpoint is not replaced without --overwrite.
     """
     require_end(end or "raw")
     require_installed(runtime)
     source = pipeline.ModelSource(config, tuple(opt or ()), weights)
     source.find()
     cut = heavy.CutOptions(pruned_params, pruned_ratios)
-    result = pipeline.export(source, output_dir, cut=cut, end=end, runtime=runtime, progress=True)
+    result = pipeline.export(
+        source,
+        output_dir,
+        cut=cut,
+        end=end,
+        runtime=runtime,
+        overwrite=overwrite,
+        progress=True,
+    )
     if json:
         show_json(vars(result))
         return

@@ -12,6 +12,7 @@ import typer.main
 
 from flyweight.cli.app import app
 from flyweight.cli.stopped import how_to_continue
+from flyweight.config.old_keys import in_our_words
 from flyweight.errors import ConfigError, FlyweightError, nearest
 from flyweight.processors import thread_count
 from flyweight.stopping import signals_as_ctrl_c
@@ -133,9 +134,13 @@ def _usage_message(error: "typer.TyperException") -> str:
     option = getattr(error, "option_name", None)
     if context is not None and type(error).__name__ == "NoSuchOption":
         options = [name for item in context.command.params for name in _names_of(item)]
+        hint = nearest(str(option), options)
+        meant = in_our_words(str(option))
+        if meant and "--opt" in options:
+            hint = f"{meant} Settings of the config are given as: -o KEY=VALUE."
         return (
             f"An option must be one of '{path}'. Received '{option}'. "
-            f"{nearest(str(option), options)} List them with: {path} --help"
+            f"{hint} List them with: {path} --help"
         )
     return f"{error.format_message().rstrip('.')}. See: {path} --help"
 

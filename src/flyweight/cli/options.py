@@ -61,6 +61,13 @@ Criterion = Annotated[
         metavar="NAME",
     ),
 ]
+ForeignScan = Annotated[
+    bool,
+    typer.Option(
+        "--foreign-scan",
+        help="Use a scan although it is of other weights, or of another network, input or data.",
+    ),
+]
 Resume = Annotated[
     bool, typer.Option("-r", "--resume", help="Continue an interrupted run instead of restarting.")
 ]

@@ -10,6 +10,7 @@ from flyweight.cli.console import note_busy_machine, say, show, show_json
 from flyweight.cli.options import (
     ConfigName,
     Criterion,
+    ForeignScan,
     Json,
     Overrides,
     PrunedParams,
@@ -74,7 +75,9 @@ PrintParams = Annotated[
 DryRun = Annotated[
     bool,
     typer.Option(
-        "--dry-run", help="Print what the plan saves, and exit; needs neither data nor weights."
+        "--dry-run",
+        help="Print what the plan saves, and exit; needs no data. Prices -o weights=CHECKPOINT, or "
+        "else the network in the run folder; without them, the shapes of the config.",
     ),
 ]
 FlopsConvention = Annotated[
@@ -111,6 +114,7 @@ def prune(
     budget: Budget = "",
     latency_table: TableOfBudget = "",
     criterion: Criterion = "",
+    foreign_scan: ForeignScan = False,
     print_params: PrintParams = False,
     dry_run: DryRun = False,
     flops_convention: FlopsConvention = "real",
@@ -133,10 +137,12 @@ def prune(
         pruned_params, pruned_ratios, sensitivities, max_drop, budget, latency_table, criterion
     )
     changes = {} if repair is None else {"repair": repair}
+    if foreign_scan:
+        changes["foreign_scan"] = True
     section = cut.applied_to(settings.prune).model_copy(update=changes)
     settings = settings.model_copy(update={"prune": section})
     if dry_run:
-        _show_prices(settings, flops_convention, as_json=json)
+        _show_prices(name, settings, flops_convention, as_json=json)
         return
     if settings.weights:
         weights_path(settings.weights)
@@ -167,8 +173,8 @@ def _require_convention(name: str) -> None:
         )
 
 
-def _show_prices(settings: "Config", convention: str, *, as_json: bool) -> None:
-    priced = pipeline.price(settings, cast("Convention", convention), say=say)
+def _show_prices(name: str, settings: "Config", convention: str, *, as_json: bool) -> None:
+    priced = pipeline.price(settings, cast("Convention", convention), name=name, say=say)
     for note in pipeline.plan_notes(priced.plan):
         say(note)
     if priced.after_ms is not None:

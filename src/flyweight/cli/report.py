@@ -8,17 +8,18 @@ import typer
 from flyweight import pipeline
 from flyweight.cli import heavy
 from flyweight.cli.console import show
-from flyweight.cli.options import Json
+from flyweight.cli.options import ForeignScan, Json
 
 Folder = Annotated[Path, typer.Argument(help="Run folder that has a report.json.")]
 
 
-def report(folder: Folder, json: Json = False) -> None:
+def report(folder: Folder, foreign_scan: ForeignScan = False, json: Json = False) -> None:
     """Write and print a run's report again.
 
-    If the folder has a scan of its dense network, in a file sens*.json, the report shows it.
+    If the folder has a scan of its dense network, in a file sens*.json, the report shows it. A scan
+    of something else is named and left out, unless --foreign-scan is given.
     """
-    result = pipeline.report(folder, progress=True)
+    result = pipeline.report(folder, foreign=foreign_scan, progress=True)
     if json:
         show(result.report.to_json())
         return

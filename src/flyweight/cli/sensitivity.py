@@ -15,6 +15,7 @@ from flyweight.cli.image_paths import images_of
 from flyweight.cli.options import (
     CONFIG_HELP,
     Criterion,
+    ForeignScan,
     Json,
     MaxDrop,
     Overrides,
@@ -128,6 +129,7 @@ def sensitivity(
     images: UnlabelledImages = None,
     ray: Ray = "",
     merge: Merge = None,
+    foreign_scan: ForeignScan = False,
     plot: Plot = None,
     page: Page = None,
     latency_table: TableOfPage = None,
@@ -145,7 +147,7 @@ def sensitivity(
         files = files.beside_curves()
     source = pipeline.ModelSource(config, tuple(opt or ()), weights)
     if merge:
-        _merge(merge, files, source, as_json=json)
+        _merge(merge, files, source, foreign=foreign_scan, as_json=json)
         return
     if not config:
         raise ConfigError("A scan must have a config. Received none. Add: -c CONFIG")
@@ -201,13 +203,15 @@ def _scan(
     _show_result(result, files, source, as_json=as_json)
 
 
-def _merge(merged: list[Path], files: Files, source: "ModelSource", *, as_json: bool) -> None:
+def _merge(
+    merged: list[Path], files: Files, source: "ModelSource", *, foreign: bool, as_json: bool
+) -> None:
     """Merge the curves of several files; files of the original tools are read, too.
 
     A page needs the network: it is written where a config is given.
     """
     network = source if source.config and files.page is not None else None
-    result = pipeline.merge_scans(merged, files.curves, network, progress=True)
+    result = pipeline.merge_scans(merged, files.curves, network, foreign=foreign, progress=True)
     if files.page is not None and network is None:
         say(f"note: '{files.page}' needs the network: add -c CONFIG -o weights=CHECKPOINT")
     _show_result(result, files, network, as_json=as_json)

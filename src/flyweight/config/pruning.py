@@ -28,6 +28,8 @@ class PruneConfig(BaseModel):
         params: Layers, by the name of their weight; `[all]` is every layer that can be cut.
         ratios: Share of channels to remove, one per layer.
         scan: File of a sensitivity scan; `DEFAULT` names the curves that come with flyweight.
+        foreign_scan: Use the scan although it is of other weights, or of another network, input or
+            data, which is refused otherwise.
         max_drop: Share of the metric that each scanned layer may cost by itself.
         budget: What the network may cost: `{macs: 0.5}`, or as text `macs=0.5`. `macs`, `params`
             and `size_bytes` are below 1 the share kept, from 1000 on an amount.
@@ -48,6 +50,7 @@ class PruneConfig(BaseModel):
     params: tuple[str, ...] = ()
     ratios: tuple[float, ...] = ()
     scan: str | None = None
+    foreign_scan: bool = False
     max_drop: float | None = None
     budget: Annotated[Budget | None, BeforeValidator(_budget), PlainSerializer(_plain)] = None
     ranking: str | None = None

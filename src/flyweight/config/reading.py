@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from flyweight.config.old_keys import RENAMED_KEYS, current_key
+from flyweight.config.old_keys import RENAMED_KEYS, current_key, in_our_words
 from flyweight.config.strict_yaml import load_yaml
 from flyweight.errors import ConfigError, PlanError, nearest
 from flyweight.on_demand import load
@@ -160,7 +160,7 @@ def _message(name: str, error: ValidationError) -> str:
     more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
         siblings = [".".join([*place[:-1], other]) for other in _keys_at(place[:-1])]
-        hint = nearest(key, siblings)
+        hint = in_our_words(key) or nearest(key, siblings)
         return f"A config key must be a known one. Received '{key}' in '{name}'. {hint}{more}"
     if first["type"] == "missing":
         return (

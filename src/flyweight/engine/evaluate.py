@@ -10,6 +10,7 @@ from torch.utils._pytree import tree_map_only
 
 from flyweight.config.training import Precision
 from flyweight.data.batch import Batch
+from flyweight.engine.network_errors import network_errors
 from flyweight.progress import Progress, progress_of, progress_over
 from flyweight.tasks.task import Metric, Task
 
@@ -90,9 +91,10 @@ def pick_device(device: torch.device | str) -> torch.device:
 def _predict(model: nn.Module, task: Task, batch: Batch, precision: Precision) -> tuple[Batch, Any]:
     dtype = DTYPES[precision]
     device = batch.images.device.type
-    with nullcontext() if dtype is None else torch.autocast(device, dtype):
-        outputs = task.forward(model, batch)
-    return batch, task.decode(_in_float32(outputs), batch)
+    with network_errors(batch, "an evaluation"):
+        with nullcontext() if dtype is None else torch.autocast(device, dtype):
+            outputs = task.forward(model, batch)
+        return batch, task.decode(_in_float32(outputs), batch)
 
 
 def _in_float32(outputs: Any) -> Any:

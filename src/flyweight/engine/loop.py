@@ -27,6 +27,7 @@ from flyweight.engine.ema import Ema
 from flyweight.engine.evaluate import merge_states, predict_batches
 from flyweight.engine.hooks import Change, restore_hooks
 from flyweight.engine.logs import Logs, NoLogs
+from flyweight.engine.network_errors import network_errors
 from flyweight.engine.optimizer import keep_state, make_optimizer, restore_state, set_rate
 from flyweight.engine.run import BEST, FINAL, Run
 from flyweight.engine.state import (
@@ -160,10 +161,11 @@ class Training:
         for hook in self.run.hooks:
             hook.before_step(self, step)
         set_rate(self.optimizer, learning_rate_at(self.config, step))
-        terms = self.run.objective.loss(self.wrapped, batch)
-        values = _as_numbers(terms)
-        _require_finite(values, step + 1, self.config)
-        self.fabric.backward(terms["loss"])
+        with network_errors(batch, f"step {step + 1}"):
+            terms = self.run.objective.loss(self.wrapped, batch)
+            values = _as_numbers(terms)
+            _require_finite(values, step + 1, self.config)
+            self.fabric.backward(terms["loss"])
         if self.config.clip_norm:
             self.fabric.clip_gradients(
                 self.wrapped,

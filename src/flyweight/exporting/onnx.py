@@ -76,7 +76,7 @@ class ExportResult:
         max_error: Output name to the largest relative error against PyTorch.
         size_bytes: Size of the ONNX file.
         seconds: Time the export took, checks included.
-        opset: Version of the operator set.
+        opset: Version of the operator set, as the file states it.
         operators: Operator name to the number of nodes in the graph.
         runtime: Name of the runtime that was compared with PyTorch.
     """
@@ -138,14 +138,13 @@ def to_onnx(
     settings = {"opset": config.opset, "dynamic_batch": config.dynamic_batch}
     proto = graph_tools.convert(network, inputs, both, target=target, **settings)
     graph_tools.finish(proto, card, target)
+    opset = _require_opset(graph_tools.opset_of(proto), config.opset, target)
     trials = [inputs, *(FlatInputs.of(more).tensors for more in compare_on)]
     trials += _that_run(network, _random_inputs(inputs, config), len(names))
     errors = _write_checked(network, proto, trials, both, (target, card, config))
     size_bytes, seconds = target.stat().st_size, time.perf_counter() - started
     counts, sidecar = graph_tools.operator_counts(proto), sidecar_path(target)
-    return ExportResult(
-        target, sidecar, errors, size_bytes, seconds, config.opset, counts, config.runtime
-    )
+    return ExportResult(target, sidecar, errors, size_bytes, seconds, opset, counts, config.runtime)
 
 
 def _write_checked(
@@ -167,6 +166,17 @@ def _write_checked(
         shapes = [graph_tools.tensor_shapes(of) for of in (proto.graph.input, proto.graph.output)]
         description.write_text(to_sidecar(card, *shapes), encoding="utf-8")
     return errors
+
+
+def _require_opset(found: int, wanted: int, target: Path) -> int:
+    """Return the operator set of a file; another one than the default must have been written."""
+    if found != wanted and wanted != OPSET:
+        raise ExportError(
+            f"'{target}' must have the requested operator set. Received {found} where "
+            f"{wanted} was requested, because torch's exporter cannot write this network with it. "
+            f"Nothing was written; give opset={found}, or leave it out."
+        )
+    return found
 
 
 def _checked_target(path: str | os.PathLike[str]) -> Path:

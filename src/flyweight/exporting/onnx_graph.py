@@ -28,6 +28,11 @@ _SINGLE_FILE_BYTES = 2**31 - 2**20  # protobuf's limit, less the size of the gra
 _MAX_SURVIVORS = 2**31 - 1
 
 
+def opset_of(proto: Any) -> int:
+    """Return the version of ONNX's own operator set in a file."""
+    return next(int(one.version) for one in proto.opset_import if one.domain in ("", "ai.onnx"))
+
+
 def convert(
     network: InferenceNetwork,
     inputs: Inputs,

@@ -38,6 +38,9 @@ if TYPE_CHECKING:  # For editors and type checkers; `HOMES` has the same names a
     from flyweight.pipeline.stages.export import export as export
     from flyweight.pipeline.stages.layers import LayersOptions as LayersOptions
     from flyweight.pipeline.stages.layers import time_layers as time_layers
+    from flyweight.pipeline.stages.layers import (
+        time_layers_of_checkpoint as time_layers_of_checkpoint,
+    )
     from flyweight.pipeline.stages.prune import PruneOptions as PruneOptions
     from flyweight.pipeline.stages.prune import prune as prune
     from flyweight.pipeline.stages.scan import merge_scans as merge_scans
@@ -81,6 +84,7 @@ HOMES = {
     "run_chain": "flyweight.pipeline.chain:run_chain",
     "scan": "flyweight.pipeline.stages.scan:scan",
     "time_layers": "flyweight.pipeline.stages.layers:time_layers",
+    "time_layers_of_checkpoint": "flyweight.pipeline.stages.layers:time_layers_of_checkpoint",
     "train": "flyweight.pipeline.stages.train:train",
     "write_scan_page": "flyweight.pipeline.explorer_inputs:write_scan_page",
 }

@@ -13,6 +13,7 @@ from flyweight.config.settings import Config
 from flyweight.errors import ConfigError
 from flyweight.pipeline.inputs import open_data
 from flyweight.pipeline.network_plans import weightless
+from flyweight.pipeline.networks import require_training_sides
 from flyweight.pipeline.stage import Inputs, Stage, complete, made_from
 from flyweight.pipeline.stages.bench import BENCH
 from flyweight.pipeline.stages.export import EXPORT
@@ -67,6 +68,7 @@ def run_chain(
             f"The chain must train its own network. Received weights '{config.weights}'. "
             "Give them as pretrain_weights to start from."
         )
+    require_training_sides(config)
     for stage in stages:
         stage.check(config)
     reports, results = progress_of(progress), dict[str, Any]()

@@ -13,12 +13,12 @@ from flyweight.data.records import BoxSet, ImageSet
 from flyweight.data.usable import notes_on
 from flyweight.engine.evaluate import evaluate
 from flyweight.errors import ConfigError
+from flyweight.pipeline.belonging import require_same_labels
 from flyweight.pipeline.detector_evaluation import evaluate_detector
 from flyweight.pipeline.inputs import (
     Loaded,
     load_model,
     open_val,
-    require_same_labels,
     saved_preprocessing,
     task_of,
     val_batches,

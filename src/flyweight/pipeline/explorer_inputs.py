@@ -2,11 +2,15 @@
 
 import re
 import shlex
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
+from flyweight.config.preprocessing import Preprocessing
 from flyweight.config.reading import known_configs, load_config
 from flyweight.config.scanning import SCANS
 from flyweight.config.settings import Config
@@ -15,6 +19,7 @@ from flyweight.errors import ConfigError, FlyweightError
 from flyweight.graph import ModelGraph
 from flyweight.measuring.latency_prices import LatencyPrices
 from flyweight.measuring.latency_table import read_table
+from flyweight.pipeline.belonging import require_scan, uses_of
 from flyweight.pipeline.inputs import open_checkpoint
 from flyweight.pipeline.model_source import ModelSource
 from flyweight.pipeline.network_plans import trace_model
@@ -112,35 +117,65 @@ def write_scan_page(
 
 
 def with_explorer(
-    report: Report, folder: Path, *, graph: ModelGraph | None = None, say: Say
+    report: Report,
+    folder: Path,
+    *,
+    network: tuple[nn.Module, Preprocessing] | None = None,
+    data: Callable[[str], str] = lambda _: "",
+    foreign: bool = False,
+    say: Say,
 ) -> Report:
     """Return the report with the plan explorer of the folder's scan, where it has one.
+
+    Of several scans the first that can be shown is: one of the folder's dense network.
 
     Args:
         report: The report of the run in `folder`.
         folder: Has `sens*.json` and the dense network's checkpoint.
-        graph: The dense network's graph; by default its checkpoint is traced.
-        say: Receives a line if a scan cannot be shown, with the reason.
+        network: The dense network and its preprocessing; by default those of the checkpoint.
+        data: Returns the digest of the validation split, given the one that a scan recorded; ""
+            where it is not known.
+        foreign: Show a scan although it is of something else.
+        say: Receives a line for every scan that cannot be shown, with the reason.
     """
-    scan = next(iter(sorted(folder.glob(SCANS))), None)
-    if scan is None:
-        return report
     weights = folder / "dense" / BEST
-    try:
-        curves = read(scan)
-        if graph is None:
-            loaded = open_checkpoint(weights)
-            graph = trace_model(loaded.model.eval(), loaded.preprocessing)
-        source = _source_of(report)
-        cutting = Cutting(inexact=False, aliases=old_names(graph.tensors))
-        if source is not None:
-            config = load_config(source.config, source.overrides)[1]
-            cutting = cutting_of(source, config, curves, (weights, scan), graph)
-        shown = explorer(curves, graph, cutting)
-    except FlyweightError as error:
-        say(f"note: '{scan}' is not shown: {error}")
-        return report
-    return report.model_copy(update={"explorer": shown})
+    for scan in sorted(folder.glob(SCANS)):
+        try:
+            curves = read(scan)
+            model, preprocessing = network or _opened(weights)
+            graph = trace_model(model.eval(), preprocessing)
+            recorded = data(curves.made_from.get("data", ""))
+            uses = uses_of(graph, model, preprocessing, recorded)
+            require_scan(curves, scan, uses, foreign=foreign, say=say)
+            cutting = _cutting_in(report, curves, (weights, scan), graph, foreign=foreign)
+            shown = explorer(curves, graph, cutting)
+        except FlyweightError as error:
+            say(f"note: '{scan}' is not shown: {error}")
+        else:
+            return report.model_copy(update={"explorer": shown})
+    return report
+
+
+def _opened(path: Path) -> tuple[nn.Module, Preprocessing]:
+    loaded = open_checkpoint(path)
+    return loaded.model, loaded.preprocessing
+
+
+def _cutting_in(
+    report: Report,
+    curves: Sensitivity,
+    files: tuple[Path, Path],
+    graph: ModelGraph,
+    *,
+    foreign: bool,
+) -> Cutting:
+    """Return how the chain of a report cuts; another command's report names no command."""
+    source = _source_of(report)
+    if source is None:
+        return Cutting(inexact=False, aliases=old_names(graph.tensors))
+    config = load_config(source.config, source.overrides)[1]
+    found = cutting_of(source, config, curves, files, graph)
+    return replace(found, command=f"{found.command} --foreign-scan") if foreign else found
 
 
 def _source_of(report: Report) -> ConfigSource | None:

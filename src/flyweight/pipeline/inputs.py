@@ -24,13 +24,14 @@ from flyweight.data.usable import leave_out_bad
 from flyweight.engine.run import Loaders
 from flyweight.errors import CheckpointError, ConfigError, DataError
 from flyweight.origin import origin_of
-from flyweight.pipeline.networks import kind_of, own_builder
+from flyweight.pipeline.belonging import require_architecture
+from flyweight.pipeline.networks import kind_of, own_builder, require_sides
 from flyweight.pipeline.preflight import weights_path
 from flyweight.tasks import by_name as tables
 from flyweight.tasks.task import Task
 from flyweight.zoo import is_own_name, spec_of
 from flyweight.zoo.sources.hub import HUBS, hub_weights
-from flyweight.zoo.sources.weights import fill, load_weights
+from flyweight.zoo.sources.weights import LoadedWeights, fill, fillable, load_weights
 
 
 @dataclass(frozen=True)
@@ -129,21 +130,6 @@ def _require_classes(images: ImageSet, config: Config) -> None:
         )
 
 
-def require_same_labels(found: Checkpoint, labels: tuple[str, ...], path: Path) -> None:
-    """Check that a checkpoint means the same classes as the data, index by index.
-
-    Raises:
-        CheckpointError: It does not; the first difference is named.
-    """
-    for index, (saved, given) in enumerate(zip(found.labels, labels, strict=False)):
-        if saved != given:
-            raise CheckpointError(
-                f"A checkpoint must know the data's classes in the data's order. Received '{path}' "
-                f"whose class {index} is '{saved}' where the data says '{given}'. "
-                "Give data.labels in the checkpoint's order."
-            )
-
-
 def load_model(path: Path, config: Config | None = None) -> tuple[nn.Module, Checkpoint]:
     """Return the model of a checkpoint, pruned as it was saved, and the data of its file.
 
@@ -154,34 +140,29 @@ def load_model(path: Path, config: Config | None = None) -> tuple[nn.Module, Che
     build = None
     if config is not None:
         require_architecture(found, config, path)
+        require_sides(config.model, config.preprocessing)
         build = own_builder(config)
     return checkpoints.load(path, build=build), found
 
 
-def require_architecture(found: Checkpoint, config: Config, path: Path) -> None:
-    """Check that a checkpoint is of the config's network.
+@dataclass(frozen=True)
+class Started:
+    """What a network has after the weights to start from were loaded into it.
 
-    Raises:
-        CheckpointError: It is not; the difference is named.
+    Attributes:
+        report: What was loaded, for the user.
+        fresh: Names of the tensors that keep fresh values. Outputs for other classes, whose shape
+            differs in the file, are not among them.
     """
-    origin = found.origin
-    has = {"model": origin.architecture, **origin.arguments}
-    wants = {"model": config.model, **config.arguments}
-    own = is_own_name(config.model)
-    # For a network of the zoo, arguments that the config leaves out come from the file. A function
-    # of the user gets only the arguments in the config: the file must not choose its arguments.
-    for key in {**wants, **has} if own else wants:
-        if not own and key not in has:
-            continue
-        saved, wanted = (values.get(key, "nothing") for values in (has, wants))
-        if saved != wanted:
-            raise CheckpointError(
-                f"A checkpoint must be of the config's network. Received '{path}' with {key} "
-                f"{saved!r} where the config says {wanted!r}. Use the config it was made with."
-            )
+
+    report: str
+    fresh: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return self.report
 
 
-def starting_weights(model: nn.Module, config: Config) -> str:
+def starting_weights(model: nn.Module, config: Config) -> Started:
     """Load `pretrain_weights` into `model`, if the config names any; return what happened.
 
     A checkpoint of the same network must fit whole; one that was trained on other classes fills
@@ -191,23 +172,29 @@ def starting_weights(model: nn.Module, config: Config) -> str:
         CheckpointError: The file is missing, damaged or fits nowhere.
     """
     if config.pretrain_weights is None:
-        return "weights: fresh"
+        return Started("weights: fresh", fillable(model))
     if config.pretrain_weights in HUBS:
         source, tensors = hub_weights(config.pretrain_weights, config.model, config.arguments)
-        return f"weights: {source}: {fill(model, tensors, source)}"
+        return _started(model, source, fill(model, tensors, source))
     path = weights_path(config.pretrain_weights)
     part = "backbone from " if hasattr(model, "backbone") else ""
     if not checkpoints.is_checkpoint(path):
-        return f"weights: {part}{path}: {load_weights(model, path, what='backbone')}"
+        return _started(model, f"{part}{path}", load_weights(model, path, what="backbone"))
     found = checkpoints.read(path)
     other = found.origin.architecture != config.model
     if other and not found.plans:
-        return f"weights: {part}{path}: {load_weights(model, path, what='backbone')}"
+        return _started(model, f"{part}{path}", load_weights(model, path, what="backbone"))
     if found.origin.arguments.get("num_classes") != config.num_classes and not found.plans:
-        return f"weights: {path}: {load_weights(model, path, what='all')}"
+        return _started(model, str(path), load_weights(model, path, what="all"))
     require_architecture(found, config, path)
     checkpoints.load_weights(model, path)
-    return f"weights: {path}"
+    return Started(f"weights: {path}")
+
+
+def _started(model: nn.Module, source: str, found: LoadedWeights) -> Started:
+    reached = {*found.loaded, *(one.name for one in found.mismatched)}
+    fresh = tuple(name for name in fillable(model) if name not in reached)
+    return Started(f"weights: {source}: {found}", fresh)
 
 
 def task_for(

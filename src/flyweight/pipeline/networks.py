@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from flyweight.config.preprocessing import Preprocessing
 from flyweight.config.settings import Config
 from flyweight.errors import ConfigError
 from flyweight.zoo import create, is_own_name, spec_of
@@ -12,10 +13,12 @@ def create_network(config: Config) -> nn.Module:
     """Return the config's network with fresh weights.
 
     Raises:
-        ConfigError: There is no such network, or its arguments are invalid.
+        ConfigError: There is no such network, its arguments are invalid, or it cannot take the
+            input size.
     """
     build = own_builder(config)
     if build is None:
+        require_sides(config.model, config.preprocessing)
         return create(config.model, **config.arguments)
     return build_own(build, config.model, config.arguments)
 
@@ -52,3 +55,40 @@ def kind_of(config: Config) -> str:
             f"'{config.model}', whose task is '{known}'. Leave task out."
         )
     return known
+
+
+def require_sides(model: str, preprocessing: Preprocessing) -> None:
+    """Check that a network can take the size of its input.
+
+    Raises:
+        ConfigError: A side is no multiple of what the network's row in the table says.
+    """
+    if is_own_name(model):
+        return
+    multiple = spec_of(model).multiple
+    for side in (preprocessing.height, preprocessing.width):
+        if side % multiple:
+            raise _not_a_multiple(model, multiple, "input_size", side)
+
+
+def require_training_sides(config: Config) -> None:
+    """Check that a network can take every size that it is to be trained at.
+
+    Raises:
+        ConfigError: As `require_sides`.
+    """
+    if is_own_name(config.model):
+        return
+    multiple = spec_of(config.model).multiple
+    for side in config.augment.multi_scale or ():
+        if side % multiple:
+            raise _not_a_multiple(config.model, multiple, "augment.multi_scale", side)
+
+
+def _not_a_multiple(model: str, multiple: int, key: str, side: int) -> ConfigError:
+    below, above = side // multiple * multiple, -(-side // multiple) * multiple
+    near = f"{below} or {above}" if below else str(above)
+    return ConfigError(
+        f"The input of '{model}' must have sides that are multiples of {multiple}. Received {side} "
+        f"in {key}. Give {near}."
+    )

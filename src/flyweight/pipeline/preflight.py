@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flyweight.errors import CheckpointError, ConfigError, DataError, nearest
+from flyweight.pipeline.downloads import downloaded, is_url, require_readable_kind
 
 if TYPE_CHECKING:
     from flyweight.config.settings import Config
 
 HUBS = ("timm", "torchvision")
 """Values of `pretrain_weights` that are no paths; the same as `zoo.sources.hub.HUBS`."""
+BEST = "best_model.safetensors"
+"""The checkpoint of a run folder that is used by default; the same as `engine.run.BEST`."""
 ENDS = ("detections", "decoded", "raw")
 
 
@@ -42,9 +45,14 @@ def require_end(end: str, known: Sequence[str] = ENDS) -> None:
 def weights_path(name: str) -> Path:
     """Return the file of a name with or without its ending; the original tools left it out.
 
+    The name may be a URL, whose file is downloaded once.
+
     Raises:
-        CheckpointError: There is no such file.
+        CheckpointError: There is no such file, or it has weights of the original tools.
     """
+    if is_url(name):
+        return downloaded(name)
+    require_readable_kind(name)
     path = Path(name)
     ended = path.parent / (path.name + ".safetensors")
     found = next((file for file in (path, ended) if file.is_file()), None)
@@ -70,7 +78,7 @@ def checkpoint_path(label: str, config: "Config", weights: str) -> Path:
     given = weights or config.weights
     if given:
         return weights_path(given)
-    usual = Path(config.save_dir) / label / "best_model.safetensors"
+    usual = Path(config.save_dir) / label / BEST
     if usual.is_file():
         return usual
     raise ConfigError(

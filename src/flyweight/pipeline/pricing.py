@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import nn
 
-from flyweight.checkpoint import load as load_checkpoint
+from flyweight import checkpoint as checkpoints
 from flyweight.config.cuts import (
     BUILT_IN,
     TAYLOR,
@@ -18,11 +18,20 @@ from flyweight.config.cuts import (
 )
 from flyweight.config.pruning import PruneConfig
 from flyweight.config.settings import Config
-from flyweight.errors import PlanError
+from flyweight.errors import CheckpointError, PlanError
 from flyweight.graph import Convention, Cost
 from flyweight.on_demand import load
+from flyweight.pipeline.belonging import (
+    dense_checkpoint,
+    note_absent_layers,
+    require_architecture,
+    require_same_labels,
+    require_scan,
+    uses_of,
+)
 from flyweight.pipeline.network_plans import (
     build_model,
+    curves_of,
     plan_cut,
     prices_of,
     trace_model,
@@ -57,22 +66,42 @@ class Priced:
     after_ms: float | None = None
 
 
-def price(config: Config, convention: Convention = "real", *, say: Say = lambda _: None) -> Priced:
+def price(
+    config: Config,
+    convention: Convention = "real",
+    *,
+    name: str = "",
+    say: Say = lambda _: None,
+) -> Priced:
     """Return what the config's cut would save.
 
+    The network is the one that `flyweight prune` would cut: that of `weights`, else the trained
+    dense one in the run folder. Without either it is priced from its shapes.
+
     Args:
-        config: Model and cut. Weights are read only where the widths depend on them.
+        config: Model and cut.
         convention: How multiply-adds are counted.
+        name: Of the run, whose folder may have the network; empty to look for none.
         say: Receives notes.
 
     Raises:
         FlyweightError: The cut, or a file that it names, is unusable.
     """
-    cut = cut_of(config.prune, config.model, say)
-    graph = trace_model(_priced_network(cut, config, say), config.preprocessing)
+    notes: list[str] = []  # Given at the end: a mistake is one line.
+    note = notes.append
+    cut = cut_of(config.prune, config.model, note)
+    model = _priced_network(cut, config, name, note)
+    graph = trace_model(model, config.preprocessing)
+    curves = curves_of(cut)
+    if curves is not None and config.prune.scan != BUILT_IN:
+        uses, foreign = uses_of(graph, model, config.preprocessing), config.prune.foreign_scan
+        require_scan(curves, Path(str(config.prune.scan)), uses, foreign=foreign, say=note)
+        note_absent_layers(curves, graph, note)
     made = plan_cut(graph, cut)
     priced = Priced(made, graph.cost(convention), made.cost(graph, convention))
     prices = prices_of(cut, graph)
+    for text in notes:
+        say(text)
     if prices is None:
         return priced
     kept = {name: len(group.keep) for name, group in made.groups.items()}
@@ -114,16 +143,41 @@ def cut_of(wanted: PruneConfig, model: str, say: Say) -> Cut:
     return replace(cut, scan=str(path))
 
 
-def _priced_network(cut: Cut, config: Config, say: Say) -> nn.Module:
-    """Return the network to price: shapes alone, or weights where the widths depend on them."""
-    if not isinstance(cut, RankingCut):
-        return weightless(config)
-    if cut.ranking == TAYLOR:
+def _priced_network(cut: Cut, config: Config, name: str, say: Say) -> nn.Module:
+    """Return the network to price; its shapes alone where there are no weights."""
+    ranked = isinstance(cut, RankingCut)
+    if ranked and cut.criterion == TAYLOR:
         raise PlanError(
             f"--dry-run must rank by weights alone. Received the ranking '{TAYLOR}', which needs "
             "images. Choose another, such as --prune-criterion l1_norm, or leave --dry-run out."
         )
-    if not config.weights:
-        say("note: the ranking is of untrained weights; give -o weights=CHECKPOINT")
-        return build_model(config)
-    return load_checkpoint(weights_path(config.weights), build=own_builder(config))
+    path = _priced_checkpoint(config, name, say)
+    if path is not None:
+        say(f"weights: {path}")
+        found = checkpoints.read(path)
+        if found.plans:
+            say("note: these weights are pruned already; they are cut further")
+        return checkpoints.load(path, build=own_builder(config))
+    if not ranked:
+        return weightless(config)
+    say("note: the ranking is of untrained weights; give -o weights=CHECKPOINT")
+    return build_model(config)
+
+
+def _priced_checkpoint(config: Config, name: str, say: Say) -> Path | None:
+    """Return the checkpoint of `weights`, else the run folder's dense one if it fits the config."""
+    path = weights_path(config.weights) if config.weights else None
+    if path is None and name:
+        path = dense_checkpoint(name, config)
+    if path is None:
+        return None
+    found = checkpoints.read(path)
+    try:
+        require_architecture(found, config, path)
+        require_same_labels(found, config.data.labels or (), path)
+    except CheckpointError as error:
+        if config.weights:
+            raise
+        say(f"note: priced without the weights in the run folder. {error}")
+        return None
+    return path

@@ -29,11 +29,12 @@ class Reported:
     files: tuple[Path, ...]
 
 
-def report(folder: Path, *, progress: Progress | bool = False) -> Reported:
+def report(folder: Path, *, foreign: bool = False, progress: Progress | bool = False) -> Reported:
     """Render the report of a run folder again, with the scan in the folder where there is one.
 
     Args:
         folder: Has a `report.json`.
+        foreign: Show the scan although it is of something else.
         progress: Receives messages.
 
     Raises:
@@ -41,7 +42,8 @@ def report(folder: Path, *, progress: Progress | bool = False) -> Reported:
     """
     found = read_report(folder)
     if any(folder.glob(SCANS)):
-        found = on_demand.load(_EXPLORER)(found, folder, say=progress_of(progress).note)
+        say = progress_of(progress).note
+        found = on_demand.load(_EXPLORER)(found, folder, foreign=foreign, say=say)
     return rendered(found, folder)
 
 

@@ -42,6 +42,19 @@ def digest_of_images_0_1_0(images: ImageSet) -> str:
     return digest.hexdigest()
 
 
+def digest_as_recorded(recorded: str, images: ImageSet, digest: str) -> str:
+    """Return the digest of a split in the form in which a scan recorded it.
+
+    Args:
+        recorded: What the scan recorded; may be empty.
+        images: The split.
+        digest: Its digest today.
+    """
+    if recorded and recorded != digest and recorded == digest_of_images_0_1_0(images):
+        return recorded
+    return digest
+
+
 def digest_of_stage_0_1_0(
     stage: str, name: str, config: Config, data: Data, folder: Path
 ) -> str | None:

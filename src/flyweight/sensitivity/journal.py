@@ -53,6 +53,11 @@ class Journal:
         """
         return nullcontext() if self.workspace is None else self.workspace.locked()
 
+    @property
+    def begun(self) -> bool:
+        """Whether a batch was measured already."""
+        return self._read(0)[0] is not None
+
     def held(self, place: int, digest: str) -> States:
         """Return the states of batch number `place`; none if it was not measured yet.
 
@@ -114,8 +119,9 @@ def _name(place: int) -> str:
 
 
 def _require_same(found: Mapping[str, Any], wanted: Mapping[str, str], folder: Path) -> None:
-    known = {name: value for name, value in found.items() if name in wanted}
-    for one in differences(known, MadeFrom(wanted)):
+    both = found.keys() & wanted.keys()  # An earlier version noted less.
+    known = {name: found[name] for name in both}
+    for one in differences(known, MadeFrom({name: wanted[name] for name in both})):
         raise DataError(
             f"A scan must be resumed with the {one.name} that it began with. Received '{folder}' "
             f"of another ({one.was}, now {one.now}). Use the same again, or remove that folder "

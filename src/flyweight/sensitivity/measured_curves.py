@@ -55,7 +55,7 @@ class MeasuredCurves:
         criterion: How channels were chosen.
         local: Whether each layer was scored alone, as the originals did.
         measured_on: Name of the data.
-        made_from: Digests of what the numbers depend on: `graph`, `weights`, `data`, `settings`.
+        made_from: What the numbers depend on, by name; see `sensitivity.made_from`.
         graph: Of the scanned network, to make plans for; it is not saved.
     """
 
@@ -74,12 +74,7 @@ class MeasuredCurves:
         Raises:
             DataError: The baseline is 0: an untrained network, or the wrong data.
         """
-        if not self.baseline > 0:
-            raise DataError(
-                "A sensitivity must be of a network that works: its metric before any cut must be "
-                f"above 0. Received {self.metric} {self.baseline:g}. Train it first, or check "
-                "that the weights and the data belong together."
-            )
+        require_baseline(self.metric, self.baseline)
         # Rounded, so that a loss at the threshold is not above it by an error of rounding.
         return {
             point.ratio: round((self.baseline - point.value) / self.baseline, 9)
@@ -103,6 +98,24 @@ class MeasuredCurves:
                 "with that criterion."
             )
         return self.criterion
+
+
+def require_baseline(metric: str, value: float) -> None:
+    """Check that losses can be shares of the metric before any cut.
+
+    Args:
+        metric: Its name.
+        value: The metric before any cut.
+
+    Raises:
+        DataError: It is not above 0.
+    """
+    if not value > 0:
+        raise DataError(
+            "A sensitivity must be of a network that works: its metric before any cut must be "
+            f"above 0. Received {metric} {value:g}. Train it first, or check "
+            "that the weights and the data belong together."
+        )
 
 
 def number_of(value: Any) -> float:

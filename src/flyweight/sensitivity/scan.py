@@ -6,17 +6,16 @@ network runs on it once, and for every cut only the part of the network that cha
 batch. So the numbers are those of evaluating every pruned network separately.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from torch import nn
 
-from flyweight.digests import digest_of_batch, digest_of_tensors
+from flyweight.digests import digest_of_batch
 from flyweight.errors import DataError, PlanError
 from flyweight.graph.entry import plain_module
 from flyweight.graph.model_graph import ModelGraph
-from flyweight.graph.stored import held_tensors
 from flyweight.progress import Progress, progress_of, progress_over
 from flyweight.pruning.criteria import Criterion
 from flyweight.pruning.plans import PruningPlan
@@ -28,7 +27,8 @@ from flyweight.sensitivity.evaluator import Evaluator, Mean, Score, state_of
 from flyweight.sensitivity.fast.decisions import FastScanSettings
 from flyweight.sensitivity.fast.scan import FastScan
 from flyweight.sensitivity.journal import Journal, States
-from flyweight.sensitivity.measured_curves import Point
+from flyweight.sensitivity.made_from import facts_of
+from flyweight.sensitivity.measured_curves import Point, require_baseline
 from flyweight.sensitivity.scanned_cuts import BASELINE, RATIOS, Cuts, LayerCut, digest_of
 from flyweight.tasks.task import Metric
 
@@ -41,6 +41,7 @@ class ScanOptions(TypedDict, total=False):
             measures all images and ratios.
         ray: Address of a Ray cluster that measures the batches; see `Cluster`. Not with `fast`.
         data: A digest of the data, where one is known; batches are compared in any case.
+        made_with: What the numbers depend on besides, as text by name; recorded with the curves.
         measured_on: A description of the data, which is shown with the curves.
         progress: Receives reports; True draws a bar on stderr where that is a terminal.
     """
@@ -53,6 +54,7 @@ class ScanOptions(TypedDict, total=False):
     fast: FastScanSettings | None
     ray: str
     data: str
+    made_with: Mapping[str, str]
     measured_on: str
     progress: Progress | bool
 
@@ -85,24 +87,24 @@ def scan(
     Raises:
         PlanError: A cut is unknown or invalid.
         ConfigError: The cluster cannot be reached.
-        DataError: There are no batches, or the folder is of another scan; the difference is named.
+        DataError: There are no batches, the metric before any cut is not above 0, or the folder is
+            of another scan; the difference is named.
     """
     fast, ray = options.pop("fast", None), options.pop("ray", "")
     _require_one_of(fast, ray)
     measured_on = options.pop("measured_on", "")
     data, progress = options.pop("data", ""), progress_of(options.pop("progress", False))
+    made_with = options.pop("made_with", {})
     wanted = Cuts(ratios, **options)  # type: ignore[misc]
     evaluator = _evaluator_of(metric)
     plans = wanted.plans(graph)
-    made_from = _made_from(graph, model := plain_module(model), data, plans, fast)
+    model = plain_module(model)
+    made_from = {**made_with, **_made_from(graph, model, data, plans, fast)}
     target = None if save_to is None else Path(save_to)
     journal = Journal(target, made_from)
     runner = CutRunner(graph, model, evaluator, plans)
     with journal.locked():
-        if fast is None:
-            baseline, curves = _exact_scan(runner, journal, batches, ray, progress)
-        else:
-            baseline, curves = _fast_scan(runner, journal, batches, fast, progress)
+        baseline, curves = _measured(runner, journal, batches, fast or ray, progress)
         result = Sensitivity(
             metric=evaluator.primary,
             baseline=baseline,
@@ -121,7 +123,39 @@ def scan(
 
 _STATES_BY_IMAGE = "-by-picture"
 """Marks the settings of a fast scan, whose journal has a state per image. Written by 0.1.0 too."""
+_NO_FASTER = 0.5
+"""Share of an exact scan's evaluations from which a fast scan is reported as no faster: those of an
+exact scan are cheaper, because all ratios of a layer share one run."""
 _Curves = dict[str, tuple[Point, ...]]
+
+
+def _measured(
+    runner: CutRunner,
+    journal: Journal,
+    batches: Iterable[Any],
+    how: FastScanSettings | str,
+    progress: Progress,
+) -> tuple[float, _Curves]:
+    """Return the metric before any cut and the curves.
+
+    Args:
+        runner: Runs the cuts.
+        journal: Stores what is measured.
+        batches: What they run on.
+        how: The precision of a fast scan, or the address of a cluster; may be empty.
+        progress: Receives reports.
+
+    Raises:
+        DataError: The metric before any cut is 0, or there are no batches.
+    """
+    if not journal.begun:
+        _require_working(runner, batches)
+    if isinstance(how, str):
+        baseline, curves = _exact_scan(runner, journal, batches, how, progress)
+    else:
+        baseline, curves = _fast_scan(runner, journal, batches, how, progress)
+    _require_baseline(runner.evaluator, baseline)
+    return baseline, curves
 
 
 def _require_one_of(fast: FastScanSettings | None, ray: str) -> None:
@@ -138,13 +172,47 @@ def _made_from(
     plans: Mapping[LayerCut, PruningPlan],
     fast: FastScanSettings | None,
 ) -> dict[str, str]:
-    """Return digests of what the numbers depend on."""
+    """Return what the numbers depend on, by name; see `made_from`."""
     return {
-        "graph": graph.fingerprint,
-        "weights": digest_of_tensors(tensor for _, tensor, _ in held_tensors(model)),
+        **facts_of(graph, model),
         "data": data,
         "settings": digest_of(plans) + ("" if fast is None else _STATES_BY_IMAGE),
     }
+
+
+def _require_working(runner: CutRunner, batches: Iterable[Any]) -> None:
+    """Refuse a network whose metric before any cut is 0, before any cut is measured.
+
+    The dense network runs until its metric is above 0: on one batch where it works. Batches that
+    can be iterated only once are left alone; their metric is checked at the end.
+    """
+    if isinstance(batches, Iterator):
+        return
+    evaluator, count = runner.evaluator, 0
+    metric, value = evaluator.metric(), 0.0
+    for count, batch in enumerate(batches, 1):
+
+        def take(_: LayerCut, outputs: Any, batch: Any = batch) -> None:
+            metric.update(evaluator.decode(outputs, batch), batch)
+
+        runner.outputs(batch, (), take)
+        if count & (count - 1) == 0:  # 1, 2, 4, 8: some metrics take long to compute
+            value = metric.compute()[evaluator.primary]
+        if value > 0 or _may_be_negative(evaluator, value):
+            return
+    if count:
+        _require_baseline(evaluator, metric.compute()[evaluator.primary])
+
+
+def _require_baseline(evaluator: Evaluator, value: float) -> None:
+    """Refuse a metric of 0 before any cut."""
+    if not _may_be_negative(evaluator, value):
+        require_baseline(evaluator.primary, value)
+
+
+def _may_be_negative(evaluator: Evaluator, value: float) -> bool:
+    """Say whether this is a number below 0 of a function of the user's own."""
+    return isinstance(evaluator, Mean) and value < 0
 
 
 def _fast_scan(
@@ -157,6 +225,12 @@ def _fast_scan(
     """Return the metric before any cut and the curves, as precise as `fast` asks for."""
     scan_in_steps = FastScan.of(runner, journal, fast)
     scan_in_steps.run(batches, lambda items, label: progress_over(items, label, progress))
+    share = scan_in_steps.share_of_exact()
+    if share >= _NO_FASTER:
+        progress.note(
+            f"note: the fast mode evaluated {share:.0%} of all cuts and images, because there are "
+            "few images; the exact mode takes about as long, and its numbers are exact"
+        )
     return scan_in_steps.race.baseline, scan_in_steps.curves()
 
 

@@ -20,6 +20,8 @@ class ModelSpec:
         geometry: Anchors and scales of a detector's raw outputs, such as a `YoloGeometry`; None for
             other networks.
         summary: Description on one line.
+        multiple: The height and the width of the input must be multiples of this number, because
+            maps of several strides are joined.
     """
 
     name: str
@@ -27,6 +29,7 @@ class ModelSpec:
     build: Callable[..., nn.Module]
     geometry: object | None
     summary: str
+    multiple: int = 1
 
     @property
     def defaults(self) -> dict[str, Any]:

@@ -3,12 +3,17 @@ from dataclasses import replace
 import pytest
 import torch
 
+from flyweight import pipeline
 from flyweight.config.reading import load_config
 from flyweight.data.loading import open_set
 from flyweight.errors import ConfigError, DataError, ExportError
 from flyweight.pipeline.inputs import Saver, open_checkpoint
 from flyweight.pipeline.network_plans import build_model
-from flyweight.pipeline.stages.export import export_model, images_to_compare
+from flyweight.pipeline.stages.export import (
+    export_model,
+    images_to_compare,
+    require_own_export,
+)
 
 SMALL = ("width=0.1", "input_size=64", "data.size=64", "data.val_count=3")
 CONFIG = load_config("demo_digits", SMALL)[1]
@@ -75,3 +80,32 @@ def test_an_export_that_differs_on_pictures_alone(loaded, images, tmp_path):
 def test_an_unknown_end(loaded, tmp_path):
     with pytest.raises(ConfigError, match="--end must be one of"):
         export_model(loaded, tmp_path / "a.onnx", end="boxes")
+
+
+def test_the_export_of_another_checkpoint_is_not_replaced(loaded, tmp_path):
+    target, checkpoint = tmp_path / "model.onnx", tmp_path / "a.safetensors"
+    require_own_export(target, "one", checkpoint)
+    export_model(loaded, target, end="raw", weights="one")
+    require_own_export(target, "one", checkpoint)
+    with pytest.raises(ExportError, match=r"other weights \(digest one\).*add --overwrite"):
+        require_own_export(target, "two", checkpoint)
+    target.write_bytes(b"something else")
+    with pytest.raises(ExportError, match="which is of unknown weights"):
+        require_own_export(target, "one", checkpoint)
+
+
+def test_two_checkpoints_of_one_name_do_not_share_a_file(tmp_path):
+    paths = [tmp_path / folder / "best_model.safetensors" for folder in ("one", "two")]
+    for seed, path in enumerate(paths):
+        path.parent.mkdir()
+        config = load_config("demo_digits", (*SMALL, f"train.seed={seed}"))[1]
+        Saver(config, LABELS, "detect")(build_model(config), {}, path)
+    one, other = (pipeline.ModelSource(weights=str(path)) for path in paths)
+    first = pipeline.export(one, tmp_path / "out", end="raw")
+    with pytest.raises(ExportError, match="must not replace the export of another checkpoint"):
+        pipeline.export(other, tmp_path / "out", end="raw")
+    again = pipeline.export(one, tmp_path / "out", end="decoded")
+    assert again.path == first.path
+    before = again.path.read_bytes()
+    pipeline.export(other, tmp_path / "out", end="raw", overwrite=True)
+    assert again.path.read_bytes() != before

@@ -33,6 +33,14 @@ def test_a_table_from_python(config_of, machine, notes, tmp_path):
     assert sorted(tmp_path.iterdir()) == [path]
 
 
+def test_a_table_of_a_checkpoint_alone(dense, machine, notes, tmp_path):
+    options = pipeline.LayersOptions(2, seconds=0.1)
+    path = tmp_path / "t.json"
+    found = pipeline.time_layers_of_checkpoint(dense, path, options, progress=notes)
+    assert found.table == read_table(path)
+    assert notes.said[0] == f"weights: {dense}"
+
+
 def test_two_runs_with_one_table_are_refused(config_of, machine, tmp_path):
     with (
         FolderLock(tmp_path / ".t.json.lock"),

@@ -1,8 +1,9 @@
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import flyweight as fw
 from flyweight import pipeline
@@ -10,7 +11,7 @@ from flyweight.checkpoint import read
 from flyweight.config.cuts import RatioCut
 from flyweight.config.reading import load_config
 from flyweight.digests import digest_of_weights
-from flyweight.errors import FlyweightError, MeasureError
+from flyweight.errors import CheckpointError, FlyweightError, MeasureError
 from flyweight.origin import Parent
 from flyweight.pipeline.inputs import open_data
 from flyweight.pipeline.network_plans import build_model, prune_model
@@ -58,12 +59,57 @@ def test_a_network_is_pruned_from_python(config_of, dense, notes, tmp_path):
     assert (record.data, len(record.date)) == ("digits/val", 10)
 
 
-def test_without_weights_an_untrained_network_is_cut_and_that_is_said(config_of, notes):
+def test_without_weights_the_folders_dense_network_is_cut_and_never_the_pruned_one(
+    config_of, dense, notes, tmp_path
+):
     options = pipeline.PruneOptions(finetune=False)
-    found = pipeline.prune("run", config_of(), options, progress=notes)
+    best = tmp_path / "output" / "run" / "best_model.safetensors"
+    with pytest.raises(CheckpointError, match=r"no weights, and '.*best_model.safetensors' does"):
+        pipeline.prune("run", config_of(), options)
+    best.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(dense, best)
+    first = pipeline.prune("run", config_of(), progress=notes)
+    assert f"weights: {best}" in notes.said
+    assert len(read(best).plans) == 1
+    again = pipeline.prune("run", config_of(), options, progress=notes)
+    assert f"weights: {best.with_name('before_pruning.safetensors')}" in notes.said
+    assert (again.before, again.plan) == (first.before, first.plan)
+    best.with_name("before_pruning.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"best_model.safetensors' is pruned already"):
+        pipeline.prune("run", config_of(), options)
+
+
+def test_weights_that_do_not_belong_are_refused_before_the_data_are_read(
+    config_of, dense, monkeypatch
+):
+    monkeypatch.setattr(stage, "open_data", lambda *_, **__: pytest.fail("data were read"))
+    with pytest.raises(CheckpointError, match=r"with width 0.1 where the config says 0.2"):
+        pipeline.prune("run", config_of(f"weights={dense}", "width=0.2"))
+
+
+@pytest.mark.parametrize("key", ["weights", "pretrain_weights"])
+def test_exchanged_class_names_are_refused(config_of, dense, monkeypatch, key):
+    opened = stage.open_data
+
+    def exchanged(*given, **more):
+        data = opened(*given, **more)
+        labels = (data.labels[1], data.labels[0], *data.labels[2:])
+        return replace(data, train=replace(data.train, labels=labels))
+
+    monkeypatch.setattr(stage, "open_data", exchanged)
+    with pytest.raises(CheckpointError, match="class 0 is '0' where the data says '1'"):
+        pipeline.prune("run", config_of(f"{key}={dense}"))
+
+
+def test_weights_of_the_backbone_alone_are_not_enough(config_of, dense, tmp_path):
+    plain = tmp_path / "plain.safetensors"
+    save_file(load_file(dense), plain)
+    with pytest.raises(CheckpointError, match="which leave 106 tensors untrained, such as 'yolo_"):
+        pipeline.prune("run", config_of(f"pretrain_weights={plain}"))
+    options = pipeline.PruneOptions(finetune=False)
+    found = pipeline.prune("run", config_of(f"pretrain_weights={dense}"), options)
     assert found.checkpoint.name == "pruned.safetensors"
     assert (found.metrics, found.repair) == ({}, ())
-    assert "note: channels are chosen from untrained weights; give -o weights=CHECKPOINT" in notes.said  # fmt: skip  # noqa: E501
 
 
 def test_the_folders_own_network_is_kept_and_a_resumed_run_takes_the_kept_one(

@@ -7,10 +7,12 @@ import pytest
 from PIL import Image
 
 from flyweight import pipeline
+from flyweight.config.reading import load_config
 from flyweight.config.scanning import SensitivityOptions
+from flyweight.config.shipped_networks import shipped_network
 from flyweight.data.layouts.voc_write import write_voc
 from flyweight.data.loading import open_set
-from flyweight.errors import FileError, MeasureError
+from flyweight.errors import DataError, FileError, MeasureError
 from flyweight.pipeline.stages import scan as stage
 from flyweight.pipeline.version_0_1_0 import digest_of_images_0_1_0
 from flyweight.sensitivity import Point, Sensitivity, read
@@ -20,6 +22,23 @@ from flyweight.sensitivity.journal import parts_of
 SCAN_MODULE = sys.modules["flyweight.sensitivity.scan"]
 LAYER = "yolo_block.0.0.0.conv.weight"
 OPTIONS = SensitivityOptions(ratios=(0.5,), layers=(LAYER,))
+
+
+@pytest.fixture
+def trained():
+    """The checkpoint of a network that finds something."""
+    return shipped_network(*load_config("digit_detector"))
+
+
+@pytest.fixture
+def config_of_trained(trained):
+    """Return its config with overrides."""
+    few = ("data.train_count=2", "data.val_count=3", "eval_batch_size=3", "train.num_workers=0")
+
+    def read(*overrides):
+        return load_config("digit_detector", (*few, f"weights={trained}", *overrides))[1]
+
+    return read
 
 
 def interrupted(config, path, monkeypatch):
@@ -34,14 +53,17 @@ def interrupted(config, path, monkeypatch):
             pipeline.scan("run", config, path, OPTIONS)
 
 
-def test_a_scan_from_python(config_of, dense, notes, tmp_path):
-    config = config_of(f"weights={dense}")
+def test_a_scan_from_python(config_of_trained, trained, notes, tmp_path):
+    config = config_of_trained()
     found = pipeline.scan("run", config, tmp_path / "s.json", OPTIONS, progress=notes)
     assert read(found.file).curves == found.curves.curves
     assert list(found.curves.curves) == [LAYER]
     assert found.curves.measured_on == "digits/val, 3 images"
     assert found.graph.fingerprint == found.curves.made_from["graph"]
-    assert notes.said == [f"weights: {dense}"]
+    by_weights = "note: channels are scored by l1_norm, because a scan does not measure 'taylor'"
+    assert notes.said == [f"weights: {trained}", by_weights]
+    assert json.loads(found.curves.made_from["preprocessing"])["height"] == 160
+    assert json.loads(found.curves.made_from["network"])["width"] == 0.25
     assert not parts_of(found.file).folder.exists()
 
 
@@ -57,10 +79,10 @@ def test_images_without_labels(config_of, dense, notes, tmp_path):
 
 
 @pytest.mark.parametrize("version", ["now", "0.1.0"])
-def test_an_interrupted_scan_is_resumed(config_of, dense, monkeypatch, tmp_path, version):
-    write_voc(open_set(config_of().data, "train"), tmp_path / "set")
-    write_voc(open_set(config_of().data, "val"), tmp_path / "set")
-    config = config_of(f"weights={dense}", "data.format=voc", f"data.root={tmp_path / 'set'}")
+def test_an_interrupted_scan_is_resumed(config_of_trained, monkeypatch, tmp_path, version):
+    write_voc(open_set(config_of_trained().data, "train"), tmp_path / "set")
+    write_voc(open_set(config_of_trained().data, "val"), tmp_path / "set")
+    config = config_of_trained("data.format=voc", f"data.root={tmp_path / 'set'}")
     path = tmp_path / "s.json"
     interrupted(config, path, monkeypatch)
     note = parts_of(path).note_path
@@ -97,7 +119,28 @@ def test_scans_are_merged(config_of, dense, notes, tmp_path):
     source = pipeline.ModelSource(weights=str(dense))
     found = pipeline.merge_scans(files, tmp_path / "all.json", source, progress=notes)
     assert LAYER in found.graph.groups
-    assert notes.said == [f"weights: {dense}"]
+    assert notes.said[0] == f"weights: {dense}"
+    assert "one.json' does not say what it was measured on" in notes.said[1]
+    fields = {"curves": {LAYER: (Point(0.5, 0.7),)}, "made_from": {"weights": "0123"}}
+    Sensitivity("map_50", 0.8, **fields).save(tmp_path / "one.json")
+    with pytest.raises(DataError, match="with other: weights"):
+        pipeline.merge_scans(files[:1], tmp_path / "other.json", source)
+    assert not (tmp_path / "other.json").exists()
+    pipeline.merge_scans(files[:1], tmp_path / "other.json", source, foreign=True)
+
+
+def test_a_network_that_finds_nothing_is_refused(config_of, dense, tmp_path):
+    with pytest.raises(DataError, match="must be above 0"):
+        pipeline.scan("run", config_of(f"weights={dense}"), tmp_path / "s.json", OPTIONS)
+    assert not list(tmp_path.glob("s.json"))
+
+
+def test_too_few_images_for_the_fast_mode_are_named(config_of_trained, notes, tmp_path):
+    fast = replace(OPTIONS, mode="fast")
+    found = pipeline.scan("run", config_of_trained(), tmp_path / "s.json", fast, progress=notes)
+    assert notes.said[1].startswith("note: 3 images are too few for the fast mode")
+    (point,) = found.curves.curves[LAYER]
+    assert 0 <= point.interval[0] <= point.value <= point.interval[1] <= 1
 
 
 def test_a_chain_scans_where_the_cut_asks_for_a_scan_of_its_own(config_of):

@@ -30,17 +30,29 @@ def noise(count, seed=0):
     return np.random.default_rng(seed).normal(size=count)
 
 
-def test_the_interval_is_that_of_the_paired_difference():
+def test_the_interval_is_that_of_the_paired_ratio():
     hard, own = 10 + 5 * noise(400), noise(400, 1)
     running = race(FastScanSettings(resamples=400), "a")
-    running.add(0, {BASELINE: list(hard), CUT: list(hard - 1 + own)})
+    running.add(0, {BASELINE: list(hard), CUT: list(0.9 * hard + own)})
     running.estimate(last=True)
     found = running.known[CUT]
     assert running.baseline == pytest.approx(hard.mean())
-    assert found.change == pytest.approx(np.mean(own) - 1)
-    # What images share cancels: the standard error is that of the differences, not of the values.
-    assert found.error == pytest.approx(1.96 * own.std() / 20, rel=0.12)
+    assert found.loss == pytest.approx(0.1 - np.mean(own) / hard.mean())
+    # What images share cancels: the standard error is that of the rest, not of the values.
+    assert found.error == pytest.approx(1.96 * own.std() / 20 / hard.mean(), rel=0.12)
     assert found.images == 400
+
+
+def test_a_loss_is_a_share_of_the_metric_on_the_same_images():
+    running = race(FastScanSettings(max_drop=0.05, precision=0.3), "a")
+    running.add(0, {BASELINE: [0.9] * 10, CUT: [0.45] * 10})
+    running.estimate(last=False)
+    running.join([OTHER])
+    for place, level in ((0, 0.9), (1, 0.1)):
+        running.add(place, {BASELINE: [level] * 10, OTHER: [level] * 10})
+    running.estimate(last=True)
+    assert running.baseline == pytest.approx(0.5)
+    assert running.losses() == pytest.approx({CUT: 0.5, OTHER: 0.0})
 
 
 def test_a_cut_leaves_when_it_is_on_one_side_of_the_threshold_and_the_others_run_on():
@@ -76,8 +88,8 @@ def test_a_cut_that_joins_later_has_to_catch_up():
     assert set(running.missing(1)) == {BASELINE, CUT, OTHER}
     running.add(0, {OTHER: [0.5, 1.7], CUT: [9.0, 9.0]})
     running.estimate(last=False)
-    assert running.known[OTHER].change == pytest.approx(0.1)
-    assert running.known[CUT].change == 0  # what it said first counts
+    assert running.known[OTHER].loss == pytest.approx(-0.1)
+    assert running.known[CUT].loss == 0  # what it said first counts
 
 
 def test_a_network_that_finds_nothing_settles_nothing():
@@ -86,6 +98,7 @@ def test_a_network_that_finds_nothing_settles_nothing():
     running.estimate(last=False)
     assert running.open == [CUT]
     assert running.losses() == {CUT: 0.0}
+    assert running.known[CUT].error == float("inf")
 
 
 def test_one_seed_gives_one_result():

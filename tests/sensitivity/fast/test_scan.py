@@ -5,6 +5,7 @@ from tests import strategies
 import flyweight as fw
 from flyweight.errors import DataError
 from flyweight.sensitivity import RATIOS, FastScanSettings, scan
+from flyweight.sensitivity.evaluator import MeanMetric
 
 THOROUGH = FastScanSettings(max_drop=0.05, precision=0.0, first=10**6)
 
@@ -117,3 +118,43 @@ def test_batches_must_be_there_again():
         scan(graph, model, iter(data), near, ratios=(0.5,), fast=THOROUGH)
     with pytest.raises(DataError, match="Received no batch"):
         scan(graph, model, [], near, ratios=(0.5,), fast=THOROUGH)
+
+
+class Shares:
+    """An evaluator whose metric is a share: of a batch's images that are right, levelled."""
+
+    primary = "share"
+
+    def forward(self, model, batch):
+        return model(batch[0])
+
+    def decode(self, outputs, batch):
+        return (near(outputs, batch) * batch[2]).reshape(-1)
+
+    def metric(self):
+        return MeanMetric(self.primary)
+
+
+def test_values_are_within_what_the_metric_can_be():
+    model, data = made(24)
+    # The first images have another level of the metric than the others.
+    levels = [1.0] * 6 + [0.05] * 18
+    shares = [(*batch, level) for batch, level in zip(data, levels, strict=True)]
+    graph = fw.trace(model, (data[0][0],))
+    rough = FastScanSettings(max_drop=0.05, precision=0.02, first=12)
+    found = scan(graph, model, shares, Shares(), ratios=(0.3, 0.6, 0.9), fast=rough)
+    exact = scan(graph, model, shares, Shares(), ratios=(0.3, 0.6, 0.9))
+    for layer, curve in found.curves.items():
+        known = exact.losses(layer)
+        for point in curve:
+            low, high = point.interval
+            assert 0 <= low <= point.value <= high <= 1
+            assert found.losses(layer)[point.ratio] == pytest.approx(known[point.ratio], abs=0.25)
+
+
+def test_too_few_images_are_named(recorded_progress):
+    model, data = made(6)
+    graph = fw.trace(model, (data[0][0],))
+    told = {"ratios": (0.5,), "fast": THOROUGH, "progress": recorded_progress}
+    scan(graph, model, data, near, **told)
+    assert recorded_progress.notes[0].startswith("note: the fast mode evaluated 100% of all cuts")

@@ -13,8 +13,8 @@ from flyweight.data.images import image_of, prepare
 from flyweight.data.loading import open_set
 from flyweight.data.records import ImageSet
 from flyweight.digests import digest_of_file
-from flyweight.errors import DataError, counted
-from flyweight.exporting.model_card import ModelCard
+from flyweight.errors import DataError, ExportError, FileError, counted
+from flyweight.exporting.model_card import ModelCard, read_metadata
 from flyweight.exporting.nms import Detections
 from flyweight.exporting.onnx import ExportResult, OnnxConfig, to_onnx
 from flyweight.folder_lock import FolderLock
@@ -25,11 +25,14 @@ from flyweight.pipeline.network_plans import example_input
 from flyweight.pipeline.networks import kind_of
 from flyweight.pipeline.preflight import ends_of, require_end
 from flyweight.pipeline.results import Exported
+from flyweight.pipeline.setting_files import digest_of_checkpoint
 from flyweight.pipeline.stage import NETWORK, Inputs, Stage
 from flyweight.progress import Progress, progress_of
 from flyweight.runtimes.runtime_table import DEFAULT_RUNTIME, require_installed
 from flyweight.workspace import LOCK, Workspace
 
+WEIGHTS = "weights"
+"""Key of the weights' digest among the further facts in the description of an export."""
 _COMPARED = 2
 _NETWORKS = {"dense": "train", "pruned": "prune"}
 """The networks that a chain exports, and the stages whose results they are."""
@@ -42,6 +45,7 @@ def export(
     cut: CutOptions | None = None,
     end: str = "",
     runtime: str = DEFAULT_RUNTIME,
+    overwrite: bool = False,
     progress: Progress | bool = False,
 ) -> ExportResult:
     """Write the model of `source` as `output_dir/NAME/model.onnx`.
@@ -54,16 +58,22 @@ def export(
             have been pruned with these.
         end: One of `ends_of` the task; empty for the first of them.
         runtime: Name of the runtime that is compared with PyTorch.
+        overwrite: Replace the export of another checkpoint.
         progress: Receives messages.
 
     Raises:
         ConfigError: The source or `end` is invalid.
+        ExportError: The file is the export of another checkpoint.
         CheckpointError: The checkpoint is missing, damaged or of another network.
         ExportError: The exported network differs from PyTorch's.
     """
     require_end(end or "raw")
     require_installed(runtime)
     reports = progress_of(progress)
+    name, path = source.find()
+    target, digest = output_dir / name / "model.onnx", digest_of_checkpoint(path)
+    if not overwrite:
+        require_own_export(target, digest, path)
     name, path, loaded = source.open()
     config = source.named[1] if source.named else None
     if cut is not None and cut.given:
@@ -73,9 +83,36 @@ def export(
             reports.note(f"note: {path} is not pruned; it was cut now")
     reports.note(f"exporting {path}")
     images = _images_of(config, loaded.preprocessing, reports)
-    target = output_dir / name / "model.onnx"
     with FolderLock(target.with_name(f".{target.name}{LOCK}")):
-        return export_model(loaded, target, end=end, name=name, images=images, runtime=runtime)
+        return export_model(
+            loaded, target, end=end, name=name, images=images, runtime=runtime, weights=digest
+        )
+
+
+def require_own_export(target: Path, digest: str, checkpoint: Path) -> None:
+    """Check that a file to write is no export of another checkpoint.
+
+    Args:
+        target: The ONNX file.
+        digest: Of the weights to export.
+        checkpoint: Where they are, for the message.
+
+    Raises:
+        ExportError: It is one, or a file that does not say what it was made from.
+    """
+    if not target.exists():
+        return
+    try:
+        recorded = read_metadata(target).extra.get(WEIGHTS, "")
+    except (ExportError, FileError):
+        recorded = ""
+    if recorded == digest:
+        return
+    state = f"of other weights (digest {recorded[:12]})" if recorded else "of unknown weights"
+    raise ExportError(
+        f"An export must not replace the export of another checkpoint. Received '{checkpoint}' for "
+        f"'{target}', which is {state}. Give another --output-dir, or add --overwrite"
+    )
 
 
 def _images_of(
@@ -155,6 +192,7 @@ def export_model(
     name: str = "",
     images: Sequence[Tensor] = (),
     runtime: str = DEFAULT_RUNTIME,
+    weights: str = "",
 ) -> ExportResult:
     """Write a checkpoint's network as ONNX, checked against PyTorch.
 
@@ -166,6 +204,7 @@ def export_model(
         images: Prepared inputs, `(3, height, width)`, to compare on besides random ones: in
             random ones a trained detector finds nothing, so they say little of its detections.
         runtime: Name of the runtime that is compared with PyTorch.
+        weights: Digest of the checkpoint's weights, for the description.
 
     Raises:
         ConfigError: `end` is none of these, or the runtime is not installed.
@@ -181,7 +220,10 @@ def export_model(
         labels=loaded.task.labels,
         preprocessing=loaded.preprocessing,
         outputs=end,  # type: ignore[arg-type]
-        extra={key: f"{value:.6g}" for key, value in loaded.checkpoint.metrics.items()},
+        extra={
+            **{key: f"{value:.6g}" for key, value in loaded.checkpoint.metrics.items()},
+            **({WEIGHTS: weights} if weights else {}),
+        },
     )
     return to_onnx(
         loaded.model,

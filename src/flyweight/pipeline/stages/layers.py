@@ -3,13 +3,16 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from torch import nn
+
 from flyweight.config.cuts import THIS_RUN, BudgetCut
-from flyweight.config.settings import Config
+from flyweight.config.preprocessing import Preprocessing
+from flyweight.config.settings import Config, MeasureConfig
 from flyweight.digests import digest_of_file
 from flyweight.folder_lock import FolderLock
 from flyweight.measuring.environment import hardware
 from flyweight.measuring.latency_table import read_table
-from flyweight.pipeline.inputs import load_model
+from flyweight.pipeline.inputs import load_model, open_checkpoint
 from flyweight.pipeline.latency_cuts import NetworkTimer, measured_table
 from flyweight.pipeline.network_plans import build_model, trace_model, weightless
 from flyweight.pipeline.preflight import weights_path
@@ -71,24 +74,57 @@ def time_layers(
     return result
 
 
+def time_layers_of_checkpoint(
+    weights: Path,
+    save_to: Path,
+    options: LayersOptions = LayersOptions(),
+    *,
+    progress: Progress | bool = False,
+) -> LayersTimed:
+    """Measure the layers of a checkpoint's network at the size of its own input.
+
+    Args:
+        weights: The checkpoint.
+        save_to: The file of the table.
+        options: How to measure.
+        progress: Receives messages and progress.
+
+    Raises:
+        FlyweightError: The checkpoint or the file is unusable, or another run writes the file.
+    """
+    loaded, reports = open_checkpoint(weights), progress_of(progress)
+    reports.note(f"weights: {weights}")
+    return _timed(loaded.model, loaded.preprocessing, save_to, (options, MeasureConfig()), reports)
+
+
 def _run(inputs: Inputs, settings: Config, workspace: Workspace) -> LayersTimed:
     options: LayersOptions = inputs.options
     earlier: Trained | None = inputs.results.get("train")
     model = (
         build_model(settings) if earlier is None else load_model(earlier.checkpoint, settings)[0]
     )
-    target = workspace.folder / options.file
-    inputs.progress.note(f"measuring layers; an interrupted run is resumed from '{target}'")
-    seconds = settings.bench.seconds if options.seconds is None else options.seconds
-    runtime, threads = options.runtime or settings.bench.runtime, options.threads
-    preprocessing = settings.preprocessing
+    target, how = workspace.folder / options.file, (options, settings.bench)
+    return _timed(model, settings.preprocessing, target, how, inputs.progress)
+
+
+def _timed(
+    model: nn.Module,
+    preprocessing: Preprocessing,
+    target: Path,
+    how: tuple[LayersOptions, MeasureConfig],
+    progress: Progress,
+) -> LayersTimed:
+    options, default = how
+    progress.note(f"measuring layers; an interrupted run is resumed from '{target}'")
+    seconds = default.seconds if options.seconds is None else options.seconds
+    runtime, threads = options.runtime or default.runtime, options.threads
     with (
         FolderLock(target.with_name(f".{target.name}{LOCK}")),
         NetworkTimer(
             model.eval(), preprocessing, threads=threads, seconds=seconds, runtime=runtime
         ) as timer,
     ):
-        table = measured_table(timer, target, inputs.progress)
+        table = measured_table(timer, target, progress)
     return LayersTimed(target, table, timer.graph)
 
 

@@ -15,11 +15,21 @@ from flyweight.config.settings import Config
 from flyweight.config.training import HARMLESS
 from flyweight.digests import digest_of_weights
 from flyweight.engine.run import BEST, FINAL
-from flyweight.errors import FileError
+from flyweight.errors import FileError, counted
 from flyweight.files import replacing, write_text
 from flyweight.graph import ModelGraph
 from flyweight.measuring.latency_table import read_table
 from flyweight.origin import Parent, note_parent
+from flyweight.pipeline.belonging import (
+    KEPT,
+    checkpoint_to_prune,
+    no_dense_checkpoint,
+    note_absent_layers,
+    require_labels_to_prune,
+    require_scan,
+    uses_in_config,
+    uses_of,
+)
 from flyweight.pipeline.evaluation import evaluate_model
 from flyweight.pipeline.inputs import (
     Data,
@@ -33,8 +43,7 @@ from flyweight.pipeline.inputs import (
 )
 from flyweight.pipeline.latency_cuts import NetworkTimer, fitted_cut
 from flyweight.pipeline.network_plans import build_model, plan_cut, trace_model, weightless
-from flyweight.pipeline.networks import kind_of
-from flyweight.pipeline.preflight import weights_path
+from flyweight.pipeline.networks import kind_of, require_training_sides
 from flyweight.pipeline.pricing import cut_of
 from flyweight.pipeline.pruning_text import cost_table, plan_notes
 from flyweight.pipeline.results import Pruned, Trained, checkpoint_digests
@@ -49,6 +58,7 @@ from flyweight.pipeline.stage import (
     fine_tuning,
 )
 from flyweight.pipeline.stages.train import note_left_out, train_model
+from flyweight.pipeline.version_0_1_0 import digest_as_recorded
 from flyweight.progress import SILENT, Progress, progress_of
 from flyweight.pruning import Criterion, PruningPlan, taylor
 from flyweight.pruning import prune as cut_channels
@@ -58,8 +68,6 @@ from flyweight.sensitivity import builtin_curves, read
 from flyweight.workspace import Workspace
 
 PLAN = "plan.json"
-KEPT = "before_pruning.safetensors"
-"""Copy of the dense checkpoint that pruning in its own folder would replace."""
 _TAYLOR_BATCHES = 20
 
 
@@ -90,8 +98,8 @@ def prune(
 ) -> Pruned:
     """Prune the config's network in `save_dir/NAME`.
 
-    The network is that of `weights`; without `weights` it is untrained, or has
-    `pretrain_weights`. The section `prune` of the config describes the cut.
+    The network is that of `weights`; without `weights` the trained dense one in the run folder, or
+    else one with `pretrain_weights`. The section `prune` of the config describes the cut.
 
     Args:
         name: Of the run.
@@ -109,17 +117,27 @@ def prune(
     cut_of(config.prune, config.model, SILENT.note)
     workspace = PRUNE.workspace(folder, in_chain=False)
     with workspace.locked():
+        require_training_sides(config)
         weightless(config)  # A network that cannot be built is refused before the data are read.
+        path = checkpoint_to_prune(name, _with_kept(config, folder) if resume else config)
         data = open_data(config, save_dir=folder)
+        require_labels_to_prune(path, config, data.labels)
         note_left_out(data, reports)
         inputs = Inputs(name, data, options=options, resume=resume, progress=reports)
-        if config.weights:
-            path, kept = weights_path(config.weights), folder / KEPT
-            if resume and kept.is_file() and path.parent.resolve() == folder.resolve():
-                path = kept  # The checkpoint of that name may be the pruned network's by now.
+        if path is not None:
             inputs = replace(inputs, results={"train": Trained(path, {}, 0.0)})
         result: Pruned = by_hand(PRUNE, config, inputs, workspace)
     return result
+
+
+def _with_kept(config: Config, folder: Path) -> Config:
+    """Return the config of a resumed run; a checkpoint in its own folder may be pruned by now."""
+    kept = folder / KEPT
+    if not config.weights or not kept.is_file():
+        return config
+    if Path(config.weights).parent.resolve() != folder.resolve():
+        return config
+    return config.model_copy(update={"weights": str(kept)})
 
 
 def _check(config: Config) -> None:
@@ -131,7 +149,10 @@ def _check(config: Config) -> None:
     if scan == BUILT_IN:
         builtin_curves(config.model)
     elif scan not in ("", THIS_RUN):
-        read(scan)
+        curves, foreign = read(scan), config.prune.foreign_scan
+        if curves.made_from:
+            uses = uses_in_config(curves, config)
+            require_scan(curves, Path(scan), uses, foreign=foreign, say=lambda _: None)
     if table not in ("", THIS_RUN):
         read_table(table)
 
@@ -226,11 +247,28 @@ def _plan(
     if inputs.unchanged and workspace.has_part(PLAN):
         inputs.progress.note(f"resumed with the plan of '{path}'")
         return _plan_in(workspace.folder)
+    _require_own_scan(dense, graph, inputs, settings)
     cut = _layer_by_layer(_cut_of(settings, inputs), dense, settings, inputs)
     made = plan_cut(graph, cut, measured_criterion(dense, settings, inputs.splits, cut))
     write_text(path, made.to_json())
     workspace.keep_part(PLAN)
     return made
+
+
+def _require_own_scan(
+    dense: nn.Module, graph: ModelGraph, inputs: Inputs, settings: Config
+) -> None:
+    """Check that the scan of the cut, where it has one, is of this network, input and data."""
+    named, say = settings.prune.scan, inputs.progress.note
+    if not named or named == BUILT_IN:
+        return
+    file = inputs.results["scan"].file if named == THIS_RUN else Path(named)
+    curves = read(file)
+    recorded = curves.made_from.get("data", "")
+    data = digest_as_recorded(recorded, inputs.splits.val, inputs.digest_of("val"))
+    uses = uses_of(graph, dense, settings.preprocessing, data)
+    require_scan(curves, file, uses, foreign=settings.prune.foreign_scan, say=say)
+    note_absent_layers(curves, graph, say)
 
 
 def _dense(inputs: Inputs, settings: Config, folder: Path) -> nn.Module:
@@ -245,9 +283,13 @@ def _dense(inputs: Inputs, settings: Config, folder: Path) -> nn.Module:
         _kept(earlier.checkpoint, folder, inputs)
         return model.train()
     model = build_model(settings)
-    say(starting_weights(model, settings))
-    if settings.pretrain_weights is None:
-        say("note: channels are chosen from untrained weights; give -o weights=CHECKPOINT")
+    started = starting_weights(model, settings)
+    say(started.report)
+    if started.fresh:
+        raise no_dense_checkpoint(
+            f"pretrain_weights '{settings.pretrain_weights}', which leave "
+            f"{counted(len(started.fresh), 'tensor')} untrained, such as '{started.fresh[0]}'"
+        )
     return model
 
 
@@ -352,7 +394,10 @@ PRUNE = Stage(
         *TASKS,
         *("augment", "finetune", "prune", "train.batch_size", "train.seed"),
     ),
-    harmless=(*LOADING, "bench.seconds", *(f"finetune.{key}" for key in sorted(HARMLESS))),
+    harmless=(
+        *(*LOADING, "bench.seconds", "prune.foreign_scan"),
+        *(f"finetune.{key}" for key in sorted(HARMLESS)),
+    ),
     files=("pretrain_weights", "data.ground_truth", "prune.scan", "prune.latency_table"),
     splits=("train", "val"),
     needs=("train.weights", "scan.curves", "layers.table"),

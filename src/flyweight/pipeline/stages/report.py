@@ -14,6 +14,7 @@ from flyweight.pipeline.network_plans import trace_model
 from flyweight.pipeline.rendered_report import Reported, rendered
 from flyweight.pipeline.results import Benchmarked, Exported, Pruned, Trained
 from flyweight.pipeline.stage import INPUT, NETWORK, Inputs, Stage
+from flyweight.pipeline.version_0_1_0 import digest_as_recorded
 from flyweight.report.collect import HTML_NAME, JSON_NAME, MARKDOWN_NAME, read_report
 from flyweight.workspace import Workspace
 
@@ -30,7 +31,8 @@ def _run(inputs: Inputs, settings: Config, workspace: Workspace) -> Reported:
         ReportedNetwork(name, checkpoints[name], file, measured.of(file))
         for name, file in exported.files.items()
     )
-    graph = trace_model(load_model(dense.checkpoint, settings)[0], settings.preprocessing)
+    model = load_model(dense.checkpoint, settings)[0]
+    graph = trace_model(model, settings.preprocessing)
     wanted = ReportInputs(
         name=inputs.name,
         config=settings,
@@ -42,7 +44,12 @@ def _run(inputs: Inputs, settings: Config, workspace: Workspace) -> Reported:
         comparison=inputs.results.get("comparison"),
     )
     built = build_report(wanted)
-    found = with_explorer(built, workspace.folder, graph=graph, say=inputs.progress.note)
+
+    def digest(recorded: str) -> str:
+        return digest_as_recorded(recorded, inputs.splits.val, inputs.digest_of("val"))
+
+    network, say = (model, settings.preprocessing), inputs.progress.note
+    found = with_explorer(built, workspace.folder, network=network, data=digest, say=say)
     return rendered(found, workspace.folder)
 
 

@@ -9,18 +9,24 @@ from typing import Any
 from torch import nn
 
 from flyweight.checkpoint import Checkpoint
-from flyweight.config.cuts import ALL, THIS_RUN, BudgetCut, MaxDropCut
+from flyweight.config.cuts import ALL, TAYLOR, THIS_RUN, BudgetCut, MaxDropCut
 from flyweight.config.scanning import CURVES, SensitivityOptions
 from flyweight.config.settings import Config
 from flyweight.data.samples.strata import stratified_order
 from flyweight.data.unlabelled import ImageBatches
 from flyweight.data.usable import notes_on
 from flyweight.digests import digest_of_file
+from flyweight.errors import counted
+from flyweight.pipeline.belonging import (
+    preprocessing_text,
+    require_same_labels,
+    require_scan,
+    uses_of,
+)
 from flyweight.pipeline.inputs import (
     Data,
     load_model,
     open_val,
-    require_same_labels,
     saved_preprocessing,
     task_of,
     val_batches,
@@ -30,14 +36,14 @@ from flyweight.pipeline.network_plans import trace_model
 from flyweight.pipeline.preflight import checkpoint_path
 from flyweight.pipeline.results import Scanned, Trained
 from flyweight.pipeline.stage import INPUT, LOADING, NETWORK, TASKS, Inputs, Stage
-from flyweight.pipeline.version_0_1_0 import digest_of_images_0_1_0
+from flyweight.pipeline.version_0_1_0 import digest_as_recorded
 from flyweight.progress import Progress, progress_of
 from flyweight.sensitivity import FastScanSettings
 from flyweight.sensitivity import merge as merge_two
 from flyweight.sensitivity import read as read_curves
 from flyweight.sensitivity import scan as scan_layers
 from flyweight.sensitivity.journal import parts_of
-from flyweight.workspace import Workspace
+from flyweight.workspace import Say, Workspace
 from flyweight.zoo.sources.old_names import old_names
 
 _DEFAULT = SensitivityOptions()
@@ -91,6 +97,7 @@ def merge_scans(
     save_to: Path,
     source: ModelSource | None = None,
     *,
+    foreign: bool = False,
     progress: Progress | bool = False,
 ) -> Scanned:
     """Merge the curves of several files into one; files of the original tools are read, too.
@@ -99,6 +106,7 @@ def merge_scans(
         files: Curves of different layers or ratios of one network.
         save_to: The file of the merged curves.
         source: The network, for what needs its graph.
+        foreign: Use the curves although they are of another network, or of other weights.
         progress: Receives messages.
 
     Raises:
@@ -108,15 +116,19 @@ def merge_scans(
     first, *others = [read_curves(file) for file in files]
     for other in others:
         first = merge_two(first, other)
-    first.save(save_to)
     if source is None:
+        first.save(save_to)
         return Scanned(save_to, first)
     _, path = source.find()
     config = None if source.named is None else source.named[1]
     model, found = load_model(path, config)
     wanted = saved_preprocessing(found, path) if config is None else config.preprocessing
-    progress_of(progress).note(f"weights: {path}")
-    return Scanned(save_to, first, trace_model(model.eval(), wanted))
+    say = progress_of(progress).note
+    say(f"weights: {path}")
+    graph = trace_model(model.eval(), wanted)
+    require_scan(first, files[0], uses_of(graph, model, wanted), foreign=foreign, say=say)
+    first.save(save_to)
+    return Scanned(save_to, first, graph)
 
 
 @dataclass(frozen=True)
@@ -127,6 +139,7 @@ class _Evaluation:
     metric: Any
     digest: str
     name: str
+    images: int
 
 
 def _run(inputs: Inputs, settings: Config, workspace: Workspace) -> Scanned:
@@ -139,6 +152,11 @@ def _run(inputs: Inputs, settings: Config, workspace: Workspace) -> Scanned:
     evaluation = _evaluation(model, found, inputs, settings, target)
     graph = trace_model(model.eval(), settings.preprocessing)
     fast = FastScanSettings(max_drop=options.max_drop) if options.mode == "fast" else None
+    if fast is not None and evaluation.images <= 2 * fast.first:
+        inputs.progress.note(
+            f"note: {counted(evaluation.images, 'image')} are too few for the fast mode: it reads "
+            f"{fast.first} first. --mode exact takes about as long, and its numbers are exact"
+        )
     named = options.layers or settings.prune.params
     curves = scan_layers(
         graph,
@@ -148,16 +166,25 @@ def _run(inputs: Inputs, settings: Config, workspace: Workspace) -> Scanned:
         ratios=options.ratios,
         save_to=target,
         layers=None if named in ((), (ALL,)) else named,
-        criterion=options.criterion or settings.prune.criterion,
+        criterion=_criterion(options, settings, inputs.progress.note),
         local=True,
         aliases=old_names(graph.tensors),
         data=evaluation.digest,
+        made_with={"preprocessing": preprocessing_text(settings.preprocessing)},
         measured_on=evaluation.name,
         fast=fast,
         ray=options.ray,
         progress=inputs.progress,
     )
     return Scanned(target, curves, graph)
+
+
+def _criterion(options: SensitivityOptions, settings: Config, say: Say) -> str:
+    """Return how channels are scored: as the options or the config say, by weights alone."""
+    if options.criterion or settings.prune.criterion != TAYLOR:
+        return options.criterion or settings.prune.criterion
+    say(f"note: channels are scored by l1_norm, because a scan does not measure '{TAYLOR}'")
+    return "l1_norm"
 
 
 def _evaluation(
@@ -171,18 +198,17 @@ def _evaluation(
         inputs.progress.note(f"note: no labels: agreement ({kind}) is weaker than a metric")
         batches = ImageBatches(paths, settings.preprocessing, settings.eval_batch_size)
         name = f"{options.images[0].parent}, {len(paths)} images"
-        return _Evaluation(batches, kind, "", name)
+        return _Evaluation(batches, kind, "", name, len(paths))
     images = inputs.splits.val
     require_same_labels(found, images.labels, inputs.results["train"].checkpoint)
     order = stratified_order(images) if options.mode == "fast" else None
     task = task_of(model, images.labels, settings)
     name = f"{images.name}, {len(images)} images"
-    digest = inputs.digest_of("val")
     note = parts_of(target).read()
     old = None if note is None or note.made_from is None else note.made_from.get("data")
-    if old and old != digest and old == digest_of_images_0_1_0(images):
-        digest = old
-    return _Evaluation(val_batches(settings, images, order=order), task, digest, name)
+    digest = digest_as_recorded(str(old or ""), images, inputs.digest_of("val"))
+    loader = val_batches(settings, images, order=order)
+    return _Evaluation(loader, task, digest, name, len(images))
 
 
 def _read(inputs: Inputs, settings: Config, workspace: Workspace) -> Scanned:

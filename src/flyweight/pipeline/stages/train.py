@@ -12,6 +12,7 @@ from flyweight.engine.fit import FitResult, fit
 from flyweight.engine.run import BEST
 from flyweight.pipeline.inputs import Data, Saver, loaders_for, open_data, starting_weights, task_of
 from flyweight.pipeline.network_plans import build_model, weightless
+from flyweight.pipeline.networks import require_training_sides
 from flyweight.pipeline.results import Trained, checkpoint_digests
 from flyweight.pipeline.stage import INPUT, LOADING, NETWORK, TASKS, Inputs, Stage, by_hand
 from flyweight.progress import Progress, progress_of
@@ -37,6 +38,7 @@ def train(
     reports = progress_of(progress)
     workspace = TRAIN.workspace(folder, in_chain=False)
     with workspace.locked():
+        require_training_sides(config)
         weightless(config)  # A network that cannot be built is refused before the data are read.
         data = open_data(config, save_dir=folder)
         note_left_out(data, reports)
@@ -87,7 +89,7 @@ def train_model(
 
 def _run(inputs: Inputs, settings: Config, workspace: Workspace) -> Trained:
     model = build_model(settings)
-    inputs.progress.note(starting_weights(model, settings))
+    inputs.progress.note(starting_weights(model, settings).report)
     found = train_model(
         model,
         settings,

@@ -1,13 +1,15 @@
 """Decisions of a fast scan: which cuts need more images.
 
-Every cut is compared with the dense network on the same images. The difference of their metrics
-has an interval from a paired bootstrap over images (Efron and Tibshirani, An Introduction to the
+Every cut is compared with the dense network on the same images: its loss is a share of the dense
+metric there, because few images have another level of the metric than many. The loss has an
+interval from a paired bootstrap over images (Efron and Tibshirani, An Introduction to the
 Bootstrap, 1993, chapters 6 and 13): both metrics are computed on the same resampled images, so that
 the difficulty of an image, which affects both, cancels. A cut leaves the race when its interval is
 narrow, or lies entirely on one side of the loss that the user allows for a layer (Hoeffding races:
 Maron and Moore, 1993).
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,12 +52,13 @@ class Estimate:
     """The estimated effect of a cut on the metric.
 
     Attributes:
-        change: Metric of the cut network minus that of the dense one on the same images.
-        error: Half the width of the 95 % interval of the change.
+        loss: Share of the dense metric on the same images that the cut costs; negative is a gain.
+        error: Half the width of the 95 % interval of the loss; infinite where the dense network
+            scores nothing on these images.
         images: Number of images.
     """
 
-    change: float
+    loss: float
     error: float
     images: int
 
@@ -115,27 +118,35 @@ class Race:
             if cut in self.known and self.known[cut].images == len(images) and not last:
                 continue  # Nothing is new: meanwhile only other cuts were measured.
             value, values = self._values(images, draws)
-            error = _TWO_SIDED_95 * float(np.std(values - resampled, ddof=1))
-            found = self.known[cut] = Estimate(value - self.baseline, error, len(images))
-            if last or self._is_known(found, self.baseline):
+            found = self.known[cut] = self._estimated(value, values, resampled, len(images))
+            if last or self._is_known(found):
                 del self.running[cut]
 
     def losses(self) -> dict[LayerCut, float]:
         """Return the estimated losses of the cuts so far, as shares of the baseline."""
-        dense = self.baseline
-        return {cut: -e.change / dense if dense > 0 else 0.0 for cut, e in self.known.items()}
+        return {cut: found.loss for cut, found in self.known.items()}
+
+    def _estimated(
+        self,
+        value: float,
+        values: NDArray[np.float64],
+        resampled: NDArray[np.float64],
+        images: int,
+    ) -> Estimate:
+        if not self.baseline > 0:
+            return Estimate(0.0, math.inf, images)
+        kept = value / self.baseline
+        # The error of a ratio of paired means (Cochran, Sampling Techniques, 1977, chapter 6).
+        error = _TWO_SIDED_95 * float(np.std(values - kept * resampled, ddof=1)) / self.baseline
+        return Estimate(1 - kept, error, images)
 
     def _images(self, cut: LayerCut) -> list[Any]:
         seen = self.running[cut]
         return [state for place in sorted(seen) for state in seen[place]]
 
-    def _is_known(self, found: Estimate, dense: float) -> bool:
-        if dense <= 0:
-            return False
-        loss, error = -found.change / dense, found.error / dense
-        return (
-            error <= self.fast_settings.precision or abs(loss - self.fast_settings.max_drop) > error
-        )
+    def _is_known(self, found: Estimate) -> bool:
+        far = abs(found.loss - self.fast_settings.max_drop) > found.error
+        return far or found.error <= self.fast_settings.precision
 
     def _values(self, states: Sequence[Any], draws: Counts) -> tuple[float, NDArray[np.float64]]:
         ones = np.ones(len(states), dtype=np.int64)

@@ -14,8 +14,8 @@ from typing import Any
 from flyweight.digests import digest_of_batch
 from flyweight.errors import DataError
 from flyweight.sensitivity.cut_runner import CutRunner
-from flyweight.sensitivity.evaluator import states_by_image
-from flyweight.sensitivity.fast.decisions import FastScanSettings, Race
+from flyweight.sensitivity.evaluator import Mean, states_by_image
+from flyweight.sensitivity.fast.decisions import Estimate, FastScanSettings, Race
 from flyweight.sensitivity.fast.prior import prior_of
 from flyweight.sensitivity.fast.probes import by_layer, first_probes, next_probes
 from flyweight.sensitivity.journal import Journal, States
@@ -35,12 +35,14 @@ class FastScan:
         journal: Stores the states of every image.
         fast_settings: The precision to reach.
         race: Decides which cuts need more images.
+        total: Number of all images; 0 until they were all needed.
     """
 
     work: CutRunner
     journal: Journal
     fast_settings: FastScanSettings
     race: Race
+    total: int = 0
 
     @classmethod
     def of(cls, work: CutRunner, journal: Journal, fast_settings: FastScanSettings) -> "FastScan":
@@ -74,6 +76,8 @@ class FastScan:
             seen = self._measure(watch(batches, f"{len(race.open)} cuts"), images)
             if not seen:
                 raise DataError("A scan must have images. Received no batch. Check the data.")
+            if seen < images:
+                self.total = seen
             race.estimate(last=seen < images)
             more = next_probes(cuts, race.losses(), self.fast_settings.max_drop)
             race.join(more)
@@ -81,18 +85,38 @@ class FastScan:
                 images = math.ceil(max(seen, images) * self.fast_settings.growth)
 
     def curves(self) -> dict[str, tuple[Point, ...]]:
-        """Return the measured points, each as the baseline plus the change on its own images."""
-        dense, curves = self.race.baseline, dict[str, tuple[Point, ...]]()
+        """Return the measured points: the baseline less the loss on the images of each point.
+
+        No value and no end of an interval is one that the metric cannot have.
+        """
+        curves = dict[str, tuple[Point, ...]]()
         for layer, ratios in by_layer(tuple(self.work.plans)).items():
             points = []
             for ratio in ratios:
                 found = self.race.known.get((layer, ratio))
                 if found is not None:
-                    value = dense + found.change
-                    ends = (value - found.error, value + found.error)
-                    points.append(Point(ratio, value, ends))
+                    points.append(self._point(ratio, found))
             curves[layer] = tuple(points)
         return curves
+
+    def share_of_exact(self) -> float:
+        """Return the evaluations (cuts times images) as a share of those of an exact scan."""
+        done = sum(found.images for found in self.race.known.values())
+        return done / (len(self.work.plans) * self.total) if self.total else 0.0
+
+    def _point(self, ratio: float, found: Estimate) -> Point:
+        dense, (low, high) = self.race.baseline, self._bounds()
+        losses = (found.loss, found.loss + found.error, found.loss - found.error)
+        value, *ends = (min(max(dense * (1 - loss), low), high) for loss in losses)
+        return Point(ratio, value, (ends[0], ends[1]))
+
+    def _bounds(self) -> tuple[float, float]:
+        """Return the least and the greatest value of the metric.
+
+        Metrics of tasks are shares; a function of the user's own may return any numbers.
+        """
+        known = not isinstance(self.work.evaluator, Mean) and 0 <= self.race.baseline <= 1
+        return (0.0, 1.0) if known else (-math.inf, math.inf)
 
     def _prior(self, batches: Iterable[Any]) -> dict[str, float] | None:
         work = self.work

@@ -65,6 +65,7 @@ ROWS = (
         task="detect",
         build=yolov3_mobilenet_v1,
         geometry=COCO_GEOMETRY,
+        multiple=max(COCO_GEOMETRY.strides),
         summary="YOLOv3 detector on MobileNetV1; 24.6 M parameters, 22.2 GMACs at 608 x 608",
     ),
     ModelSpec(
@@ -72,6 +73,7 @@ ROWS = (
         task="detect",
         build=yolov3_mobilenet_v3,
         geometry=COCO_GEOMETRY,
+        multiple=max(COCO_GEOMETRY.strides),
         summary="YOLOv3 detector on MobileNetV3-large; 23.6 M parameters, 19.0 GMACs at 608 x 608",
     ),
     ModelSpec(
@@ -79,6 +81,7 @@ ROWS = (
         task="detect",
         build=yolov3_r34,
         geometry=COCO_GEOMETRY,
+        multiple=max(COCO_GEOMETRY.strides),
         summary="YOLOv3 detector on ResNet-34; 42.3 M parameters, 44.8 GMACs at 608 x 608",
     ),
     ModelSpec(
@@ -86,6 +89,7 @@ ROWS = (
         task="detect",
         build=yolov3_r50vd_dcn,
         geometry=COCO_GEOMETRY,
+        multiple=max(COCO_GEOMETRY.strides),
         summary="YOLOv3 detector on ResNet-50-vd with a deformable last stage; 46.0 M parameters, "
         "50.6 GMACs at 608 x 608",
     ),

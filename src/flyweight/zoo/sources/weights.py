@@ -163,6 +163,11 @@ def fill(
     return account
 
 
+def fillable(model: nn.Module) -> tuple[str, ...]:
+    """Return the names of the tensors that weights can fill: all but the counters of batch norm."""
+    return tuple(name for name in model.state_dict() if _COUNTER not in name)
+
+
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
     """Return all tensors of a `.safetensors` file. Nothing in the file is executed.
 
@@ -202,7 +207,8 @@ def _kind_of(file: Path) -> str:
 
 
 def _wanted(model: nn.Module, what: What) -> dict[str, Tensor]:
-    state = {name: value for name, value in model.state_dict().items() if _COUNTER not in name}
+    values = model.state_dict()
+    state = {name: values[name] for name in fillable(model)}
     if what == "backbone" and hasattr(model, "backbone"):
         state = {name: value for name, value in state.items() if name.startswith(_BACKBONE)}
     if any(value.is_meta for value in state.values()):
