@@ -63,6 +63,7 @@ TESTS_OF_MORE_THAN_ONE_MODULE = {
     "pruning/test_idioms_by_chance.py": "several runs and pruning together, on random networks",
     "benchmarks/test_graph_coverage.py": "the files of the coverage benchmark",
     "benchmarks/test_faults.py": "the benchmark that kills commands",
+    "benchmarks/test_fuzz.py": "the fuzz benchmark, and a sample of it",
     "benchmarks/test_coverage_oracle.py": "the checks of the coverage benchmark",
     "graph/test_idioms.py": "small networks as people write them, from trace to cut",
 }

@@ -263,10 +263,10 @@ def test_no_header_of_ours(saved, tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda h: "{", "header must be what flyweight wrote.*JSONDecodeError"),
+        (lambda h: "{", "header must be what flyweight wrote.*Expecting property name"),
         (lambda h: "[1]", "header must be what flyweight wrote"),
         (lambda h: "[" * 100_000, "header must be what flyweight wrote"),
-        (lambda h: h.pop("labels") and None, "KeyError: 'labels'"),
+        (lambda h: h.pop("labels") and None, "'labels' is missing"),
         (lambda h: h.update(format=99), "must have format 1 or 2 here. Received format 99"),
         (lambda h: h.update(metrics=[1]), "header must be what flyweight wrote"),
         (lambda h: h.update(arguments=7), "header must be what flyweight wrote"),
@@ -276,7 +276,7 @@ def test_no_header_of_ours(saved, tmp_path):
             "header must be what flyweight wrote",
         ),
         (lambda h: h.update(transforms={"kind": "prune"}), "header must be what flyweight wrote"),
-        (lambda h: h.update(transforms=[{"kind": "prune"}]), "KeyError: 'version'"),
+        (lambda h: h.update(transforms=[{"kind": "prune"}]), "'version' is missing"),
         (
             lambda h: h.update(transforms=[{**prune_transform({}), "version": "1"}]),
             "a transform of kind 'prune' and version '1'",
@@ -289,7 +289,7 @@ def test_no_header_of_ours(saved, tmp_path):
             lambda h: h.update(transforms=[{**prune_transform({}), "version": 2}]),
             "Received 'prune' of version 2 in .* Use the version of flyweight that wrote it",
         ),
-        (lambda h: h.update(parents=[{"role": "dense"}]), "KeyError: 'digest'"),
+        (lambda h: h.update(parents=[{"role": "dense"}]), "'digest' is missing"),
         (lambda h: h.update(metrics={"map": 0.5}), "header must be what flyweight wrote"),
         (lambda h: h.update(architecture="yolov3_mobilenet_v2"), "Nearest: 'yolov3_mobilenet_v"),
         (

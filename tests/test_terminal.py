@@ -86,3 +86,13 @@ def test_progress_passes_everything_on(monkeypatch, capsys, is_terminal):
     found = list(progress_over(iter([1, 2, 3]), "evaluate", TerminalProgress()))
     assert found == [1, 2, 3]
     assert capsys.readouterr().out == ""
+
+
+def test_control_characters_never_reach_the_terminal(monkeypatch, capsys):
+    progress = TerminalProgress()
+    progress.note("\x1b[2J")
+    task = progress.start("\x1b]0;x\x07", 1, lines_every=1)
+    task.update(1, {"ap/\x1b[2J": 0.5})
+    err = capsys.readouterr().err
+    assert "\x1b" not in err
+    assert "ap/\\x1b[2J 0.5" in err

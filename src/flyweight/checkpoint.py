@@ -9,21 +9,26 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save as serialized
 from torch import Tensor, nn
 
-from flyweight.errors import CheckpointError, ConfigError, PlanError, nearest
+from flyweight.errors import CheckpointError, ConfigError, nearest
 from flyweight.files import replacing
 from flyweight.graph.entry import plain_module
 from flyweight.origin import PRUNE_VERSION, Origin, Parent, Transform, note_origin, origin_of
 from flyweight.pruning.plans import PruningPlan
+from flyweight.tensor_fit import affordable, require_fit, unique_tensors
 from flyweight.transform_kinds import apply_transform, require_known
+from flyweight.untrusted.failures import refusing
+from flyweight.untrusted.file_bytes import require_file
+from flyweight.untrusted.json_values import parse_json
 from flyweight.zoo import SPECS, create, is_library_name, is_own_name
 from flyweight.zoo.sources.own import Builder, build_own
 
@@ -167,7 +172,7 @@ def save(
 def _plain_tensors(model: nn.Module, path: object) -> dict[str, Tensor]:
     """Return what `model` stores, each tensor in memory of its own."""
     plain, memory = {}, set()
-    for name, tensor in _unique_tensors(model):
+    for name, tensor in unique_tensors(model):
         if not isinstance(tensor, Tensor) or tensor.layout is not torch.strided:
             kind = tensor.layout if isinstance(tensor, Tensor) else type(tensor).__name__
             raise CheckpointError(
@@ -258,7 +263,12 @@ def load(path: str | os.PathLike[str], *, build: Builder | None = None) -> nn.Mo
             is of your own network and `build` is missing.
     """
     checkpoint = read(path)
-    model = rebuild(checkpoint, build)
+    context: AbstractContextManager[Any] = nullcontext()
+    if is_library_name(checkpoint.origin.architecture):
+        with _opened(Path(path)) as file, _fitting(checkpoint.origin):
+            context = affordable(checkpoint.origin, _shapes_in(file), path)
+    with context:
+        model = rebuild(checkpoint, build)
     load_weights(model, path)
     return model.eval()
 
@@ -271,7 +281,7 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
             known to this version.
     """
     header = _header(Path(path))
-    try:
+    with _reading_header(path):
         if header["format"] not in (1, FORMAT):
             raise CheckpointError(
                 f"A checkpoint must have format 1 or {FORMAT} here. Received format "
@@ -294,8 +304,6 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
             metric_records=_metrics_of(header),
             notes=dict(header["notes"]),
         )
-    except (AttributeError, KeyError, TypeError, ValueError, PlanError) as error:
-        raise _damaged_header(path, error) from error
 
 
 def _transforms_of(header: Mapping[str, Any]) -> tuple[Transform, ...]:
@@ -343,17 +351,17 @@ def rebuild(checkpoint: Checkpoint, build: Builder | None = None) -> nn.Module:
             not fit the transforms.
     """
     origin = checkpoint.origin
-    try:
+    with _fitting(origin):
         model = _before_transforms(origin, build)
         for transform in origin.transforms:
             apply_transform(model, transform)
-    except (TypeError, ValueError, IndexError, RuntimeError, ConfigError, PlanError) as error:
-        raise CheckpointError(
-            f"A checkpoint's transforms must fit its architecture '{origin.architecture}'. "
-            f"Received: {error} Save the model again."
-        ) from error
     note_origin(model, origin)
     return model
+
+
+def _fitting(origin: Origin) -> AbstractContextManager[None]:
+    must = f"A checkpoint's transforms must fit its architecture '{origin.architecture:.120}'."
+    return refusing(CheckpointError, must, "others", "Save the model again.")
 
 
 def _before_transforms(origin: Origin, build: Builder | None) -> nn.Module:
@@ -390,16 +398,20 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
     Raises:
         CheckpointError: Names, shapes or types differ; the first difference is named.
     """
-    wanted = dict(_unique_tensors(model))
+    wanted = dict(unique_tensors(model))
     with _opened(Path(path)) as file:
-        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - not a mapping
-        _require_fit(wanted, shapes, path)
+        shapes = _shapes_in(file)
+        require_fit(model, shapes, path)
         # Copied: a tensor in the mapped file starts at any byte, and for memory that is not aligned
         # kernels choose other code, which rounds differently.
         state = {
             name: _as_type_of(wanted[name], file.get_tensor(name).clone(), name) for name in shapes
         }
     model.load_state_dict(state, strict=False, assign=any(t.is_meta for t in wanted.values()))
+
+
+def _shapes_in(file: Any) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - not a mapping
 
 
 def _as_type_of(wanted: Tensor, found: Tensor, name: str) -> Tensor:
@@ -415,38 +427,6 @@ def _as_type_of(wanted: Tensor, found: Tensor, name: str) -> Tensor:
     return found
 
 
-def _require_fit(
-    wanted: Mapping[str, Tensor], found: Mapping[str, tuple[int, ...]], path: object
-) -> None:
-    missing = sorted(set(wanted) - set(found))
-    extra = sorted(set(found) - set(wanted))
-    shapes = [name for name in wanted if name in found and tuple(wanted[name].shape) != found[name]]
-    if not (missing or extra or shapes):
-        return
-    if shapes:
-        name = shapes[0]
-        first = f"'{name}' has shape {found[name]} where {tuple(wanted[name].shape)} is needed"
-    else:
-        first = f"'{missing[0]}' is missing" if missing else f"'{extra[0]}' is unknown to the model"
-    count = len(missing) + len(extra) + len(shapes)
-    raise CheckpointError(
-        f"A checkpoint must fit its model tensor by tensor. Received '{path}' with {count} "
-        f"difference{'s' if count > 1 else ''}, the first: {first}. "
-        "Use the checkpoint of this very architecture."
-    )
-
-
-def _unique_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
-    # Tied tensors are stored once, under their first name; loading ties them again.
-    seen: set[int] = set()
-    unique = []
-    for name, tensor in model.state_dict(keep_vars=True).items():
-        if id(tensor) not in seen:
-            seen.add(id(tensor))
-            unique.append((name, tensor))
-    return unique
-
-
 def _header(path: Path) -> dict[str, Any]:
     with _opened(path) as file:
         text = (file.metadata() or {}).get(_KEY)
@@ -455,20 +435,16 @@ def _header(path: Path) -> dict[str, Any]:
             f"A checkpoint must carry flyweight's header. Received '{path}', a .safetensors file "
             "without one. Give plain weights as pretrain_weights instead."
         )
-    try:
-        header = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise _damaged_header(path, error) from error
-    if not isinstance(header, dict):
-        raise _damaged_header(path, TypeError("no mapping"))
-    return header
+    with _reading_header(path):
+        header = parse_json(text)
+        if not isinstance(header, dict):
+            raise TypeError("it is no mapping")
+        return header
 
 
-def _damaged_header(path: object, error: Exception) -> CheckpointError:
-    return CheckpointError(
-        f"A checkpoint's header must be what flyweight wrote. Received one in '{path}' that "
-        f"fails with {type(error).__name__}: {error}. Save the model again."
-    )
+def _reading_header(path: object) -> AbstractContextManager[None]:
+    must = "A checkpoint's header must be what flyweight wrote."
+    return refusing(CheckpointError, must, f"one in '{path}'", "Save the model again.")
 
 
 def _opened(path: Path) -> Any:
@@ -476,11 +452,8 @@ def _opened(path: Path) -> Any:
         raise CheckpointError(
             f"A checkpoint must exist. Received '{path}', which is no file. Check the path."
         )
-    try:
+    must = "A checkpoint must be a whole .safetensors file."
+    remedy = "Copy it again; pickles (.pth, .pt, .pdparams) are not read."
+    with refusing(CheckpointError, must, f"'{path}', {path.stat().st_size} bytes", remedy):
+        require_file(path)
         return safe_open(path, framework="pt")
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"A checkpoint must be a whole .safetensors file. Received '{path}', "
-            f"{path.stat().st_size} bytes: {str(error).splitlines()[0]}. "
-            "Copy it again; pickles (.pth, .pt, .pdparams) are not read."
-        ) from error

@@ -22,6 +22,10 @@ from collections.abc import Iterable
 class FlyweightError(Exception):
     """Base class of all errors that a user can cause."""
 
+    def __str__(self) -> str:
+        # What was received can hold line breaks; the message is one line all the same.
+        return " ".join(super().__str__().splitlines())
+
 
 class ConfigError(FlyweightError):
     """A config, an option or a name is unknown or invalid."""
@@ -59,6 +63,10 @@ class FileError(FlyweightError):
     """A path cannot be read or written."""
 
 
+_MOST_COMPARED = 200
+"""Characters of a name that are compared: the time grows with the square of their number."""
+
+
 def nearest(name: str, candidates: Iterable[str]) -> str:
     """Return a sentence that names the candidate closest to `name`, or lists the candidates.
 
@@ -68,7 +76,7 @@ def nearest(name: str, candidates: Iterable[str]) -> str:
         >>> nearest("zzz", ["learning_rate", "epochs"])
         'Valid: epochs, learning_rate.'
     """
-    known = sorted(set(candidates))
+    name, known = name[:_MOST_COMPARED], sorted(set(candidates))
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     if close:
         return f"Nearest: '{close[0]}'."

@@ -18,6 +18,8 @@ from typing import Any
 from flyweight.errors import FileError
 from flyweight.files import write_text
 from flyweight.progress import SILENT, Progress
+from flyweight.untrusted.file_bytes import open_file, read_text
+from flyweight.untrusted.json_values import parse_json
 
 _THREADS = 8
 # A file that was changed moments ago may change again without a new modification time.
@@ -32,7 +34,7 @@ def digest_file(path: Path) -> str:
     Raises:
         OSError: The file cannot be read.
     """
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -104,7 +106,7 @@ class FileDigests:
 
     def _read(self, parent: Path) -> dict[str, Entry]:
         try:
-            document = json.loads(self._file_of(parent).read_text(encoding="utf-8"))
+            document = parse_json(read_text(self._file_of(parent)))
             return {str(name): _entry(*values) for name, values in document.items()}
         except (OSError, ValueError, TypeError, AttributeError, RuntimeError):
             return {}  # Nothing is lost but time.

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from flyweight.errors import FileError
+from flyweight.printable import printable
 
 try:
     import fcntl
@@ -84,7 +85,14 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator
 def write_text(path: str | os.PathLike[str], text: str, *, durable: bool = True) -> None:
     """Write `text` to `path` as UTF-8, whole or not at all; `durable` as in `replacing`."""
     with replacing(path, durable=durable) as draft:
-        draft.write_text(text, encoding="utf-8")
+        try:
+            draft.write_text(text, encoding="utf-8")
+        except UnicodeEncodeError as error:
+            found = printable(text[max(0, error.start - 20) : error.end + 20])
+            raise FileError(
+                f"The text for '{path}' must be writable as UTF-8. Received a name with bytes or "
+                f"halves of characters that are not: '{found}'. Rename what has it."
+            ) from error
 
 
 def remove_abandoned_drafts(folder: Path) -> None:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from flyweight.on_demand import load
+from flyweight.printable import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -51,7 +52,7 @@ class TerminalProgress:
             # A bar of training stays visible when it is complete; others vanish.
             self._bars = _bars(transient=lines_every is None)
             self._bars.start()
-        identity = self._bars.add_task(label, total=total, numbers="", amount="")
+        identity = self._bars.add_task(printable(label), total=total, numbers="", amount="")
         task = BarTask(self, self._bars, identity)
         task.update(done)
         return task
@@ -59,10 +60,10 @@ class TerminalProgress:
     def note(self, text: str) -> None:
         """Write one line, above the bars if there are any."""
         if self._bars is None:
-            sys.stderr.write(text.rstrip("\n") + "\n")
+            sys.stderr.write(printable(text.rstrip("\n")) + "\n")
             sys.stderr.flush()
         else:
-            self._bars.console.print(text, markup=False, highlight=False)
+            self._bars.console.print(printable(text), markup=False, highlight=False)
 
     def end_drawing(self, ended: "TaskID") -> None:
         """Remove a finished task's bar; the last one ends the drawing."""
@@ -96,7 +97,7 @@ class BarTask:
         amount = _amount(done, self.bar.total)
         self._bars.update(self._identity, completed=done, amount=amount)
         if numbers is not None:
-            self._bars.update(self._identity, numbers=numbers_text(numbers))
+            self._bars.update(self._identity, numbers=printable(numbers_text(numbers)))
 
     def finish(self) -> None:
         """Remove the bar."""
@@ -120,7 +121,8 @@ class LinesTask:
         if self._total is not None:
             per_unit = (time.monotonic() - self._began) / max(done - self._first, 1)
             left = per_unit * (self._total - done)
-        sys.stderr.write(progress_line(self._label, done, self._total, numbers or {}, left) + "\n")
+        line = progress_line(self._label, done, self._total, numbers or {}, left)
+        sys.stderr.write(f"{printable(line)}\n")
         sys.stderr.flush()
 
     def finish(self) -> None:

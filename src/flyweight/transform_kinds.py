@@ -1,6 +1,5 @@
 """Kinds of transforms that a checkpoint can hold: one table, and how each kind is applied again."""
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from flyweight.errors import CheckpointError
 from flyweight.origin import EPSILONS_VERSION, PRUNE_VERSION, REPAIR_VERSION, Transform
 from flyweight.pruning.plans import PruningPlan
 from flyweight.pruning.surgery import prune_
+from flyweight.untrusted.json_values import parse_json
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def _weights_only(model: nn.Module, text: str) -> None:
 
 
 def _check_epsilons(text: str) -> str:
-    for path, value in json.loads(_check_mapping(text)).items():
+    for path, value in parse_json(_check_mapping(text)).items():
         if not isinstance(value, float) or not 0 <= value < math.inf:
             raise ValueError(f"the epsilon of '{path}' is {value!r}")
     return text
@@ -51,7 +51,7 @@ def _check_epsilons(text: str) -> str:
 
 def _set_epsilons(model: nn.Module, text: str) -> None:
     """Set the epsilons of normalisations, which are attributes and not in the weights."""
-    for path, value in json.loads(text).items():
+    for path, value in parse_json(text).items():
         module: Any = dict(model.named_modules()).get(path)
         if not isinstance(getattr(module, "eps", 0), float | None):
             raise ValueError(f"the network has no epsilon at '{path}'.")

@@ -25,6 +25,8 @@ from typing import Any, Literal
 from flyweight.errors import FileError
 from flyweight.files import remove_abandoned_drafts, write_text
 from flyweight.folder_lock import FolderLock
+from flyweight.untrusted.file_bytes import read_text
+from flyweight.untrusted.json_values import parse_json
 
 NOTE = "done.json"
 LOCK = ".lock"
@@ -120,6 +122,9 @@ def differences(found: Mapping[str, Any], wanted: MadeFrom) -> tuple[Difference,
     )
 
 
+_MOST_BYTES_OF_PART = 2**30
+
+
 @dataclass(frozen=True)
 class Workspace:
     """A folder, and the note of one piece of work in it.
@@ -145,8 +150,8 @@ class Workspace:
         if not self.note_path.is_file():
             return None
         try:
-            document = json.loads(self.note_path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
+            document = parse_json(read_text(self.note_path))
+        except (OSError, ValueError):
             return Note()
         return _note_of(document) if isinstance(document, dict) else Note()
 
@@ -235,7 +240,7 @@ class Workspace:
             ValueError: It holds something else than JSON.
         """
         path = self.folder / name
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        return parse_json(read_text(path, _MOST_BYTES_OF_PART)) if path.is_file() else None
 
     def write_part(self, name: str, value: Any) -> None:
         """Write one part as JSON, whole or not at all.

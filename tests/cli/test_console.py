@@ -3,8 +3,9 @@ import math
 from pathlib import Path
 
 import pytest
+from rich.text import Text
 
-from flyweight.cli.console import note_busy_machine, say, show, show_json
+from flyweight.cli.console import note_busy_machine, say, show, show_json, show_styled
 from flyweight.report.text_table import columns, metrics_table
 
 
@@ -34,3 +35,12 @@ def test_a_busy_machine_is_told_apart_from_results(capsys, monkeypatch):
         note_busy_machine()
         said = capsys.readouterr()
         assert (said.out, len(said.err.splitlines())) == ("", lines)
+
+
+def test_control_characters_never_reach_the_terminal(capsys):
+    for write in (show, say):
+        write("\x1b[2Jcat\x07 caf\udce9")
+        out, err = capsys.readouterr()
+        assert out + err == "\\x1b[2Jcat\\x07 caf\\udce9\n"
+    show_styled(lambda width: Text("\x1b]0;x\x07", style="bold"))
+    assert "\x07" not in capsys.readouterr().out

@@ -193,6 +193,23 @@ def test_names_that_are_no_text(tmp_path):
     assert done.stderr.count("\n") == 1
 
 
+def test_an_error_is_one_line_without_control_characters(flyweight):
+    done = flyweight("eval", "-c", "\x1b]0;owned\x07\u202e" + "x" * 5000)
+    assert done.status == 2
+    assert done.err.count("\n") == 1
+    assert "\x1b" not in done.err
+    assert r"\x1b]0;owned\x07\u202e" in done.err
+    assert len(done.err) < 2100
+
+
+@pytest.mark.parametrize("option", ["-c", "-w"])
+def test_a_pipe_is_no_file_and_nobody_waits_for_it(tmp_path, option):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    done = shell("eval", option, "pipe.yaml", cwd=tmp_path, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+
+
 def test_help_loads_nothing_heavy():
     code = (
         "import sys; from flyweight.cli.main import run; run(['--help']); "

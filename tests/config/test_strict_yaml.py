@@ -34,5 +34,5 @@ def test_a_key_given_twice(text, key, line):
 
 @pytest.mark.parametrize("text", ["a: [", "a: 2026-13-01", "a: *b", "a: !!python/name:os.system"])
 def test_what_is_no_yaml(text):
-    with pytest.raises(ConfigError, match=r"must be YAML\. Received 'my\.yaml' with: .+ there\.$"):
+    with pytest.raises(ConfigError, match=r"must be YAML\. Received 'my\.yaml': .+ there\.$"):
         load_yaml(text, "my.yaml")

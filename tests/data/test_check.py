@@ -153,8 +153,8 @@ def test_a_jpeg_with_much_behind_its_end_is_sound(image):
 
 
 def test_an_unreadable_picture(image, monkeypatch):
-    def refuse(path):
-        raise PermissionError(13, "Permission denied", str(path))
+    def refuse(file, **_):
+        raise PermissionError(13, "Permission denied", str(file))
 
     # Root may read everything, so the refusal is made here rather than by the file's mode.
     monkeypatch.setattr(Image, "open", refuse)

@@ -26,5 +26,5 @@ def test_a_folder_without_report_is_one_line(tmp_path: Path) -> None:
 
 def test_binary_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "report.json").write_bytes(b"\xff\xfe")
-    with pytest.raises(FileError, match="not UTF-8"):
+    with pytest.raises(FileError, match="no UTF-8"):
         read_report(tmp_path)

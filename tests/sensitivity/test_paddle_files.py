@@ -39,8 +39,9 @@ class Evil:
     [
         (Evil(), "mkdir, which a table never needs"),
         ({"a": {0.1: Evil()}}, "mkdir, which a table never needs"),
-        ([1, 2], "items"),
-        ({"a": [1]}, "a table of losses, not list"),
+        ([1, 2], "which a table never needs"),
+        ({"a": [1]}, "which a table never needs"),
+        ({"a": 1}, "a table of losses, not int"),
         ({"a": {0.1: "much"}}, "numbers, not str"),
         ({"a": {0.1: True}}, "numbers, not bool"),
         ({7: {0.1: 0.2}}, "a text, not int"),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flyweight.on_demand import load
+from flyweight.printable import printable
 from flyweight.processors import busy_note
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ _CONSOLE = "rich.console:Console"
 
 def show(text: str) -> None:
     """Print a result."""
-    sys.stdout.write(text.rstrip("\n") + "\n")
+    sys.stdout.write(printable(text.rstrip("\n")) + "\n")
 
 
 def show_styled(draw: "Callable[..., Text]") -> None:
@@ -29,7 +30,10 @@ def show_styled(draw: "Callable[..., Text]") -> None:
         draw: Returns the text; called with the `width` of the output in columns.
     """
     console = load(_CONSOLE)(file=sys.stdout, highlight=False, soft_wrap=True)
-    console.print(draw(width=console.width))
+    text = draw(width=console.width)
+    shown = printable(text.plain)
+    # Where something is written out, its length changes and the colours would be out of place.
+    console.print(text if shown == text.plain else shown, markup=False)
 
 
 def show_json(value: Any) -> None:
@@ -39,7 +43,7 @@ def show_json(value: Any) -> None:
 
 def say(text: str) -> None:
     """Print a note on stderr, apart from the results."""
-    sys.stderr.write(text.rstrip("\n") + "\n")
+    sys.stderr.write(printable(text.rstrip("\n")) + "\n")
     sys.stderr.flush()
 
 

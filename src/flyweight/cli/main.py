@@ -14,10 +14,12 @@ from flyweight.cli.app import app
 from flyweight.cli.stopped import how_to_continue
 from flyweight.config.old_keys import in_our_words
 from flyweight.errors import ConfigError, FlyweightError, nearest
+from flyweight.printable import printable
 from flyweight.processors import thread_count
 from flyweight.stopping import signals_as_ctrl_c
 
 MISTAKE, STOPPED = 2, 130
+_LONGEST_LINE = 2000
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -86,7 +88,7 @@ def _run(arguments: Sequence[str]) -> int:
     except OSError as error:
         return _report_mistake(_system_message(error))
     if status == STOPPED:
-        sys.stderr.write(f"{how_to_continue(arguments)}\n")
+        sys.stderr.write(f"{printable(how_to_continue(arguments))}\n")
     return status if isinstance(status, int) else 0
 
 
@@ -160,7 +162,10 @@ def _system_message(error: OSError) -> str:
 
 
 def _report_mistake(message: str) -> int:
-    sys.stderr.write(f"error: {' '.join(_without_traceback(message).split())}\n")
+    line = printable(" ".join(_without_traceback(message).split()))
+    if len(line) > _LONGEST_LINE:
+        line = f"{line[: _LONGEST_LINE - 400]} ... {line[-400:]}"  # What to do stands at the end.
+    sys.stderr.write(f"error: {line}\n")
     return MISTAKE
 
 

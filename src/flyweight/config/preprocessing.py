@@ -6,6 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Triple = tuple[float, float, float]
 
+MOST_SIDE = 2**14
+"""Pixels of a side of an input: a file that asks for more does not get the memory for it."""
+
 
 class Appearance(BaseModel):
     """Preprocessing apart from the size of the input.
@@ -32,7 +35,7 @@ class Appearance(BaseModel):
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "bicubic"
     antialias: bool = False
     fit: Literal["stretch", "pad", "crop"] = "stretch"
-    crop_share: float = Field(default=0.875, gt=0, le=1)
+    crop_share: float = Field(default=0.875, ge=0.01, le=1)
     value_range: Literal[1, 255] = 1
     channels: Literal["rgb", "bgr"] = "rgb"
 
@@ -48,8 +51,8 @@ class Preprocessing(Appearance):
         width: Width of the input in pixels.
     """
 
-    height: int = Field(gt=0)
-    width: int = Field(gt=0)
+    height: int = Field(gt=0, le=MOST_SIDE)
+    width: int = Field(gt=0, le=MOST_SIDE)
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
         """Return height and width that an image is resized to, before padding or cropping.

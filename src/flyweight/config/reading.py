@@ -5,13 +5,15 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from flyweight.config.old_keys import RENAMED_KEYS, current_key, in_our_words
 from flyweight.config.strict_yaml import load_yaml
 from flyweight.errors import ConfigError, PlanError, nearest
 from flyweight.on_demand import load
+from flyweight.untrusted.failures import refusing
+from flyweight.untrusted.file_bytes import read_text
+from flyweight.untrusted.yaml_values import parse_yaml
 
 if TYPE_CHECKING:
     from flyweight.config.settings import Config
@@ -61,12 +63,14 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> "tuple[str, Config]
     values = _renamed(values, name)
     for key, value in map(_pair, overrides):
         _put(values, key, value)
-    try:
-        return label, load(_CONFIG).model_validate(_renamed(values, name))
-    except PlanError as error:
-        raise ConfigError(f"{error} Where: section 'prune' of '{name}', or -o.") from error
-    except ValidationError as error:
-        raise ConfigError(_message(name, error)) from error
+    must, remedy = "A config's values must be valid.", "Correct them there, or with -o."
+    with refusing(ConfigError, must, f"'{name}'", remedy):
+        try:
+            return label, load(_CONFIG).model_validate(_renamed(values, name))
+        except PlanError as error:
+            raise ConfigError(f"{error} Where: section 'prune' of '{name}', or -o.") from error
+        except ValidationError as error:
+            raise ConfigError(_message(name, error)) from error
 
 
 def _renamed(values: dict[str, Any], name: str) -> dict[str, Any]:
@@ -89,12 +93,9 @@ def _renamed(values: dict[str, Any], name: str) -> dict[str, Any]:
 def _read(name: str) -> tuple[str, str]:
     path = Path(name)
     if path.is_file():
-        try:
-            return path.read_text(encoding="utf-8"), path.stem
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                f"A config must be readable text. Received '{name}': {error}. Save it as UTF-8."
-            ) from error
+        must, remedy = "A config must be readable text.", "Save it as UTF-8."
+        with refusing(ConfigError, must, f"'{name}'", remedy):
+            return read_text(path), path.stem
     stem = (
         path.stem
         if path.suffix in {".yml", ".yaml"} and path.parent.name in {"", "configs"}
@@ -130,12 +131,9 @@ def _pair(override: str) -> tuple[str, Any]:
             f"An override must read key=value. Received '{override}'. Example: -o train.steps=100"
         )
     key = current_key(key.strip())
-    try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(
-            f"An override's value must be YAML. Received '{override}'. Quote it in the shell."
-        ) from error
+    must, remedy = "An override's value must be YAML.", "Quote it in the shell."
+    with refusing(ConfigError, must, f"'{override:.120}'", remedy):
+        value = parse_yaml(text)
     if key == "train.accelerator" and isinstance(value, bool):
         value = "auto" if value else "cpu"
     return key, text.strip("\"'") if key in _TEXTS and value is not None else value
@@ -169,7 +167,7 @@ def _message(name: str, error: ValidationError) -> str:
         )
     reason = first["msg"].removeprefix("Value error, ").rstrip(".")
     value = first.get("input")
-    shown = f"'{key}'" if isinstance(value, Mapping) else f"{value!r} for '{key}'"
+    shown = f"'{key}'" if isinstance(value, Mapping) else f"{value!r:.120} for '{key}'"
     return (
         f"A config's values must be valid. Received {shown} in '{name}': {reason}. "
         f"Correct it there, or with -o.{more}"

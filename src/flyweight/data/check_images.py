@@ -8,6 +8,7 @@ from flyweight.data.images import DECODER_ERRORS, Header, read_header, read_imag
 from flyweight.data.problem_kinds import KindName
 from flyweight.data.records import Problem
 from flyweight.errors import DataError
+from flyweight.untrusted.file_bytes import is_file, open_file
 
 _TAIL_BYTES = 4096
 _DECODES = "an image must decode to the last pixel."
@@ -41,7 +42,7 @@ def inspect_image(record: Any, *, decode: bool) -> ImageFile:
         return ImageFile((record.height, record.width))
     path = record.path
     try:
-        if not path.is_file():
+        if not is_file(path):
             problem = Problem(path, None, _missing(record), record, kind="missing_image")
             return ImageFile(None, (problem,))
         header = read_header(path)
@@ -106,7 +107,7 @@ def _size_problem(record: Any, size: tuple[int, int], header: Header) -> Problem
 def _is_whole(path: Path) -> bool:
     """Return whether a JPEG, PNG or WebP file has its end; False for other formats."""
     length = path.stat().st_size
-    with path.open("rb") as file:
+    with open_file(path) as file:
         start = file.read(12)
         file.seek(max(0, length - _TAIL_BYTES))
         tail = file.read()

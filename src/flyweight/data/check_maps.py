@@ -14,6 +14,7 @@ from flyweight.data.layouts.map_files import (
 from flyweight.data.problem_kinds import KindName
 from flyweight.data.records import MapRecord, MapSet, Problem
 from flyweight.errors import DataError
+from flyweight.untrusted.file_bytes import is_file
 
 _THREADS = 8
 _REMEDY = "Restore it or take the image out of the list."
@@ -48,7 +49,7 @@ def _inspect(images: MapSet, record: MapRecord, size: tuple[int, int] | None) ->
     path = record.map_path
     if path is None:
         return CheckedMap()
-    if not path.is_file():
+    if not is_file(path):
         message = f"labels that '{record.annotation.name}' names must exist. {_REMEDY}"
         return _bad(record, message, "missing_label_image")
     try:

@@ -9,6 +9,7 @@ from flyweight.data.batch import IGNORE
 from flyweight.data.check_maps import CheckedMap
 from flyweight.data.records import BoxSet, ClassSet, ImageSet, MapRecord, MapSet, Problem
 from flyweight.errors import counted
+from flyweight.untrusted.file_bytes import is_file
 
 
 def split_problems(images: ImageSet, maps: Sequence[CheckedMap]) -> Iterator[Problem]:
@@ -75,7 +76,7 @@ def _box_split(images: BoxSet) -> Iterator[Problem]:
         yield from _unused(images, (i for i, count in enumerate(counts) if not count), "object")
         return
     others = f" and {left_out} that are difficult or crowds" if left_out else ""
-    wanted = next((r.annotation for r in images.records if not r.annotation.is_file()), None)
+    wanted = next((r.annotation for r in images.records if not is_file(r.annotation)), None)
     hint = f" For example, there is no '{wanted}'." if wanted is not None else ""
     message = (
         f"a split must have objects. Received no object{others} in "

@@ -10,6 +10,7 @@ from flyweight.data.check_split import source_of
 from flyweight.data.images import read_image
 from flyweight.data.records import ImageSet, Problem
 from flyweight.errors import DataError
+from flyweight.untrusted.file_bytes import open_file
 
 _THREADS = 8
 
@@ -96,7 +97,7 @@ def _length(path: Path) -> int | None:
 
 def _digest(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return hashlib.file_digest(file, "sha256").digest()
     except OSError:
         return b""

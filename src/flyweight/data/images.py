@@ -1,11 +1,7 @@
 """Images: decoding, and conversion to the input of a network."""
 
-import io
 import os
-import struct
-import zlib
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,22 +13,12 @@ from torchvision.transforms.v2 import functional as transform
 from flyweight.config.preprocessing import Preprocessing
 from flyweight.data.records import ImageSet, Pixels
 from flyweight.errors import DataError
+from flyweight.untrusted.failures import reason_of, refusing
+from flyweight.untrusted.file_bytes import MOST_IMAGE_BYTES, open_file, read_bytes
+from flyweight.untrusted.image_files import KNOWN_FORMATS, opened_image, require_pixels
 
-# Errors that the decoders of Pillow raise for damaged files.
-DECODER_ERRORS = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    IndexError,
-    KeyError,
-    TypeError,
-    OverflowError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
+# Pillow's decoders raise errors of any class for damaged files.
+DECODER_ERRORS: tuple[type[Exception], ...] = (Exception,)
 _ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)
 
@@ -46,13 +32,9 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
     Raises:
         DataError: There is no such file, or it does not decode to the last pixel.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise DataError(
-            f"An image must be a readable file. Received '{path}': {error.strerror}. "
-            "Restore it or take it out of the list."
-        ) from error
+    must, remedy = "An image must be a readable file.", "Restore it or take it out of the list."
+    with refusing(DataError, must, f"'{path}'", remedy):
+        data = read_bytes(path, MOST_IMAGE_BYTES)
     return decode_image(data, path)
 
 
@@ -69,13 +51,13 @@ def decode_image(data: bytes, path: str | os.PathLike[str]) -> Tensor:
         DataError: The image does not decode to the last pixel.
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with opened_image(data) as image:
             upright = image.getexif().get(_ORIENTATION, 1) == 1
             colours = to_rgb(image if upright else ImageOps.exif_transpose(image))
             # Colour operations and resizing are fast on channel after channel.
             pixels = np.stack([np.asarray(channel) for channel in colours.split()])
     except DECODER_ERRORS as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = reason_of(error)
         if isinstance(error, UnidentifiedImageError):
             reason = f"no known image format in its {len(data)} bytes"
         raise DataError(
@@ -106,7 +88,8 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     Raises:
         One of `DECODER_ERRORS`: The header has no size.
     """
-    with Image.open(path) as image:
+    with open_file(path) as file, Image.open(file, formats=KNOWN_FORMATS) as image:
+        require_pixels(image)
         width, height = image.size
         # Pillow would decode a PNG to search for EXIF data after the pixels.
         has_exif = image.format != "PNG" or "exif" in image.info

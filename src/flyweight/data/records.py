@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from flyweight.data.layouts.outlines import Outline
 from flyweight.data.problem_kinds import KINDS, KindName
+from flyweight.printable import printable
 
 Boxes = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
@@ -59,7 +60,8 @@ class Problem:
 
     def __str__(self) -> str:
         place = f"{self.path}:{self.line}" if self.line else f"{self.path}"
-        return f"{place}: {self.message}"
+        # On one line that can be shown and written: names of files and classes may be anything.
+        return printable(" ".join(f"{place}: {self.message}".splitlines()))
 
 
 @dataclass(frozen=True, eq=False)

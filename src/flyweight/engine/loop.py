@@ -38,9 +38,10 @@ from flyweight.engine.state import (
     save_state,
     state_path,
 )
-from flyweight.errors import TrainingError
+from flyweight.errors import CheckpointError, TrainingError
 from flyweight.progress import SILENT, ProgressTask, progress_of
 from flyweight.stopping import Stopping
+from flyweight.untrusted.failures import refusing
 
 # Lightning announces its start with a message of level INFO, in spawned processes even before this
 # module runs; its packages share one function for it, which logs as the package imported last.
@@ -289,15 +290,17 @@ class Training:
 
     def _restore_tensors(self, document: Mapping[str, Any]) -> None:
         path = self.run.resume or state_path(self.run.folder)
-        for key, module in (
-            ("model", self.model),
-            ("ema", self.average),
-            ("objective", self.own),
-            ("objective_ema", self.own_ema.model if self.own_ema else None),
-        ):
-            load_weights(nn.Module() if module is None else module, document[key] or {}, path)
-        restore_state(self.optimizer, document["optimizer"], path)
-        self.fabric.strategy.precision.load_state_dict(document["precision"])
+        must, remedy = "A training state must fit its run.", "Train again without resume."
+        with refusing(CheckpointError, must, f"'{path}'", remedy):
+            for key, module in (
+                ("model", self.model),
+                ("ema", self.average),
+                ("objective", self.own),
+                ("objective_ema", self.own_ema.model if self.own_ema else None),
+            ):
+                load_weights(nn.Module() if module is None else module, document[key] or {}, path)
+            restore_state(self.optimizer, document["optimizer"], path)
+            self.fabric.strategy.precision.load_state_dict(document["precision"])
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:

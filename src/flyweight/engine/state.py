@@ -9,13 +9,14 @@ from dataclasses import asdict, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict, ValidationError
+from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from flyweight.config.training import HARMLESS, TrainConfig
-from flyweight.engine.tensor_document import DamagedDocumentError, read_document, write_document
+from flyweight.engine.tensor_document import read_document, write_document
 from flyweight.errors import CheckpointError, ConfigError
+from flyweight.untrusted.file_bytes import open_file
 from flyweight.workspace import MadeFrom, differences
 
 FORMAT = 2
@@ -94,13 +95,18 @@ def load_state(path: Path) -> tuple[RunStatus, dict[str, Any]]:
                 f"A training state must be of format {FORMAT}. Received format "
                 f"{document['format']!r} in '{path}'. Train again without resume."
             )
-        return RunStatus(**document["status"]), document
+        status = RunStatus(**document["status"])
+        if status.step < 0 or not status.seconds >= 0:
+            raise ValueError("a run that has not begun")
+        return status, document
     except OSError as error:
         raise CheckpointError(
             f"A training state must be readable. Received: {error.strerror or error}, at '{path}'. "
             "Give the path of a state/last.safetensors, or train without resume."
         ) from error
-    except (DamagedDocumentError, ValidationError, KeyError, TypeError) as error:
+    except CheckpointError:
+        raise
+    except Exception as error:  # Of pydantic and of whatever a damaged document leads to.
         if _begins_with(path, _ZIP):
             raise _of_another_version(path) from error
         raise _damaged(path) from error
@@ -162,7 +168,7 @@ def _of_another_version(path: Path) -> CheckpointError:
 
 
 def _begins_with(path: Path, magic: bytes) -> bool:
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return file.read(len(magic)) == magic
 
 

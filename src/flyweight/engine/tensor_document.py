@@ -15,11 +15,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from flyweight.files import replacing
+from flyweight.untrusted.failures import refusing
+from flyweight.untrusted.file_bytes import require_file
+from flyweight.untrusted.json_values import parse_json
 
 _LARGEST_TEXT = 64 * 2**20
 
@@ -54,22 +57,20 @@ def read_document(path: Path, kind: str) -> dict[str, Any]:
         OSError: There is no such file, or it cannot be read.
         DamagedDocumentError: It is not a complete document of this kind.
     """
-    with path.open("rb"):
-        pass  # The library's own error for a file that cannot be opened has no reason.
-    try:
+    require_file(path)  # The library's own error for a file that cannot be opened has no reason.
+    must, remedy = "A document must be complete.", "Write it again."
+    with refusing(DamagedDocumentError, must, f"'{path}'", remedy):
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(kind)
             if text is None:
-                raise DamagedDocumentError(f"it has no metadata '{kind}'")
+                raise ValueError(f"it has no metadata '{kind}'")
             if len(text) > _LARGEST_TEXT:
-                raise DamagedDocumentError(f"its JSON has {len(text):,} characters")
+                raise ValueError(f"its JSON has {len(text):,} characters")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-        document = _decoded(json.loads(text), tensors)
-    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DamagedDocumentError(" ".join(str(error).split())[:200]) from error
-    if not isinstance(document, dict):
-        raise DamagedDocumentError("it holds no mapping")
-    return document
+        document = _decoded(parse_json(text), tensors)
+        if not isinstance(document, dict):
+            raise TypeError("it holds no mapping")
+        return document
 
 
 def _encoded(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:

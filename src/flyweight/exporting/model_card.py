@@ -12,16 +12,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from flyweight.config.preprocessing import Preprocessing
 from flyweight.errors import ExportError, FileError
 from flyweight.on_demand import load
+from flyweight.untrusted.failures import refusing
+from flyweight.untrusted.file_bytes import read_bytes
+from flyweight.untrusted.json_values import parse_json
 
 FORMAT = 1
 _KEY = "flyweight."
-_LOAD_ONNX = "onnx:load"
-_NOT_PROTOBUF = "google.protobuf.message:DecodeError"
+_LOAD_ONNX = "onnx:load_from_string"
+_MOST_BYTES = 2**31  # Protobuf reads no larger message; weights beyond it lie beside the file.
 
 
 class ModelCard(BaseModel):
@@ -74,8 +77,9 @@ def from_properties(properties: Mapping[str, str], *, path: Path) -> ModelCard:
             f"'{path}' must carry flyweight's description. Received: a file without it. "
             "Export the model with flyweight."
         )
-    try:
-        values = {name: json.loads(text) for name, text in found.items()}
+    remedy = "Export the model again."
+    with refusing(ExportError, "The description must be readable.", f"'{path}'", remedy):
+        values = {name: parse_json(text) for name, text in found.items()}
         written = values.pop("format", None)
         if written != FORMAT:
             raise ExportError(
@@ -83,12 +87,6 @@ def from_properties(properties: Mapping[str, str], *, path: Path) -> ModelCard:
                 "Export the model again with this version."
             )
         return ModelCard.model_validate(values)
-    except (json.JSONDecodeError, ValidationError) as error:
-        reason = str(error).splitlines()[0]
-        raise ExportError(
-            f"The description in '{path}' must be readable. Received: {reason}. "
-            "Export the model again."
-        ) from error
 
 
 def read_metadata(path: str | os.PathLike[str]) -> ModelCard:
@@ -99,19 +97,14 @@ def read_metadata(path: str | os.PathLike[str]) -> ModelCard:
         ExportError: It is no ONNX file, or contains no card.
     """
     source = Path(path)
-    not_protobuf = load(_NOT_PROTOBUF)
-    try:
-        model = load(_LOAD_ONNX)(str(source), load_external_data=False)
-    except OSError as error:
-        raise FileError(
-            f"'{source}' must be a readable ONNX file. Received: {error.strerror or error}. "
-            "Correct the path."
-        ) from error
-    except not_protobuf as error:
-        raise ExportError(
-            f"'{source}' must be an ONNX file. Received: other or damaged content. Export it again."
-        ) from error
-    return from_properties({item.key: item.value for item in model.metadata_props}, path=source)
+    must = f"'{source}' must be a readable ONNX file."
+    with refusing(FileError, must, "", "Correct the path."):
+        data = read_bytes(source, _MOST_BYTES)
+    must, remedy = f"'{source}' must be an ONNX file.", "Export it again."
+    with refusing(ExportError, must, "other or damaged content", remedy):
+        model = load(_LOAD_ONNX)(data)
+        properties = {str(item.key): str(item.value) for item in model.metadata_props}
+    return from_properties(properties, path=source)
 
 
 def sidecar_path(path: str | os.PathLike[str]) -> Path:

@@ -168,6 +168,9 @@ def _name(value: object) -> str:
     return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
 
 
+_MOST_DRAWN = 2**28  # Values of one tensor; 1 GiB of float32.
+
+
 def draw(spec: InputSpec, generator: torch.Generator, like: Tensor) -> Any:
     """Return inputs of `spec` on the device of `like`.
 
@@ -190,6 +193,11 @@ def draw(spec: InputSpec, generator: torch.Generator, like: Tensor) -> Any:
 
 
 def _drawn(shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> Tensor:
+    if math.prod(shape) > _MOST_DRAWN:
+        raise GraphError(
+            f"An input must have at most {_MOST_DRAWN:,} values. Received one of shape "
+            f"{list(shape)!r:.80}. Give a smaller example."
+        )
     drawn = torch.rand(shape, generator=generator)
     if dtype.is_complex:
         return torch.complex(drawn, torch.rand(shape, generator=generator)).to(dtype)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,24 @@ class Member:
         start, step, repeat, stride = (int(value) for value in self.span)  # type: ignore[arg-type]
         rows = start + step * np.arange(channels, dtype=np.int64)
         return rows[:, None] + stride * np.arange(repeat, dtype=np.int64)[None, :]
+
+    def extent(self, channels: int) -> tuple[int, int, int] | None:
+        """Return the first and last position, and how many there are; None if rows do not fit.
+
+        Nothing is allocated: a span can be read from a file before anything else about it is known.
+        """
+        if self.span and isinstance(self.span[0], tuple):
+            rows = self.span
+            count = len(rows[0])
+            if len(rows) != channels or count < 1 or any(len(row) != count for row in rows):
+                return None
+            return min(map(min, rows)), max(map(max, rows)), channels * count
+        start, step, repeat, stride = cast(tuple[int, int, int, int], self.span)
+        if channels < 1 or repeat < 1:
+            return None
+        across, within = step * (channels - 1), stride * (repeat - 1)
+        low = start + min(0, across) + min(0, within)
+        return low, start + max(0, across) + max(0, within), channels * repeat
 
     @property
     def repeat(self) -> int:

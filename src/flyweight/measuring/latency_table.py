@@ -11,6 +11,9 @@ from flyweight.graph.cost import Geometry
 from flyweight.graph.model_graph import ModelGraph
 from flyweight.measuring.channel_step import FoundStep
 from flyweight.measuring.timed_layers import TimedLayer, Widths, geometry_key
+from flyweight.untrusted.failures import refusing
+from flyweight.untrusted.file_bytes import read_text
+from flyweight.untrusted.json_values import parse_json
 
 FORMAT = 1
 
@@ -100,8 +103,10 @@ class LayerTable:
         Raises:
             MeasureError: The text is no latency table, or has another format.
         """
-        try:
-            data = json.loads(text)
+        must = "A latency table must be what flyweight wrote."
+        remedy = "Measure it again: flyweight bench --layers"
+        with refusing(MeasureError, must, "text", remedy):
+            data = parse_json(text)
             if data["format"] != FORMAT:
                 raise ValueError(f"format {data['format']!r}, where {FORMAT} is read")
             excess = {int(step): float(more) for step, more in data["excess"].items()}
@@ -116,11 +121,6 @@ class LayerTable:
                 },
                 whole={str(name): float(ms) for name, ms in data["whole_ms"].items()},
             )
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            raise MeasureError(
-                "A latency table must be what flyweight wrote. Received: text that fails with "
-                f"{type(error).__name__}: {error}. Measure it again: flyweight bench --layers"
-            ) from error
 
     def save(self, path: Path) -> None:
         """Write the table to `path`, complete or not at all."""
@@ -134,13 +134,9 @@ def read_table(path: str | Path) -> LayerTable:
         FileError: The file cannot be read.
         MeasureError: It is no latency table.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileError(
-            f"A latency table must be readable. Received: '{path}': {error}. Check the path, or "
-            "measure one: flyweight bench --layers -c CONFIG --save FILE"
-        ) from error
+    remedy = "Check the path, or measure one: flyweight bench --layers -c CONFIG --save FILE"
+    with refusing(FileError, "A latency table must be readable.", f"'{path}'", remedy):
+        text = read_text(path)
     return LayerTable.from_json(text)
 
 

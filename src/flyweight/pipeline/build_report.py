@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from io import StringIO
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from flyweight import __version__
 from flyweight.checkpoint import read
 from flyweight.config.settings import Config
 from flyweight.data.images import image_of
-from flyweight.errors import counted
+from flyweight.errors import FileError, counted
 from flyweight.graph import Cost, ModelGraph
 from flyweight.measuring.measure import Measurement
 from flyweight.pipeline.drawn_images import draw_file
@@ -28,6 +29,8 @@ from flyweight.report import quantities
 from flyweight.report.rows import Curve, Quantity, Report, ReportImage, Row, Width
 from flyweight.runtimes.runtime_table import RUNTIMES
 from flyweight.tasks.drawing.canvas import Pixels
+from flyweight.untrusted.failures import refusing
+from flyweight.untrusted.file_bytes import read_text
 
 IMAGES = 3
 THRESHOLD = 0.4
@@ -186,16 +189,14 @@ def _curves(inputs: ReportInputs) -> Iterator[Curve]:
 def _curve(path: Path, column: str, name: str, series: str, unit: str) -> Iterator[Curve]:
     if not path.is_file():
         return
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row.get(column)]
-    if rows:
-        yield Curve(
-            name=name,
-            series=series,
-            x=tuple(float(row["step"]) for row in rows),
-            y=tuple(float(row[column]) for row in rows),
-            unit=unit,
-        )
+    remedy = "Remove the file to leave the curve out."
+    with refusing(FileError, "A log must be as training wrote it.", f"'{path}'", remedy):
+        rows = [row for row in csv.DictReader(StringIO(read_text(path))) if row.get(column)]
+        if not rows:
+            return
+        steps, values = ([float(row[key]) for row in rows] for key in ("step", column))
+        curve = Curve(name=name, series=series, x=tuple(steps), y=tuple(values), unit=unit)
+    yield curve
 
 
 def _images(inputs: ReportInputs) -> Iterator[ReportImage]:

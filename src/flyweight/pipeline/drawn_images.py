@@ -3,10 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from flyweight.errors import DataError, FileError
 from flyweight.files import replacing
+from flyweight.untrusted.failures import refusing
+from flyweight.untrusted.file_bytes import MOST_IMAGE_BYTES, read_bytes
+from flyweight.untrusted.image_files import opened_image
 
 
 def draw_file(image: Path, save_to: Path, draw: Callable[[Image.Image], Image.Image]) -> None:
@@ -28,13 +31,11 @@ def draw_file(image: Path, save_to: Path, draw: Callable[[Image.Image], Image.Im
             f"A drawn image must be saved as .png, .jpg or the like. Received: '{save_to}'. "
             "Give it such an ending."
         )
-    try:
-        with Image.open(image) as opened:
-            drawn = draw(ImageOps.exif_transpose(opened))
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise DataError(
-            f"'{image}' must be an image. Received: {' '.join(str(error).split())}. "
-            "Check that it opens in a viewer."
-        ) from error
+    remedy = "Check that it opens in a viewer."
+    with refusing(DataError, "A file to draw on must be an image.", f"'{image}'", remedy):
+        with opened_image(read_bytes(image, MOST_IMAGE_BYTES)) as opened:
+            upright = ImageOps.exif_transpose(opened)
+        upright.load()
+    drawn = draw(upright)
     with replacing(save_to) as draft:
         drawn.save(draft, format=known, quality=92)

@@ -1,6 +1,7 @@
 """Predictor: a checkpoint or an exported file that finds things on images in memory."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from flyweight.config.tasks import TaskConfig
 from flyweight.data.batch import Batch, BoxPrediction, ClassPrediction, MapPrediction
-from flyweight.errors import ConfigError
+from flyweight.errors import ConfigError, ExportError, counted
 from flyweight.exporting.exported_model import ExportedModel
 from flyweight.pipeline.inputs import Loaded
 from flyweight.runtimes.runtime_table import DEFAULT_RUNTIME
@@ -23,6 +24,7 @@ from flyweight.tasks.drawing.canvas import Drawable, Pixels, drawn_on
 from flyweight.tasks.one_image import image_tensor, one_image_batch
 from flyweight.tasks.segment import placed_labels
 from flyweight.tasks.task import Listed
+from flyweight.untrusted.failures import refusing
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ def from_onnx(path: Path, runtime: str = DEFAULT_RUNTIME) -> Predictor:
             f"in '{card.outputs}'. Export it with: --end detections"
         )
     place = partial(_PLACED.get(card.task, place_detections), raw=card.outputs == "raw")
+    must = "The description of an ONNX file must fit its graph."
+    checked = partial(_checked, partial(refusing, ExportError, must, f"'{path}'", "Export again."))
 
     def predict(image: Pixels) -> Any:
         batch = one_image_batch(image_tensor(image), preprocessing)
@@ -80,9 +84,22 @@ def from_onnx(path: Path, runtime: str = DEFAULT_RUNTIME) -> Predictor:
         return drawn_on(image, draw_them)
 
     if card.task not in _PLACED:
-        return Predictor(predict, partial(listed_boxes, labels=card.labels), draw)
+        listed = partial(listed_boxes, labels=card.labels)
+        return Predictor(checked(predict), checked(listed), checked(draw))
     task = task_for(card.task, None, card.labels, TaskConfig())
-    return Predictor(predict, task.listed, task.draw)
+    return Predictor(checked(predict), checked(task.listed), checked(task.draw))
+
+
+def _checked(
+    context: Callable[[], AbstractContextManager[None]], function: Callable[..., Any]
+) -> Callable[..., Any]:
+    """Return `function` in a context: what a file describes is only found out when it runs."""
+
+    def run(*arguments: Any, **named: Any) -> Any:
+        with context():
+            return function(*arguments, **named)
+
+    return run
 
 
 def prediction_text(row: Listed) -> str:
@@ -113,10 +130,13 @@ def place_detections(
         outputs: "boxes", "scores", "labels", "counts" of one image, as
             `exporting.nms.Detections` makes them, and "masks" within the boxes if there are masks.
         batch: The image, from `one_image_batch`.
-        labels: Class names; not needed here.
+        labels: Class names, to check the labels by; may be empty.
         raw: Must be False.
     """
     count = int(outputs["counts"].flatten()[0])
+    found = outputs["labels"].flatten()[:count]
+    if labels and count and not 0 <= int(found.min()) <= int(found.max()) < len(labels):
+        raise ValueError(f"labels are not within 0..{len(labels) - 1}")
     target = batch.targets[0]
     height, width = target.original_size
     scale = torch.tensor(target.scale).repeat(2)
@@ -130,7 +150,7 @@ def place_detections(
     return BoxPrediction(
         boxes=boxes,
         scores=outputs["scores"].flatten()[:count],
-        labels=outputs["labels"].flatten()[:count],
+        labels=found,
         masks=masks,
     )
 
@@ -138,8 +158,12 @@ def place_detections(
 def _place_classes(
     outputs: Mapping[str, Tensor], batch: Batch, labels: tuple[str, ...], *, raw: bool
 ) -> ClassPrediction:
-    scores = next(iter(outputs.values()))
-    return ClassPrediction(scores[0].softmax(dim=0) if raw else scores[0])
+    scores = next(iter(outputs.values()))[0]
+    if tuple(scores.shape) != (len(labels),):
+        raise ValueError(
+            f"scores of shape {list(scores.shape)} for {counted(len(labels), 'label')}"
+        )
+    return ClassPrediction(scores.softmax(dim=0) if raw else scores)
 
 
 def _place_maps(
@@ -150,6 +174,8 @@ def _place_maps(
         task = task_for("segment", None, labels, TaskConfig())
         prediction: MapPrediction = task.decode(maps, batch)[0]
         return prediction
+    if maps.numel() and not 0 <= int(maps.min()) <= int(maps.max()) < len(labels):
+        raise ValueError(f"labels are not within 0..{len(labels) - 1}")
     return MapPrediction(placed_labels(maps[0], batch.targets[0]))
 
 

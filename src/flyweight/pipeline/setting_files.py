@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from flyweight.config.cuts import BUILT_IN, THIS_RUN
@@ -12,6 +11,8 @@ from flyweight.digests import digest_of_file, digest_of_value, digest_of_weights
 from flyweight.errors import CheckpointError
 from flyweight.pipeline.preflight import HUBS, weights_path
 from flyweight.sensitivity import builtin_curves
+from flyweight.untrusted.failures import refusing
+from flyweight.untrusted.file_bytes import require_file
 
 
 def digest_of_setting(config: Config, path: str) -> str | None:
@@ -40,13 +41,12 @@ def digest_of_checkpoint(path: Path) -> str:
     """
     if path.suffix != ".safetensors":
         return digest_of_file(path)
-    try:
+    must = "A file of weights must be a whole .safetensors file."
+    with refusing(
+        CheckpointError, must, f"'{path}'", "Save the model again, or give another file."
+    ):
+        require_file(path)
         return digest_of_weights(load_file(path))
-    except (OSError, SafetensorError, ValueError) as error:
-        raise CheckpointError(
-            f"A file of weights must be a whole .safetensors file. Received '{path}': {error}. "
-            "Save the model again, or give another file."
-        ) from error
 
 
 def _pretrained(config: Config) -> str | None:

@@ -5,7 +5,7 @@ narrowed is part of the plan, so that applying one needs no second trace (design
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from typing import Any, cast, get_args
 
@@ -18,8 +18,12 @@ from flyweight.graph.groups import Member, Role, orders_among, removed_positions
 from flyweight.graph.model_graph import ModelGraph
 from flyweight.graph.program import RecordedRun
 from flyweight.graph.rescaling import Rescaled
+from flyweight.untrusted.failures import refusing
+from flyweight.untrusted.json_values import parse_json
 
 FORMAT = 1
+_MOST_AXES = 16
+_MOST_PLACES = 2**48
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,7 @@ class PruningPlan:
             PlanError: The plan was made for another graph.
         """
         self.require(graph)
+        self.require_shapes({name: tensor.shape for name, tensor in graph.tensors.items()})
         return {
             name: {
                 axis: tuple(np.setdiff1d(np.arange(graph.tensors[name].shape[axis]), gone).tolist())
@@ -155,6 +160,32 @@ class PruningPlan:
                 f"{self.graph} and a model whose graph is {graph.fingerprint}. Make the plan again "
                 "from this model."
             )
+
+    def require_shapes(self, shapes: Mapping[str, Sequence[int]]) -> None:
+        """Check that a network has the tensors that the plan narrows, before anything is cut.
+
+        Args:
+            shapes: Shape of every parameter and buffer of the network, by name.
+
+        Raises:
+            PlanError: A tensor is missing or too small.
+        """
+        for group in self.groups.values():
+            for member in group.members:
+                if member.tensor not in shapes:
+                    raise PlanError(
+                        "A plan must meet the model it was made for. Received a plan that narrows "
+                        f"'{member.tensor}', which the model does not have. Make the plan again "
+                        "from this model."
+                    )
+                shape = tuple(shapes[member.tensor])
+                if not _fits(member, group.channels, shape):
+                    raise PlanError(
+                        "A plan must meet the model it was made for. Received a model whose "
+                        f"'{member.tensor}' has shape {shape}, which is too small for the plan of "
+                        f"graph {self.graph:.40}. Use the model before any cut; this one may have "
+                        "been pruned already."
+                    )
 
     def to_json(self) -> str:
         """Return the plan as text; equal plans give equal text."""
@@ -191,8 +222,9 @@ class PruningPlan:
         Raises:
             PlanError: The text is not a plan, or of a format this version does not read.
         """
-        try:
-            data = json.loads(text)
+        must = "A plan must be the JSON that PruningPlan.to_json writes."
+        with refusing(PlanError, must, "text", "Write the plan again."):
+            data = parse_json(text)
             if data["format"] != FORMAT:
                 raise PlanError(
                     f"A plan must have format {FORMAT} here. Received format {data['format']!r}. "
@@ -209,11 +241,6 @@ class PruningPlan:
                 keywords={str(name): freeze_spec(spec) for name, spec in keywords.items()},
                 rescaled=tuple(_read_rescaled(*entry) for entry in data.get("rescaled", ())),
             )
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            raise PlanError(
-                "A plan must be the JSON that PruningPlan.to_json writes. Received text that "
-                f"fails with {type(error).__name__}: {error}. Write the plan again."
-            ) from error
 
 
 def _removed(groups: Mapping[str, GroupPlan]) -> dict[str, dict[int, tuple[int, ...]]]:
@@ -226,17 +253,18 @@ def _read_rescaled(scale: str, weight: str, axes: list[Any], order: float) -> Re
 
 def _read_group(entry: Mapping[str, Any]) -> GroupPlan:
     channels = _whole(entry["channels"])
-    members = tuple(_read_member(channels, *touched) for touched in entry["touches"])
+    members = tuple(_read_member(channels, touched) for touched in entry["touches"])
     keep = tuple(_whole(index) for index in entry["keep"])
     return GroupPlan(channels, keep, members, bool(entry["exact"]))
 
 
-def _read_member(channels: int, tensor: str, axis: int, role: str, span: list[Any]) -> Member:
+def _read_member(channels: int, touched: list[Any]) -> Member:
+    tensor, axis, role, span = touched
     if role not in get_args(Role):
         raise ValueError(f"a role is one of {', '.join(get_args(Role))}, not {role!r}")
     member = Member(str(tensor), _whole(axis), cast(Role, role), _read_span(span))
-    positions = member.positions(channels)
-    if positions.shape[:1] != (channels,) or positions.min(initial=0) < 0 or member.axis < 0:
+    extent = member.extent(channels)
+    if extent is None or extent[0] < 0 or not 0 <= member.axis < _MOST_AXES:
         raise ValueError(f"the places of '{tensor}' do not fit {channels} channels")
     return member
 
@@ -245,7 +273,17 @@ def _read_span(span: list[Any]) -> Any:
     if span and isinstance(span[0], list):
         return tuple(tuple(_whole(place) for place in row) for row in span)
     start, step, repeat, stride = (_whole(value) for value in span)
+    if any(abs(value) >= _MOST_PLACES for value in (start, step, repeat, stride)):
+        raise ValueError("a place beyond the end of any tensor")
     return (start, step, repeat, stride)
+
+
+def _fits(member: Member, channels: int, shape: tuple[int, ...]) -> bool:
+    extent = member.extent(channels)
+    if extent is None or not 0 <= member.axis < len(shape):
+        return False
+    low, high, count = extent
+    return low >= 0 and high < shape[member.axis] and count <= shape[member.axis]
 
 
 def _whole(value: object) -> int:

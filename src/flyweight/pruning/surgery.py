@@ -36,10 +36,10 @@ def prune(model: nn.Module, plan: PruningPlan, *, verify: bool = True) -> nn.Mod
             code does not compute with the sizes after the cut.
     """
     model = plain_module(model)
+    _require_tensors(model, plan)
     removed = plan.removed()
     # Tensors that are cut are replaced, so their old values need not be copied.
     shared = {id(tensor): tensor for name, tensor, _ in held_tensors(model) if name in removed}
-    _require_tensors(model, plan, removed)
     small = copy_module(model, shared, private=False)
     _cut(small, plan, removed)
     for parameter in small.parameters():
@@ -65,8 +65,8 @@ def prune_(model: nn.Module, plan: PruningPlan, optimizer: Optimizer | None = No
         PlanError: The plan names tensors or sizes that the model does not have.
     """
     model = plain_module(model)
+    _require_tensors(model, plan)
     removed = plan.removed()
-    _require_tensors(model, plan, removed)
     _cut(model, plan, removed, optimizer)
 
 
@@ -108,21 +108,5 @@ def _set_numbers(model: nn.Module, plan: PruningPlan) -> None:
         ) from error
 
 
-def _require_tensors(model: nn.Module, plan: PruningPlan, removed: Removed) -> None:
-    tensors = {name: tensor for name, tensor, _ in held_tensors(model)}
-    for name, axes in removed.items():
-        if name not in tensors:
-            raise PlanError(
-                "A plan must meet the model it was made for. Received a plan that narrows "
-                f"'{name}', which {type(model).__name__} does not have. Make the plan again from "
-                "this model."
-            )
-        shape = tuple(tensors[name].shape)
-        if any(
-            axis >= len(shape) or max(gone) >= shape[axis] for axis, gone in axes.items() if gone
-        ):
-            raise PlanError(
-                f"A plan must meet the model it was made for. Received a model whose '{name}' has "
-                f"shape {shape}, which is too small for the plan of graph {plan.graph}. Use the "
-                "model before any cut; this one may have been pruned already."
-            )
+def _require_tensors(model: nn.Module, plan: PruningPlan) -> None:
+    plan.require_shapes({name: tuple(tensor.shape) for name, tensor, _ in held_tensors(model)})

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from flyweight.errors import FileError
 from flyweight.report.rows import Report
+from flyweight.untrusted.failures import refusing
+from flyweight.untrusted.file_bytes import read_text
 
 JSON_NAME, MARKDOWN_NAME, HTML_NAME = "report.json", "report.md", "report.html"
 
@@ -16,12 +18,8 @@ def read_report(folder: str | os.PathLike[str]) -> Report:
         FileError: The file does not exist or cannot be read.
     """
     path = Path(folder) / JSON_NAME
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise FileError(
-            f"A run folder must hold a readable {JSON_NAME}. Received: {reason}. Where: {path}. "
-            "Name the folder of a finished run, such as --output-dir of `flyweight demo`."
-        ) from error
+    must = f"A run folder must hold a readable {JSON_NAME}."
+    remedy = "Name the folder of a finished run, such as --output-dir of `flyweight demo`."
+    with refusing(FileError, must, f"'{path}'", remedy):
+        text = read_text(path)
     return Report.from_json(text, source=str(path))

@@ -4,10 +4,11 @@ import base64
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from PIL import Image
-
 from flyweight.errors import FileError
 from flyweight.report.rows import ReportImage
+from flyweight.untrusted.failures import refusing
+from flyweight.untrusted.file_bytes import MOST_IMAGE_BYTES, read_bytes
+from flyweight.untrusted.image_files import opened_image
 
 _MEDIA_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg"}
 
@@ -35,16 +36,13 @@ def embed(image: ReportImage, folder: Path) -> EmbeddedImage:
     Raises:
         FileError: The path leaves the folder, or the file is missing or neither PNG nor JPEG.
     """
-    path = _inside(image.path, folder)
-    try:
-        with Image.open(path, formats=tuple(_MEDIA_TYPES)) as opened:
+    must = "An image of a report must be a readable PNG or JPEG."
+    remedy = "Restore the file, or remove it from report.json."
+    with refusing(FileError, must, f"'{folder / image.path}'", remedy):
+        path = _inside(image.path, folder)
+        data = read_bytes(path, MOST_IMAGE_BYTES)
+        with opened_image(data, tuple(_MEDIA_TYPES)) as opened:
             kind, (width, height) = str(opened.format), opened.size
-        data = path.read_bytes()
-    except (OSError, Image.DecompressionBombError) as error:
-        raise FileError(
-            f"An image of a report must be a readable PNG or JPEG. Received: {error}. "
-            f"Where: {path}. Restore the file, or remove it from report.json."
-        ) from error
     uri = f"data:{_MEDIA_TYPES[kind]};base64,{base64.b64encode(data).decode('ascii')}"
     return EmbeddedImage(image, uri, width, height)
 

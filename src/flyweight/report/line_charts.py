@@ -55,8 +55,8 @@ def ticks(values: Sequence[float], count: int) -> list[float]:
         [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
     """
     low, high = min(values), max(values)
-    if low == high:
-        low, high = (0.0, high) if high > 0 else (low - 1, low + 1)
+    if high - low <= 1e-12 * max(abs(low), abs(high), 1e-100):  # steps would be lost in rounding
+        low, high = (0.0, high) if high > 1e-100 else (low - 1, low + 1)
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * round_step for round_step in (1, 2, 5, 10) if power * round_step >= rough)

@@ -20,11 +20,15 @@ from pydantic import (
 
 from flyweight.errors import FileError
 from flyweight.report.explorer import Explorer
+from flyweight.untrusted.failures import refusing
+from flyweight.untrusted.json_values import parse_json
 
 FORMAT = 1
 
 Text = Annotated[str, Field(min_length=1)]
-Numbers = tuple[float, ...]
+# Charts compute with numbers: their squares and differences must be numbers, too.
+Number = Annotated[float, Field(ge=-1e100, le=1e100)]
+Numbers = tuple[Number, ...]
 
 
 class _Value(BaseModel):
@@ -54,13 +58,13 @@ class Quantity(_Value):
 
     label: Text
     detail: str = ""
-    value: float
+    value: Number
     unit: Text
     method: Text
     environment: dict[str, str] = {}
-    low: float | None = None
-    high: float | None = None
-    difference: tuple[float, float] | None = None
+    low: Number | None = None
+    high: Number | None = None
+    difference: tuple[Number, Number] | None = None
     better: Literal["lower", "higher"] | None = None
 
     @model_validator(mode="after")
@@ -94,6 +98,9 @@ class Row(_Value):
     quantities: dict[str, Quantity]
 
 
+_MOST_CHANNELS = 2**31
+
+
 class Width(_Value):
     """Channels of one layer before and after.
 
@@ -104,8 +111,8 @@ class Width(_Value):
     """
 
     name: Text
-    before: int = Field(gt=0)
-    after: int = Field(ge=0)
+    before: int = Field(gt=0, le=_MOST_CHANNELS)
+    after: int = Field(ge=0, le=_MOST_CHANNELS)
 
 
 class Curve(_Value):
@@ -229,23 +236,21 @@ class Report(_Value):
         Raises:
             FileError: The text is not JSON, has another format, or a value is missing or invalid.
         """
-        try:
-            data = json.loads(text)
-        except ValueError as error:
-            raise FileError(
-                f"A report must be JSON. Received: {error}. Where: {source}. "
-                "Run the pipeline again, or restore the file."
-            ) from error
+        remedy = "Run the pipeline again, or restore the file."
+        with refusing(FileError, "A report must be JSON.", f"'{source}'", remedy):
+            data = parse_json(text)
         found = data.pop("format", None) if isinstance(data, dict) else None
         if found != FORMAT:
             raise FileError(
                 f"A report must be of format {FORMAT}. Received: format {found!r}. "
                 f"Where: {source}. Open it with the version of flyweight that wrote it."
             )
-        try:
-            return cls.model_validate(data)
-        except ValidationError as error:
-            raise FileError(_error_message(error, source)) from error
+        remedy = "Run the pipeline again, or correct the file."
+        with refusing(FileError, "A report must have valid values.", f"'{source}'", remedy):
+            try:
+                return cls.model_validate(data)
+            except ValidationError as error:
+                raise FileError(_error_message(error, source)) from error
 
 
 def _require_unique(what: str, names: list[str]) -> None:

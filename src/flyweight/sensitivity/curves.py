@@ -19,6 +19,9 @@ from flyweight.planning.loss_curves import ratios_at, ratios_within, width_optio
 from flyweight.pruning.plans import PruningPlan
 from flyweight.sensitivity.measured_curves import MeasuredCurves, Point, number_of
 from flyweight.sensitivity.paddle_files import read_losses
+from flyweight.untrusted.failures import refusing
+from flyweight.untrusted.file_bytes import read_bytes
+from flyweight.untrusted.json_values import parse_json
 
 FORMAT = 1
 
@@ -150,14 +153,16 @@ class Sensitivity(MeasuredCurves):
         Raises:
             DataError: The text is something else, or of another format.
         """
-        try:
-            data = json.loads(text)
+        must = "A sensitivity file must be what flyweight wrote."
+        with refusing(DataError, must, "text", "Scan again."):
+            data = parse_json(text)
             if data["format"] != FORMAT:
                 raise ValueError(f"format {data['format']!r}, where {FORMAT} is read")
             curves = {
                 str(layer): tuple(Point.of(row) for row in sorted(points))
                 for layer, points in data["curves"].items()
             }
+            _require_points(curves)
             return cls(
                 metric=str(data["metric"]),
                 baseline=number_of(data["baseline"]),
@@ -167,11 +172,6 @@ class Sensitivity(MeasuredCurves):
                 measured_on=str(data.get("measured_on", "")),
                 made_from={str(k): str(v) for k, v in data["made_from"].items()},
             )
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            raise DataError(
-                "A sensitivity file must be what flyweight wrote. Received text that fails with "
-                f"{type(error).__name__}: {error}. Scan again."
-            ) from error
 
     def save(self, path: Path) -> None:
         """Write the curves to `path`, whole or not at all."""
@@ -195,20 +195,25 @@ def read(path: str | Path) -> Sensitivity:
         DataError: The file cannot be read or understood.
     """
     path = Path(path)
-    try:
-        start = path.read_bytes()
-    except OSError as error:
-        raise DataError(
-            f"A sensitivity file must be readable. Received '{path}': {error.strerror}. "
-            "Check the path."
-        ) from error
+    must = "A sensitivity file must be readable."
+    with refusing(DataError, must, f"'{path}'", "Check the path."):
+        start = read_bytes(path)
     if start.lstrip()[:1] == b"{":
         return Sensitivity.from_json(start.decode("utf-8", errors="replace"))
-    curves = {
-        name: tuple(Point(ratio, 1 - loss) for ratio, loss in losses.items())
-        for name, losses in read_losses(path).items()
-    }
+    must = "A sensitivity file must have curves."
+    with refusing(DataError, must, f"'{path}'", "Scan again."):
+        curves = {
+            name: tuple(Point.of((ratio, 1 - loss)) for ratio, loss in losses.items())
+            for name, losses in read_losses(path).items()
+        }
+        _require_points(curves)
     return Sensitivity("metric", 1.0, curves, local=True)
+
+
+def _require_points(curves: Mapping[str, tuple[Point, ...]]) -> None:
+    empty = next((layer for layer, points in curves.items() if not points), None)
+    if not curves or empty is not None:
+        raise ValueError("no curves" if empty is None else f"no point for layer '{empty}'")
 
 
 def merge(one: Sensitivity, other: Sensitivity) -> Sensitivity:

@@ -8,6 +8,7 @@ from typing import Any
 from flyweight.errors import DataError
 from flyweight.sensitivity.scanned_cuts import LayerCut
 from flyweight.sensitivity.state_json import pack, unpack
+from flyweight.untrusted.failures import refusing
 from flyweight.workspace import MadeFrom, Workspace, differences
 
 NOTE = "made_from.json"
@@ -35,6 +36,12 @@ class Journal:
         note = self.workspace.read()
         if note is not None and note.made_from is not None:
             _require_same(note.made_from, made_from, self.workspace.folder)
+        elif note is not None and any(self.workspace.folder.glob("batch-*.json")):
+            raise DataError(
+                "A scan must be resumed with the network and data that it began with. Received "
+                f"'{self.workspace.note_path}', a damaged note of them. Remove that folder to "
+                "start from the beginning."
+            )
         else:
             # Parts without a note, of which a kill can leave some, may be of anything.
             self.workspace.remove()
@@ -95,18 +102,15 @@ class Journal:
     def _read(self, place: int) -> tuple[str | None, States]:
         if self.workspace is None:
             return self._held.get(place, (None, {}))
-        try:
+        must = "A part of a scan must be as it was written."
+        remedy = "Remove the file to measure that batch again."
+        received = f"'{self.workspace.folder / _name(place)}'"
+        with refusing(DataError, must, received, remedy):
             data = self.workspace.read_part(_name(place))
             if data is None:
                 return None, {}
             states = {(layer, ratio): unpack(state) for layer, ratio, state in data["states"]}
-            return data["batch"], states
-        except (OSError, KeyError, TypeError, ValueError) as error:
-            raise DataError(
-                f"A part of a scan must be as it was written. Received "
-                f"'{self.workspace.folder / _name(place)}': {type(error).__name__}: {error}. "
-                "Remove the file to measure that batch again."
-            ) from error
+            return str(data["batch"]), states
 
 
 def parts_of(path: Path) -> Workspace:

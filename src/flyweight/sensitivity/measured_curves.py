@@ -3,6 +3,7 @@
 `curves.Sensitivity` adds plans, files and drawings; charts and pages need these values alone.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,6 +42,8 @@ class Point:
         ratio, value, *ends = map(number_of, row)
         if len(ends) not in (0, 2):
             raise ValueError(f"{row!r} must be two or four numbers")
+        if not 0 <= ratio <= 1:
+            raise ValueError(f"a ratio must lie in 0..1, not {ratio:g}")
         return cls(ratio, value, (ends[0], ends[1]) if ends else None)
 
 
@@ -123,7 +126,11 @@ def number_of(value: Any) -> float:
 
     Raises:
         TypeError: The value is no number.
+        ValueError: It is not finite.
     """
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise TypeError(f"{value!r} must be a number")
-    return float(value)
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{number} must be finite")
+    return number

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from flyweight.errors import DataError
+from flyweight.untrusted.failures import refusing
 
 _PLAIN = (str, int, float, bool, type(None))
 
@@ -46,18 +47,18 @@ def unpack(value: Any) -> Any:
     Raises:
         DataError: `pack` did not write it.
     """
+    must = "A saved part of a scan must be as it was written."
+    with refusing(DataError, must, "other contents", "Remove it to measure that part again."):
+        return _unpacked(value)
+
+
+def _unpacked(value: Any) -> Any:
     if isinstance(value, list):
-        return [unpack(item) for item in value]
+        return [_unpacked(item) for item in value]
     if not isinstance(value, dict):
         return value
-    try:
-        ((kind, held),) = value.items()
-        return _UNPACKED[kind](held)  # type: ignore[no-untyped-call]
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(
-            "A saved part of a scan must be as it was written. Received other "
-            f"contents: {type(error).__name__}: {error}. Remove it to measure that part again."
-        ) from error
+    ((kind, held),) = value.items()
+    return _UNPACKED[kind](held)  # type: ignore[no-untyped-call]
 
 
 def _array(held: Any) -> Any:
@@ -69,7 +70,7 @@ def _array(held: Any) -> Any:
 
 _UNPACKED = {
     "array": _array,
-    "tensor": lambda held: torch.as_tensor(unpack(held)),
-    "tuple": lambda held: tuple(unpack(item) for item in held),
-    "dict": lambda held: {unpack(key): unpack(item) for key, item in held},
+    "tensor": lambda held: torch.as_tensor(_unpacked(held)),
+    "tuple": lambda held: tuple(_unpacked(item) for item in held),
+    "dict": lambda held: {_unpacked(key): _unpacked(item) for key, item in held},
 }

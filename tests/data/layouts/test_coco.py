@@ -87,7 +87,7 @@ def test_a_given_picture_folder_must_exist(tmp_path):
             "Received [1, 2, '3', 4]. Correct or remove it.",
         ),
         (
-            {"image_id": 5, "category_id": 7, "bbox": [10**400, 2, 3, 4]},
+            {"image_id": 5, "category_id": 7, "bbox": [10**30, 2, 3, 4]},
             "bbox must be four numbers",
         ),
     ],
@@ -146,7 +146,7 @@ def test_refuses_unknown_labels_and_unreadable_files(tmp_path):
     with pytest.raises(DataError, match="must be a readable file"):
         read_coco(tmp_path, "none.json")
     (tmp_path / "bad.json").write_text('{\n"images": [}')
-    with pytest.raises(DataError, match=r"must be JSON\. Received at .*bad\.json:2:"):
+    with pytest.raises(DataError, match=r"must be JSON\. Received '.*bad\.json': .*line 2"):
         read_coco(tmp_path, "bad.json")
     (tmp_path / "bad.json").write_bytes(b"\xff\xff")
     with pytest.raises(DataError, match=r"must be JSON\. Received '.*bad\.json'"):

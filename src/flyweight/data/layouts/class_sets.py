@@ -21,6 +21,8 @@ from flyweight.data.layouts.listing import (
 from flyweight.data.records import ClassRecord, ClassSet, Problem
 from flyweight.errors import DataError, nearest
 
+_MOST_DIGITS = 18  # Of an index of a class.
+
 
 def read_class_folders(
     root: str | os.PathLike[str], split: str, *, labels: Sequence[str] | None = None
@@ -95,13 +97,17 @@ def read_class_list(
         if not line:
             continue
         image, given = line.rsplit(maxsplit=1) if len(line.split()) > 1 else ("", line)
-        label = int(given) if given.isdecimal() and given not in indices else indices.get(given, -1)
+        label = indices.get(given, int(given) if _is_index(given) else -1)
         if not image or not 0 <= label < len(names):
             problems.append(Problem(source, number, _unreadable(line, image, given, names)))
             continue
         records.append(ClassRecord(folder / image, label, source, number))
     name = f"{folder.name}/{source.stem}"
     return ClassSet(name, names, tuple(records), problems=tuple(problems), source=source)
+
+
+def _is_index(text: str) -> bool:
+    return text.isdecimal() and len(text) <= _MOST_DIGITS
 
 
 def _require_split(root: Path, split: str) -> None:

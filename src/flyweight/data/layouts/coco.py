@@ -1,6 +1,5 @@
 """Reader of COCO annotations: one JSON file of `images`, `annotations` and `categories`."""
 
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,11 @@ from flyweight.data.layouts.outlines import Outline, read_outline
 from flyweight.data.problem_kinds import KindName
 from flyweight.data.records import BoxRecord, BoxSet, Problem, as_boxes
 from flyweight.errors import DataError, nearest
+from flyweight.untrusted.failures import refusing
+from flyweight.untrusted.file_bytes import MOST_ANNOTATION_BYTES, is_file, read_bytes
+from flyweight.untrusted.json_values import parse_json
 
+_MOST_SIDE = 2**31  # Pixels; a larger number is no size of an image.
 _LISTS = ("images", "annotations", "categories")
 
 
@@ -44,10 +47,23 @@ def read_coco(
     """
     path = Path(root) / annotations
     content = _read_json(path)
+    must, remedy = "COCO annotations must have usable values.", "Write the file again."
+    with refusing(DataError, must, f"'{path}'", remedy):
+        return _read(Path(root), path, content, images, labels, masks)
+
+
+def _read(
+    root: Path,
+    path: Path,
+    content: Mapping[str, list[Any]],
+    images: str | None,
+    labels: Sequence[str] | None,
+    masks: bool,
+) -> BoxSet:
     problems: list[Problem] = []
     names, indices = _categories(path, content["categories"], labels)
     by_id = _images(path, content["images"], problems)
-    folder = _image_folder(Path(root), path, images, by_id)
+    folder = _image_folder(root, path, images, by_id)
     by_image: dict[Any, list[_Row]] = {key: [] for key in by_id}
     for position, item in enumerate(content["annotations"]):
         row = _row(item, position, by_image, indices)
@@ -64,7 +80,7 @@ def read_coco(
     records = [_record(folder, path, by_id[key], rows) for key, rows in by_image.items()]
     if masks:
         records = [_with_outlines(*pair) for pair in zip(records, by_image.values(), strict=True)]
-    name = f"{Path(root).name}/{path.stem}"
+    name = f"{root.name}/{path.stem}"
     return BoxSet(name, names, tuple(records), problems=tuple(problems), source=path)
 
 
@@ -80,22 +96,13 @@ class _Row:
 
 
 def _read_json(path: Path) -> dict[str, list[Any]]:
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise DataError(
-            f"COCO annotations must be a readable file. Received '{path}': {error.strerror}. "
-            "Check `root` and the path relative to it."
-        ) from error
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"COCO annotations must be JSON. Received at {path}:{error.lineno}: {error.msg}. "
-            "Write the file again."
-        ) from error
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise DataError(
-            f"COCO annotations must be JSON. Received '{path}': {error}. Write the file again."
-        ) from error
+    must = "COCO annotations must be a readable file."
+    remedy = "Check `root` and the path relative to it."
+    with refusing(DataError, must, f"'{path}'", remedy):
+        data = read_bytes(path, MOST_ANNOTATION_BYTES)
+    must, remedy = "COCO annotations must be JSON.", "Write the file again."
+    with refusing(DataError, must, f"'{path}'", remedy):
+        content = parse_json(data)
     for name in _LISTS:
         if not isinstance(content, dict) or not isinstance(content.get(name), list):
             raise DataError(
@@ -170,7 +177,7 @@ def _image_folder(
     split = path.stem.removeprefix("instances_")
     candidates = [split, f"images/{split}", "images", "JPEGImages", "."]
     first = next((item["file_name"] for item in by_id.values()), "")
-    found = (root / name for name in candidates if (root / name / first).is_file())
+    found = (root / name for name in candidates if is_file(root / name / first))
     return next(found, root / "images")
 
 
@@ -242,4 +249,4 @@ def _record(
 
 
 def _side(value: object) -> int:
-    return value if isinstance(value, int) and value > 0 else 0
+    return value if isinstance(value, int) and 0 < value < _MOST_SIDE else 0

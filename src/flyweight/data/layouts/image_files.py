@@ -13,6 +13,7 @@ from flyweight.data.images import DECODER_ERRORS, image_of, image_size
 from flyweight.data.records import ImageSet
 from flyweight.errors import DataError, FileError
 from flyweight.files import DRAFT, replacing
+from flyweight.untrusted.file_bytes import is_file
 
 Transfer = Literal["copy", "link", "png"]
 """How image files get into a folder: copied, linked, or decoded and written as PNG."""
@@ -111,7 +112,7 @@ def _remove_link(target: Path) -> None:
 
 
 def _bring(source: Path, target: Path, transfer: Transfer) -> None:
-    if not source.is_file():
+    if not is_file(source):
         raise DataError(
             f"An image must be a readable file. Received '{source}', which is none. "
             "Restore it or take it out of the list."

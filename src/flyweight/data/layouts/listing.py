@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from flyweight.errors import DataError, nearest
+from flyweight.untrusted.failures import refusing
+from flyweight.untrusted.file_bytes import MOST_ANNOTATION_BYTES, read_text
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm")
 """Endings of image files, in lower case. Among files of one name, the earliest ending is used."""
@@ -18,12 +20,9 @@ def lines_of(path: Path) -> list[str]:
     Raises:
         DataError: The file is not readable UTF-8.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"'{path}' must be readable UTF-8 text. Received: {error}. Save it as UTF-8."
-        ) from error
+    must = f"'{path}' must be readable UTF-8 text."
+    with refusing(DataError, must, "a file", "Save it as UTF-8."):
+        text = read_text(path, MOST_ANNOTATION_BYTES)
     return [line.strip() for line in text.splitlines()]
 
 

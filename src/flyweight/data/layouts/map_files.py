@@ -1,17 +1,17 @@
 """Reader of label images: one value per pixel, and its class."""
 
-import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from flyweight.data.batch import IGNORE
-from flyweight.data.images import DECODER_ERRORS
 from flyweight.data.records import MapSet, Pixels
 from flyweight.errors import DataError
+from flyweight.untrusted.failures import refusing
+from flyweight.untrusted.file_bytes import MOST_IMAGE_BYTES, read_bytes
+from flyweight.untrusted.image_files import opened_image
 
 Values = npt.NDArray[np.int64]
 _TABLE_SIZE = 1 << 16
@@ -25,23 +25,17 @@ def read_map(path: Path) -> Values:
     Raises:
         DataError: There is no such file, it does not decode, or it has colours instead of values.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(
-            f"Labels must be a readable file. Received '{path}': {error.strerror}. "
-            "Restore it or take the image out of the list."
-        ) from error
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            mode = image.mode
-            values = np.asarray(image)
-    except DECODER_ERRORS as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(
-            f"Labels must decode to the last pixel. Received '{path}': {reason}. "
-            "Restore the file or take the image out of the list."
-        ) from error
+    must, remedy = (
+        "Labels must be a readable file.",
+        "Restore it or take the image out of the list.",
+    )
+    with refusing(DataError, must, f"'{path}'", remedy):
+        data = read_bytes(path, MOST_IMAGE_BYTES)
+    must = "Labels must decode to the last pixel."
+    remedy = "Restore the file or take the image out of the list."
+    with refusing(DataError, must, f"'{path}'", remedy), opened_image(data) as image:
+        mode = image.mode
+        values = np.asarray(image)
     if values.ndim == 3 and mode in ("RGB", "RGBA") and _is_grey(values):
         values = values[..., 0]
     if values.ndim != 2 or values.dtype.kind not in "biu":

@@ -22,6 +22,7 @@ from flyweight.data.layouts.listing import (
 )
 from flyweight.data.records import MapRecord, MapSet, Problem
 from flyweight.errors import DataError
+from flyweight.untrusted.file_bytes import is_file
 
 IMAGE_FOLDERS = ("images", "JPEGImages", "imgs")
 MAP_FOLDERS = ("masks", "labels", "annotations", "Annotations", "SegmentationClass")
@@ -128,7 +129,7 @@ def read_cityscapes(root: str | os.PathLike[str], split: str) -> MapSet:
             continue
         name = path.name.removesuffix(_IMAGE_END) + _MAP_END
         map_path = maps / path.parent.relative_to(images) / name
-        if map_path.is_file():
+        if is_file(map_path):
             records.append(MapRecord(path, map_path, maps))
         else:
             problems.append(_no_map(path, map_path))

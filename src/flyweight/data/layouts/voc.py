@@ -18,6 +18,7 @@ from flyweight.data.layouts.listing import SUFFIXES, lines_of, read_labels
 from flyweight.data.layouts.voc_xml import Annotation, AnnotationError, read_annotation
 from flyweight.data.records import BoxRecord, BoxSet, Problem, as_boxes
 from flyweight.errors import DataError, nearest
+from flyweight.untrusted.file_bytes import is_file
 
 _PAIR = re.compile(r"(?P<image>.+\.\w+)\s+(?P<annotation>.+\.xml)", re.IGNORECASE)
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -54,7 +55,7 @@ def read_voc(
         if not line:
             continue
         image, path = _resolve(folder, line, images)
-        if not path.is_file():
+        if not is_file(path):
             message = f"'{line}' must have an annotation. Received no file '{path}'. Add it."
             problems.append(Problem(source, number, message))
             continue

@@ -8,6 +8,7 @@ from flyweight.data.layouts.image_files import Transfer, place_images, size_of
 from flyweight.data.records import BoxRecord, BoxSet
 from flyweight.errors import DataError
 from flyweight.files import write_text
+from flyweight.untrusted.file_bytes import read_text
 
 
 def write_voc(
@@ -55,12 +56,19 @@ def write_labels(labels: tuple[str, ...], path: Path) -> None:
         FileError: It cannot be written.
     """
     text = "".join(f"{label}\n" for label in labels)
-    if path.is_file() and path.read_text(encoding="utf-8") != text:
+    if path.is_file() and _text_of(path) != text:
         raise DataError(
             f"Splits in one folder must have the same classes. Received others than '{path}' has. "
             "Choose another folder."
         )
     write_text(path, text)
+
+
+def _text_of(path: Path) -> str | None:
+    try:
+        return read_text(path)
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def _annotation(

@@ -5,11 +5,14 @@ from pathlib import Path
 from xml.parsers import expat
 
 from flyweight.errors import DataError
+from flyweight.untrusted.failures import LimitError, refusing
+from flyweight.untrusted.file_bytes import read_bytes
 
 _ROOT = ("annotation",)
 _OBJECT = ("annotation", "object")
 _SIZE = ("annotation", "size")
 _BOX = ("annotation", "object", "bndbox")
+_MOST_DEPTH = 50  # Elements within each other; annotations have five.
 
 
 class AnnotationError(DataError):
@@ -52,12 +55,8 @@ def read_annotation(path: Path) -> Annotation:
         AnnotationError: The file cannot be read, is not well-formed XML, is no `<annotation>`, or
             declares entities.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise AnnotationError(
-            f"An annotation must be a readable file. Received {error.strerror}. Restore it."
-        ) from error
+    with refusing(AnnotationError, "An annotation must be a readable file.", "one", "Restore it."):
+        data = read_bytes(path)
     return parse_annotation(data)
 
 
@@ -80,12 +79,13 @@ def parse_annotation(data: bytes) -> Annotation:
     parser.EntityDeclHandler = handler.refuse_entity
     handler.parser = parser
     try:
-        parser.Parse(data, True)
-    except (expat.ExpatError, ValueError, LookupError) as error:
-        raise AnnotationError(
-            f"An annotation must be well-formed XML. Received: {error}. Write it again.",
-            parser.CurrentLineNumber,
-        ) from error
+        with refusing(
+            AnnotationError, "An annotation must be well-formed XML.", "", "Write it again."
+        ):
+            parser.Parse(data, True)
+    except AnnotationError as error:
+        error.line = parser.CurrentLineNumber if error.line is None else error.line
+        raise
     if not handler.is_annotation:
         raise AnnotationError(
             "A VOC annotation must have <annotation> as its root. "
@@ -111,6 +111,8 @@ class _Handler:
         if not self._path:
             self.root = name
             self.is_annotation = (name,) == _ROOT
+        if len(self._path) >= _MOST_DEPTH:
+            raise LimitError(f"it nests deeper than the {_MOST_DEPTH} levels that are read")
         self._path.append(name)
         self._text = ""
         if tuple(self._path) == _OBJECT and self.parser is not None:

@@ -15,8 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
+from flyweight.data.layouts.listing import lines_of
 from flyweight.data.records import BoxRecord, BoxSet, Problem, as_boxes
 from flyweight.errors import DataError, nearest
+from flyweight.untrusted.file_bytes import is_file
 
 LABELS = ("face",)
 ATTRIBUTES = ("blur", "expression", "illumination", "invalid", "occlusion", "pose")
@@ -111,12 +113,7 @@ def split_name(text: Path) -> str:
 
 def _entries(source: Path, problems: list[Problem]) -> Iterator[_Entry]:
     """Yield the images of a text. A line of four or more numbers is a row of a face."""
-    try:
-        lines = source.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"'{source}' must be readable UTF-8 text. Received: {error}. Save it as UTF-8."
-        ) from error
+    lines = lines_of(source)
     entry: _Entry | None = None
     expected: float | None = None
     for number, text in enumerate(lines, start=1):
@@ -197,7 +194,7 @@ def _image_folder(root: Path, source: Path, images: str | None, entries: Sequenc
     split = split_name(source)
     candidates = [f"WIDER_{split}/images", f"{split}/images", f"images/{split}", "images", "."]
     first = next((entry.image for entry in entries), "")
-    found = (root / name for name in candidates if (root / name / first).is_file())
+    found = (root / name for name in candidates if is_file(root / name / first))
     return next(found, root / candidates[0])
 
 

@@ -4,7 +4,6 @@
 `wider_hard_val.mat` hold the numbers of the faces of that level, from 1 within each image.
 """
 
-import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +12,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from flyweight.data.layouts.matlab_cells import read_cells
 from flyweight.data.records import Flags
 from flyweight.errors import DataError
-from flyweight.on_demand import load
+from flyweight.untrusted.failures import refusing
+from flyweight.untrusted.file_bytes import read_bytes
 
 LEVELS = ("easy", "medium", "hard")
 _FACES = "wider_face_val.mat"
-_READER, _READ_ERROR = "scipy.io:loadmat", "scipy.io.matlab:MatReadError"  # Imported on use.
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,8 @@ def read_truth(folder: str | os.PathLike[str]) -> tuple[ImageTruth, ...]:
     chosen = {level: root / f"wider_{level}_val.mat" for level in LEVELS}
     lists = {level: _load(path, ("gt_list",))["gt_list"] for level, path in chosen.items()}
     found = []
-    try:
+    must = "WIDER FACE's ground truth must be four files of one set."
+    with refusing(DataError, must, f"'{root}'", "Copy all four from the same place."):
         for number, event in enumerate(faces["event_list"][:, 0]):
             images = faces["file_list"][number, 0][:, 0]
             boxes = faces["face_bbx_list"][number, 0][:, 0]
@@ -59,28 +60,18 @@ def read_truth(folder: str | os.PathLike[str]) -> tuple[ImageTruth, ...]:
             for index, image in enumerate(images):
                 rows = [level[index] for level in kept]
                 found.append(_truth(str(event[0]), str(image[0]), boxes[index], rows))
-    except (IndexError, ValueError, TypeError) as error:
-        raise DataError(
-            "WIDER FACE's ground truth must be four files of one set. Received "
-            f"'{root}': {error}. Copy all four from the same place."
-        ) from error
     return tuple(found)
 
 
 def _load(path: Path, names: tuple[str, ...]) -> dict[str, Any]:
-    try:
-        file = io.BytesIO(path.read_bytes())
-        content: dict[str, Any] = load(_READER)(file, variable_names=names)
-    except FileNotFoundError as error:
+    if not path.is_file():
         raise DataError(
             f"WIDER FACE's ground truth must be four .mat files. Received no '{path}'. "
             "They come with the evaluation tools of the data set."
-        ) from error
-    except (OSError, ValueError, TypeError, NotImplementedError, load(_READ_ERROR)) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(
-            f"'{path}' must be a MATLAB file of version 5 to 7. Received: {reason}. Copy it again."
-        ) from error
+        )
+    must = f"'{path}' must be a MATLAB file of version 5 to 7."
+    with refusing(DataError, must, "", "Copy it again."):
+        content = read_cells(read_bytes(path), names)
     for name in names:
         if name not in content:
             raise DataError(

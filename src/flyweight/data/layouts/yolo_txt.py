@@ -16,13 +16,16 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-import yaml
 
 from flyweight.data.images import DECODER_ERRORS, image_size
+from flyweight.data.layouts.listing import lines_of
 from flyweight.data.layouts.voc import read_label_list
 from flyweight.data.problem_kinds import KindName
 from flyweight.data.records import BoxRecord, BoxSet, Problem, as_boxes
 from flyweight.errors import DataError, nearest
+from flyweight.untrusted.failures import reason_of, refusing
+from flyweight.untrusted.file_bytes import is_file, is_folder, read_text
+from flyweight.untrusted.yaml_values import parse_yaml
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 CARD = "data.yaml"
@@ -104,18 +107,14 @@ def _read_card(folder: Path) -> dict[str, Any]:
     path = folder / CARD
     if not path.is_file():
         return {}
-    try:
-        card = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(
-            f"'{path}' must be YAML. Received: {' '.join(str(error).split())}. Write it again."
-        ) from error
+    with refusing(DataError, f"'{path}' must be YAML.", "", "Write it again."):
+        card = parse_yaml(read_text(path))
     return card if isinstance(card, dict) else {}
 
 
 def _class_names(folder: Path, card: dict[str, Any]) -> tuple[str, ...]:
     names = card.get("names")
-    if isinstance(names, dict) and sorted(names) == list(range(len(names))):
+    if isinstance(names, dict) and set(names) == set(range(len(names))):
         names = [names[index] for index in range(len(names))]
     if isinstance(names, list) and names and len({str(name) for name in names}) == len(names):
         return tuple(str(name) for name in names)
@@ -184,7 +183,7 @@ def _candidates(folder: Path, card: dict[str, Any], entry: str) -> list[Path]:
 
 
 def _first(candidates: list[Path]) -> Path | None:
-    return next((path for path in candidates if path.is_dir() or path.is_file()), None)
+    return next((path for path in candidates if is_folder(path) or is_file(path)), None)
 
 
 def _images(folder: Path, source: Path) -> list[Path]:
@@ -192,13 +191,7 @@ def _images(folder: Path, source: Path) -> list[Path]:
         found = (path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES)
         # Hidden files are left-overs of programs: drafts of flyweight 0.1.0, `._NAME` of macOS.
         return sorted(path for path in found if not path.name.startswith("."))
-    try:
-        lines = source.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"'{source}' must be readable UTF-8 text. Received: {error}. Save it as UTF-8."
-        ) from error
-    return [folder / line.strip() for line in lines if line.strip()]
+    return [folder / line for line in lines_of(source) if line]
 
 
 def _size(image: Path) -> tuple[int, int] | None:
@@ -256,7 +249,7 @@ def _texts_without_image(sources: Iterable[Path], images: Iterable[Path]) -> Ite
 
 def _rows(image: Path, layout: _RowLayout, problems: list[Problem]) -> Iterator[_Row]:
     path = label_path(image)
-    if not path.is_file():
+    if not is_file(path):
         message = (
             f"an image should have a label file. Received no '{path}', so it counts as an image "
             "without objects. Add the file; an empty one if there are none."
@@ -264,9 +257,10 @@ def _rows(image: Path, layout: _RowLayout, problems: list[Problem]) -> Iterator[
         problems.append(Problem(image, None, message, kind="missing_label_file"))
         return
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        problems.append(Problem(path, None, f"must be readable UTF-8 text. Received: {error}."))
+        reason = reason_of(error)
+        problems.append(Problem(path, None, f"must be readable UTF-8 text. Received: {reason}."))
         return
     for number, line in enumerate(lines, start=1):
         if not line.strip():

@@ -13,6 +13,9 @@ from flyweight.data.layouts.yolo_txt import CARD, label_path
 from flyweight.data.records import BoxRecord, BoxSet
 from flyweight.errors import DataError
 from flyweight.files import write_text
+from flyweight.untrusted.failures import refusing
+from flyweight.untrusted.file_bytes import read_text
+from flyweight.untrusted.yaml_values import parse_yaml
 
 
 def write_yolo(
@@ -58,10 +61,9 @@ def _card(path: Path, labels: tuple[str, ...]) -> dict[str, Any]:
     names = dict(enumerate(labels))
     if not path.is_file():
         return {"names": names}
-    try:
-        card = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        card = None
+    must = "Splits in one folder must have the same classes."
+    with refusing(DataError, must, f"'{path}'", "Choose another folder."):
+        card = parse_yaml(read_text(path))
     if not isinstance(card, dict) or card.get("names") not in (names, list(labels)):
         raise DataError(
             f"Splits in one folder must have the same classes. Received others than '{path}' has. "

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from flyweight.config.measuring import BenchConfig
 from flyweight.config.settings import Config
@@ -15,6 +15,8 @@ from flyweight.measuring.environment import hardware
 from flyweight.measuring.measure import Measurement, measure
 from flyweight.pipeline.results import Benchmarked
 from flyweight.pipeline.stage import Inputs, Stage
+from flyweight.untrusted.failures import refusing
+from flyweight.untrusted.file_bytes import read_bytes
 from flyweight.workspace import Workspace
 
 MEASUREMENTS = "measurements.json"
@@ -40,13 +42,9 @@ def _run(inputs: Inputs, settings: Config, workspace: Workspace) -> Benchmarked:
 
 def _read(inputs: Inputs, settings: Config, workspace: Workspace) -> Benchmarked:
     path = workspace.folder / MEASUREMENTS
-    try:
-        return Benchmarked(_ROWS.validate_json(path.read_bytes()))
-    except (OSError, ValidationError) as error:
-        raise FileError(
-            f"Measurements must be as they were written. Received '{path}': "
-            f"{' '.join(str(error).split())[:160]}. Start again with --fresh."
-        ) from error
+    must = "Measurements must be as they were written."
+    with refusing(FileError, must, f"'{path}'", "Start again with --fresh."):
+        return Benchmarked(_ROWS.validate_json(read_bytes(path)))
 
 
 def _surroundings(folder: Path) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ from flyweight.config.settings import Config
 from flyweight.data.records import BoxSet
 from flyweight.digests import digest_of_value
 from flyweight.engine.evaluate import predict_batches
+from flyweight.errors import FileError
 from flyweight.files import write_text
 from flyweight.pipeline.inputs import Data, load_model, task_of, val_batches
 from flyweight.pipeline.results import Compared, ComparedNetwork, Pruned, Trained
@@ -21,6 +22,9 @@ from flyweight.tasks.metrics.voc_intervals import (
     resampled_map,
 )
 from flyweight.tasks.metrics.voc_map import Floats, VocMap
+from flyweight.untrusted.failures import refusing
+from flyweight.untrusted.file_bytes import read_text
+from flyweight.untrusted.json_values import parse_json
 from flyweight.workspace import Workspace
 
 FILE = "comparison.json"
@@ -82,10 +86,13 @@ def _evaluated(path: Path, settings: Config, data: Data) -> tuple[float, Floats 
 
 
 def _read(inputs: Inputs, settings: Config, workspace: Workspace) -> Compared:
-    rows = json.loads((workspace.folder / FILE).read_text(encoding="utf-8"))["networks"]
-    for row in rows:
-        row["difference"] = tuple(row["difference"]) if row["difference"] else None
-    return Compared(tuple(ComparedNetwork(**row) for row in rows))
+    path = workspace.folder / FILE
+    must = "A comparison must be as it was written."
+    with refusing(FileError, must, f"'{path}'", "Start again with --fresh."):
+        rows = parse_json(read_text(path))["networks"]
+        for row in rows:
+            row["difference"] = tuple(row["difference"]) if row["difference"] else None
+        return Compared(tuple(ComparedNetwork(**row) for row in rows))
 
 
 def _digests(result: Compared) -> Mapping[str, str]:

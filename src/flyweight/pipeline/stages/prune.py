@@ -65,6 +65,8 @@ from flyweight.pruning import prune as cut_channels
 from flyweight.pruning.repair.repair import RepairReport, RepairStep, repair_
 from flyweight.report.text_table import metrics_table
 from flyweight.sensitivity import builtin_curves, read
+from flyweight.untrusted.failures import refusing
+from flyweight.untrusted.file_bytes import read_text
 from flyweight.workspace import Workspace
 
 PLAN = "plan.json"
@@ -376,12 +378,8 @@ def repair_model(
 
 def _plan_in(folder: Path) -> PruningPlan:
     path = folder / PLAN
-    try:
-        return PruningPlan.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileError(
-            f"'{path}' must be readable. Received: {error}. Start again with --fresh."
-        ) from error
+    with refusing(FileError, "A plan must be readable.", f"'{path}'", "Start again with --fresh."):
+        return PruningPlan.from_json(read_text(path))
 
 
 PRUNE = Stage(

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from flyweight.errors import DataError
 from flyweight.files import write_text
+from flyweight.untrusted.failures import refusing
+from flyweight.untrusted.file_bytes import read_text
 
 Floats = NDArray[np.float64]
 
@@ -88,17 +90,13 @@ def read_faces(folder: str | os.PathLike[str]) -> Iterator[FoundFaces]:
 
 
 def _read(path: Path) -> FoundFaces:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+    must = "Detections must be a path, a count and rows `x y w h score`."
+    with refusing(DataError, must, f"'{path}'", "Write it again."):
+        lines = read_text(path).splitlines()
         rows = [[float(word) for word in line.split()] for line in lines[2:] if line.strip()]
         expected = float(lines[1])
         values = np.array(rows, dtype=np.float64).reshape(-1, 5)
         if not all(len(row) == 5 for row in rows) or expected != len(rows):
             raise ValueError(f"a count of {expected:g} and {len(rows)} rows of five numbers or not")
-    except (OSError, ValueError, IndexError) as error:
-        raise DataError(
-            "Detections must be a path, a count and rows `x y w h score`. Received "
-            f"'{path}': {error}. Write it again."
-        ) from error
     boxes = np.concatenate([values[:, :2], values[:, :2] + values[:, 2:4]], axis=1)
     return FoundFaces(path.parent.name, path.stem, boxes, values[:, 4])

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from flyweight.errors import CheckpointError, FileError
+from flyweight.untrusted.failures import refusing
+from flyweight.untrusted.file_bytes import open_file, require_file
 from flyweight.zoo.backbones.mobilenet_v1 import PAIRS
 from flyweight.zoo.backbones.resnet import library_names
 
@@ -151,7 +152,7 @@ def fill(
                 shapes = tuple(target.shape), tuple(found.shape)
                 mismatched.append(MismatchedTensor(name, *shapes))
             else:
-                target.copy_(found)
+                target.copy_(_of_type(found, target.dtype, name, source))
                 loaded.append(name)
     unused = sorted(name for name in named if name not in wanted and _COUNTER not in name)
     account = LoadedWeights(tuple(loaded), tuple(missing), tuple(mismatched), tuple(unused))
@@ -168,6 +169,17 @@ def fillable(model: nn.Module) -> tuple[str, ...]:
     return tuple(name for name in model.state_dict() if _COUNTER not in name)
 
 
+def _of_type(found: Tensor, wanted: torch.dtype, name: str, source: str) -> Tensor:
+    """Return a tensor in another precision; a type of another kind is refused."""
+    if found.dtype == wanted or (found.is_floating_point() and wanted.is_floating_point):
+        return found.to(wanted)
+    raise CheckpointError(
+        f"Weights must be of a type that can be converted without a loss of meaning. Received "
+        f"'{name}' as {found.dtype} in '{source}', where {wanted} is needed. "
+        "Save floating-point weights."
+    )
+
+
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
     """Return all tensors of a `.safetensors` file. Nothing in the file is executed.
 
@@ -181,23 +193,17 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
             f"A file of weights must exist. Received: '{file}'. Check the path; "
             "weights are .safetensors files."
         )
-    try:
+    must, remedy = f"'{file}' must be readable.", "Check its permissions."
+    with refusing(FileError, must, "a file", remedy):
+        require_file(file)
+    must, remedy = f"'{file}' must be a whole .safetensors file.", "Copy it again, or convert it."
+    with refusing(CheckpointError, must, _kind_of(file), remedy):
         return load_file(file)
-    except SafetensorError as error:
-        raise CheckpointError(
-            f"'{file}' must be a whole .safetensors file. Received: {_kind_of(file)} "
-            f"({' '.join(str(error).split())}). Copy it again, or convert it first."
-        ) from error
-    except OSError as error:
-        raise FileError(
-            f"'{file}' must be readable. Received: {error.strerror or error}. "
-            "Check its permissions."
-        ) from error
 
 
 def _kind_of(file: Path) -> str:
     """Return the likely kind of a file that is not safetensors, from its first bytes."""
-    with file.open("rb") as stream:
+    with open_file(file) as stream:
         head = stream.read(9)
     if head[:2] == b"PK" or head[:1] == b"\x80":
         return "a pickle, which is never loaded because it can execute code"
