@@ -30,6 +30,7 @@ class Entry(NamedTuple):
 
 COMMANDS: Mapping[str, Entry] = {
     "models": Entry("flyweight.cli.models:models", "List models and built-in configs."),
+    "init": Entry("flyweight.cli.init:init", "Write a config for a folder of images."),
     "params": Entry("flyweight.cli.params:params", "List channel groups and why some are frozen."),
     "train": Entry("flyweight.cli.train:train", "Train; save best and last checkpoint."),
     "eval": Entry("flyweight.cli.evaluate:evaluate", "Print the metrics of a checkpoint."),
