@@ -53,6 +53,7 @@ TESTS_OF_MORE_THAN_ONE_MODULE = {
     "test_renamed.py": "the table of moved names",
     "test_words.py": "the text of the code and the documents",
     "test_version_0_1_0.py": "files that version 0.1.0 wrote",
+    "cli/test_completion.py": "completion in shells",
     "cli/test_end_to_end.py": "every command, one after the other",
     "cli/test_families.py": "classifiers, segmenters and own networks through every command",
     "cli/test_mistakes.py": "every error that a user can cause",

@@ -82,7 +82,7 @@ app = typer.Typer(
     name="flyweight",
     cls=CommandTable,
     help="Make trained vision models small and fast under a budget, and prove it.",
-    add_completion=False,
+    add_completion=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

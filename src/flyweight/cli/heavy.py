@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # For type checkers; `HOMES` has the same names at run time.
     from flyweight.pipeline.inputs import load_model as load_model
     from flyweight.pipeline.network_plans import trace_model as trace_model
     from flyweight.pipeline.network_plans import weightless as weightless
+    from flyweight.pipeline.networks import kind_of as kind_of
     from flyweight.pipeline.prediction import from_checkpoint as predictor_of_checkpoint  # noqa: F401
     from flyweight.pipeline.prediction import from_onnx as predictor_of_onnx  # noqa: F401
     from flyweight.pipeline.prediction import prediction_text as prediction_text
@@ -50,6 +51,7 @@ HOMES = {
     "convert": "flyweight.data.layouts.convert:convert",
     "draw_file": "flyweight.pipeline.drawn_images:draw_file",
     "group_tree": "flyweight.cli.tree:group_tree",
+    "kind_of": "flyweight.pipeline.networks:kind_of",
     "leave_out_bad": "flyweight.data.usable:leave_out_bad",
     "load_model": "flyweight.pipeline.inputs:load_model",
     "measurement_records": "flyweight.measuring.measurement_text:to_records",

@@ -14,6 +14,8 @@ from flyweight.cli.app import app
 from flyweight.errors import ConfigError, FlyweightError, nearest
 
 MISTAKE, STOPPED = 2, 130
+_COMPLETION = ("--install-completion", "--show-completion")
+_SHELLS = ("bash", "zsh", "fish", "powershell", "pwsh")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -41,6 +43,9 @@ def prepare_process() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its status."""
     _escape_undecodable_names()
+    if len(arguments) > 1 and arguments[0] in _COMPLETION and arguments[1] in _SHELLS:
+        # Typer takes the name of a shell where it does not detect the shell that it runs in.
+        os.environ["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"
     try:
         command = typer.main.get_command(app)
         _require_known_command(arguments, command)
@@ -93,6 +98,8 @@ def spread_overrides(arguments: Sequence[str]) -> list[str]:
 
 
 def _require_known_command(arguments: Sequence[str], group: Any) -> None:
+    if arguments and arguments[0] in _COMPLETION:
+        return
     name = next((argument for argument in arguments if not argument.startswith("-")), None)
     if name is not None and name not in group.commands:
         raise ConfigError(
