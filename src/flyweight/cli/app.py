@@ -44,7 +44,7 @@ COMMANDS: Mapping[str, Entry] = {
     "convert-data": Entry(
         "flyweight.cli.convert_data:convert_data", "Write a detection set in another layout."
     ),
-    "report": Entry("flyweight.cli.report:report", "Write and print a run's report again."),
+    "report": Entry("flyweight.cli.report:report", "Write and print the report of a run."),
     "demo": Entry("flyweight.cli.demo:demo", "Run the whole chain on built-in data."),
 }
 

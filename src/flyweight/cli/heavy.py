@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # For type checkers; `HOMES` has the same names at run time.
     from flyweight.pipeline.prediction import from_checkpoint as predictor_of_checkpoint  # noqa: F401
     from flyweight.pipeline.prediction import from_onnx as predictor_of_onnx  # noqa: F401
     from flyweight.pipeline.prediction import prediction_text as prediction_text
+    from flyweight.pipeline.stages.bench import save_measurements as save_measurements
     from flyweight.pipeline.starter import start as start_config  # noqa: F401 - `start` of a config
     from flyweight.pruning.make_plan import mixed_notes as mixed_notes
     from flyweight.report.markdown import result_table as result_table
@@ -67,6 +68,7 @@ HOMES = {
     "reason_of": "flyweight.cli.tree:reason_of",
     "require_sound": "flyweight.data.check:require_sound",
     "result_table": "flyweight.report.markdown:result_table",
+    "save_measurements": "flyweight.pipeline.stages.bench:save_measurements",
     "split_list": "flyweight.config.cut_options:split_list",
     "start_config": "flyweight.pipeline.starter:start",
     "trace_model": "flyweight.pipeline.network_plans:trace_model",

@@ -12,6 +12,7 @@ from flyweight.pipeline.explorer_inputs import with_explorer
 from flyweight.pipeline.inputs import load_model
 from flyweight.pipeline.network_plans import trace_model
 from flyweight.pipeline.rendered_report import Reported, rendered
+from flyweight.pipeline.report_outcomes import outcomes_of
 from flyweight.pipeline.results import Benchmarked, Exported, Pruned, Trained
 from flyweight.pipeline.stage import INPUT, NETWORK, Inputs, Stage
 from flyweight.report.collect import HTML_NAME, JSON_NAME, MARKDOWN_NAME, read_report
@@ -31,6 +32,16 @@ def _run(inputs: Inputs, settings: Config, workspace: Workspace) -> Reported:
         for name, file in exported.files.items()
     )
     graph = trace_model(load_model(dense.checkpoint, settings)[0], settings.preprocessing)
+    outcomes = {
+        network.name: outcomes_of(
+            network.checkpoint,
+            settings,
+            inputs.splits.val,
+            name=network.name,
+            progress=inputs.progress,
+        )
+        for network in networks
+    }
     wanted = ReportInputs(
         name=inputs.name,
         config=settings,
@@ -40,6 +51,7 @@ def _run(inputs: Inputs, settings: Config, workspace: Workspace) -> Reported:
         graph=graph,
         networks=networks,
         comparison=inputs.results.get("comparison"),
+        outcomes=outcomes,
     )
     built = build_report(wanted)
     found = with_explorer(built, workspace.folder, graph=graph, say=inputs.progress.note)
