@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # For type checkers; `HOMES` has the same names at run time.
     from flyweight.measuring.latency_table import read_table as read_table
     from flyweight.measuring.measurement_text import to_records as measurement_records  # noqa: F401
     from flyweight.measuring.measurement_text import to_text as measurement_table  # noqa: F401
+    from flyweight.pipeline.data_check import summary_of as summary_of_problems  # noqa: F401
     from flyweight.pipeline.drawn_images import draw_file as draw_file
     from flyweight.pipeline.inputs import load_model as load_model
     from flyweight.pipeline.network_plans import trace_model as trace_model
@@ -71,6 +72,7 @@ HOMES = {
     "save_measurements": "flyweight.pipeline.stages.bench:save_measurements",
     "split_list": "flyweight.config.cut_options:split_list",
     "start_config": "flyweight.pipeline.starter:start",
+    "summary_of_problems": "flyweight.pipeline.data_check:summary_of",
     "trace_model": "flyweight.pipeline.network_plans:trace_model",
     "weightless": "flyweight.pipeline.network_plans:weightless",
 }

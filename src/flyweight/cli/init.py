@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from flyweight.data.survey import Survey
     from flyweight.pipeline.starter import Started
 
-_SHOWN_CLASSES, _SHOWN_PROBLEMS = 8, 3
+_SHOWN_CLASSES = 8
 
 Data = Annotated[Path, typer.Argument(help="Folder of the data set.")]
 Output = Annotated[
@@ -106,11 +106,15 @@ def _problem_rows(started: "Started") -> list[tuple[str, str]]:
     problems = started.problems
     if not problems:
         return [("problems", "none")]
-    what = "the config leaves them out" if started.solved else "correct them before training"
-    rows = [("problems", f"{len(problems):,}; {what}")]
-    rows += [("", str(problem)) for problem in problems[:_SHOWN_PROBLEMS]]
-    if len(problems) > _SHOWN_PROBLEMS:
-        rows.append(("", f"and {len(problems) - _SHOWN_PROBLEMS:,} more"))
+    stopping = sum(problem.stops for problem in problems)
+    what = "correct them before training"
+    if started.solved:
+        what = "the config leaves out what is wrong" if stopping else "training can start"
+    rows = [("problems", f"{len(problems):,}: {what}; flyweight check-data lists them")]
+    rows += [
+        ("", f"{found.count:,} x {found.kind}, such as {found.examples[0]}")
+        for found in heavy.summary_of_problems(problems)
+    ]
     return rows
 
 

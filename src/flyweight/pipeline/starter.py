@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flyweight.config.data import FORMATS
 from flyweight.config.reading import load_config
-from flyweight.data.check import check, check_apart
+from flyweight.data.check import check_both
 from flyweight.data.recognition.folder import Folder, read_folder
 from flyweight.data.recognition.found import Found
 from flyweight.data.recognition.recognise import recognise_below
@@ -32,7 +32,8 @@ class Started:
         train: Survey of the training split.
         val: Survey of the validation split.
         problems: What is wrong with images and annotations.
-        solved: Whether the config leaves all problems out.
+        solved: Whether training starts in spite of them, because it does not need to stop, or
+            because the config leaves bad images and boxes out.
         notes: Sentences on the choices.
         proposal: Network, input and training.
         files: Written files, the config last.
@@ -72,7 +73,8 @@ def start(
     require_free(opened.texts, overwrite=overwrite)
     surveys = survey(opened.train), survey(opened.val)
     problems, solved = _problems(opened.train, opened.val)
-    data = {**opened.data, **({"problems": "leave_out"} if problems and solved else {})}
+    leave_out = solved and any(problem.stops for problem in problems)
+    data = {**opened.data, **({"problems": "leave_out"} if leave_out else {})}
     notes = list(opened.notes)
     absent = _without_images(surveys)
     if absent:
@@ -112,9 +114,10 @@ def _of_layout(layouts: Sequence[Found], layout: str, folder: Folder) -> Sequenc
 
 def _problems(train: ImageSet, val: ImageSet) -> tuple[tuple[Problem, ...], bool]:
     """Return the problems of the splits, and whether leaving images and boxes out solves them."""
-    problems = (*check(train), *check(val), *check_apart(train, val))
-    if not problems:
-        return (), True
+    first, second = check_both(train, val)
+    problems = (*first, *second)
+    if not any(problem.stops for problem in problems):
+        return problems, True
     try:
         leave_out_bad(train, val)
     except DataError:
