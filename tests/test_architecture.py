@@ -58,6 +58,7 @@ TESTS_OF_MORE_THAN_ONE_MODULE = {
     "cli/test_families.py": "classifiers, segmenters and own networks through every command",
     "cli/test_mistakes.py": "every error that a user can cause",
     "config/test_presets.py": "the YAML files",
+    "report/test_screens.py": "the page in a browser",
     "exporting/test_detector.py": "export of a whole detector",
     "pipeline/test_families.py": "every family of detectors through the whole chain",
     "pruning/test_exactness.py": "graph and pruning together, on random and real networks",

@@ -10,7 +10,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sized
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +40,7 @@ from flyweight.engine.state import (
     state_path,
 )
 from flyweight.errors import TrainingError
-from flyweight.progress import SILENT, ProgressTask, progress_of
+from flyweight.progress import SILENT, ProgressTask, progress_of, progress_over
 
 # Lightning announces its start with a message of level INFO, in spawned processes even before this
 # module runs; its packages share one function for it, which logs as the package imported last.
@@ -216,9 +216,11 @@ class Training:
         val = self.run.loaders.val
         share = val(fabric.global_rank, fabric.world_size) if val else ()
         metric = task.metric()
-        for batch, predictions in predict_batches(
+        predicted = predict_batches(
             model, task, share, precision=self.config.precision, device=fabric.device
-        ):
+        )
+        total = len(share) if isinstance(share, Sized) else None
+        for batch, predictions in progress_over(predicted, "evaluate", self.progress, total):
             metric.update(predictions, batch)
         if fabric.world_size == 1:
             numbers = metric.compute()

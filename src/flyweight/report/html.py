@@ -271,7 +271,13 @@ def _colours(series: Sequence[str], stages: Sequence[str]) -> list[int]:
 def _images(report: Report, folder: Path) -> Mapping[str, Any] | None:
     groups: dict[str, list[dict[str, Any]]] = {}
     for image in report.images:
-        shown = {"embedded": embed(image, folder), "colour": _stage_colour(image.stage, report)}
+        of_a_model = image.stage in report.stages
+        what = f"the predictions of the {image.stage} model" if of_a_model else image.stage
+        shown = {
+            "embedded": embed(image, folder),
+            "colour": _stage_colour(image.stage, report),
+            "alt": f"{image.title} with {what}{f': {image.caption}' if image.caption else ''}",
+        }
         groups.setdefault(image.title, []).append(shown)
     return {"groups": groups} if groups else None
 
