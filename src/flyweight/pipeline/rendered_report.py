@@ -57,7 +57,7 @@ def report(
         found = read_report(folder)
     else:
         found = on_demand.load(_FROM_FOLDER)(folder, config, progress_of(progress))
-    if found.explorer is None and any(folder.glob(SCANS)):
+    if any(folder.glob(SCANS)):
         found = on_demand.load(_EXPLORER)(found, folder, say=progress_of(progress).note)
     return rendered(found, folder)
 

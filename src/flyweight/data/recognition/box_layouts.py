@@ -176,7 +176,7 @@ def _names_in_yaml(folder: Folder) -> tuple[str, ...]:
         if len(path.parts) == 1:
             block = _NAMES_BLOCK.search(folder.start_of(path))
             if block:
-                words = block[1].strip("[]").split("," if block[1].startswith("[") else "\n")
-                names = [re.sub(r"^\s*(-|\d+:)\s*", "", word).strip(" '\"\n") for word in words]
+                parts = block[1].strip("[]").split("," if block[1].startswith("[") else "\n")
+                names = [re.sub(r"^\s*(-|\d+:)\s*", "", part).strip(" '\"\n") for part in parts]
                 return tuple(dict.fromkeys(name for name in names if name))
     return ()
