@@ -1,6 +1,6 @@
 """The splits of a recognised folder, opened with the settings that a config will have."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -69,14 +69,14 @@ def _open(folder: Folder, found: Found, path: Path) -> Opened:
     texts, notes = _new_lists(folder, found, settings)
     if texts and found.format == "imagefolder":
         settings = {"format": "class_list", "root": settings["root"], "labels": _labels(settings)}
-    splits = _opened(settings, texts)
+    files = {path.absolute().with_name(f"{path.stem}_{end}"): text for end, text in texts.items()}
+    splits = _opened(settings, files)
     if found.format == "masks":
         labels = None if unnamed else _listed_labels(folder)
         meaning, more = meaning_of(values_in(_map_files(splits)), labels)
         settings |= meaning
         notes += more
-        splits = _opened(settings, texts)
-    files = {path.absolute().with_name(f"{path.stem}_{end}"): text for end, text in texts.items()}
+        splits = _opened(settings, files)
     settings |= _named(files)
     order = ("format", "root", "train", "val", "labels", "values")
     data = {key: settings[key] for key in order if key in settings}
@@ -98,17 +98,33 @@ def _labels(settings: Mapping[str, Any]) -> tuple[str, ...]:
     return open_set(DataConfig.model_validate(settings), "train").labels
 
 
-def _opened(settings: Mapping[str, Any], texts: Mapping[str, str]) -> Splits:
+def _opened(settings: Mapping[str, Any], files: Mapping[Path, str]) -> Splits:
     """Open both splits; new lists are read from a temporary folder, before they are written."""
-    with TemporaryDirectory() as drafts:
-        files = {Path(drafts) / end: text for end, text in texts.items()}
-        for file, text in files.items():
-            write_text(file, text, durable=False)
-        config = DataConfig.model_validate({**settings, **_named(files)})
-        return open_set(config, "train"), open_set(config, "val")
+    with TemporaryDirectory() as folder:
+        drafts = {Path(folder) / file.name: file for file in files}
+        for draft, file in drafts.items():
+            write_text(draft, files[file], durable=False)
+        config = DataConfig.model_validate({**settings, **_named(drafts)})
+        train, val = open_set(config, "train"), open_set(config, "val")
+        return _placed(train, drafts), _placed(val, drafts)
 
 
-def _named(files: Mapping[Path, str]) -> dict[str, str]:
+def _placed(images: ImageSet, drafts: Mapping[Path, Path]) -> ImageSet:
+    """Return a set that names its list by the list's final path."""
+    records = [
+        replace(record, annotation=drafts[record.annotation])
+        if record.annotation in drafts
+        else record
+        for record in images.records
+    ]
+    problems = [
+        replace(problem, path=drafts.get(problem.path, problem.path)) for problem in images.problems
+    ]
+    source = drafts.get(images.source, images.source) if images.source is not None else None
+    return replace(images, records=tuple(records), problems=tuple(problems), source=source)
+
+
+def _named(files: Iterable[Path]) -> dict[str, str]:
     return {file.stem.rpartition("_")[2]: str(file) for file in files}
 
 

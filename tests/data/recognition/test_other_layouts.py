@@ -70,3 +70,20 @@ def test_folders_of_something_else(plant):
         imagefolder(read_folder(plant({"a.jpg": None, "b.jpg": None, "c/d.jpg": None}, "b")))
         is None
     )
+
+
+def test_masks_in_folders_named_after_their_images(plant):
+    names = [f"{split}{end}/{split}.png" for split in ("train", "val") for end in ("", "annot")]
+    found = masks(read_folder(plant(dict.fromkeys(names))))
+    assert found.listed == {
+        "train": ("train/train.png trainannot/train.png",),
+        "val": ("val/val.png valannot/val.png",),
+    }
+
+
+def test_splits_are_no_classes(plant):
+    files = {f"{split}/images/a.jpg": None for split in ("train", "valid")}
+    texts = {f"{split}/labels/a.txt": "0 0.5 0.5 0.2 0.2" for split in ("train", "valid")}
+    folder = read_folder(plant({**files, **texts}))
+    assert masks(folder) is None
+    assert imagefolder(folder) is None

@@ -170,8 +170,9 @@ def _image_folder(
     split = path.stem.removeprefix("instances_")
     candidates = [split, f"images/{split}", "images", "JPEGImages", "."]
     first = next((item["file_name"] for item in by_id.values()), "")
-    found = (root / name for name in candidates if (root / name / first).is_file())
-    return next(found, root / "images")
+    # Last the folder of the file itself, where Roboflow puts the images of a split.
+    folders = (*(root / name for name in candidates), path.parent)
+    return next((folder for folder in folders if (folder / first).is_file()), root / "images")
 
 
 def _row(

@@ -31,6 +31,11 @@ class Folder:
         return tuple(path for path in self.files if path.suffix.lower() in SUFFIXES)
 
     @cached_property
+    def image_folders(self) -> frozenset[str]:
+        """The folders that hold images, and the folders above them; "." is the root."""
+        return frozenset(str(parent) for path in self.images for parent in path.parents)
+
+    @cached_property
     def folders(self) -> frozenset[str]:
         """The folders that hold files, and the folders above them; "." is the root."""
         return frozenset(str(parent) for path in self.files for parent in path.parents)

@@ -18,6 +18,7 @@ _MAP_WORDS = frozenset(
         "targets",
     }
 )
+_JOINED = re.compile(rf"(train|val|test)({'|'.join(sorted(_MAP_WORDS))})")
 _ENDINGS = "|".join(re.escape(suffix) for suffix in SUFFIXES)
 _TWO_IMAGES = re.compile(rf"(\S+(?:{_ENDINGS}))\s+(\S+(?:{_ENDINGS}))", re.IGNORECASE)
 _IMAGE_CLASS = re.compile(rf"(.+(?:{_ENDINGS}))\s+(\S+)", re.IGNORECASE)
@@ -78,7 +79,7 @@ def imagefolder(folder: Folder) -> Found | None:
     if splits:
         return of_splits({"format": "imagefolder"}, splits)
     names = sorted({image.parts[0] for image in folder.images if len(image.parts) > 1})
-    plain = [name for name in names if not {*_words(name)} & {*_MAP_WORDS, "images", "img", "imgs"}]
+    plain = [name for name in names if not _is_of_layout(name)]
     if len(names) < 2 or plain != names or len(loose) > len(folder.images) // 10:
         return None
     index = {name: place for place, name in enumerate(names)}
@@ -90,8 +91,21 @@ def imagefolder(folder: Folder) -> Found | None:
     return Found({"format": "class_list", "labels": tuple(names)}, {"all": lines})
 
 
+def _is_of_layout(name: str) -> bool:
+    """Return whether a folder's name is that of a split, of images or of labels, not of a class."""
+    words = {*_words(name)}
+    return bool(words & {*_MAP_WORDS, "images", "img", "imgs"}) or split_of(f"{name}/x") is not None
+
+
 def _words(name: str) -> list[str]:
-    return [word.lower() for word in re.findall(r"[A-Za-z]+", name)]
+    """Return the words of a name in lower case; `trainannot` has two."""
+    words = [word.lower() for word in re.findall(r"[A-Za-z]+", name)]
+    joined = [_JOINED.fullmatch(word) for word in words]
+    return [
+        part
+        for word, match in zip(words, joined, strict=True)
+        for part in (match.groups() if match else (word,))
+    ]
 
 
 def _lists(
@@ -149,8 +163,8 @@ def _split_names(folder: Folder) -> list[str]:
 def _pairs_of_reader(folder: Folder, split: str) -> bool:
     """Return whether the reader of `masks` finds the folders of a split."""
     return any(
-        f"{inner.format(images, split)}" in folder.folders
-        and any(inner.format(maps, split) in folder.folders for maps in MAP_FOLDERS)
+        inner.format(images, split) in folder.image_folders
+        and any(inner.format(maps, split) in folder.image_folders for maps in MAP_FOLDERS)
         for inner in ("{0}/{1}", "{1}/{0}")
         for images in IMAGE_FOLDERS
     )
