@@ -17,7 +17,9 @@ def classes(tmp_path):
         for number in range(10):
             path = tmp_path / "pets" / name / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            values = np.random.default_rng(number).integers(0, 255, (40, 50, 3))
+            values = np.random.default_rng([len(name), ord(name[0]), number]).integers(
+                0, 255, (40, 50, 3)
+            )
             Image.fromarray(values.astype(np.uint8)).save(path)
     (tmp_path / "pets" / "cat" / "3.png").write_bytes(b"no image")
     return tmp_path / "pets"
@@ -65,7 +67,7 @@ def test_problems_that_cannot_be_left_out(tmp_path):
         }
         (root / f"{split}.json").write_text(json.dumps(content))
     started = start(root, tmp_path / "made.yaml")
-    assert "the same classes" in str(started.problems[0])
+    assert any("the same classes" in str(problem) for problem in started.problems)
     assert not started.solved
     assert started.notes == (
         "2 of 3 classes not in training (dog, cow) and 1 of 2 classes not in validation (dog)",
