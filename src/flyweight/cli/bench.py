@@ -119,7 +119,7 @@ def bench(
     runtimes = [name.strip() for name in runtime.split(",")]
     rows = pipeline.bench(files, threads=counts, runtime=runtimes, config=protocol, progress=True)
     if save is not None:
-        heavy.save_measurements(rows, save)
+        pipeline.save_measurements(rows, save)
     if json:
         show_json(heavy.measurement_records(rows))
     else:

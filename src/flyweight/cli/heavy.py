@@ -26,17 +26,13 @@ if TYPE_CHECKING:  # For type checkers; `HOMES` has the same names at run time.
     from flyweight.measuring.latency_table import read_table as read_table
     from flyweight.measuring.measurement_text import to_records as measurement_records  # noqa: F401
     from flyweight.measuring.measurement_text import to_text as measurement_table  # noqa: F401
-    from flyweight.pipeline.data_check import summary_of as summary_of_problems  # noqa: F401
     from flyweight.pipeline.drawn_images import draw_file as draw_file
     from flyweight.pipeline.inputs import load_model as load_model
     from flyweight.pipeline.network_plans import trace_model as trace_model
     from flyweight.pipeline.network_plans import weightless as weightless
-    from flyweight.pipeline.networks import kind_of as kind_of
     from flyweight.pipeline.prediction import from_checkpoint as predictor_of_checkpoint  # noqa: F401
     from flyweight.pipeline.prediction import from_onnx as predictor_of_onnx  # noqa: F401
     from flyweight.pipeline.prediction import prediction_text as prediction_text
-    from flyweight.pipeline.stages.bench import save_measurements as save_measurements
-    from flyweight.pipeline.starter import start as start_config  # noqa: F401 - `start` of a config
     from flyweight.pruning.make_plan import mixed_notes as mixed_notes
     from flyweight.report.markdown import result_table as result_table
     from flyweight.zoo import SPECS as SPECS
@@ -53,7 +49,6 @@ HOMES = {
     "convert": "flyweight.data.layouts.convert:convert",
     "draw_file": "flyweight.pipeline.drawn_images:draw_file",
     "group_tree": "flyweight.cli.tree:group_tree",
-    "kind_of": "flyweight.pipeline.networks:kind_of",
     "leave_out_bad": "flyweight.data.usable:leave_out_bad",
     "load_model": "flyweight.pipeline.inputs:load_model",
     "measurement_records": "flyweight.measuring.measurement_text:to_records",
@@ -69,10 +64,7 @@ HOMES = {
     "reason_of": "flyweight.cli.tree:reason_of",
     "require_sound": "flyweight.data.check:require_sound",
     "result_table": "flyweight.report.markdown:result_table",
-    "save_measurements": "flyweight.pipeline.stages.bench:save_measurements",
     "split_list": "flyweight.config.cut_options:split_list",
-    "start_config": "flyweight.pipeline.starter:start",
-    "summary_of_problems": "flyweight.pipeline.data_check:summary_of",
     "trace_model": "flyweight.pipeline.network_plans:trace_model",
     "weightless": "flyweight.pipeline.network_plans:weightless",
 }

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flyweight.cli import heavy
+from flyweight import pipeline
 from flyweight.cli.console import show, show_json
 from flyweight.cli.options import Json
 from flyweight.errors import counted
@@ -53,7 +53,7 @@ def init(
     training are proposed. The config trains as it is.
     """
     starter_path(data, output, overwrite=overwrite)
-    started = heavy.start_config(data, output, layout=layout, overwrite=overwrite)
+    started = pipeline.start_config(data, output, layout=layout, overwrite=overwrite)
     if json:
         show_json(_record(started))
         return
@@ -113,7 +113,7 @@ def _problem_rows(started: "Started") -> list[tuple[str, str]]:
     rows = [("problems", f"{len(problems):,}: {what}; flyweight check-data lists them")]
     rows += [
         ("", f"{found.count:,} x {found.kind}, such as {found.examples[0]}")
-        for found in heavy.summary_of_problems(problems)
+        for found in started.kinds
     ]
     return rows
 

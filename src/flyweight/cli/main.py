@@ -43,11 +43,8 @@ def prepare_process() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its status."""
     _escape_undecodable_names()
-    if len(arguments) > 1 and arguments[0] in _COMPLETION and arguments[1] in _SHELLS:
-        # Typer takes the name of a shell where it does not detect the shell that it runs in.
-        os.environ["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"
     try:
-        command = typer.main.get_command(app)
+        command = typer.main.get_command(_app_for(arguments))
         _require_known_command(arguments, command)
         # Typer turns some exceptions into a status of its own, which it returns.
         status = command(spread_overrides(arguments), prog_name="flyweight", standalone_mode=False)
@@ -95,6 +92,14 @@ def spread_overrides(arguments: Sequence[str]) -> list[str]:
             state = "outside"
             spread.append(argument)
     return [*spread, "-o"] if state == "first" else spread
+
+
+def _app_for(arguments: Sequence[str]) -> typer.Typer:
+    """Return the command line, which takes the name of a shell if the arguments have one."""
+    if len(arguments) > 1 and arguments[0] in _COMPLETION and arguments[1] in _SHELLS:
+        # Typer takes the name of a shell where it does not detect the shell that it runs in.
+        os.environ["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"
+    return app
 
 
 def _require_known_command(arguments: Sequence[str], group: Any) -> None:

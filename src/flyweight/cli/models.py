@@ -32,7 +32,7 @@ def _described(name: str) -> dict[str, str]:
     labels = "1 class" if config.num_classes == 1 else f"{config.num_classes:,} classes"
     made = f"generated: {counted(data.train_count, 'image')}" if data.made_up else data.root
     return {
-        "task": heavy.kind_of(config),
+        "task": pipeline.kind_of(config),
         "data": f"{data.format}, {labels} ({made})",
         "input_size": f"{size.height} x {size.width}",
     }

@@ -2,7 +2,9 @@
 
 import copy
 import time
+from collections.abc import Iterable, Iterator, Sized
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -11,8 +13,10 @@ from flyweight.config.training import TrainConfig
 from flyweight.data.batch import Batch
 from flyweight.engine.run import Sizes
 from flyweight.errors import counted
+from flyweight.progress import Progress, progress_over
 from flyweight.tasks.task import Task
 
+Item = TypeVar("Item")
 _LONG_SECONDS = 5.0
 _EVALUATION_SHARE = 1 / 3
 """Time of an image in evaluation, as a share of its time in training: forward without backward."""
@@ -43,6 +47,20 @@ def seconds_of_a_step(model: nn.Module, task: Task, batch: Batch) -> float | Non
     except (RuntimeError, ValueError, TypeError):
         return seconds  # The first step raises the error, with its own message.
     return seconds
+
+
+def shown_evaluation(
+    predicted: Iterable[Item], batches: Iterable[Batch], progress: Progress
+) -> Iterator[Item]:
+    """Yield the predictions of an evaluation and report its progress.
+
+    Args:
+        predicted: One item per batch.
+        batches: The batches, whose number is the amount of work if they have one.
+        progress: Receives the reports.
+    """
+    total = len(batches) if isinstance(batches, Sized) else None
+    return progress_over(predicted, "evaluate", progress, total)
 
 
 def first_line(

@@ -10,7 +10,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Generator, Mapping, Sized
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from torch import Tensor, distributed, nn
 from flyweight.config.training import TrainConfig, due, learning_rate_at
 from flyweight.data.batch import Batch
 from flyweight.engine.ema import Ema
-from flyweight.engine.estimate import first_line, seconds_of_a_step
+from flyweight.engine.estimate import first_line, seconds_of_a_step, shown_evaluation
 from flyweight.engine.evaluate import merge_states, predict_batches
 from flyweight.engine.hooks import Change, restore_hooks
 from flyweight.engine.logs import Logs, NoLogs
@@ -40,7 +40,7 @@ from flyweight.engine.state import (
     state_path,
 )
 from flyweight.errors import TrainingError
-from flyweight.progress import SILENT, ProgressTask, progress_of, progress_over
+from flyweight.progress import SILENT, ProgressTask, progress_of
 
 # Lightning announces its start with a message of level INFO, in spawned processes even before this
 # module runs; its packages share one function for it, which logs as the package imported last.
@@ -136,6 +136,17 @@ class Training:
                 if evaluated or due(self.config.checkpoint_every, done, self.steps):
                     self._save_state()
 
+    def _batches(self, start: int) -> Generator[Batch, None, None]:
+        given = self.run.loaders.train(start, self.fabric.global_rank, self.fabric.world_size)
+        count = 0
+        for batch in given:
+            yield batch.to(self.fabric.device, non_blocking=True)
+            count += 1
+        raise TrainingError(
+            f"The train loader must yield {self.steps - start} batches from step {start} "
+            f"on. Received: {count}. Use a loader that starts again when its images end."
+        )
+
     def _epoch(self, done: int) -> dict[str, float]:
         sizes = self.run.loaders.sizes
         return {} if sizes is None else {"epoch": done * self.config.batch_size / sizes.train}
@@ -151,17 +162,6 @@ class Training:
                 seconds = seconds_of_a_step(self.model, self.run.task, batch)
         left = self.steps - self.status.step
         self.note(first_line(sizes, self.config, left, self.fabric.device, seconds))
-
-    def _batches(self, start: int) -> Generator[Batch, None, None]:
-        given = self.run.loaders.train(start, self.fabric.global_rank, self.fabric.world_size)
-        count = 0
-        for batch in given:
-            yield batch.to(self.fabric.device, non_blocking=True)
-            count += 1
-        raise TrainingError(
-            f"The train loader must yield {self.steps - start} batches from step {start} "
-            f"on. Received: {count}. Use a loader that starts again when its images end."
-        )
 
     def _optimize(self, batch: Batch, step: int) -> dict[str, float]:
         seed_step(self.config.seed, step, self.fabric.global_rank)
@@ -219,8 +219,7 @@ class Training:
         predicted = predict_batches(
             model, task, share, precision=self.config.precision, device=fabric.device
         )
-        total = len(share) if isinstance(share, Sized) else None
-        for batch, predictions in progress_over(predicted, "evaluate", self.progress, total):
+        for batch, predictions in shown_evaluation(predicted, share, self.progress):
             metric.update(predictions, batch)
         if fabric.world_size == 1:
             numbers = metric.compute()

@@ -15,6 +15,8 @@ from flyweight.data.survey import Survey, survey
 from flyweight.data.usable import leave_out_bad
 from flyweight.errors import ConfigError, DataError, nearest
 from flyweight.files import write_text
+from flyweight.pipeline.data_check import Found as ProblemKind
+from flyweight.pipeline.data_check import summary_of
 from flyweight.pipeline.preflight import require_free, starter_path
 from flyweight.pipeline.proposal import Proposal, propose
 from flyweight.pipeline.starter_config import config_text
@@ -32,6 +34,7 @@ class Started:
         train: Survey of the training split.
         val: Survey of the validation split.
         problems: What is wrong with images and annotations.
+        kinds: The problems, counted by kind.
         solved: Whether training starts in spite of them, because it does not need to stop, or
             because the config leaves bad images and boxes out.
         notes: Sentences on the choices.
@@ -45,6 +48,7 @@ class Started:
     train: Survey
     val: Survey
     problems: tuple[Problem, ...]
+    kinds: tuple[ProblemKind, ...]
     solved: bool
     notes: tuple[str, ...]
     proposal: Proposal
@@ -93,6 +97,7 @@ def start(
         train=surveys[0],
         val=surveys[1],
         problems=problems,
+        kinds=summary_of(problems),
         solved=solved,
         notes=tuple(notes),
         proposal=proposal,

@@ -33,13 +33,13 @@ def draw_boxes(
         prediction: Boxes in the image's pixels, best first.
         labels: Class names.
         threshold: Lowest score that is drawn.
-        scores: Write the score beside the label.
+        scores: Write the score behind the class name; annotations have none.
     """
     canvas = _tinted(image.convert("RGB"), prediction, threshold)
     # A second view of the same pixels, on which shadows can be translucent.
     brush = ImageDraw.Draw(canvas, "RGBA")
     line = max(2, round(min(canvas.size) / 190))
-    tags = _place_tags(prediction, labels, threshold if scores else None, canvas.size)
+    tags = _place_tags(prediction, labels, threshold, canvas.size, scores=scores)
     # The best are drawn last, on top of the others.
     for tag in reversed(tags):
         _draw_outline(brush, tag.box, tag.colour, line)
@@ -67,10 +67,11 @@ def _tinted(image: Image.Image, prediction: BoxPrediction, threshold: float) -> 
 def _place_tags(
     prediction: BoxPrediction,
     labels: Sequence[str],
-    threshold: float | None,
+    threshold: float,
     size: tuple[int, int],
+    *,
+    scores: bool,
 ) -> list[Tag]:
-    """Return a tag per box; without threshold, of all boxes and without scores."""
     texts = readable(labels, max(12, round(min(size) / 34)))
     tags: list[Tag] = []
     rows = zip(
@@ -80,11 +81,11 @@ def _place_tags(
         strict=True,
     )
     for corners, score, label in rows:
-        if threshold is not None and score < threshold:
+        if score < threshold:
             continue
         box = _inside(corners, size)
         name, font = texts[label]
-        text = name if threshold is None else f"{name} {score:.2f}"
+        text = f"{name} {score:.2f}" if scores else name
         place = _free_place(box, tag_size(text, font), size, [tag.place for tag in tags])
         tags.append(Tag(text, font, box, place, class_colour(label)))
     return tags
