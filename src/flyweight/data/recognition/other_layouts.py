@@ -99,12 +99,12 @@ def _is_of_layout(name: str) -> bool:
 
 def _words(name: str) -> list[str]:
     """Return the words of a name in lower case; `trainannot` has two."""
-    words = [word.lower() for word in re.findall(r"[A-Za-z]+", name)]
-    joined = [_JOINED.fullmatch(word) for word in words]
+    found = [part.lower() for part in re.findall(r"[A-Za-z]+", name)]
+    joined = [_JOINED.fullmatch(part) for part in found]
     return [
         part
-        for word, match in zip(words, joined, strict=True)
-        for part in (match.groups() if match else (word,))
+        for whole, match in zip(found, joined, strict=True)
+        for part in (match.groups() if match else (whole,))
     ]
 
 
