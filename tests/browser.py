@@ -74,3 +74,48 @@ def visited(page: Path, states: Sequence[str], expression: str) -> list[Any]:
     told = json.loads(text_of(shown(copy), "told"))
     assert told["errors"] == []
     return list(told["seen"])
+
+
+PHONE, DESKTOP = 390, 1280
+"""Widths of windows in pixels."""
+_MEASURE = """
+<script>
+const told = document.createElement("pre");
+told.id = "told";
+told.textContent = JSON.stringify(%s);
+document.body.append(told);
+</script>
+"""
+
+
+def on_screen(page: Path, width: int, *, dark: bool, height: int = 1600) -> Path:
+    """Return a screenshot of a page, a PNG beside it."""
+    picture = page.with_name(f"{page.stem}_{width}_{'dark' if dark else 'light'}.png")
+    _chromium(page, width, height, dark, f"--screenshot={picture}", "--hide-scrollbars")
+    return picture
+
+
+def measured(page: Path, width: int, expression: str, *, dark: bool = False) -> Any:
+    """Return what the JavaScript `expression` is in a window of a width, in pixels."""
+    text = page.read_text(encoding="utf-8")
+    text, count = re.subn(r"default-src 'none'", "default-src 'unsafe-inline' data:", text)
+    assert count == 1
+    copy = page.with_name(f"measured_{page.name}")
+    copy.write_text(text.replace("</body>", f"{_MEASURE % expression}</body>"), encoding="utf-8")
+    return json.loads(text_of(_chromium(copy, width, 1600, dark, "--dump-dom"), "told"))
+
+
+def _chromium(page: Path, width: int, height: int, dark: bool, *options: str) -> str:
+    assert CHROMIUM is not None
+    with tempfile.TemporaryDirectory() as profile:
+        command = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu"]
+        command += [f"--user-data-dir={profile}", f"--window-size={width},{height}"]
+        command += [f"--blink-settings=preferredColorScheme={0 if dark else 1}", *options]
+        done = subprocess.run(
+            [*command, page.resolve().as_uri()],
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=True,
+        )
+    return done.stdout

@@ -1,4 +1,5 @@
 import sys
+import time
 
 import pytest
 
@@ -96,3 +97,38 @@ def test_control_characters_never_reach_the_terminal(monkeypatch, capsys):
     err = capsys.readouterr().err
     assert "\x1b" not in err
     assert "ap/\\x1b[2J 0.5" in err
+
+
+def test_long_work_is_not_silent_without_a_terminal(capsys, monkeypatch):
+    monkeypatch.setattr("flyweight.terminal.QUIET_SECONDS", 0.05)
+    progress = TerminalProgress()
+    outer = progress.start("scan", 4)
+    outer.update(1)
+    inner = progress.start("evaluate", 9)
+    for _ in range(100):
+        time.sleep(0.02)
+        lines = capsys.readouterr().err.splitlines()
+        if lines:
+            break
+    assert lines[0] == "evaluate 0/9"
+    inner.finish()
+    for _ in range(100):
+        time.sleep(0.02)
+        lines = [line for line in capsys.readouterr().err.splitlines() if "scan" in line]
+        if lines:
+            break
+    assert lines[0].startswith("scan 1/4  eta")
+    outer.finish()
+    time.sleep(0.1)
+    capsys.readouterr()
+    time.sleep(0.15)
+    assert capsys.readouterr().err == ""
+
+
+def test_lines_that_come_anyway_are_enough(capsys, monkeypatch):
+    monkeypatch.setattr("flyweight.terminal.QUIET_SECONDS", 60.0)
+    task = TerminalProgress().start("step", 3, lines_every=1)
+    for done in range(1, 4):
+        task.update(done)
+    task.finish()
+    assert len(capsys.readouterr().err.splitlines()) == 3

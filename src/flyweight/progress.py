@@ -47,7 +47,7 @@ class Progress(Protocol):
                 only the share matters. None where it is unknown.
             done: The amount that an earlier, interrupted run has completed.
             lines_every: Where nothing can be drawn (a file, a pipe), write one line after every so
-                many units; None writes none.
+                many units; None writes a line only where there was none for half a minute.
         """
         ...
 

@@ -1,6 +1,7 @@
 """Progress in the terminal: bars with the time left on stderr; plain lines in files and pipes."""
 
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from datetime import timedelta
@@ -23,19 +24,26 @@ _RICH = {
 }
 
 # Formats of numbers by name. A learning rate keeps its zeros, so that the line does not jump.
-_FORMATS = {"lr": "#.2g"}
+_FORMATS = {"lr": "#.2g", "epoch": ".2f"}
 _DEFAULT_FORMAT = ".4g"
+
+QUIET_SECONDS = 30.0
+"""Where nothing can be drawn, a line is written after so many seconds without one."""
 
 
 class TerminalProgress:
     """Progress on stderr; see `flyweight.progress.Progress`.
 
-    Where stderr is a terminal it draws bars. Elsewhere it writes the notes, and lines for the tasks
-    that ask for them.
+    Where stderr is a terminal it draws bars. Elsewhere it writes the notes, lines for the tasks
+    that ask for them, and a line on the innermost task whenever it has written nothing for
+    `QUIET_SECONDS`.
     """
 
     def __init__(self) -> None:
         self._bars: Bars | None = None
+        self._open: list[LinesTask] = []
+        self._ended = threading.Event()
+        self._wrote = 0.0
 
     def start(
         self,
@@ -47,7 +55,7 @@ class TerminalProgress:
     ) -> "BarTask | LinesTask":
         """Begin a task; see `flyweight.progress.Progress.start`."""
         if self._bars is None and not sys.stderr.isatty():
-            return LinesTask(label, total, done, lines_every)
+            return self._open_lines(LinesTask(self, label, total, done, lines_every))
         if self._bars is None:
             # A bar of training stays visible when it is complete; others vanish.
             self._bars = _bars(transient=lines_every is None)
@@ -60,10 +68,41 @@ class TerminalProgress:
     def note(self, text: str) -> None:
         """Write one line, above the bars if there are any."""
         if self._bars is None:
-            sys.stderr.write(printable(text.rstrip("\n")) + "\n")
-            sys.stderr.flush()
+            self.write(text, time.monotonic())
         else:
             self._bars.console.print(printable(text), markup=False, highlight=False)
+
+    def write(self, line: str, now: float) -> None:
+        """Write one line where nothing is drawn, at the time `now` of the monotonic clock."""
+        self._wrote = now
+        sys.stderr.write(printable(line.rstrip("\n")) + "\n")
+        sys.stderr.flush()
+
+    def _open_lines(self, task: "LinesTask") -> "LinesTask":
+        if not self._open:
+            # A step can last for minutes, so lines cannot depend on updates alone.
+            self._wrote, self._ended = task.began, threading.Event()
+            threading.Thread(target=self._watch, args=(self._ended,), daemon=True).start()
+        self._open.append(task)
+        return task
+
+    def _watch(self, ended: threading.Event) -> None:
+        wait = QUIET_SECONDS
+        while not ended.wait(wait):
+            now = time.monotonic()
+            wait = QUIET_SECONDS - (now - self._wrote)
+            tasks = self._open[-1:]
+            if wait <= 0 and tasks:
+                tasks[0].write(now)
+            if wait <= 0:
+                wait = QUIET_SECONDS
+
+    def end_lines(self, task: "LinesTask") -> None:
+        """Forget a finished task."""
+        if task in self._open:
+            self._open.remove(task)
+        if not self._open:
+            self._ended.set()
 
     def end_drawing(self, ended: "TaskID") -> None:
         """Remove a finished task's bar; the last one ends the drawing."""
@@ -107,26 +146,45 @@ class BarTask:
 
 
 class LinesTask:
-    """A task that writes one line after every so many units, or none at all."""
+    """A task that writes one line after every so many units.
 
-    def __init__(self, label: str, total: float | None, done: float, every: int | None) -> None:
+    Attributes:
+        began: When it began, in seconds of the monotonic clock.
+    """
+
+    def __init__(
+        self,
+        owner: TerminalProgress,
+        label: str,
+        total: float | None,
+        done: float,
+        every: int | None,
+    ) -> None:
+        self._owner = owner
         self._label, self._total, self._first, self._every = label, total, done, every
-        self._began = time.monotonic()
+        self._done, self._numbers = done, dict[str, float]()
+        self.began = time.monotonic()
 
     def update(self, done: float, numbers: Mapping[str, float] | None = None) -> None:
         """Write a line if one is due."""
-        if self._every is None or (done % self._every and done != self._total):
-            return
+        self._done = done
+        if numbers is not None:
+            self._numbers = dict(numbers)
+        if self._every is not None and (not done % self._every or done == self._total):
+            self.write(time.monotonic())
+
+    def write(self, now: float) -> None:
+        """Write a line, at the time `now` of the monotonic clock."""
         left = None
-        if self._total is not None:
-            per_unit = (time.monotonic() - self._began) / max(done - self._first, 1)
-            left = per_unit * (self._total - done)
-        line = progress_line(self._label, done, self._total, numbers or {}, left)
-        sys.stderr.write(f"{printable(line)}\n")
-        sys.stderr.flush()
+        if self._total is not None and self._done > self._first:
+            per_unit = (now - self.began) / (self._done - self._first)
+            left = per_unit * (self._total - self._done)
+        line = progress_line(self._label, self._done, self._total, self._numbers, left)
+        self._owner.write(line, now)
 
     def finish(self) -> None:
-        """Do nothing: the last line is written."""
+        """Write nothing more: the last line is written."""
+        self._owner.end_lines(self)
 
 
 def progress_line(

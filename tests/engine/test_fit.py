@@ -302,7 +302,8 @@ def test_progress_is_reported(toy, tmp_path, recorded_progress):
     events = recorded_progress.events
     assert events[0] == ("start", "step", 12, 0)
     assert events[-1] == ("finish", "step")
-    updates = [event for event in events if event[0] == "update"]
+    updates = [event for event in events if event[:2] == ("update", "step")]
+    assert ("finish", "evaluate") in events
     assert [done for _, _, done, _ in updates] == list(range(1, 9))
     assert all(numbers.keys() == {"loss", "lr"} for *_, numbers in updates)
     recorded_progress.events.clear()

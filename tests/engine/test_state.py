@@ -193,3 +193,12 @@ def test_weights_of_another_type_are_refused_by_name():
         CheckpointError, match=r"'weight' has type torch\.float32 .* torch\.float16"
     ):
         load_weights(model, {"weight": torch.zeros(3, 2).half()}, Path("x"))
+
+
+def test_terms_have_running_means():
+    status = RunStatus()
+    for step, loss in enumerate((8.0, 4.0, 0.0), start=1):
+        status.step = step
+        status.add_terms({"loss": loss}, window=2)
+    # The plain mean of the first two steps, then half of it and half of the third.
+    assert status.means == {"loss": 3.0}

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from flyweight.report import quantities
+from flyweight.report.class_results import ClassResult, ClassResults, Confusion
 from flyweight.report.rows import Curve, Quantity, Report, ReportImage, Row, Width
 
 TIMED = "median of 100 pictures, 95 % interval"
@@ -60,6 +61,23 @@ def report() -> Report:
         images=(
             ReportImage(title="cells", stage="dense", path="pictures/a.png", caption="17 objects"),
             ReportImage(title="cells", stage="pruned", path="pictures/b.jpg", caption="18 objects"),
+        ),
+        class_results=ClassResults(
+            metric="Average precision at IoU 0.5",
+            counted="objects",
+            stages=("dense", "pruned"),
+            classes=(
+                ClassResult(name="red cell", count=1200, values=(0.842, 0.834)),
+                ClassResult(name="platelet", count=0, values=(None, None)),
+            ),
+        ),
+        precision_recall=(
+            Curve(name="Precision", series="dense", x=(0, 90), y=(1, 0.5), unit="fraction"),
+        ),
+        confusions=(
+            Confusion(
+                stage="dense", counted="images", labels=("cat", "dog"), counts=((9, 1), (0, 0))
+            ),
         ),
         notes=("One seed.",),
     )

@@ -42,7 +42,7 @@ def test_the_page_runs_its_own_script_and_no_other(report, run_folder):
     assert f"script-src 'sha256-{digest}'" in policy
     assert "unsafe-inline" not in policy.split("script-src")[1]
     sections = [section["id"] for section in page.named("section")]
-    assert sections[4:6] == ["explorer", "sensitivity"]
+    assert sections[5:7] == ["explorer", "sensitivity"]
     assert re.findall(r"https?:|@import|url\(|fetch\(|XMLHttp", text.split("base64,")[0]) == []
     for control in page.named("input"):
         assert control["type"] == "radio" or control["aria-label"]

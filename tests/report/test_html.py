@@ -66,6 +66,13 @@ def test_page_needs_no_network(report: Report, run_folder: Path) -> None:
     assert any("default-src 'none'" in str(meta.get("content")) for meta in page.named("meta"))
 
 
+def test_results_by_class_are_on_the_page(page: Page) -> None:
+    words = " ".join(" ".join(page.words).split())
+    assert "red cell 1,200 84.2 83.4" in words
+    titles = {cell.get("title") for cell in page.named("td")}
+    assert "cat, predicted as dog: 1 images" in titles
+
+
 def test_page_can_be_heard(page: Page) -> None:
     assert page.named("html") == [{"lang": "en"}]
     assert [image["alt"] for image in page.named("img")] == [
@@ -121,7 +128,13 @@ def test_hostile_text_stays_text(report: Report, run_folder: Path) -> None:
 
 def test_sections_without_content_are_left_out(report: Report, run_folder: Path) -> None:
     bare = report.model_copy(
-        update={"widths": (), "curves": (), "images": (), "rows": report.rows[:1]}
+        update={
+            "widths": (),
+            "curves": (),
+            "images": (),
+            "class_results": None,
+            "rows": report.rows[:1],
+        }
     )
     page = Page(to_html(bare, run_folder))
     assert [section["id"] for section in page.named("section")] == [

@@ -54,8 +54,15 @@ One seed.
 
 
 def test_exact_text(report: Report) -> None:
-    ascii_only = to_markdown(report).replace(TIMES, "x").replace(MINUS, "-")
+    plain = report.model_copy(update={"class_results": None})
+    ascii_only = to_markdown(plain).replace(TIMES, "x").replace(MINUS, "-")
     assert ascii_only == EXPECTED
+
+
+def test_results_by_class(report: Report) -> None:
+    text = to_markdown(report)
+    assert "## Average precision at IoU 0.5 of every class" in text
+    assert "| red cell |   1,200 |      84.2 |       83.4 |" in text
 
 
 def test_three_stages_compare_with_the_first(report: Report) -> None:

@@ -30,6 +30,7 @@ class Entry(NamedTuple):
 
 COMMANDS: Mapping[str, Entry] = {
     "models": Entry("flyweight.cli.models:models", "List models and built-in configs."),
+    "init": Entry("flyweight.cli.init:init", "Write a config for a folder of images."),
     "params": Entry("flyweight.cli.params:params", "List channel groups and why some are frozen."),
     "train": Entry("flyweight.cli.train:train", "Train; save best and last checkpoint."),
     "eval": Entry("flyweight.cli.evaluate:evaluate", "Print the metrics of a checkpoint."),
@@ -46,7 +47,7 @@ COMMANDS: Mapping[str, Entry] = {
     "convert-data": Entry(
         "flyweight.cli.convert_data:convert_data", "Write a detection set in another layout."
     ),
-    "report": Entry("flyweight.cli.report:report", "Write and print a run's report again."),
+    "report": Entry("flyweight.cli.report:report", "Write and print the report of a run."),
     "demo": Entry("flyweight.cli.demo:demo", "Run the whole chain on built-in data."),
 }
 
@@ -84,7 +85,7 @@ app = typer.Typer(
     name="flyweight",
     cls=CommandTable,
     help="Make trained vision models small and fast under a budget, and prove it.",
-    add_completion=False,
+    add_completion=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

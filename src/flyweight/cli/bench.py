@@ -63,10 +63,11 @@ ConfigOfLayers = Annotated[
     typer.Option("-c", "--config", help="Config of the network for --layers.", metavar="CONFIG"),
 ]
 Save = Annotated[
-    Path,
+    Path | None,
     typer.Option(
         "--save",
-        help="Write the latency table of --layers to FILE; continues an interrupted table.",
+        help="Write the measurements to FILE, which `flyweight report` reads as measurements.json "
+        "of a run folder; with --layers the latency table, which continues; default: layers.json.",
         metavar="FILE",
     ),
 ]
@@ -90,7 +91,7 @@ def bench(
     layers: Layers = False,
     config: ConfigOfLayers = "",
     opt: Overrides = None,
-    save: Save = Path("layers.json"),
+    save: Save = None,
     runtime: Runtimes = DEFAULT_RUNTIME,
     json: Json = False,
 ) -> None:
@@ -113,6 +114,8 @@ def bench(
     protocol = heavy.BenchConfig(seconds=seconds, runs=runs, shapes=shapes)
     runtimes = [name.strip() for name in runtime.split(",")]
     rows = pipeline.bench(files, threads=counts, runtime=runtimes, config=protocol, progress=True)
+    if save is not None:
+        pipeline.save_measurements(rows, save)
     if json:
         show_json(heavy.measurement_records(rows))
     else:

@@ -20,6 +20,8 @@ from flyweight.stopping import signals_as_ctrl_c
 
 MISTAKE, STOPPED = 2, 130
 _LONGEST_LINE = 2000
+_COMPLETION = ("--install-completion", "--show-completion")
+_SHELLS = ("bash", "zsh", "fish", "powershell", "pwsh")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -70,7 +72,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _run(arguments: Sequence[str]) -> int:
     try:
-        command = typer.main.get_command(app)
+        command = typer.main.get_command(_app_for(arguments))
         _require_known_command(arguments, command)
         # Typer turns some exceptions into a status of its own, which it returns.
         status = command(spread_overrides(arguments), prog_name="flyweight", standalone_mode=False)
@@ -120,7 +122,17 @@ def spread_overrides(arguments: Sequence[str]) -> list[str]:
     return [*spread, "-o"] if state == "first" else spread
 
 
+def _app_for(arguments: Sequence[str]) -> typer.Typer:
+    """Return the command line, which takes the name of a shell if the arguments have one."""
+    if len(arguments) > 1 and arguments[0] in _COMPLETION and arguments[1] in _SHELLS:
+        # Typer takes the name of a shell where it does not detect the shell that it runs in.
+        os.environ["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"
+    return app
+
+
 def _require_known_command(arguments: Sequence[str], group: Any) -> None:
+    if arguments and arguments[0] in _COMPLETION:
+        return
     name = next((argument for argument in arguments if not argument.startswith("-")), None)
     if name is not None and name not in group.commands:
         raise ConfigError(

@@ -24,10 +24,12 @@ from torch import Tensor, distributed, nn
 from flyweight.config.training import TrainConfig, due, learning_rate_at
 from flyweight.data.batch import Batch
 from flyweight.engine.ema import Ema
+from flyweight.engine.estimate import first_line, seconds_of_a_step, shown_evaluation
 from flyweight.engine.evaluate import merge_states, predict_batches
 from flyweight.engine.hooks import Change, restore_hooks
 from flyweight.engine.logs import Logs, NoLogs
 from flyweight.engine.network_errors import network_errors
+from flyweight.engine.objective import TaskObjective
 from flyweight.engine.optimizer import keep_state, make_optimizer, restore_state, set_rate
 from flyweight.engine.run import BEST, FINAL, Run
 from flyweight.engine.state import (
@@ -123,18 +125,24 @@ class Training:
     def _steps(self, logs: Logs | NoLogs, task: ProgressTask) -> None:
         start = self.status.step
         with closing(self._batches(start)) as batches:
+            first = next(batches) if start < self.steps else None
+            if first is not None:
+                self._say_what_comes(first)
             for step in range(start, self.steps):
                 if self._patience_is_over():
                     return
                 began = time.monotonic()
-                terms = self._optimize(next(batches), step)
+                batch, first = first or next(batches), None
+                terms = self._optimize(batch, step)
                 done = self.status.step = step + 1
+                self.status.add_terms(terms, self.config.log_every)
                 for hook in self.run.hooks:
                     hook.after_step(self, done)
                 rate = learning_rate_at(self.config, step)
-                task.update(done, {"loss": terms["loss"], "lr": rate})
+                means = self.status.means
+                task.update(done, {**self._epoch(done), "loss": means["loss"], "lr": rate})
                 if due(self.config.log_every, done, self.steps):
-                    logs.train(done, {**terms, "learning_rate": rate})
+                    logs.train(done, {**means, "learning_rate": rate})
                 evaluated = self._evaluate_if_due(done, logs)
                 self.status.seconds += time.monotonic() - began
                 stops = self._is_asked_to_stop()
@@ -156,6 +164,22 @@ class Training:
             f"The train loader must yield {self.steps - start} batches from step {start} "
             f"on. Received: {count}. Use a loader that starts again when its images end."
         )
+
+    def _epoch(self, done: int) -> dict[str, float]:
+        sizes = self.run.loaders.sizes
+        return {} if sizes is None else {"epoch": done * self.config.batch_size / sizes.train}
+
+    def _say_what_comes(self, batch: Batch) -> None:
+        """Show one line on the run before its first step; nothing where nothing is shown."""
+        sizes = self.run.loaders.sizes
+        if self.progress is SILENT or sizes is None:
+            return
+        seconds = None
+        if self.fabric.world_size == 1 and type(self.run.objective) is TaskObjective:
+            with self.fabric.autocast():
+                seconds = seconds_of_a_step(self.model, self.run.task, batch)
+        left = self.steps - self.status.step
+        self.note(first_line(sizes, self.config, left, self.fabric.device, seconds))
 
     def _optimize(self, batch: Batch, step: int) -> dict[str, float]:
         seed_step(self.config.seed, step, self.fabric.global_rank)
@@ -193,7 +217,8 @@ class Training:
         for hook in self.run.hooks:
             hook.after_evaluation(self, done, status.last)
         logs.metrics(done, status.last)
-        self.note(f"step {done}/{config.steps}  {summary(status.last)}")
+        epoch = "".join(f"  epoch {value:.2f}" for value in self._epoch(done).values())
+        self.note(f"step {done}/{config.steps}{epoch}  {summary(status.last)}")
         if is_better(status.last, status.best, self.run.task.primary):
             status.best, status.best_step, status.idle = status.last, done, 0
             self._save_model(BEST, status.last)
@@ -210,9 +235,10 @@ class Training:
         val = self.run.loaders.val
         share = val(fabric.global_rank, fabric.world_size) if val else ()
         metric = task.metric()
-        for batch, predictions in predict_batches(
+        predicted = predict_batches(
             model, task, share, precision=self.config.precision, device=fabric.device
-        ):
+        )
+        for batch, predictions in shown_evaluation(predicted, share, self.progress):
             metric.update(predictions, batch)
         if fabric.world_size == 1:
             numbers = metric.compute()

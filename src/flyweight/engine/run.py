@@ -22,6 +22,21 @@ SaveModel = Callable[[nn.Module, dict[str, float], Path], None]
 
 
 @dataclass(frozen=True)
+class Sizes:
+    """Numbers of a data set, for messages.
+
+    Attributes:
+        train: Training images; an epoch has so many.
+        val: Images to evaluate on.
+        classes: Number of classes.
+    """
+
+    train: int
+    val: int
+    classes: int
+
+
+@dataclass(frozen=True)
 class Loaders:
     """Sources of batches. With several devices they must pickle, so they cannot be lambdas.
 
@@ -30,10 +45,12 @@ class Loaders:
             global steps `start_step`..`steps - 1`.
         val: Called with `(rank, world_size)`; yields this rank's share of the images to
             evaluate. Without it nothing is evaluated and only the last weights are saved.
+        sizes: Of the data; None where they are unknown, and then no epochs are shown.
     """
 
     train: TrainLoader
     val: ValLoader | None = None
+    sizes: Sizes | None = None
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ class RunStatus:
         best_step: Steps that were done at the best evaluation.
         idle: Evaluations in a row since the best one.
         seconds: Time spent, over all sessions.
+        means: Running mean of every term of the loss.
     """
 
     step: int = 0
@@ -44,6 +45,18 @@ class RunStatus:
     best_step: int | None = None
     idle: int = 0
     seconds: float = 0.0
+    means: dict[str, float] = field(default_factory=dict)
+
+    def add_terms(self, terms: Mapping[str, float], window: int) -> None:
+        """Add the terms of the loss of the last step to their running means.
+
+        The mean is that of all steps at first, and then an exponential one over about `window`
+        steps.
+        """
+        weight = 1 / max(1, min(self.step, window))
+        for name, value in terms.items():
+            mean = self.means.get(name, value)
+            self.means[name] = mean + weight * (value - mean)
 
 
 def state_path(folder: Path) -> Path:

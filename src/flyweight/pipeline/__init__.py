@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # For editors and type checkers; `HOMES` has the same names a
     from flyweight.pipeline.evaluation import evaluate_checkpoint as evaluate_checkpoint
     from flyweight.pipeline.explorer_inputs import write_scan_page as write_scan_page
     from flyweight.pipeline.model_source import ModelSource as ModelSource
+    from flyweight.pipeline.networks import kind_of as kind_of
     from flyweight.pipeline.pricing import Priced as Priced
     from flyweight.pipeline.pricing import price as price
     from flyweight.pipeline.pruning_text import cost_table as cost_table
@@ -35,6 +36,7 @@ if TYPE_CHECKING:  # For editors and type checkers; `HOMES` has the same names a
     from flyweight.pipeline.results import Trained as Trained
     from flyweight.pipeline.stage import Inputs as Inputs
     from flyweight.pipeline.stage import Stage as Stage
+    from flyweight.pipeline.stages.bench import save_measurements as save_measurements
     from flyweight.pipeline.stages.export import export as export
     from flyweight.pipeline.stages.layers import LayersOptions as LayersOptions
     from flyweight.pipeline.stages.layers import time_layers as time_layers
@@ -46,6 +48,7 @@ if TYPE_CHECKING:  # For editors and type checkers; `HOMES` has the same names a
     from flyweight.pipeline.stages.scan import merge_scans as merge_scans
     from flyweight.pipeline.stages.scan import scan as scan
     from flyweight.pipeline.stages.train import train as train
+    from flyweight.pipeline.starter import start as start_config  # noqa: F401 - `start` of a config
     from flyweight.workspace import Workspace as Workspace
 
 # Public name to the module it lives in and its name there.
@@ -74,6 +77,7 @@ HOMES = {
     "evaluate_checkpoint": "flyweight.pipeline.evaluation:evaluate_checkpoint",
     "export": "flyweight.pipeline.stages.export:export",
     "forget": "flyweight.pipeline.chain:forget",
+    "kind_of": "flyweight.pipeline.networks:kind_of",
     "known_configs": "flyweight.config.reading:known_configs",
     "load_config": "flyweight.config.reading:load_config",
     "merge_scans": "flyweight.pipeline.stages.scan:merge_scans",
@@ -82,7 +86,9 @@ HOMES = {
     "prune": "flyweight.pipeline.stages.prune:prune",
     "report": "flyweight.pipeline.rendered_report:report",
     "run_chain": "flyweight.pipeline.chain:run_chain",
+    "save_measurements": "flyweight.pipeline.stages.bench:save_measurements",
     "scan": "flyweight.pipeline.stages.scan:scan",
+    "start_config": "flyweight.pipeline.starter:start",
     "time_layers": "flyweight.pipeline.stages.layers:time_layers",
     "time_layers_of_checkpoint": "flyweight.pipeline.stages.layers:time_layers_of_checkpoint",
     "train": "flyweight.pipeline.stages.train:train",

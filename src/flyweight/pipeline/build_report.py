@@ -4,37 +4,35 @@ import csv
 import datetime
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from io import StringIO
 from pathlib import Path
 
 import torch
-from PIL import Image
 
 from flyweight import __version__
 from flyweight.checkpoint import read
 from flyweight.config.settings import Config
-from flyweight.data.images import image_of
 from flyweight.errors import FileError, counted
 from flyweight.graph import Cost, ModelGraph
 from flyweight.measuring.measure import Measurement
-from flyweight.pipeline.drawn_images import draw_file
-from flyweight.pipeline.inputs import Data, Loaded, open_checkpoint
-from flyweight.pipeline.prediction import from_checkpoint, prediction_text
+from flyweight.pipeline.inputs import Data, open_checkpoint
+from flyweight.pipeline.report_images import report_images
+from flyweight.pipeline.report_outcomes import (
+    Outcomes,
+    class_results,
+    confusions,
+    precision_recall,
+)
 from flyweight.pipeline.results import Compared
 from flyweight.pruning import PruningPlan
 from flyweight.report import quantities
 from flyweight.report.rows import Curve, Quantity, Report, ReportImage, Row, Width
 from flyweight.runtimes.runtime_table import RUNTIMES
-from flyweight.tasks.drawing.canvas import Pixels
 from flyweight.untrusted.failures import refusing
 from flyweight.untrusted.file_bytes import read_text
 
-IMAGES = 3
-THRESHOLD = 0.4
-NAMED = 3
 _METRICS = {"top1": "Top-1", "miou": "mIoU"}
 _METRIC_NAMES = {
     "voc_11point": "VOC 11-point",
@@ -66,6 +64,7 @@ class ReportInputs:
     graph: ModelGraph
     networks: tuple[ReportedNetwork, ...]
     comparison: Compared | None = None
+    outcomes: Mapping[str, Outcomes] | None = None
 
 
 def build_report(inputs: ReportInputs) -> Report:
@@ -75,6 +74,8 @@ def build_report(inputs: ReportInputs) -> Report:
         Row(stage=stage.name, quantities=_quantities(inputs, stage, cost))
         for stage, cost in zip(inputs.networks, costs, strict=True)
     )
+    outcomes = inputs.outcomes or {}
+    rows = tuple(with_intervals(rows, outcomes))
     if inputs.comparison is not None:
         rows = tuple(_compared(inputs.comparison, rows))
     first = inputs.networks[0].measured[0].environment
@@ -93,6 +94,9 @@ def build_report(inputs: ReportInputs) -> Report:
         widths=_widths(inputs),
         curves=tuple(_curves(inputs)),
         images=tuple(_images(inputs)),
+        class_results=class_results(outcomes, inputs.data.val) if outcomes else None,
+        precision_recall=precision_recall(outcomes),
+        confusions=confusions(outcomes, inputs.data.val),
         notes=_notes(inputs),
     )
 
@@ -101,7 +105,7 @@ def _quantities(inputs: ReportInputs, stage: ReportedNetwork, cost: Cost) -> dic
     config = inputs.config
     size = f"{config.preprocessing.height} x {config.preprocessing.width}"
     value = _primary(stage)
-    label, detail = _metric_name(stage, config)
+    label, detail = metric_name(stage.checkpoint, config.detect.metric)
     where = f"{counted(len(inputs.data.val), 'image')} of {inputs.data.val.name}"
     found = {
         "metric": quantities.metric(label, value, detail=detail, method=f"over {where}"),
@@ -112,12 +116,32 @@ def _quantities(inputs: ReportInputs, stage: ReportedNetwork, cost: Cost) -> dic
         ),
     }
     for row in stage.measured:
-        found[f"latency_{row.threads}"] = _latency(row, size)
+        found[f"latency_{row.threads}"] = latency_quantity(row, size)
     memory = [row.peak_bytes for row in stage.measured if row.peak_bytes is not None]
     if memory:
         method = "peak resident memory of the measuring process, 1 thread"
         found["memory"] = quantities.peak_memory(memory[0], method=method)
     return found
+
+
+def with_intervals(rows: Sequence[Row], outcomes: Mapping[str, Outcomes]) -> Iterator[Row]:
+    """Yield rows whose metric is that of the outcomes, with intervals from resampled images."""
+    first = outcomes.get(rows[0].stage)
+    for row in rows:
+        found = outcomes.get(row.stage)
+        if found is None or "metric" not in row.quantities:
+            yield row
+            continue
+        low, high = found.interval or (None, None)
+        difference = None if first is None or found is first else first.difference(found)
+        changed = {
+            "value": found.value,
+            "low": None if low is None else min(low, found.value),
+            "high": None if high is None else max(high, found.value),
+            "difference": difference,
+        }
+        metric = row.quantities["metric"].model_copy(update=changed)
+        yield row.model_copy(update={"quantities": {**row.quantities, "metric": metric}})
 
 
 def _compared(comparison: Compared, rows: Sequence[Row]) -> Iterator[Row]:
@@ -127,12 +151,18 @@ def _compared(comparison: Compared, rows: Sequence[Row]) -> Iterator[Row]:
         found = dict(known[network.like])
         if network.name not in known:
             found = {key: found[key] for key in ("metric", "macs", "parameters")}
-        changed = {"value": network.metric, "difference": network.difference}
+        changed: dict[str, object] = {
+            "value": network.metric,
+            "difference": network.difference,
+        }
+        if found["metric"].value != network.metric:
+            changed |= {"low": None, "high": None}
         found["metric"] = found["metric"].model_copy(update=changed)
         yield Row(stage=network.name, quantities=found)
 
 
-def _latency(row: Measurement, size: str) -> Quantity:
+def latency_quantity(row: Measurement, size: str) -> Quantity:
+    """Return the latency of a measurement with images of `size`."""
     return quantities.latency(
         row.median_ms,
         low_ms=min(row.interval_ms[0], row.median_ms),
@@ -148,12 +178,16 @@ def _primary(stage: ReportedNetwork) -> float:
     return next(iter(metrics.values()), 0.0)
 
 
-def _metric_name(stage: ReportedNetwork, config: Config) -> tuple[str, str]:
-    """Return the usual name of the metric, and which of its kinds it is."""
-    key = next(iter(read(stage.checkpoint).metrics), "")
+def metric_name(checkpoint: Path, metric: str) -> tuple[str, str]:
+    """Return the usual name of the metric, and which of its kinds it is.
+
+    Args:
+        checkpoint: Has the metrics, the main one first.
+        metric: Of a detector's settings.
+    """
+    key = next(iter(read(checkpoint).metrics), "")
     if key in _METRICS:
         return _METRICS[key], ""
-    metric = config.detect.metric
     return "mAP", _METRIC_NAMES.get(metric, metric)
 
 
@@ -179,11 +213,22 @@ def _notes(inputs: ReportInputs) -> tuple[str, ...]:
 
 def _curves(inputs: ReportInputs) -> Iterator[Curve]:
     for stage in inputs.networks:
-        logs = stage.checkpoint.parent / "logs"
-        yield from _curve(logs / "train.csv", "loss", "Training loss", stage.name, "loss")
-        metric = next(iter(read(stage.checkpoint).metrics), "")
-        name = _metric_name(stage, inputs.config)[0]
-        yield from _curve(logs / "metrics.csv", metric, name, stage.name, "fraction")
+        name = metric_name(stage.checkpoint, inputs.config.detect.metric)[0]
+        yield from stage_curves(stage.name, stage.checkpoint, name)
+
+
+def stage_curves(stage: str, checkpoint: Path, metric: str) -> Iterator[Curve]:
+    """Yield the curves of the loss and of the metric that a training logged.
+
+    Args:
+        stage: Name of the lines.
+        checkpoint: Of the training; its logs are beside it.
+        metric: Name of the main metric.
+    """
+    logs = checkpoint.parent / "logs"
+    yield from _curve(logs / "train.csv", "loss", "Training loss", stage, "loss")
+    column = next(iter(read(checkpoint).metrics), "")
+    yield from _curve(logs / "metrics.csv", column, metric, stage, "fraction")
 
 
 def _curve(path: Path, column: str, name: str, series: str, unit: str) -> Iterator[Curve]:
@@ -200,35 +245,8 @@ def _curve(path: Path, column: str, name: str, series: str, unit: str) -> Iterat
 
 
 def _images(inputs: ReportInputs) -> Iterator[ReportImage]:
-    """Draw what each stage finds on the first images of the validation split."""
-    models = [
-        (stage.name, open_checkpoint(stage.checkpoint, inputs.config)) for stage in inputs.networks
-    ]
-    folder = inputs.folder / "pictures"
-    folder.mkdir(parents=True, exist_ok=True)
-    for index in range(min(IMAGES, len(inputs.data.val))):
-        image = image_of(inputs.data.val, index).permute(1, 2, 0).numpy()
-        plain = folder / f"{index}.png"
-        Image.fromarray(image).save(plain)
-        for name, loaded in models:
-            target = folder / f"{index}_{name}.png"
-            caption = _draw(loaded, image, plain, target)
-            path = inputs.data.val.records[index].path
-            yield ReportImage(
-                title=path.stem if path else f"Image {index}",
-                stage=name,
-                path=str(target.relative_to(inputs.folder)),
-                caption=caption,
-            )
-
-
-def _draw(loaded: Loaded, pixels: Pixels, plain: Path, target: Path) -> str:
-    """Draw the model's prediction of one image, saved at `plain`; return its caption."""
-    predictor = from_checkpoint(loaded)
-    prediction = predictor.predict(pixels)
-    draw = partial(predictor.draw, prediction=prediction, threshold=THRESHOLD)
-    draw_file(plain, target, draw)
-    rows = predictor.listed(prediction, threshold=THRESHOLD)
-    if rows and "box" not in rows[0]:
-        return ", ".join(prediction_text(row) for row in rows[:NAMED])
-    return f"{counted(len(rows), 'object')} above a score of {THRESHOLD}"
+    """Draw ground truth and what each network finds on chosen images of the validation split."""
+    models = {
+        stage.name: open_checkpoint(stage.checkpoint, inputs.config) for stage in inputs.networks
+    }
+    return report_images(inputs.data.val, models, inputs.folder, inputs.outcomes)

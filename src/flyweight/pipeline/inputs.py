@@ -21,7 +21,7 @@ from flyweight.data.check import require_sound
 from flyweight.data.loading import open_set, train_loader, val_loader
 from flyweight.data.records import ImageSet
 from flyweight.data.usable import leave_out_bad
-from flyweight.engine.run import Loaders
+from flyweight.engine.run import Loaders, Sizes
 from flyweight.errors import CheckpointError, ConfigError, DataError
 from flyweight.origin import origin_of
 from flyweight.pipeline.belonging import require_architecture
@@ -231,6 +231,7 @@ def loaders_for(config: Config, train: TrainConfig, data: Data) -> Loaders:
     return Loaders(
         partial(_train_batches, config, train, data.train),
         partial(val_batches, config, data.val),
+        Sizes(len(data.train), len(data.val), len(data.labels)),
     )
 
 

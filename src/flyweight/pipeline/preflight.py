@@ -1,10 +1,10 @@
 """Checks of names and paths that need no heavy package, so that they come first."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flyweight.errors import CheckpointError, ConfigError, DataError, nearest
+from flyweight.errors import CheckpointError, ConfigError, DataError, FileError, nearest
 from flyweight.pipeline.downloads import downloaded, is_url, require_readable_kind
 
 if TYPE_CHECKING:
@@ -102,3 +102,45 @@ def require_paths(config: "Config") -> None:
         )
     if config.pretrain_weights is not None and config.pretrain_weights not in HUBS:
         weights_path(config.pretrain_weights)
+
+
+def starter_path(root: Path, output: Path | None, *, overwrite: bool = False) -> Path:
+    """Return the file of a new config for the data set in a folder.
+
+    Args:
+        root: The folder.
+        output: The file; None means the folder's name with `.yaml`, in the working folder.
+        overwrite: The file may exist.
+
+    Raises:
+        DataError: The folder does not exist.
+        ConfigError: The file's name does not end in `.yaml` or `.yml`.
+        FileError: The file exists.
+    """
+    if not root.is_dir():
+        what = "a file" if root.exists() else "nothing"
+        raise DataError(
+            f"A data set must be a folder. Received '{root}', which is {what}. "
+            "Give the folder that holds the images."
+        )
+    path = output or Path(f"{root.absolute().resolve().name or 'data'}.yaml")
+    if path.suffix not in (".yaml", ".yml"):
+        raise ConfigError(
+            f"A config must be a YAML file. Received '{path}'. Give a name that ends in .yaml."
+        )
+    require_free([path], overwrite=overwrite)
+    return path
+
+
+def require_free(paths: Iterable[Path], *, overwrite: bool = False) -> None:
+    """Check that new files replace no others, unless that is allowed.
+
+    Raises:
+        FileError: One of the files exists.
+    """
+    taken = next((path for path in paths if path.exists()), None)
+    if taken is not None and not overwrite:
+        raise FileError(
+            f"A new file must not replace another. Received '{taken}', which exists. "
+            "Give another name with -O, or replace it with --overwrite."
+        )

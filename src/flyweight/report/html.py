@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 from flyweight.errors import counted
 from flyweight.report.change import compare
+from flyweight.report.class_sections import class_values
 from flyweight.report.embedded_images import embed
 from flyweight.report.explorer_sections import explorer_values, sensitivity_values
 from flyweight.report.formatting import (
@@ -154,18 +155,21 @@ def _percent(value: float, longest: float) -> str:
 def _numbers(report: Report, _: Path) -> Mapping[str, Any] | None:
     if not report.keys or _is_a_scan(report):
         return None
-    lines = [_line(report.quantities(key)) for key in report.keys]
+    lines = [_line(report.quantities(key), report.stages) for key in report.keys]
     return {"stages": report.stages, "lines": lines}
 
 
-def _line(quantities: Sequence[Quantity | None]) -> dict[str, Any]:
+def _line(quantities: Sequence[Quantity | None], stages: Sequence[str]) -> dict[str, Any]:
     scale = common_scale(quantities)
     named = next(quantity for quantity in quantities if quantity is not None)
     baseline = quantities[0]
     return {
         "head": head(named, scale),
         "first": _cell(baseline, scale),
-        "others": [{**_cell(q, scale), **_change(baseline, q)} for q in quantities[1:]],
+        "others": [
+            {"stage": stage, **_cell(quantity, scale), **_change(baseline, quantity)}
+            for stage, quantity in zip(stages[1:], quantities[1:], strict=True)
+        ],
     }
 
 
@@ -267,9 +271,19 @@ def _colours(series: Sequence[str], stages: Sequence[str]) -> list[int]:
 def _images(report: Report, folder: Path) -> Mapping[str, Any] | None:
     groups: dict[str, list[dict[str, Any]]] = {}
     for image in report.images:
-        shown = {"embedded": embed(image, folder), "colour": _stage_colour(image.stage, report)}
+        of_a_model = image.stage in report.stages
+        what = f"the predictions of the {image.stage} model" if of_a_model else image.stage
+        shown = {
+            "embedded": embed(image, folder),
+            "colour": _stage_colour(image.stage, report),
+            "alt": f"{image.title} with {what}{f': {image.caption}' if image.caption else ''}",
+        }
         groups.setdefault(image.title, []).append(shown)
     return {"groups": groups} if groups else None
+
+
+def _classes(report: Report, _: Path) -> Mapping[str, Any] | None:
+    return class_values(report)
 
 
 def _stage_colour(stage: str, report: Report) -> int:
@@ -283,6 +297,7 @@ def _provenance(report: Report, _: Path) -> Mapping[str, Any] | None:
 SECTIONS: tuple[Section, ...] = (
     Section("glance", "At a glance", _glance),
     Section("numbers", "Before and after", _numbers),
+    Section("classes", "Results by class", _classes),
     Section("images", "Images", _images),
     Section("widths", "Channels per layer", _widths),
     Section("explorer", "Plan explorer", _explorer),

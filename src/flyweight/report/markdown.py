@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from flyweight.report.change import compare
-from flyweight.report.formatting import cell, common_scale, full, head, short
+from flyweight.report.formatting import ABSENT, cell, common_scale, full, head, short
 from flyweight.report.headline import headline
 from flyweight.report.rows import Quantity, Report, ReportImage
 from flyweight.report.units import unit_of
@@ -17,6 +17,7 @@ def to_markdown(report: Report) -> str:
         f"# {_escaped(report.title)}",
         f"**{_escaped(headline(report))}**",
         result_table(report),
+        _classes(report),
         _images(report.images),
         _widths(report),
         _methods(report),
@@ -102,6 +103,22 @@ def _images(images: Sequence[ReportImage]) -> str:
         captions = [f"{image.stage}: {image.caption}" for image in members if image.caption]
         parts += [f"### {_escaped(title)}", shown, _escaped("; ".join(captions))]
     return "\n\n".join(part for part in parts if part)
+
+
+def _classes(report: Report) -> str:
+    found = report.class_results
+    if found is None:
+        return ""
+    lines = [
+        [
+            one.name,
+            f"{one.count:,}",
+            *(ABSENT if value is None else f"{100 * value:.1f}" for value in one.values),
+        ]
+        for one in found.classes
+    ]
+    header = ["Class", found.counted, *(f"{stage} (%)" for stage in found.stages)]
+    return f"## {found.metric} of every class\n\n{_table(header, lines)}"
 
 
 def _widths(report: Report) -> str:

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from flyweight.errors import FileError
+from flyweight.report.class_results import ClassResults, Confusion
 from flyweight.report.explorer import Explorer
 from flyweight.untrusted.failures import refusing
 from flyweight.untrusted.json_values import parse_json
@@ -172,6 +173,9 @@ class Report(_Value):
         widths: Channels of each layer, in the order of the network.
         curves: Lines of the charts.
         images: Images with drawn predictions. The JSON key is "pictures", as in version 0.1.0.
+        class_results: The metric of every class; None if it was not evaluated.
+        precision_recall: Detection: precision by recall of every stage, over all classes.
+        confusions: Classification and segmentation: a confusion matrix per stage.
         notes: Remarks on the method, each shown as one paragraph.
         explorer: Data of the plan explorer; None without a scan.
     """
@@ -189,6 +193,9 @@ class Report(_Value):
         validation_alias=AliasChoices("images", "pictures"),
         serialization_alias="pictures",
     )
+    class_results: ClassResults | None = None
+    precision_recall: tuple[Curve, ...] = ()
+    confusions: tuple[Confusion, ...] = ()
     notes: tuple[str, ...] = ()
     explorer: Explorer | None = None
 

@@ -183,3 +183,12 @@ def test_outlines_are_read_where_asked_for(tmp_path):
     (problem,) = box_set.problems
     assert "annotations[0]: segmentation must be polygons" in str(problem)
     assert len(second.boxes) == 0
+
+
+def test_images_beside_their_annotations(tmp_path):
+    for split in ("train", "valid"):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "_annotations.coco.json").write_text(json.dumps(_content()))
+        (tmp_path / split / "a.jpg").write_bytes(b"")
+    found = read_coco(tmp_path, "valid/_annotations.coco.json")
+    assert found.records[0].path == tmp_path / "valid" / "a.jpg"

@@ -177,8 +177,9 @@ def _image_folder(
     split = path.stem.removeprefix("instances_")
     candidates = [split, f"images/{split}", "images", "JPEGImages", "."]
     first = next((item["file_name"] for item in by_id.values()), "")
-    found = (root / name for name in candidates if is_file(root / name / first))
-    return next(found, root / "images")
+    # Last the folder of the file itself, where Roboflow puts the images of a split.
+    folders = (*(root / name for name in candidates), path.parent)
+    return next((folder for folder in folders if is_file(folder / first)), root / "images")
 
 
 def _row(

@@ -190,7 +190,8 @@ def _listed(folder: Path, source: Path) -> tuple[list[MapRecord], list[Problem]]
     records: list[MapRecord] = []
     problems: list[Problem] = []
     for number, line in enumerate(lines_of(source), start=1):
-        parts = line.split()
+        # A tab lets names have spaces.
+        parts = line.split("\t") if "\t" in line else line.split()
         if not parts:
             continue
         if len(parts) != 2:

@@ -1,6 +1,6 @@
 """Measuring stage: latency, memory and size of the exported files of a chain."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,17 @@ def _run(inputs: Inputs, settings: Config, workspace: Workspace) -> Benchmarked:
     for row in rows:
         for note in row.notes:
             inputs.progress.note(f"note: {row.name}, {counted(row.threads, 'thread')}: {note}")
-    write_text(workspace.folder / MEASUREMENTS, _ROWS.dump_json(rows, indent=1).decode())
+    save_measurements(rows, workspace.folder / MEASUREMENTS)
     return Benchmarked(rows)
+
+
+def save_measurements(rows: Sequence[Measurement], path: Path) -> None:
+    """Write measurements as JSON.
+
+    Raises:
+        FileError: The file cannot be written.
+    """
+    write_text(path, _ROWS.dump_json(tuple(rows), indent=1).decode())
 
 
 def _read(inputs: Inputs, settings: Config, workspace: Workspace) -> Benchmarked:

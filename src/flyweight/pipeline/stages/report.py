@@ -12,6 +12,7 @@ from flyweight.pipeline.explorer_inputs import with_explorer
 from flyweight.pipeline.inputs import load_model
 from flyweight.pipeline.network_plans import trace_model
 from flyweight.pipeline.rendered_report import Reported, rendered
+from flyweight.pipeline.report_outcomes import outcomes_of
 from flyweight.pipeline.results import Benchmarked, Exported, Pruned, Trained
 from flyweight.pipeline.stage import INPUT, NETWORK, Inputs, Stage
 from flyweight.pipeline.version_0_1_0 import digest_as_recorded
@@ -33,6 +34,16 @@ def _run(inputs: Inputs, settings: Config, workspace: Workspace) -> Reported:
     )
     model = load_model(dense.checkpoint, settings)[0]
     graph = trace_model(model, settings.preprocessing)
+    outcomes = {
+        network.name: outcomes_of(
+            network.checkpoint,
+            settings,
+            inputs.splits.val,
+            name=network.name,
+            progress=inputs.progress,
+        )
+        for network in networks
+    }
     wanted = ReportInputs(
         name=inputs.name,
         config=settings,
@@ -42,6 +53,7 @@ def _run(inputs: Inputs, settings: Config, workspace: Workspace) -> Reported:
         graph=graph,
         networks=networks,
         comparison=inputs.results.get("comparison"),
+        outcomes=outcomes,
     )
     built = build_report(wanted)
 

@@ -1,0 +1,212 @@
+"""Report of a run folder that training, pruning, exporting or measuring by hand has left."""
+
+import datetime
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+from flyweight import __version__
+from flyweight import checkpoint as checkpoints
+from flyweight.checkpoint import Checkpoint
+from flyweight.config.settings import Config
+from flyweight.config.tasks import TaskConfig
+from flyweight.engine.run import BEST, FINAL
+from flyweight.errors import CheckpointError, FileError
+from flyweight.graph import Cost
+from flyweight.measuring.measure import Measurement
+from flyweight.pipeline.build_report import (
+    latency_quantity,
+    metric_name,
+    stage_curves,
+    with_intervals,
+)
+from flyweight.pipeline.inputs import load_model, open_checkpoint, open_val, saved_preprocessing
+from flyweight.pipeline.network_plans import trace_model
+from flyweight.pipeline.report_images import report_images
+from flyweight.pipeline.report_outcomes import (
+    class_results,
+    confusions,
+    outcomes_of,
+    precision_recall,
+)
+from flyweight.pipeline.stages.bench import MEASUREMENTS
+from flyweight.pipeline.stages.prune import KEPT, PLAN
+from flyweight.progress import Progress
+from flyweight.pruning import PruningPlan
+from flyweight.report import quantities
+from flyweight.report.rows import Quantity, Report, Row, Width
+
+_ROWS = TypeAdapter(tuple[Measurement, ...])
+DENSE, PRUNED = "dense", "pruned"
+
+
+@dataclass(frozen=True)
+class _Network:
+    """A checkpoint of the folder, and the measurements of its export."""
+
+    path: Path
+    found: Checkpoint
+    exported: Path | None
+    measured: tuple[Measurement, ...]
+
+
+def build_folder_report(folder: Path, config: Config | None, progress: Progress) -> Report:
+    """Return the report of the checkpoints in a run folder.
+
+    Args:
+        folder: Has checkpoints of `flyweight train` or `flyweight prune`, and perhaps exported
+            files and measurements.
+        config: The data to evaluate on; None shows only what the folder holds.
+        progress: Receives messages and progress.
+
+    Raises:
+        FileError: The folder has no checkpoint.
+        FlyweightError: A checkpoint or the data is unusable.
+    """
+    networks = _networks(folder)
+    if not networks:
+        raise FileError(
+            f"A run folder must hold a report or a checkpoint. Received '{folder}' with neither. "
+            "Name the folder of a run, such as output/NAME of flyweight train -c NAME."
+        )
+    rows = tuple(Row(stage=name, quantities=_numbers(one)) for name, one in networks.items())
+    report = Report(
+        title=f"{folder.absolute().name}: {' and '.join(networks)}",
+        subject=next(iter(networks.values())).found.origin.architecture,
+        created=datetime.datetime.now(datetime.UTC),
+        command=shlex.join(["flyweight", *sys.argv[1:]]),
+        environment={"flyweight": __version__, "torch": torch.__version__},
+        rows=rows,
+        widths=_widths(networks),
+        curves=tuple(
+            curve
+            for name, one in networks.items()
+            for curve in stage_curves(name, one.path, metric_name(one.path, _metric(one.found))[0])
+        ),
+    )
+    return report if config is None else _evaluated(report, networks, folder, config, progress)
+
+
+def _evaluated(
+    report: Report,
+    networks: Mapping[str, _Network],
+    folder: Path,
+    config: Config,
+    progress: Progress,
+) -> Report:
+    """Return the report with intervals, results by class and images of the validation split."""
+    images = open_val(config)
+    outcomes = {
+        name: outcomes_of(one.path, config, images, name=name, progress=progress)
+        for name, one in networks.items()
+    }
+    models = {name: open_checkpoint(one.path, config) for name, one in networks.items()}
+    changed = {
+        "rows": tuple(with_intervals(report.rows, outcomes)),
+        "images": tuple(report_images(images, models, folder, outcomes)),
+        "class_results": class_results(outcomes, images),
+        "precision_recall": precision_recall(outcomes),
+        "confusions": confusions(outcomes, images),
+    }
+    return report.model_copy(update=changed)
+
+
+def _networks(folder: Path) -> dict[str, _Network]:
+    """Return the checkpoints of a folder: the dense network first, then the pruned one."""
+    files: list[Path] = []
+    for place in (folder / DENSE, folder, folder / PRUNED):
+        names = (KEPT, BEST) if (place / KEPT).is_file() else (BEST,)
+        found = [place / name for name in names if (place / name).is_file()]
+        files += found or [path for path in (place / FINAL,) if path.is_file()]
+    measured = _measurements(folder)
+    networks: dict[str, _Network] = {}
+    for path in files:
+        read = checkpoints.read(path)
+        name = PRUNED if read.plans else DENSE
+        exported = _exported(folder, name, alone=len(files) == 1)
+        rows = tuple(row for row in measured if exported and Path(row.path).name == exported.name)
+        networks[name] = _Network(path, read, exported, rows)
+    return dict(sorted(networks.items()))
+
+
+def _exported(folder: Path, name: str, *, alone: bool) -> Path | None:
+    names = [f"{name}.onnx", *(["model.onnx"] if alone else [])]
+    places = [folder, folder / "export"]
+    paths = [place / file for file in names for place in places]
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _measurements(folder: Path) -> tuple[Measurement, ...]:
+    path = folder / MEASUREMENTS
+    if not path.is_file():
+        return ()
+    try:
+        return _ROWS.validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise FileError(
+            f"Measurements must be as flyweight bench --save wrote them. Received '{path}': "
+            f"{' '.join(str(error).split())[:160]}. Measure again."
+        ) from error
+
+
+def _numbers(network: _Network) -> dict[str, Quantity]:
+    found, path = network.found, network.path
+    numbers: dict[str, Quantity] = {}
+    if found.metric_records:
+        record = next(iter(found.metric_records.values()))
+        label, detail = metric_name(path, _metric(found))
+        where = record.data or "the validation split"
+        if record.value == record.value:  # Not nan.
+            method = f"over {where}"
+            numbers["metric"] = quantities.metric(label, record.value, detail=detail, method=method)
+    cost, size = _cost(path, found)
+    if cost is not None:
+        method = f"one image of {size}; 1 MAC = 1 multiply-add"
+        numbers["macs"] = quantities.macs(cost.macs, method=method)
+        numbers["parameters"] = quantities.parameters(cost.params, method="learnable values")
+    if network.exported is not None:
+        method = "bytes of the ONNX file"
+        numbers["file_size"] = quantities.file_size(network.exported.stat().st_size, method=method)
+    else:
+        method = "bytes of the checkpoint"
+        numbers["file_size"] = quantities.file_size(path.stat().st_size, method=method)
+    for row in network.measured:
+        numbers[f"latency_{row.threads}"] = latency_quantity(row, size)
+    return numbers
+
+
+def _cost(path: Path, found: Checkpoint) -> tuple[Cost | None, str]:
+    """Return the cost of a network and its input size; None for a network of the user's own."""
+    try:
+        shape = saved_preprocessing(found, path)
+        graph = trace_model(load_model(path)[0], shape)
+    except CheckpointError:
+        return None, "unknown size"
+    return graph.cost(), f"{shape.height} x {shape.width}"
+
+
+def _metric(found: Checkpoint) -> str:
+    try:
+        return TaskConfig.model_validate(found.notes).detect.metric
+    except ValidationError:
+        return ""
+
+
+def _widths(networks: Mapping[str, _Network]) -> tuple[Width, ...]:
+    """Return the layers that the plan of the pruned network narrows."""
+    pruned = networks.get(PRUNED)
+    path = None if pruned is None else pruned.path.parent / PLAN
+    if path is None or not path.is_file():
+        return ()
+    plan = PruningPlan.from_json(path.read_text(encoding="utf-8"))
+    return tuple(_width_rows(plan))
+
+
+def _width_rows(plan: PruningPlan) -> Iterator[Width]:
+    for name, group in plan.groups.items():
+        yield Width(name=name, before=group.channels, after=len(group.keep))

@@ -1,0 +1,48 @@
+import pytest
+
+from flyweight.data.recognition.folder import read_folder
+from flyweight.data.recognition.recognise import recognise, recognise_below
+from flyweight.errors import DataError
+
+CLASSES = {f"{name}/{number}.jpg": None for name in ("cat", "dog") for number in range(2)}
+
+
+def test_all_layouts_in_order(plant, voc_xml):
+    root = plant(
+        {
+            "a.jpg": None,
+            "a.xml": voc_xml("cat"),
+            "a.json": '{"images": [], "annotations": [], "categories": []}',
+        }
+    )
+    assert [found.format for found in recognise(read_folder(root))] == ["voc", "coco"]
+
+
+def test_one_more_folder_around_the_set(plant):
+    root = plant({f"flowers/{name}": None for name in CLASSES} | {"README.md": "x"})
+    folder, found = recognise_below(read_folder(root))
+    assert (folder.root, found[0].format) == (root / "flowers", "class_list")
+
+
+def test_several_sets_are_named(plant, voc_xml):
+    files = {
+        f"{name}/{end}": text
+        for name in ("one", "two")
+        for end, text in (("a.jpg", None), ("a.xml", voc_xml("cat")))
+    }
+    with pytest.raises(DataError, match=r"holds 2: one, two\. Give one of them"):
+        recognise_below(read_folder(plant(files)))
+
+
+def test_splits_are_no_sets(plant, voc_xml):
+    files = {
+        f"{name}/{end}": text
+        for name in ("train", "test")
+        for end, text in (("a.jpg", None), ("a.xml", voc_xml("cat")))
+    }
+    assert recognise_below(read_folder(plant(files)))[1][0].format == "voc"
+
+
+def test_nothing_is_recognised(plant):
+    with pytest.raises(DataError, match=r"with 1 images in 2 files\. docs/data\.md"):
+        recognise_below(read_folder(plant({"a.jpg": None, "b.txt": "hello"})))

@@ -1,0 +1,71 @@
+import pytest
+
+from flyweight.config.cuts import RatioCut
+from flyweight.config.reading import load_config
+from flyweight.errors import FileError
+from flyweight.pipeline.folder_report import build_folder_report
+from flyweight.pipeline.inputs import Saver
+from flyweight.pipeline.network_plans import build_model, plan_cut, trace_model
+from flyweight.pipeline.rendered_report import report
+from flyweight.progress import SILENT
+from flyweight.pruning import prune
+
+SMALL = ("width=0.1", "input_size=64", "data.size=64", "data.train_count=2", "data.val_count=3")
+CONFIG = load_config("demo_digits", (*SMALL, "train.num_workers=0"))[1]
+CUT = "yolo_block.0.0.0.conv.weight"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """What `flyweight train` leaves, and the same with a pruned network."""
+    folder = tmp_path_factory.mktemp("runs")
+    save = Saver(CONFIG, tuple("0123456789"), "detect", measured_on="digits/val")
+    model = build_model(CONFIG).eval()
+    save(model, {"map_50": 0.8}, folder / "alone" / "best_model.safetensors")
+    (folder / "alone" / "logs").mkdir()
+    (folder / "alone" / "logs" / "train.csv").write_text("step,loss\n1,3.5\n2,2.5\n")
+    (folder / "alone" / "model.onnx").write_bytes(b"onnx")
+    plan = plan_cut(trace_model(model, CONFIG.preprocessing), RatioCut((CUT,), (0.5,)))
+    save(model, {"map_50": 0.8}, folder / "both" / "before_pruning.safetensors")
+    save(prune(model, plan), {"map_50": 0.7}, folder / "both" / "best_model.safetensors")
+    (folder / "both" / "plan.json").write_text(plan.to_json())
+    return folder
+
+
+def test_a_training_by_hand(trained):
+    made = build_folder_report(trained / "alone", None, SILENT)
+    assert made.stages == ("dense",)
+    numbers = made.rows[0].quantities
+    assert numbers["metric"].value == 0.8
+    assert numbers["metric"].method == "over digits/val"
+    assert numbers["file_size"].value == 4
+    assert numbers["macs"].value > 0
+    assert [curve.y for curve in made.curves] == [(3.5, 2.5)]
+
+
+def test_a_pruning_by_hand(trained):
+    made = build_folder_report(trained / "both", None, SILENT)
+    assert made.stages == ("dense", "pruned")
+    dense, pruned = (row.quantities for row in made.rows)
+    assert dense["macs"].value > pruned["macs"].value
+    widths = {width.name: (width.before, width.after) for width in made.widths}
+    assert widths[CUT] == (48, 24)
+
+
+def test_the_data_of_a_config_are_evaluated(trained):
+    made = report(trained / "both", CONFIG).report
+    metric = made.rows[1].quantities["metric"]
+    # Networks without training find nothing, on every resample.
+    assert (metric.low, metric.high, metric.difference) == (0.0, 0.0, (0.0, 0.0))
+    assert [image.stage for image in made.images[:3]] == ["ground truth", "dense", "pruned"]
+    assert len(made.images) == 3 * 3
+    assert sum(one.count for one in made.class_results.classes) > 0
+    page = (trained / "both" / "report.html").read_text()
+    assert "Results by class" in page
+    # Without a config the same report is rendered again.
+    assert report(trained / "both").report == made
+
+
+def test_a_folder_without_a_checkpoint(tmp_path):
+    with pytest.raises(FileError, match="a report or a checkpoint"):
+        build_folder_report(tmp_path, None, SILENT)
