@@ -103,7 +103,7 @@ class Handler:
         return weight, None
 
     def result(self, quantizer: str, values: Tensor) -> Tensor:
-        """Return what goes on in place of a tensor that has a quantizer."""
+        """Return what replaces a tensor that has a quantizer."""
         return values
 
     def _handle(self, site: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

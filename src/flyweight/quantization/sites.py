@@ -125,7 +125,7 @@ def _function_name(func: Any) -> str:
 
 
 def watch_paths(model: nn.Module) -> None:
-    """Make the modules of `model` tell which of them runs, as long as they live.
+    """Make the modules of `model` note when they run, as long as they live.
 
     Hooks, not wrappers: they are copied and saved with the module.
     """
