@@ -24,7 +24,7 @@ SOURCE, TESTS = ROOT / "src" / "flyweight", ROOT / "tests"
 # Extras that need not be installed: only these may be imported inside a function.
 OPTIONAL = {"ray", "openvino", "segmentation_models_pytorch"}
 # Public functions of `flyweight` that are planned; no folder may take their names either.
-PLANNED_FUNCTIONS = {"compress", "distill", "quantize"}
+PLANNED_FUNCTIONS = {"compress", "distill"}
 
 # Modules that share a name because they are parts of one thing, and what that thing is.
 SAME_NAME = {
@@ -353,7 +353,7 @@ def test_graph_and_pruning_name_no_model_class():
     pattern = re.compile(r"\b(" + "|".join(map(re.escape, sorted(names))) + r")\b", re.IGNORECASE)
     found = {
         str(path): match.group()
-        for folder in ("graph", "pruning", "replay", "sensitivity")
+        for folder in ("graph", "pruning", "quantization", "replay", "sensitivity")
         for path in (SOURCE / folder).rglob("*.py")
         if (match := pattern.search(path.read_text()))
     }

@@ -30,6 +30,9 @@ if TYPE_CHECKING:  # For editors and type checkers; `_HOMES` has the same names 
     from flyweight.pruning.repair.repair import RepairSettings as RepairSettings
     from flyweight.pruning.repair.repair import repair as repair
     from flyweight.pruning.repair.repair import repair_ as repair_
+    from flyweight.quantization.quantization_plan import QuantizationPlan as QuantizationPlan
+    from flyweight.quantization.quantize import QuantConfig as QuantConfig
+    from flyweight.quantization.quantize import quantize as quantize
     from flyweight.sensitivity import FastScanSettings as FastScanSettings
     from flyweight.sensitivity import FastScanSettings as Pace  # noqa: F401 - its name in 0.1.0
     from flyweight.sensitivity import Sensitivity as Sensitivity
@@ -49,6 +52,8 @@ _HOMES = {
     "FastScanSettings": "flyweight.sensitivity:FastScanSettings",
     "Pace": "flyweight.sensitivity:FastScanSettings",  # its name in 0.1.0
     "PruningPlan": "flyweight.pruning:PruningPlan",
+    "QuantConfig": "flyweight.quantization.quantize:QuantConfig",
+    "QuantizationPlan": "flyweight.quantization.quantization_plan:QuantizationPlan",
     "RepairReport": "flyweight.pruning.repair.repair:RepairReport",
     "RepairSettings": "flyweight.pruning.repair.repair:RepairSettings",
     "Sensitivity": "flyweight.sensitivity:Sensitivity",
@@ -60,6 +65,7 @@ _HOMES = {
     "plan_globally": "flyweight.planning.ranking:plan_globally",
     "prune": "flyweight.pruning:prune",
     "prune_": "flyweight.pruning:prune_",
+    "quantize": "flyweight.quantization.quantize:quantize",
     "ratios_per_step": "flyweight.planning.schedule:ratios_per_step",
     "repair": "flyweight.pruning.repair.repair:repair",
     "repair_": "flyweight.pruning.repair.repair:repair_",

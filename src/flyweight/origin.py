@@ -21,6 +21,9 @@ REPAIR_VERSION = 1
 EPSILONS_VERSION = 1
 """Version of the data of the transform "epsilons": path of a normalisation to its epsilon."""
 
+QUANTIZE_VERSION = 1
+"""Version of the data of the transform "quantize", which is a plan with a version of its own."""
+
 _ATTRIBUTE = "_flyweight_origin"
 
 
@@ -29,8 +32,8 @@ class Transform:
     """One change that was made to a network after it was built.
 
     Attributes:
-        kind: What was done: "prune", "repair" or "epsilons"; `transform_kinds.TRANSFORMS` lists
-            the kinds.
+        kind: What was done: "prune", "repair", "epsilons" or "quantize";
+            `transform_kinds.TRANSFORMS` lists the kinds.
         version: Version of the format of `text`.
         text: What was done, as JSON text. Text, because the note is copied with its module, and a
             plan holds thousands of numbers.

@@ -9,9 +9,17 @@ from typing import Any
 from torch import nn
 
 from flyweight.errors import CheckpointError
-from flyweight.origin import EPSILONS_VERSION, PRUNE_VERSION, REPAIR_VERSION, Transform
+from flyweight.origin import (
+    EPSILONS_VERSION,
+    PRUNE_VERSION,
+    QUANTIZE_VERSION,
+    REPAIR_VERSION,
+    Transform,
+)
 from flyweight.pruning.plans import PruningPlan
 from flyweight.pruning.surgery import prune_
+from flyweight.quantization.network import quantize_
+from flyweight.quantization.quantization_plan import QuantizationPlan
 from flyweight.untrusted.json_values import parse_json
 
 
@@ -66,6 +74,11 @@ TRANSFORMS: Mapping[str, TransformKind] = {
     ),
     "repair": TransformKind(version=REPAIR_VERSION, check=_check_mapping, apply=_weights_only),
     "epsilons": TransformKind(EPSILONS_VERSION, check=_check_epsilons, apply=_set_epsilons),
+    "quantize": TransformKind(
+        version=QUANTIZE_VERSION,
+        check=lambda text: QuantizationPlan.from_json(text).to_json(),
+        apply=lambda model, text: quantize_(model, QuantizationPlan.from_json(text)),
+    ),
 }
 """Every kind by its name in a checkpoint."""
 

@@ -102,7 +102,7 @@ def bench(
     """
     if layers:
         options = pipeline.LayersOptions(_one_count(threads or "1"), seconds, runtime)
-        _show_layers(_timed(config, opt or (), save, options), as_json=json)
+        _show_layers(_timed(config, opt or (), save or Path("layers.json"), options), as_json=json)
         return
     if not files:
         raise ConfigError(

@@ -15,6 +15,7 @@ from flyweight.graph.containers import placed_tensors
 from flyweight.graph.cutting import COMPUTING_HOOKS
 from flyweight.graph.example_inputs import Example
 from flyweight.graph.stored import copy_module, run_uncompiled
+from flyweight.quantization.network import frozen, plan_of
 from flyweight.zoo.backbones.blocks import thaw_norms
 
 _DECODED = {"classify": ("scores",), "segment": ("labels",)}
@@ -36,7 +37,8 @@ class InferenceNetwork(nn.Module):
         self, model: nn.Module, postprocess: nn.Module | None, given: FlatInputs | None = None
     ) -> None:
         super().__init__()
-        self.network = store_weights(run_uncompiled(copy_module(model)))
+        self.quantized = plan_of(model) is not None
+        self.network = store_weights(run_uncompiled(copy_module(frozen(model))))
         thaw_norms(self.network)
         self.postprocess = None if postprocess is None else copy_module(postprocess)
         self.given = given

@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from flyweight.exporting.model_card import ModelCard, sidecar_path, to_sidecar
 from flyweight.exporting.parity import (
     Outputs,
     detection_errors,
+    distance_errors,
     label_errors,
     set_errors,
     value_errors,
@@ -33,6 +34,10 @@ from flyweight.runtimes.runtime_table import DEFAULT_RUNTIME, require_installed,
 # The version that torch's exporter writes natively; ONNX Runtime since 1.17 and OpenVINO run it.
 OPSET = 20
 _ONNX_GRAPH = "flyweight.exporting.onnx_graph"  # imports onnx and onnxscript
+_INTEGER_GRAPH = "flyweight.exporting.integer_graph"  # imports onnx
+INTEGER_TOLERANCE = 0.35
+"""Greatest error of a quantized network, see `parity.distance_errors`. One level of difference in a
+layer, which rounding of equal values explains, becomes many in fifty layers."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,8 @@ class OnnxConfig:
             classifier, "labels" of a segmenter.
         dynamic_batch: Leave the first size free, of inputs that are as long as the first one.
         opset: Version of the operator set.
-        tolerance: Greatest relative error against PyTorch, see `exporting.parity`.
+        tolerance: Greatest relative error against PyTorch, see `exporting.parity`; of a quantized
+            network at least `INTEGER_TOLERANCE`.
         seed: Of the random inputs that are compared.
         runtime: Name of the runtime that is compared with PyTorch, see
             `flyweight.runtimes.runtime_table`.
@@ -139,6 +145,9 @@ def to_onnx(
     proto = graph_tools.convert(network, inputs, both, target=target, **settings)
     graph_tools.finish(proto, card, target)
     opset = _require_opset(graph_tools.opset_of(proto), config.opset, target)
+    if network.quantized:
+        load(_INTEGER_GRAPH).fold_integers(proto)
+        config = replace(config, tolerance=max(config.tolerance, INTEGER_TOLERANCE))
     trials = [inputs, *(FlatInputs.of(more).tensors for more in compare_on)]
     trials += _that_run(network, _random_inputs(inputs, config), len(names))
     errors = _write_checked(network, proto, trials, both, (target, card, config))
@@ -192,6 +201,8 @@ def _comparison(
     network: InferenceNetwork, card: ModelCard, config: OnnxConfig
 ) -> Callable[[Outputs, Outputs], dict[str, float]]:
     """Return how outputs are compared: value by value, or as sets where rows have no order."""
+    if network.quantized and card.outputs == "raw":
+        return distance_errors
     if card.outputs == "detections":
         return partial(detection_errors, tolerance=config.tolerance)
     if card.outputs == "decoded" and card.task == "segment":

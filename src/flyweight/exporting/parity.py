@@ -27,6 +27,25 @@ def value_errors(expected: Outputs, received: Outputs) -> dict[str, float]:
     return {name: relative_error(expected[name], received[name]) for name in expected}
 
 
+def distance_errors(expected: Outputs, received: Outputs) -> dict[str, float]:
+    """Return of every output the length of the difference divided by the length of PyTorch's.
+
+    For networks on integers, where single values may differ much and all together little.
+
+    Returns:
+        Infinite where shapes differ or a value is not finite.
+    """
+    return {name: _distance(expected[name], received[name]) for name in expected}
+
+
+def _distance(expected: Tensor, received: Tensor) -> float:
+    if expected.shape != received.shape:
+        return math.inf
+    wanted, got = _real(expected), _real(received)
+    distance = float((wanted - got).norm() / wanted.norm().clamp_min(1e-12))
+    return distance if math.isfinite(distance) else math.inf
+
+
 def label_errors(expected: Outputs, received: Outputs) -> dict[str, float]:
     """Return the share of labels that differ, if almost equal scores cannot explain it.
 

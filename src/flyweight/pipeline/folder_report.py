@@ -40,6 +40,7 @@ from flyweight.progress import Progress
 from flyweight.pruning import PruningPlan
 from flyweight.report import quantities
 from flyweight.report.rows import Quantity, Report, Row, Width
+from flyweight.untrusted.file_bytes import read_text
 
 _ROWS = TypeAdapter(tuple[Measurement, ...])
 DENSE, PRUNED = "dense", "pruned"
@@ -203,7 +204,7 @@ def _widths(networks: Mapping[str, _Network]) -> tuple[Width, ...]:
     path = None if pruned is None else pruned.path.parent / PLAN
     if path is None or not path.is_file():
         return ()
-    plan = PruningPlan.from_json(path.read_text(encoding="utf-8"))
+    plan = PruningPlan.from_json(read_text(path))
     return tuple(_width_rows(plan))
 
 

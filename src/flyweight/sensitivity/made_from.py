@@ -16,6 +16,7 @@ from flyweight.digests import digest_of_tensors, digest_of_value
 from flyweight.graph.model_graph import ModelGraph
 from flyweight.graph.stored import held_tensors
 from flyweight.origin import Origin, origin_of
+from flyweight.untrusted.json_values import parse_json
 
 _SHOWN = 12
 """Digits of a digest in a message."""
@@ -100,7 +101,7 @@ def _named(key: str, found: Mapping[str, str], now: Mapping[str, str]) -> list[s
 def mapping_of(text: str) -> dict[str, Any] | None:
     """Return the mapping in a JSON text; None where there is none."""
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
+        value = parse_json(text)
+    except ValueError:
         return None
     return value if isinstance(value, dict) else None

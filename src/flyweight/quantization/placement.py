@@ -1,0 +1,229 @@
+"""Placement: which tensors of a network become integers, by the rules that the runtimes have.
+
+ONNX Runtime runs a layer on integers only where what it reads and what it makes is quantized, with
+one unsigned grid for each tensor; OpenVINO accepts that as well. The reasons for every rule are in
+docs/quantization.md.
+"""
+
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+
+from flyweight.quantization.quantization_plan import FoldedNorm, IntegerLayer, QuantizationPlan
+from flyweight.quantization.sites import RecordedSites, Site
+
+_CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
+_LAYERS = (*_CONVOLUTIONS, "linear")
+_MULTIPLYING = ("matmul", "bmm")
+_JOINING = ("add", "mul", "cat", *_MULTIPLYING)
+"""Operations of several tensors; all of these and the result are quantized."""
+_PASSING_NAMES = """
+    max_pool1d max_pool2d max_pool3d view reshape flatten unflatten permute transpose movedim
+    unsqueeze squeeze
+    upsample_nearest1d upsample_nearest2d upsample_nearest3d slice select chunk split
+    split_with_sizes narrow pixel_shuffle pixel_unshuffle channel_shuffle contiguous clone dropout
+    alias detach expand t numpy_T
+"""
+_PASSING = frozenset(_PASSING_NAMES.split())
+"""Operations that only move values or choose among them: the grid of the result is the same."""
+_CURVED_NAMES = """
+    relu relu6 hardtanh leaky_relu elu prelu sigmoid hardsigmoid hardswish silu gelu mish tanh
+    avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d
+    mean
+    upsample_bilinear2d upsample_linear1d upsample_trilinear3d batch_norm
+"""
+_CURVED = frozenset(_CURVED_NAMES.split())
+"""Operations of one tensor whose result needs a grid of its own."""
+_UNSUPPORTED = {
+    "conv_transpose1d": "transposed convolution, for which no runtime has an integer kernel",
+    "conv_transpose2d": "transposed convolution, for which no runtime has an integer kernel",
+    "conv_transpose3d": "transposed convolution, for which no runtime has an integer kernel",
+    "deform_conv2d": "deformable convolution, for which no runtime has an integer kernel",
+    "lstm": "recurrent layer, whose weights PyTorch applies in one operation",
+    "gru": "recurrent layer, whose weights PyTorch applies in one operation",
+    "scaled_dot_product_attention": "attention, which PyTorch executes as one operation",
+}
+_RELU6 = 6.0
+
+
+def place(recorded: RecordedSites, skip: Sequence[str] = ()) -> QuantizationPlan:
+    """Return what to quantize in a recorded network, before calibration.
+
+    Args:
+        recorded: From `sites.record_sites`.
+        skip: Patterns of operation names that stay float, as in `fnmatch`: `head.*`.
+    """
+    return _Placement(recorded, skip).plan()
+
+
+class _Placement:
+    """Finds what is quantized, from the layers outwards."""
+
+    def __init__(self, recorded: RecordedSites, skip: Sequence[str]) -> None:
+        self.recorded, self.skip = recorded, skip
+        self.maker = {number: site for site in recorded.sites for number in site.makes}
+        self.takers: dict[int, list[Site]] = {}
+        for site in recorded.sites:
+            for number in site.reads:
+                self.takers.setdefault(number, []).append(site)
+        self.norm_of: dict[str, Site] = {}
+        self.fused: set[str] = set()
+        self.wanted: set[int] = set()
+        self.floats: dict[str, str] = {}
+
+    def plan(self) -> QuantizationPlan:
+        layers = [site for site in self.recorded.sites if self._is_integer(site)]
+        ends = {site.name: self._end(site) for site in layers}
+        joins = [site for site in self.recorded.sites if self._joins(site)]
+        for site in layers:
+            self.wanted.add(self._data(site))
+            self.wanted.update(ends[site.name].makes)
+        for site in joins:
+            self.wanted.update((*self._tensors(site), *self._end(site).makes))
+        self._spread()
+        return self._written(layers)
+
+    def _is_integer(self, site: Site) -> bool:
+        for call, operation in zip(
+            (call for call in site.calls if call.is_step), site.operations, strict=True
+        ):
+            reason = self._reason(site, call.op, operation)
+            if reason is not None:
+                self.floats[operation] = reason
+            elif call.op in _LAYERS:
+                return True
+        return False
+
+    def _reason(self, site: Site, op: str, operation: str) -> str | None:
+        """Return why an operation stays float; None where it does not, or has no weight."""
+        if op in _UNSUPPORTED:
+            return _UNSUPPORTED[op]
+        if op not in (*_LAYERS, *_MULTIPLYING):
+            return None
+        if any(fnmatchcase(operation, pattern) for pattern in self.skip):
+            return "named by the option to skip"
+        if site.op != op:
+            function = site.name.split("|")[1]
+            return f"executed inside of the torch function {function}, which hides its tensors"
+        if op in _LAYERS and not set(site.calls[0].reads[1:]) <= set(self.recorded.stored):
+            return "its weight or bias is computed"
+        if self._data(site) in self.recorded.stored:
+            return "it reads a stored tensor"
+        return None
+
+    def _data(self, site: Site) -> int:
+        return site.calls[0].reads[0]
+
+    def _tensors(self, site: Site) -> list[int]:
+        return [number for number in site.reads if number not in self.recorded.stored]
+
+    def _joins(self, site: Site) -> bool:
+        if site.op not in _JOINING or site.operation in self.floats or len(site.calls) != 1:
+            return False
+        known = all(n in self.maker or n in self.recorded.inputs for n in site.reads)
+        return known and (len(site.reads) > 1 or site.op == "cat")
+
+    def _end(self, site: Site) -> Site:
+        """Return the site whose result the operation, with what is fused into it, makes."""
+        follower = self._only_taker(site)
+        if site.op in _JOINING:
+            fits = site.op in ("add", "mul") and follower is not None and _is_fused(follower)
+            self.fused.update({follower.name} if follower is not None and fits else ())
+            return follower if follower is not None and fits else site
+        if follower is not None and follower.op == "batch_norm" and self._is_folded(follower):
+            self.norm_of[site.name] = follower
+            site, follower = follower, self._only_taker(follower)
+        if follower is not None and _is_fused(follower):
+            self.fused.add(follower.name)
+            return follower
+        return site
+
+    def _only_taker(self, site: Site) -> Site | None:
+        takers = self.takers.get(site.makes[0], []) if len(site.makes) == 1 else []
+        returned = any(number in self.recorded.outputs for number in site.makes)
+        return takers[0] if len(takers) == 1 and not returned else None
+
+    def _is_folded(self, norm: Site) -> bool:
+        arguments = norm.calls[0].arguments
+        needed = [arguments[name] for name in ("running_mean", "running_var")]
+        given = [arguments[name] for name in ("weight", "bias") if arguments[name] is not None]
+        return all(
+            value is not None and value.number in self.recorded.stored for value in needed + given
+        )
+
+    def _spread(self) -> None:
+        """Add the tensors that follow from others, until there are no more."""
+        before = -1
+        while len(self.wanted) != before:
+            before = len(self.wanted)
+            for site in self.recorded.sites:
+                self._follow(site)
+            for site in reversed(self.recorded.sites):
+                if site.op in _PASSING and not self.wanted.isdisjoint(site.makes):
+                    self.wanted.update(self._tensors(site)[:1])
+
+    def _follow(self, site: Site) -> None:
+        taken = self._tensors(site)[:1]
+        known = bool(taken) and taken[0] in self.wanted
+        if known and site.op in (*_PASSING, *_CURVED) and site.name not in self.fused:
+            self.wanted.update(site.makes)
+
+    def _written(self, layers: Sequence[Site]) -> QuantizationPlan:
+        inputs = {
+            place: place for number, place in self.recorded.inputs.items() if number in self.wanted
+        }
+        names = {n: place for n, place in self.recorded.inputs.items() if n in self.wanted}
+        outputs, limits = {}, {}
+        for site in self.recorded.sites:
+            if self.wanted.isdisjoint(site.makes) or not site.makes:
+                continue
+            taken = self._tensors(site)[:1]
+            shared = names.get(taken[0]) if taken and site.op in _PASSING else None
+            name = shared or site.operation
+            outputs[site.name] = name
+            names |= dict.fromkeys(site.makes, name)
+            if shared is None and (most := _limit(site)) is not None:
+                limits[name] = most
+        integer = {site.name: self._layer(site, names) for site in layers}
+        norms = tuple(norm.name for norm in self.norm_of.values())
+        return QuantizationPlan(integer, norms, outputs, inputs, limits, {}, self.floats)
+
+    def _layer(self, site: Site, names: dict[int, str]) -> IntegerLayer:
+        norm = self.norm_of.get(site.name)
+        weight, *bias = (self.recorded.stored[number] for number in site.calls[0].reads[1:])
+        source = names[self._data(site)]
+        folded = None if norm is None else self._folded(norm)
+        return IntegerLayer(site.operation, weight, bias[0] if bias else None, source, folded)
+
+    def _folded(self, norm: Site) -> FoldedNorm:
+        arguments = norm.calls[0].arguments
+        keys = ("running_mean", "running_var", "weight", "bias")
+        values = [arguments[key] for key in keys]
+        mean, variance, scale, shift = (
+            None if value is None else self.recorded.stored[value.number] for value in values
+        )
+        return FoldedNorm(str(mean), str(variance), scale, shift, float(arguments["eps"]))
+
+
+def _is_fused(site: Site) -> bool:
+    """Whether runtimes compute an activation together with the layer before it."""
+    return site.op in ("relu", "relu6") or _limit(site) is not None
+
+
+def _limit(site: Site) -> float | None:
+    if site.op == "relu6":
+        return _RELU6
+    if site.op == "hardtanh":
+        arguments = site.calls[0].arguments
+        if arguments["min_val"] == 0 and arguments["max_val"] == _RELU6:
+            return _RELU6
+    return None
+
+
+def layers_of(recorded: RecordedSites) -> Iterator[str]:
+    """Yield the names of the operations with a weight, and of matmuls."""
+    for site in recorded.sites:
+        for call, operation in zip(
+            (call for call in site.calls if call.is_step), site.operations, strict=True
+        ):
+            if call.op in (*_LAYERS, *_MULTIPLYING, *_UNSUPPORTED):
+                yield operation

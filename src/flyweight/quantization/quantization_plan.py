@@ -1,0 +1,154 @@
+"""Plans of quantization: which tensors become integers, with which grids, and what stays float."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Self
+
+from flyweight.errors import PlanError
+from flyweight.quantization.grids import HIGHEST_BY_BITS, Grid
+from flyweight.untrusted.failures import refusing
+from flyweight.untrusted.json_values import parse_json
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class FoldedNorm:
+    """A batch normalisation that becomes a part of the layer before it.
+
+    Attributes:
+        mean: Name of its running mean.
+        variance: Name of its running variance.
+        scale: Name of what it multiplies with; None where it has none.
+        shift: Name of what it adds; None where it has none.
+        epsilon: What it adds to the variance.
+    """
+
+    mean: str
+    variance: str
+    scale: str | None
+    shift: str | None
+    epsilon: float
+
+
+@dataclass(frozen=True)
+class IntegerLayer:
+    """An operation with a weight that runs on integers.
+
+    Attributes:
+        operation: Its name, see `graph.Operation.name`.
+        weight: Name of the weight.
+        bias: Name of the bias; None where it has none.
+        source: The quantizer of what it reads.
+        norm: A batch normalisation that is folded into the weight; None without.
+    """
+
+    operation: str
+    weight: str
+    bias: str | None
+    source: str
+    norm: FoldedNorm | None = None
+
+
+@dataclass(frozen=True)
+class QuantizationPlan:
+    """What is quantized, and how.
+
+    Attributes:
+        layers: Site of every integer layer to what it is, see `sites.Site.name`.
+        norms: Sites of the folded normalisations, which hand on what they take.
+        outputs: Site to the quantizer of what it returns.
+        inputs: Place of an input of the network to its quantizer, for example `args[0]`.
+        limits: Quantizer to the largest value that its tensor can have, for example 6.
+        grids: Quantizer to its grid; empty before calibration.
+        floats: Operation with a weight, or matmul, that stays float, to the reason.
+        weight_bits: Bits of the weights, 8 or 7.
+    """
+
+    layers: Mapping[str, IntegerLayer]
+    norms: tuple[str, ...]
+    outputs: Mapping[str, str]
+    inputs: Mapping[str, str]
+    limits: Mapping[str, float]
+    grids: Mapping[str, Grid] = field(default_factory=dict)
+    floats: Mapping[str, str] = field(default_factory=dict)
+    weight_bits: int = 8
+
+    @property
+    def quantizers(self) -> tuple[str, ...]:
+        """Names of the quantizers, in the order of their first use."""
+        return tuple(dict.fromkeys((*self.inputs.values(), *self.outputs.values())))
+
+    def with_grids(self, grids: Mapping[str, Grid]) -> Self:
+        """Return the plan with the grids of a calibration."""
+        return replace(self, grids=dict(grids))
+
+    def to_json(self) -> str:
+        """Return the plan as text; equal plans give equal text."""
+        data = {
+            "format": FORMAT,
+            "layers": {site: asdict(layer) for site, layer in self.layers.items()},
+            "norms": list(self.norms),
+            "outputs": dict(self.outputs),
+            "inputs": dict(self.inputs),
+            "limits": dict(self.limits),
+            "grids": {name: [grid.scale, grid.zero_point] for name, grid in self.grids.items()},
+            "floats": dict(self.floats),
+            "weight_bits": self.weight_bits,
+        }
+        return json.dumps(data, indent=1, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "QuantizationPlan":
+        """Read what `to_json` wrote.
+
+        Raises:
+            PlanError: The text is no such plan.
+        """
+        must = "A plan of quantization must be the JSON that QuantizationPlan.to_json writes."
+        with refusing(PlanError, must, "text", "Quantize again."):
+            data = parse_json(text)
+            if data["format"] != FORMAT:
+                raise ValueError(f"its format is {data['format']!r}, not {FORMAT}")
+            return cls(
+                layers={str(site): _layer(entry) for site, entry in data["layers"].items()},
+                norms=tuple(map(str, data["norms"])),
+                outputs=_texts(data["outputs"]),
+                inputs=_texts(data["inputs"]),
+                limits={str(name): float(most) for name, most in data["limits"].items()},
+                grids={str(name): _grid(*entry) for name, entry in data["grids"].items()},
+                floats=_texts(data["floats"]),
+                weight_bits=_bits(data["weight_bits"]),
+            )
+
+
+def _bits(value: object) -> int:
+    if isinstance(value, bool) or value not in HIGHEST_BY_BITS:
+        raise ValueError(f"weights have {value!r} bits")
+    return int(str(value))
+
+
+def _texts(data: Mapping[str, str]) -> dict[str, str]:
+    return {str(key): str(value) for key, value in data.items()}
+
+
+def _layer(entry: Mapping[str, Any]) -> IntegerLayer:
+    norm = None if entry["norm"] is None else _norm(**entry["norm"])
+    bias = None if entry["bias"] is None else str(entry["bias"])
+    operation, weight, source = (str(entry[key]) for key in ("operation", "weight", "source"))
+    return IntegerLayer(operation, weight, bias, source, norm)
+
+
+def _norm(
+    mean: str, variance: str, scale: str | None, shift: str | None, epsilon: float
+) -> FoldedNorm:
+    scale = None if scale is None else str(scale)
+    shift = None if shift is None else str(shift)
+    return FoldedNorm(str(mean), str(variance), scale, shift, float(epsilon))
+
+
+def _grid(scale: float, zero_point: int) -> Grid:
+    if not 0 < scale < float("inf") or isinstance(zero_point, bool):
+        raise ValueError(f"a grid has the scale {scale!r}")
+    return Grid(float(scale), int(zero_point))

@@ -1,0 +1,148 @@
+"""Post-training quantization: from a float network and a few images to an integer one."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flyweight.errors import GraphError, PlanError
+from flyweight.graph.entry import plain_module
+from flyweight.graph.example_inputs import Example
+from flyweight.graph.stored import copy_module
+from flyweight.origin import QUANTIZE_VERSION, Transform, note_transform
+from flyweight.quantization.calibration import calibrated
+from flyweight.quantization.grids import HIGHEST_BY_BITS
+from flyweight.quantization.network import quantize_
+from flyweight.quantization.placement import place
+from flyweight.quantization.quantization_plan import QuantizationPlan
+from flyweight.quantization.ranges import RANGE_METHODS, RangeMethod
+from flyweight.quantization.sites import RecordedSites, record_sites
+
+Images = Tensor | Iterable[Tensor | Sequence[Any] | Example]
+_BATCH = 8
+
+
+@dataclass(frozen=True)
+class QuantConfig:
+    """How to quantize.
+
+    Attributes:
+        skip: Patterns of operation names that stay float, as in `fnmatch`: `head.*`.
+        ranges: How the range of a tensor is chosen from its values: `percentile`, `mse`, `minmax`,
+            `moving_average` or `kl`; see `ranges.range_of`.
+        percentile: Share of the values that `percentile` keeps on each side, in percent.
+        weight_bits: 8, or 7 where the file shall be right on processors without VNNI, too: ONNX
+            Runtime and OpenVINO add two products in 16 bits there, which 8 bits may exceed.
+
+    Raises:
+        PlanError: There is no such method, the percentile is not in (50, 100], or the bits are
+            neither 8 nor 7.
+    """
+
+    skip: tuple[str, ...] = ()
+    ranges: RangeMethod = "percentile"
+    percentile: float = 99.99
+    weight_bits: int = 8
+
+    def __post_init__(self) -> None:
+        if self.ranges not in RANGE_METHODS:
+            raise PlanError(
+                f"The method for ranges must be one of {', '.join(RANGE_METHODS)}. "
+                f"Received: '{self.ranges}'. Choose one of these."
+            )
+        if self.weight_bits not in HIGHEST_BY_BITS:
+            raise PlanError(
+                f"The bits of weights must be 8 or 7. Received: {self.weight_bits}. The default "
+                "is 8."
+            )
+        if not 50 < self.percentile <= 100:
+            raise PlanError(
+                "The percentile of a range must be above 50 and at most 100. "
+                f"Received: {self.percentile}. The default is 99.99."
+            )
+
+
+DEFAULT = QuantConfig()
+
+
+def quantize(model: nn.Module, images: Images, config: QuantConfig = DEFAULT) -> nn.Module:
+    """Return a copy of `model` that computes what the integer runtime will compute.
+
+    The copy is a module of the same class with the same parameters. It can be trained, where
+    gradients pass through the rounding, saved with `fw.save`, and exported with `fw.export`: the
+    file holds 8-bit weights, which ONNX Runtime and OpenVINO run as integers.
+
+    Args:
+        model: A trained float network, dense or pruned; it is not changed.
+        images: What the network sees in use, normalised as in use, without labels; 16 images do.
+            A tensor of shape (N, C, H, W), or an iterable of batches: tensors, tuples of
+            positional inputs, or `Example`s.
+        config: What to quantize, and how ranges are chosen.
+
+    Raises:
+        GraphError: The model does not run on the images.
+        PlanError: There are no images, no operation can run on integers, a value is not finite,
+            or the model is quantized already.
+    """
+    plan = plan_quantization(model, images, config)
+    small = copy_module(plain_module(model), private=False)
+    quantize_(small, plan)
+    note_transform(small, Transform("quantize", QUANTIZE_VERSION, plan.to_json()))
+    return small
+
+
+def plan_quantization(
+    model: nn.Module, images: Images, config: QuantConfig = DEFAULT
+) -> QuantizationPlan:
+    """Return the plan that `quantize` carries out; see there."""
+    model = plain_module(model)
+    batches = list(_batches(images))
+    if not batches:
+        raise PlanError(
+            "Quantization must see images. Received none. Give at least one, better 16, as they "
+            "are in use."
+        )
+    recorded = _recorded(model, _first_alone(batches[0]))
+    plan = replace(place(recorded, config.skip), weight_bits=config.weight_bits)
+    if not plan.layers:
+        reasons = "; ".join(f"{name}: {why}" for name, why in list(plan.floats.items())[:3])
+        raise PlanError(
+            "A network must have an operation that can run on integers. Received a "
+            f"{type(model).__name__} without one{f' ({reasons})' if reasons else ''}. It is as "
+            "fast in float."
+        )
+    return calibrated(model, plan, batches, method=config.ranges, percentile=config.percentile)
+
+
+def _recorded(model: nn.Module, example: Example) -> RecordedSites:
+    try:
+        return record_sites(model, example)
+    except Exception as error:  # Whatever the code of the model raises.
+        text = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        raise GraphError(
+            f"The model must run on the images. Received from {type(model).__name__}: {text}. "
+            "Give images of the shape that its forward takes."
+        ) from error
+
+
+def _batches(images: Images) -> Iterator[Example]:
+    if isinstance(images, Tensor):
+        yield from (Example((part,)) for part in torch.split(images, _BATCH) if len(part))
+        return
+    for batch in images:
+        if isinstance(batch, Example):
+            yield batch
+        elif isinstance(batch, Tensor):
+            yield Example((batch,))
+        else:
+            yield Example(tuple(batch))
+
+
+def _first_alone(batch: Example) -> Example:
+    """Return the first image of a batch: the sites are the same, and one costs less."""
+    sizes = {len(tensor) for _, tensor in batch.tensors() if tensor.ndim}
+    if len(sizes) != 1 or sizes == {0}:
+        return batch
+    return batch.mapped(lambda tensor: tensor[:1] if tensor.ndim else tensor)

@@ -1,0 +1,91 @@
+import collections
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import numpy_helper
+from tests.quantization.conftest import Residual, trained_like
+from torch import nn
+
+import flyweight as fw
+from flyweight.errors import ExportError
+from flyweight.exporting.integer_graph import fold_integers
+
+SAFE = fw.QuantConfig(weight_bits=7)
+"""The same results on every processor."""
+
+
+@pytest.fixture(scope="module")
+def images():
+    return torch.randn(16, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+def optimised(path, tmp_path):
+    settings = onnxruntime.SessionOptions()
+    settings.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    settings.log_severity_level = 4
+    onnxruntime.InferenceSession(str(path), settings)
+    graph = onnx.load(tmp_path / "optimised.onnx").graph
+    return collections.Counter(node.op_type for node in graph.node)
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.ReLU6, nn.LeakyReLU])
+def test_the_file_holds_integers_and_runs_on_them(tmp_path, images, activation):
+    torch.manual_seed(0)
+    quantized = fw.quantize(trained_like(Residual(activation)), images, SAFE)
+    path = tmp_path / "net.onnx"
+    result = fw.export(quantized, path, example=(images[:1],), compare_on=[(images[1:2],)])
+    assert max(result.max_error.values()) < 0.03
+    graph = onnx.load(path).graph
+    types = {item.data_type for item in graph.initializer if len(item.dims) > 1}
+    assert types <= {onnx.TensorProto.INT8, onnx.TensorProto.INT64}
+    found = optimised(path, tmp_path)
+    assert found["QLinearConv"] == 3
+    assert found["QLinearAdd"] == 1
+    assert found["QGemm"] == 1
+    assert found["Conv"] == found["FusedConv"] == found["Relu"] == found["Clip"] == 0
+
+
+def test_openvino_runs_the_same_file_on_integers(tmp_path, images):
+    openvino = pytest.importorskip("openvino")
+    torch.manual_seed(0)
+    quantized = fw.quantize(trained_like(Residual()), images, SAFE)
+    fw.export(quantized, tmp_path / "net.onnx", example=(images[:1],))
+    settings = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.Core().compile_model(tmp_path / "net.onnx", "CPU", settings)
+    with torch.no_grad():
+        wanted = quantized(images[:1])
+    found = torch.from_numpy(compiled(images[:1].numpy())[0])
+    assert (found - wanted).norm() < 0.03 * wanted.norm()
+    layers = [op.get_rt_info() for op in compiled.get_runtime_model().get_ops()]
+    kinds = collections.Counter(
+        (str(info["layerType"].value), str(info["runtimePrecision"].value)) for info in layers
+    )
+    assert kinds["Convolution", "u8"] == 3
+
+
+def test_a_float_graph_is_left_alone(tmp_path):
+    network = nn.Conv2d(3, 4, 1)
+    fw.export(network, tmp_path / "net.onnx", example=(torch.rand(1, 3, 4, 4),))
+    proto = onnx.load(tmp_path / "net.onnx")
+    before = proto.SerializeToString()
+    fold_integers(proto)
+    assert proto.SerializeToString() == before
+
+
+def test_a_bias_off_its_steps_is_refused(tmp_path, images):
+    torch.manual_seed(0)
+    quantized = fw.quantize(trained_like(Residual()), images, SAFE)
+    fw.export(quantized, tmp_path / "net.onnx", example=(images[:1],))
+    proto = onnx.load(tmp_path / "net.onnx")
+    for node in list(proto.graph.node):
+        if node.op_type == "DequantizeLinear" and node.output[0].endswith("_bias"):
+            for layer in proto.graph.node:
+                layer.input[:] = ["moved" if n == node.output[0] else n for n in layer.input]
+            break
+    values = np.full(8, 0.123, np.float32)
+    proto.graph.initializer.append(numpy_helper.from_array(values, "moved"))
+    with pytest.raises(ExportError, match="must be rounded to its steps"):
+        fold_integers(proto)

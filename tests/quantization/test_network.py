@@ -1,0 +1,78 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import flyweight as fw
+from flyweight.errors import PlanError
+from flyweight.quantization.network import frozen, plan_of, quantize_
+
+
+def test_the_first_layer_computes_what_integers_give(residual, images):
+    """By hand: integers of input and folded weight, 32-bit sums, and the grid of the result."""
+    quantized = fw.quantize(residual, images)
+    grids, layer = plan_of(quantized).grids, residual.stem
+    source, made = grids["args[0]"], grids["stem.2.hardtanh"]
+    factor = layer[1].weight / torch.sqrt(layer[1].running_var + layer[1].eps)
+    weight = (layer[0].weight * factor[:, None, None, None]).detach()
+    bias = (layer[1].bias - layer[1].running_mean * factor).detach()
+    scales = weight.flatten(1).abs().amax(1) / 127
+    x = (torch.round(images / source.scale) + source.zero_point).clamp(0, 255) - source.zero_point
+    w = torch.round(weight / scales[:, None, None, None])
+    b = torch.round(bias / (scales * source.scale))
+    sums = nn.functional.conv2d(x.double(), w.double(), b.double(), padding=1)
+    values = sums * (scales * source.scale).double()[None, :, None, None]
+    expected = torch.round(values.clamp(0, 6) / made.scale).clamp(0, 255)
+    found = []
+    quantized.branch[0].register_forward_pre_hook(lambda module, args: found.append(args[0]))
+    with torch.no_grad():
+        quantized(images)
+    levels = torch.round(found[0] / made.scale)
+    assert (levels - expected).abs().max() <= 1
+    assert (levels != expected).double().mean() < 1e-3
+
+
+def test_it_is_near_the_float_network_and_leaves_that_alone(residual, images):
+    before = copy.deepcopy(residual.state_dict())
+    quantized = fw.quantize(residual, images)
+    with torch.no_grad():
+        wanted, found = residual(images), quantized(images)
+    assert (wanted - found).norm() < 0.1 * wanted.norm()
+    assert not torch.equal(wanted, found)
+    assert all(torch.equal(value, before[name]) for name, value in residual.state_dict().items())
+    assert plan_of(residual) is None
+
+
+def test_it_trains_and_is_copied(residual, images):
+    quantized = fw.quantize(residual, images).train()
+    twin = copy.deepcopy(quantized)
+    assert torch.equal(quantized(images), twin(images))
+    twin(images).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in twin.parameters())
+    assert all(parameter.grad is None for parameter in quantized.parameters())
+    twin.stem[0].weight.data.mul_(-1)
+    assert not torch.equal(quantized(images), twin(images))
+
+
+def test_batch_statistics_do_not_change_in_training(residual, images):
+    quantized = fw.quantize(residual, images).train()
+    before = quantized.stem[1].running_mean.clone()
+    quantized(images)
+    assert torch.equal(quantized.stem[1].running_mean, before)
+
+
+def test_frozen_weights_compute_the_same(residual, images):
+    quantized = fw.quantize(residual, images)
+    constant = frozen(quantized)
+    with torch.no_grad():
+        assert torch.equal(constant(images), quantized(images))
+    assert frozen(residual) is residual
+
+
+def test_a_second_time_and_another_network_are_refused(residual, images):
+    quantized = fw.quantize(residual, images)
+    with pytest.raises(PlanError, match="may be quantized already"):
+        quantize_(quantized, plan_of(quantized))
+    with pytest.raises(PlanError, match="which Linear does not have"):
+        quantize_(nn.Linear(2, 2), plan_of(quantized))

@@ -1,0 +1,109 @@
+import torch
+from tests.quantization.conftest import Residual, trained_like
+from torch import nn
+
+from flyweight.graph.example_inputs import Example
+from flyweight.quantization.placement import layers_of, place
+from flyweight.quantization.sites import record_sites
+
+
+def placed(model, *shapes, skip=()):
+    inputs = tuple(torch.randn(shape) for shape in shapes or [(1, 3, 16, 16)])
+    recorded = record_sites(model, Example(inputs))
+    return place(recorded, skip), recorded
+
+
+def test_a_residual_block_is_integer_throughout(residual):
+    plan, recorded = placed(residual)
+    layers = {layer.operation: layer for layer in plan.layers.values()}
+    assert set(layers) == set(layers_of(recorded))
+    assert plan.floats == {}
+    assert layers["stem.0.conv2d"].norm.mean == "stem.1.running_mean"
+    assert layers["stem.0.conv2d"].source == "args[0]"
+    assert layers["narrow.conv2d"].source == "branch.2.hardtanh"
+    # Nothing between a convolution and the activation that runtimes compute with it.
+    assert "stem.0|conv2d|1" not in plan.outputs
+    assert "stem.1|batch_norm|1" not in plan.outputs
+    assert plan.outputs["stem.2|hardtanh|1"] == "stem.2.hardtanh"
+    assert plan.limits == {"stem.2.hardtanh": 6.0, "branch.2.hardtanh": 6.0}
+    # One quantizer for a tensor, also through pooling and flattening.
+    assert plan.outputs["|max_pool2d|1"] == plan.outputs["|add|1"] == "add"
+    assert plan.outputs["|flatten|1"] == plan.outputs["|adaptive_avg_pool2d|1"]
+    assert plan.outputs["narrow|conv2d|1"] == "narrow.conv2d"
+
+
+def test_an_activation_that_is_not_fused_has_quantizers_on_both_sides():
+    model = trained_like(Residual(nn.LeakyReLU))
+    plan, _ = placed(model)
+    assert plan.outputs["stem.1|batch_norm|1"] == "stem.1.batch_norm"
+    assert plan.outputs["stem.2|leaky_relu|1"] == "stem.2.leaky_relu"
+
+
+def test_a_sum_before_a_relu_has_one_quantizer_after_it():
+    class Sum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.other = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1)
+
+        def forward(self, x):
+            return torch.relu(self.one(x) + self.other(x))
+
+    plan, _ = placed(Sum())
+    assert "|add|1" not in plan.outputs
+    assert plan.outputs["|relu|1"] == "relu"
+
+
+def test_a_tensor_that_two_operations_take_is_quantized_before_both():
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+
+        def forward(self, x):
+            y = self.conv(x)
+            return torch.cat([y, torch.relu(y)], 1)
+
+    plan, _ = placed(Both())
+    assert plan.outputs == {
+        "conv|conv2d|1": "conv.conv2d",
+        "|relu|1": "relu",
+        "|cat|1": "cat",
+    }
+
+
+def test_what_stays_float_has_a_reason():
+    class Mixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.up = nn.ConvTranspose2d(3, 4, 2)
+            self.attention = nn.MultiheadAttention(4, 2)
+            self.rows = nn.Parameter(torch.randn(4, 4))
+            self.head = nn.Linear(4, 4)
+
+        def forward(self, x):
+            y = self.up(x).flatten(2).permute(2, 0, 1)
+            y = y + self.attention(y, y, y, need_weights=False)[0]
+            return self.head(nn.functional.linear(y, self.rows * 2))
+
+    plan, _ = placed(Mixed().eval(), (1, 3, 3, 3))
+    assert [layer.operation for layer in plan.layers.values()] == ["head.linear"]
+    assert "transposed convolution" in plan.floats["up.conv_transpose2d"]
+    assert "multi_head_attention_forward" in plan.floats["attention.linear"]
+    assert plan.floats["linear"] == "its weight or bias is computed"
+
+
+def test_named_operations_stay_float(residual):
+    plan, _ = placed(residual, skip=("branch.*", "head*"))
+    assert set(plan.floats) == {"branch.0.conv2d", "head.linear"}
+    assert set(plan.floats.values()) == {"named by the option to skip"}
+    assert {layer.operation for layer in plan.layers.values()} == {
+        "stem.0.conv2d",
+        "narrow.conv2d",
+    }
+    assert plan.norms == ("stem.1|batch_norm|1",)
+
+
+def test_a_network_without_layers_has_an_empty_plan():
+    plan, _ = placed(nn.Sequential(nn.ReLU(), nn.MaxPool2d(2)))
+    assert not plan.layers
+    assert not plan.outputs
