@@ -132,11 +132,11 @@ def endless():
 
 
 def child_exists(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+    """Say whether a process runs; one that ended may stay listed until the system collects it."""
+    listed = subprocess.run(
+        ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    return listed.stdout.strip() not in ("", "Z", "Zs", "Z+")
 
 
 PARENT = """
