@@ -13,9 +13,9 @@ from torchvision.transforms.v2 import functional as transform
 from flyweight.config.preprocessing import Preprocessing
 from flyweight.data.records import ImageSet, Pixels
 from flyweight.errors import DataError
+from flyweight.untrusted.encoded_images import KNOWN_FORMATS, opened_image, require_pixels
 from flyweight.untrusted.failures import reason_of, refusing
 from flyweight.untrusted.file_bytes import MOST_IMAGE_BYTES, open_file, read_bytes
-from flyweight.untrusted.image_files import KNOWN_FORMATS, opened_image, require_pixels
 
 # Pillow's decoders raise errors of any class for damaged files.
 DECODER_ERRORS: tuple[type[Exception], ...] = (Exception,)

@@ -7,9 +7,9 @@ from PIL import Image, ImageOps
 
 from flyweight.errors import DataError, FileError
 from flyweight.files import replacing
+from flyweight.untrusted.encoded_images import opened_image
 from flyweight.untrusted.failures import refusing
 from flyweight.untrusted.file_bytes import MOST_IMAGE_BYTES, read_bytes
-from flyweight.untrusted.image_files import opened_image
 
 
 def draw_file(image: Path, save_to: Path, draw: Callable[[Image.Image], Image.Image]) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path, PurePosixPath
 
 from flyweight.errors import FileError
 from flyweight.report.rows import ReportImage
+from flyweight.untrusted.encoded_images import opened_image
 from flyweight.untrusted.failures import refusing
 from flyweight.untrusted.file_bytes import MOST_IMAGE_BYTES, read_bytes
-from flyweight.untrusted.image_files import opened_image
 
 _MEDIA_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg"}
 

@@ -9,9 +9,9 @@ import numpy.typing as npt
 from flyweight.data.batch import IGNORE
 from flyweight.data.records import MapSet, Pixels
 from flyweight.errors import DataError
+from flyweight.untrusted.encoded_images import opened_image
 from flyweight.untrusted.failures import refusing
 from flyweight.untrusted.file_bytes import MOST_IMAGE_BYTES, read_bytes
-from flyweight.untrusted.image_files import opened_image
 
 Values = npt.NDArray[np.int64]
 _TABLE_SIZE = 1 << 16

@@ -111,7 +111,7 @@ def _decompressed(data: bytes) -> bytes:
 
 
 def _matrix(file: _Bytes, names: Collection[str], depth: int) -> tuple[str, Any]:
-    """Return name and value; None as the value of a variable that is not asked for."""
+    """Return name and value; None as the value of a variable that is not requested."""
     if depth > _MOST_DEPTH:
         raise LimitError(f"cells nest deeper than the {_MOST_DEPTH} levels that are read")
     if not file.data:  # An empty cell.

@@ -3,8 +3,8 @@ import io
 import pytest
 from PIL import Image
 
+from flyweight.untrusted.encoded_images import KNOWN_FORMATS, MOST_PIXELS, opened_image
 from flyweight.untrusted.failures import LimitError
-from flyweight.untrusted.image_files import KNOWN_FORMATS, MOST_PIXELS, opened_image
 
 
 def encoded(kind, size=(4, 3)):
