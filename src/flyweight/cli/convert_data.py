@@ -89,14 +89,13 @@ def convert_data(
     _require("--to", to, LAYOUTS)
     _require("--image-files", image_files, IMAGES)
     _require_folders(root, output_dir)
-    split = split or list(heavy.usual_splits(root, source))
     if len(set(names)) != len(names):
         raise ConfigError(
             f"--labels must name every class once. Received {', '.join(names)}. Correct it."
         )
     done: dict[str, Any] = {}
     with Workspace(output_dir).locked():
-        for each in split or _usual_splits(source):
+        for each in split or heavy.usual_splits(root, source):
             box_set = _open_set(root, source, each, labels=names, images=images)
             box_set = _checked(box_set, output_dir / "data_problems.txt", leave_out=leave_out)
             name = split_name(each)
@@ -129,12 +128,6 @@ def split_name(split: str) -> str:
     """
     stem = Path(split).stem.removeprefix("instances_")
     return stem.removeprefix("wider_face_").removesuffix("_bbx_gt")
-
-
-def _usual_splits(source: str) -> Sequence[str]:
-    if source == "coco":
-        return ("annotations/instances_train.json", "annotations/instances_val.json")
-    return ("train", "val")
 
 
 def _open_set(
