@@ -19,6 +19,7 @@ from flyweight.engine.run import BEST, FINAL
 from flyweight.errors import CheckpointError, FileError
 from flyweight.graph import Cost
 from flyweight.measuring.measure import Measurement
+from flyweight.pipeline.belonging import KEPT
 from flyweight.pipeline.build_report import (
     latency_quantity,
     metric_name,
@@ -35,7 +36,7 @@ from flyweight.pipeline.report_outcomes import (
     precision_recall,
 )
 from flyweight.pipeline.stages.bench import MEASUREMENTS
-from flyweight.pipeline.stages.prune import KEPT, PLAN
+from flyweight.pipeline.stages.prune import PLAN
 from flyweight.progress import Progress
 from flyweight.pruning import PruningPlan
 from flyweight.report import quantities
