@@ -73,8 +73,13 @@ def break_a_promise(path):
     raise KeyError("x")
 
 
+class TwoLines(DataError):
+    def __str__(self):
+        return "a\nb"
+
+
 def two_lines(path):
-    raise DataError("a\nb")
+    raise TwoLines
 
 
 @pytest.mark.parametrize(
