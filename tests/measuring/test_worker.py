@@ -146,7 +146,7 @@ child = WorkerProcess("endless", timeout_seconds=600)
 child.ask("start", cores=[])
 print(child.pid, flush=True)
 child.ask("load", path=sys.argv[1], threads=1, spinning=False)
-child.ask("prepare", shapes={}, warmup=0, seed=0)
+child.ask("prepare", shapes={"x": [1, 4]}, warmup=0, seed=0)
 """
 
 
