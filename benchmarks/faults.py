@@ -80,7 +80,7 @@ IMPORTED = (
     *("flyweight.cli.sensitivity", "flyweight.cli.train", "flyweight.cli.prune", "onnxruntime"),
 )
 """Before processes are forked, so that each starts at once. None of them starts a thread."""
-SCAN = ("sensitivity", *CONFIG, "-w", "DENSE", "-f", "OUT/sens.json", *LAYERS)
+SCAN = ("sensitivity", *CONFIG, "-w", "DENSE", "-s", "OUT/sens.json", *LAYERS)
 COMMANDS = {
     "train": Command(("train", *CONFIG, "save_dir=OUT"), ("-r",)),
     "prune": Command(
