@@ -1,7 +1,9 @@
 import pytest
 
+from flyweight.config.data import DataConfig
+from flyweight.data.loading import open_set
 from flyweight.data.recognition.folder import read_folder
-from flyweight.data.recognition.recognise import recognise, recognise_below
+from flyweight.data.recognition.recognise import other_layout, recognise, recognise_below
 from flyweight.errors import DataError
 
 CLASSES = {f"{name}/{number}.jpg": None for name in ("cat", "dog") for number in range(2)}
@@ -46,3 +48,26 @@ def test_splits_are_no_sets(plant, voc_xml):
 def test_nothing_is_recognised(plant):
     with pytest.raises(DataError, match=r"with 1 images in 2 files\. docs/data\.md"):
         recognise_below(read_folder(plant({"a.jpg": None, "b.txt": "hello"})))
+
+
+COCO = {
+    "images/a.jpg": None,
+    "annotations/instances_train.json": '{"images": [], "annotations": []}',
+}
+
+
+def test_a_wrong_format_names_the_right_one(plant):
+    root = str(plant(COCO))
+    assert other_layout(root, "voc") == "coco"
+    assert other_layout(root, "coco") is None
+    # Folders of images support many layouts, so nothing is certain.
+    assert other_layout(str(plant(CLASSES, "classes")), "voc") is None
+    assert other_layout(root + "/nowhere", "voc") is None
+
+
+@pytest.mark.parametrize("name", ["voc", "yolo", "class_list", "masks", "imagefolder"])
+def test_readers_of_another_layout_end_in_one_short_line(plant, name):
+    config = DataConfig(format=name, root=str(plant(COCO)), train="train", labels=("a",))
+    with pytest.raises(DataError, match="files have the layout coco") as caught:
+        open_set(config, "train")
+    assert len(str(caught.value)) < 500

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
 
 from flyweight.data.recognition import box_layouts, other_layouts
-from flyweight.data.recognition.folder import Folder
+from flyweight.data.recognition.folder import Folder, read_folder
 from flyweight.data.recognition.found import Found
 from flyweight.data.recognition.splits import split_of
 from flyweight.errors import DataError
@@ -57,6 +57,21 @@ def recognise_below(folder: Folder) -> tuple[Folder, tuple[Found, ...]]:
             f"{len(folder.files):,} files. docs/data.md describes the layouts."
         )
     return inner[fitting[0]], below[fitting[0]]
+
+
+def other_layout(root: str, named: str) -> str | None:
+    """Return the layout of a folder where it is certainly another one than `named`.
+
+    Args:
+        root: A folder that the reader of `named` cannot read.
+        named: A value of `DataConfig.format`.
+    """
+    try:
+        found = recognise(read_folder(root))
+    except DataError:
+        return None
+    formats = [one.format for one in found if not _by_folders((one,))]
+    return formats[0] if formats and named not in formats else None
 
 
 def _by_folders(found: Sequence[Found]) -> bool:
