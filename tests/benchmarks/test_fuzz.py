@@ -73,13 +73,13 @@ def break_a_promise(path):
     raise KeyError("x")
 
 
-class TwoLines(DataError):
+class TwoLinesError(DataError):
     def __str__(self):
         return "a\nb"
 
 
 def two_lines(path):
-    raise TwoLines
+    raise TwoLinesError
 
 
 @pytest.mark.parametrize(
