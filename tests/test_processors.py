@@ -97,6 +97,7 @@ def test_two_logical_cores_of_one_physical_core_count_as_one_thread(machine, tmp
 
 @pytest.mark.parametrize(("load", "busy"), [(0.3, False), (5.9, False), (16.0, True)])
 def test_a_busy_machine_is_told(machine, monkeypatch, load, busy):
+    monkeypatch.delenv("FLYWEIGHT_IGNORE_LOAD")
     machine(4)
     monkeypatch.setattr(processors, "load_average", lambda: load)
     note = processors.busy_note()
@@ -104,10 +105,13 @@ def test_a_busy_machine_is_told(machine, monkeypatch, load, busy):
     if note is not None:
         assert "load 16.0 on 4 cores" in note
         assert "5 times as long" in note
+    monkeypatch.setenv("FLYWEIGHT_IGNORE_LOAD", "1")
+    assert processors.busy_note() is None
 
 
 def test_a_system_without_a_load(machine, monkeypatch):
     machine(4)
+    monkeypatch.delenv("FLYWEIGHT_IGNORE_LOAD")
     monkeypatch.delattr(os, "getloadavg", raising=False)
     assert processors.load_average() is None
     assert processors.busy_note() is None

@@ -70,7 +70,12 @@ def load_average() -> float | None:
 
 
 def busy_note() -> str | None:
-    """Return one line if programs wait for processors on this machine; None where it is not so."""
+    """Return one line if programs wait for processors on this machine; None where it is not so.
+
+    The environment variable `FLYWEIGHT_IGNORE_LOAD` turns it off, for machines that always are.
+    """
+    if os.environ.get("FLYWEIGHT_IGNORE_LOAD"):
+        return None
     load, count = load_average(), os.cpu_count() or 1
     if load is None or load < _BUSY * count + 0.5:
         return None

@@ -26,7 +26,7 @@ def exported(monkeypatch):
     """Do not export; return what would have been."""
     calls = []
 
-    def export(loaded, path, *, end, name, images, runtime):
+    def export(loaded, path, *, end, name, images, runtime, weights):
         call = SimpleNamespace(loaded=loaded, path=path, images=images, runtime=runtime)
         calls.append(call)
         return SimpleNamespace(path=path, size_bytes=2**20, sidecar="s", max_error={"a": 2e-6})

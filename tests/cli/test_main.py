@@ -14,6 +14,7 @@ from flyweight.cli.main import spread_overrides
 COMMANDS = (
     *("models", "params", "train", "eval", "sensitivity", "prune"),
     *("export", "bench", "predict", "check-data", "convert-data", "report", "demo"),
+    "init",
 )
 
 

@@ -31,7 +31,7 @@ def test_a_report_shows_the_scan_that_lies_in_its_folder(flyweight, tmp_path):
     curves = Sensitivity("map", 0.8, {"yolo_block.0.0.0.conv.weights": points}, local=True)
     curves.save(tmp_path / "run" / "sens.json")
     answer = flyweight("report", "run", "--json")
-    assert answer.err == ""
+    assert "does not say what it was measured on" in answer.err
     assert answer.json["explorer"]["command"].endswith(
         "-o weights=run/dense/best_model.safetensors --sensitivities run/sens.json"
     )

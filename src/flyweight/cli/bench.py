@@ -101,7 +101,14 @@ def bench(
     command makes the latency table that latency budgets need.
     """
     if layers:
-        options = pipeline.LayersOptions(_one_count(threads or "1"), seconds, runtime)
+        require_installed(runtime)
+        count = _one_count(threads or "1")
+        if not (config or opt):
+            raise ConfigError(
+                "--layers must have a network. Received none. Add: -c CONFIG, or "
+                "-o weights=CHECKPOINT"
+            )
+        options = pipeline.LayersOptions(count, seconds, runtime)
         _show_layers(_timed(config, opt or (), save or Path("layers.json"), options), as_json=json)
         return
     if not files:
@@ -109,10 +116,12 @@ def bench(
             "There must be something to measure. Received no files. Name ONNX files, or time a "
             "network's layers with: --layers -c CONFIG"
         )
-    note_busy_machine()
     counts, shapes = _counts(threads or "1,2"), _shapes(shape or ())
-    protocol = heavy.BenchConfig(seconds=seconds, runs=runs, shapes=shapes)
     runtimes = [name.strip() for name in runtime.split(",")]
+    for name in runtimes:
+        require_installed(name)
+    note_busy_machine()
+    protocol = heavy.BenchConfig(seconds=seconds, runs=runs, shapes=shapes)
     rows = pipeline.bench(files, threads=counts, runtime=runtimes, config=protocol, progress=True)
     if save is not None:
         pipeline.save_measurements(rows, save)
@@ -126,16 +135,11 @@ def _timed(
     config: str, overrides: Sequence[str], save: Path, options: "LayersOptions"
 ) -> "LayersTimed":
     """Time the layers of a config's network, or of a checkpoint, which describes itself."""
-    require_installed(options.runtime)
     if config:
         _, settings = pipeline.load_config(config, overrides)
         if settings.weights:
             weights_path(settings.weights)
         return pipeline.time_layers(settings, save, options, progress=True)
-    if not overrides:
-        raise ConfigError(
-            "--layers must have a network. Received none. Add: -c CONFIG, or -o weights=CHECKPOINT"
-        )
     _, path = pipeline.ModelSource("", tuple(overrides)).find()
     return pipeline.time_layers_of_checkpoint(path, save, options, progress=True)
 

@@ -183,8 +183,8 @@ def _report_mistake(message: str) -> int:
 
 def _without_traceback(message: str) -> str:
     """Return our error message out of the traceback that a DataLoader worker wrapped it in."""
-    found = re.findall(r"^flyweight\.errors\.\w+: (.*)$", message, re.MULTILINE)
-    return str(found[-1]) if message.startswith("Caught ") and found else message
+    found = re.match(r"Caught .*\bflyweight\.errors\.\w+: (.*)", message)
+    return found[1] if found else message
 
 
 def _ignore_broken_pipe() -> int:

@@ -22,7 +22,6 @@ from flyweight.data.layouts.digit_sets import make_digit_classes, make_digit_map
 from flyweight.data.layouts.digits import make_digits
 from flyweight.data.layouts.listing import folders_in
 from flyweight.data.layouts.map_sets import read_cityscapes, read_maps
-from flyweight.data.recognition.recognise import other_layout
 from flyweight.data.records import BoxSet, ClassSet, ImageSet, MapSet
 from flyweight.data.samples.box_samples import BoxTrainSamples, BoxValSamples
 from flyweight.data.samples.class_samples import ClassTrainSamples, ClassValSamples
@@ -30,10 +29,12 @@ from flyweight.data.samples.map_samples import MapTrainSamples, MapValSamples
 from flyweight.data.samples.sampling import WORKERS, StepSampler, Stream, key
 from flyweight.data.samples.transforms import INTERPOLATIONS
 from flyweight.errors import ConfigError, DataError
+from flyweight.on_demand import load
 
 __all__ = ["collate", "open_set", "prepare", "read_image", "train_loader", "val_loader"]
 
 Split = Literal["train", "val"]
+_OTHER_LAYOUT = "flyweight.data.recognition.recognise:other_layout"  # imports PIL
 Item = tuple[Tensor, Any]
 
 SAMPLES: dict[type[ImageSet], tuple[Any, Any]] = {
@@ -66,7 +67,7 @@ def open_set(config: DataConfig, split: Split) -> ImageSet:
     try:
         return READERS[config.format](config, split)
     except DataError as error:
-        other = other_layout(config.root, config.format)
+        other = load(_OTHER_LAYOUT)(config.root, config.format)
         if other is None:
             raise
         raise DataError(

@@ -15,7 +15,7 @@ from flyweight.data.images import image_of
 from flyweight.data.records import BoxSet
 from flyweight.data.samples.box_samples import own_target
 from flyweight.engine.evaluate import pick_device, predict_batches
-from flyweight.errors import ConfigError
+from flyweight.errors import ConfigError, TrainingError
 from flyweight.progress import Progress, progress_of, progress_over
 from flyweight.tasks.decoding.multi_scale import Floats, as_prediction, find_in, passes_for
 from flyweight.tasks.metrics.wider_files import write_faces
@@ -122,9 +122,9 @@ def _guarded(settings: DetectConfig, find: Find) -> Find:
             return find(image, path)
         except torch.OutOfMemoryError:
             raise
-        except RuntimeError as error:
+        except (RuntimeError, TrainingError) as error:
             height, width = image.shape[-2:]
-            reason = " ".join(str(error).split())
+            reason = " ".join(str(error.__cause__ or error).split())
             raise ConfigError(
                 f"detect.test={settings.test} must go with a network that takes images of any "
                 f"size. Received, for '{path.name}' of {width}x{height}: {reason:.160}. "

@@ -92,7 +92,7 @@ def report_images(
         title = path.stem if path else f"Image {index}"
         plain = folder / _FOLDER / f"{index}.png"
         with replacing(plain, durable=False) as draft:
-            Image.fromarray(pixels).save(draft)
+            Image.fromarray(pixels).save(draft, format="PNG")
         drawn = _ground_truth(images, index, plain)
         if drawn is not None:
             yield _shown(title, GROUND_TRUTH, drawn[0], folder, drawn[1])

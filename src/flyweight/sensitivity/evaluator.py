@@ -1,13 +1,15 @@
 """Evaluators, which turn outputs into a metric: tasks, and functions of one number per image."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from flyweight.data.batch import Batch
-from flyweight.tasks.task import Metric
+
+if TYPE_CHECKING:  # Tasks import PIL, which a dry run does not need.
+    from flyweight.tasks.task import Metric
 
 Score = Callable[[Any, Any], Tensor]
 """Maps a network's outputs and a batch to one number per image, `(n,)`; larger is better."""
@@ -28,7 +30,7 @@ class Evaluator(Protocol):
     def decode(self, outputs: Any, batch: Any) -> Any:
         """Turn raw outputs into predictions."""
 
-    def metric(self) -> Metric:
+    def metric(self) -> "Metric":
         """Return a fresh metric."""
 
 

@@ -8,7 +8,7 @@ batch. So the numbers are those of evaluating every pruned network separately.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from torch import nn
 
@@ -30,7 +30,9 @@ from flyweight.sensitivity.journal import Journal, States
 from flyweight.sensitivity.made_from import facts_of
 from flyweight.sensitivity.measured_curves import Point, require_baseline
 from flyweight.sensitivity.scanned_cuts import BASELINE, RATIOS, Cuts, LayerCut, digest_of
-from flyweight.tasks.task import Metric
+
+if TYPE_CHECKING:  # Tasks import PIL, which a dry run does not need.
+    from flyweight.tasks.task import Metric
 
 
 class ScanOptions(TypedDict, total=False):

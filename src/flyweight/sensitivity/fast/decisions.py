@@ -12,13 +12,15 @@ Maron and Moore, 1993).
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flyweight.sensitivity.scanned_cuts import BASELINE, LayerCut
-from flyweight.tasks.task import Metric
+
+if TYPE_CHECKING:  # Tasks import PIL, which a dry run does not need.
+    from flyweight.tasks.task import Metric
 
 _TWO_SIDED_95 = 1.96
 Counts = NDArray[np.int64]
@@ -78,7 +80,7 @@ class Race:
     """
 
     primary: str
-    metric: Callable[[], Metric]
+    metric: "Callable[[], Metric]"
     fast_settings: FastScanSettings
     running: dict[LayerCut, dict[int, Sequence[Any]]] = field(
         default_factory=lambda: {BASELINE: {}}
