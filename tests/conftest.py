@@ -1,6 +1,7 @@
 """What every test may use."""
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -19,6 +20,14 @@ settings.register_profile("flyweight", deadline=None, derandomize=True)
 settings.load_profile("flyweight")
 
 # Digests of files that tests make are of no use to the user.
+# A shell that starts the tests in the background may have these ignored; tests send them.
+for _number, _handler in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGTERM, signal.SIG_DFL),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        signal.signal(_number, _handler)
 os.environ["FLYWEIGHT_IGNORE_LOAD"] = "1"  # Tests compare what is printed, on any machine.
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="flyweight-cache-")
 

@@ -72,7 +72,7 @@ def load_average() -> float | None:
 def busy_note() -> str | None:
     """Return one line if programs wait for processors on this machine; None where it is not so.
 
-    The environment variable `FLYWEIGHT_IGNORE_LOAD` turns it off, for machines that always are.
+    The environment variable `FLYWEIGHT_IGNORE_LOAD` turns it off.
     """
     if os.environ.get("FLYWEIGHT_IGNORE_LOAD"):
         return None

@@ -130,7 +130,7 @@ def test_thread_counts_below_one_are_refused(make_chain, threads):
 
 
 def test_more_threads_than_cores_are_noted(make_chain, monkeypatch):
-    monkeypatch.setattr("flyweight.measuring.environment.usable_cores", lambda: (0,))
+    monkeypatch.setattr("flyweight.measuring.environment.usable_count", lambda: 1)
     (row,) = measure([make_chain()], threads=(2,), config=QUICK)
     assert "2 threads on 1 core" in row.notes
 
