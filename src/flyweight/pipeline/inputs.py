@@ -135,12 +135,19 @@ def load_model(path: Path, config: Config | None = None) -> tuple[nn.Module, Che
 
     Raises:
         CheckpointError: The file is damaged, or of another architecture than the config's.
+        ConfigError: The network does not take images of the config's size.
     """
+    model, found = _load(path, config)
+    if config is not None:
+        require_sides(config.model, config.preprocessing)
+    return model, found
+
+
+def _load(path: Path, config: Config | None) -> tuple[nn.Module, Checkpoint]:
     found = checkpoints.read(path)
     build = None
     if config is not None:
         require_architecture(found, config, path)
-        require_sides(config.model, config.preprocessing)
         build = own_builder(config)
     return checkpoints.load(path, build=build), found
 
@@ -329,7 +336,7 @@ def open_checkpoint(path: Path, config: Config | None = None) -> Loaded:
     Raises:
         CheckpointError: The file is damaged, or lacks labels or preprocessing.
     """
-    model, found = load_model(path, config)
+    model, found = _load(path, config)  # The file has the size of its images.
     absent = [key for key in ("labels", "preprocessing") if not getattr(found, key)]
     if absent:
         raise CheckpointError(

@@ -14,7 +14,7 @@ from flyweight.pipeline.network_plans import trace_model
 from flyweight.pipeline.rendered_report import Reported, rendered
 from flyweight.pipeline.report_outcomes import outcomes_of
 from flyweight.pipeline.results import Benchmarked, Exported, Pruned, Trained
-from flyweight.pipeline.stage import INPUT, NETWORK, Inputs, Stage
+from flyweight.pipeline.stage import INPUT, LOADING, NETWORK, TASKS, Inputs, Stage
 from flyweight.pipeline.version_0_1_0 import digest_as_recorded
 from flyweight.report.collect import HTML_NAME, JSON_NAME, MARKDOWN_NAME, read_report
 from flyweight.workspace import Workspace
@@ -79,7 +79,8 @@ REPORT = Stage(
     name="report",
     run=_run,
     read=_read,
-    settings=(*NETWORK, *INPUT, "detect.metric"),
+    settings=(*NETWORK, *INPUT, *TASKS),
+    harmless=LOADING,
     splits=("val",),
     needs=(
         *("train.weights", "train.description", "prune.weights", "prune.description"),
