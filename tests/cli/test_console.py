@@ -30,6 +30,7 @@ def test_metrics_of_nothing():
 
 
 def test_a_busy_machine_is_told_apart_from_results(capsys, monkeypatch):
+    monkeypatch.delenv("FLYWEIGHT_IGNORE_LOAD")
     for load, lines in ((0.0, 0), (1e4, 1)):
         monkeypatch.setattr("flyweight.processors.load_average", lambda load=load: load)
         note_busy_machine()
