@@ -11,13 +11,16 @@ LIKE_CTRL_C = (signal.SIGTERM, signal.SIGHUP)
 
 @pytest.fixture(autouse=True)
 def handlers_stay():
+    """Each test starts as a program does; libraries that other tests used may have set handlers."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, *LIKE_CTRL_C)}
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in LIKE_CTRL_C:
+        signal.signal(number, signal.SIG_DFL)
     yield
-    after = {number: signal.getsignal(number) for number in LIKE_CTRL_C}
+    after = [signal.getsignal(number) for number in LIKE_CTRL_C]
     for number, handler in before.items():
         signal.signal(number, handler)
-    assert after == {number: before[number] for number in LIKE_CTRL_C}
+    assert after == [signal.SIG_DFL] * len(LIKE_CTRL_C)
 
 
 def send(number):
