@@ -6,7 +6,7 @@ take most of a second to import.
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, redirect_stderr
 from io import TextIOBase
 from pathlib import Path
@@ -111,6 +111,23 @@ def finish(proto: Any, card: ModelCard, target: Path) -> None:
     del proto.metadata_props[:]
     for key, value in to_properties(card).items():
         proto.metadata_props.add(key=key, value=value)
+
+
+def drop_outputs(proto: Any, names: Collection[str]) -> None:
+    """Remove outputs of a graph, in place, and the nodes and constants that nothing else needs."""
+    kept = [item for item in proto.graph.output if item.name not in names]
+    del proto.graph.output[:]
+    proto.graph.output.extend(kept)
+    needed = {item.name for item in kept}
+    for place in reversed(range(len(proto.graph.node))):
+        node = proto.graph.node[place]
+        if needed.intersection(node.output):
+            needed.update(node.input)
+        else:
+            del proto.graph.node[place]
+    for place in reversed(range(len(proto.graph.initializer))):
+        if proto.graph.initializer[place].name not in needed:
+            del proto.graph.initializer[place]
 
 
 def check_file(path: Path) -> None:

@@ -13,6 +13,7 @@ from flyweight.measuring.measure import Measurement
 from flyweight.pipeline.setting_files import digest_of_checkpoint
 from flyweight.pruning import PruningPlan
 from flyweight.pruning.repair.repair import RepairStep
+from flyweight.quantization.quantization_plan import QuantizationPlan
 from flyweight.sensitivity import Sensitivity
 
 
@@ -53,6 +54,29 @@ class Pruned:
     after: Cost
     metrics: Mapping[str, float]
     repair: tuple[RepairStep, ...] = ()
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A quantized network beside the float one it was made from.
+
+    Attributes:
+        checkpoint: Of the quantized network.
+        files: "float" and "int8" to their ONNX files.
+        runtime: Name of the runtime that executed them.
+        primary: Name of the metric that decides.
+        metrics: "float" and "int8" to the metrics of the files, by name.
+        plan: What became integers.
+        file_bytes: "float" and "int8" to the size of the file.
+    """
+
+    checkpoint: Path
+    files: Mapping[str, Path]
+    runtime: str
+    primary: str
+    metrics: Mapping[str, Mapping[str, float]]
+    plan: QuantizationPlan
+    file_bytes: Mapping[str, int]
 
 
 @dataclass(frozen=True)

@@ -37,9 +37,20 @@ def quantize_(model: nn.Module, plan: QuantizationPlan) -> None:
     _require(model, plan)
     watch_paths(model)
     children = {key_of(name): Quantizer(grid) for name, grid in plan.grids.items()}
-    setattr(model, CHILD, nn.ModuleDict(children))
+    setattr(model, CHILD, _Quantizers(children))
     # A method, as torch.export asks a forward for its code.
     model.__dict__["forward"] = QuantizedForward(model, plan).forward
+
+
+class _Quantizers(nn.ModuleDict):
+    """Quantizers or constants of a network.
+
+    It hands on what it takes, because nn.Sequential runs every child.
+    """
+
+    def forward(self, values: Any) -> Any:
+        """Return `values`."""
+        return values
 
 
 def plan_of(model: nn.Module) -> QuantizationPlan | None:
@@ -119,7 +130,8 @@ class Handler:
             return made
         if isinstance(made, Tensor):
             return self.result(quantizer, made)
-        return type(made)(self.result(quantizer, part) for part in made)
+        parts = [self.result(quantizer, one) if isinstance(one, Tensor) else one for one in made]
+        return type(made)(parts)
 
     def parameters_of(self, layer: IntegerLayer) -> tuple[Tensor, Tensor | None]:
         """Return the weight and the bias that a layer computes with."""
@@ -220,7 +232,7 @@ class _FrozenForward(QuantizedForward):
         constants = {
             layer.operation: self._constants_of(layer) for layer in self.plan.layers.values()
         }
-        held = nn.ModuleDict({key_of(name): one for name, one in constants.items()})
+        held = _Quantizers({key_of(name): one for name, one in constants.items()})
         setattr(self.model, _CONSTANTS, held)
 
     def _constants_of(self, layer: IntegerLayer) -> nn.Module:
