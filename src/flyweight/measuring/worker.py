@@ -6,8 +6,9 @@ When the process with the number PARENT has ended, it ends at once, also in the 
 inference.
 
 Requests: `start` (pin to cores, import the runtime), `load`, `prepare` (make inputs, warm up),
-`block` (time some runs), `operators` (time every operator of a file), `memory`. Every answer is
-`{"ok": ...}` or `{"error": one line, "kind": exception class}`.
+`block` (time some runs), `operators` (time every operator of a file), `optimized` (the operators
+that a file becomes), `memory`. Every answer is `{"ok": ...}` or `{"error": one line, "kind":
+exception class}`.
 """
 
 import gc
@@ -93,6 +94,7 @@ class _Child:
             "prepare": self._prepare,
             "block": self._block,
             "operators": self._operators_of,
+            "optimized": self._optimized,
             "memory": self._memory,
         }
 
@@ -146,6 +148,11 @@ class _Child:
             runs=runs,
             seconds=seconds,
         )
+        return [asdict(operator) for operator in found]
+
+    def _optimized(self, path: str, settings: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the operators that a file becomes."""
+        found = self._started().optimized(path, OpenSettings(**settings))
         return [asdict(operator) for operator in found]
 
     def _memory(self) -> dict[str, int | None]:

@@ -14,16 +14,19 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from flyweight.errors import ConfigError
+from flyweight.on_demand import load
 from flyweight.runtimes.protocol import (
     FLOAT32,
     ExecutedOperator,
     MakeInputs,
     OpenSettings,
+    OptimizedOperator,
     TensorInfo,
 )
 
 _NUMPY_NAMES = {"float": FLOAT32, "double": "float64"}
 _TIMED = "_kernel_time"
+_OPERATORS_IN = "flyweight.runtimes.onnxruntime_graph:operators_in"  # imports onnx
 # Appended to a name: computes in blocks of channels; was renamed because another has that name.
 _SUFFIXES = re.compile(r"(_nchwc)?(_token_\d+)?$")
 
@@ -90,6 +93,15 @@ class OnnxRuntime:
             events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
         return _operators_in(events)
 
+    def optimized(self, path: str | Path, settings: OpenSettings) -> tuple[OptimizedOperator, ...]:
+        """Return the operators that a session executes for a file, without executing them."""
+        self._require(settings.precision)
+        with tempfile.TemporaryDirectory() as folder:
+            written = Path(folder) / "optimized.onnx"
+            open_session(path, threads=settings.threads, optimized=str(written))
+            found: tuple[OptimizedOperator, ...] = load(_OPERATORS_IN)(written)
+        return found
+
     def versions(self) -> dict[str, str]:
         """Return the versions of ONNX Runtime and NumPy."""
         return {"onnxruntime": onnxruntime.__version__, "numpy": np.__version__}
@@ -107,13 +119,19 @@ class OnnxRuntime:
 
 
 def open_session(
-    path: str | Path, *, threads: int, spinning: bool = False, profile: str = ""
+    path: str | Path,
+    *,
+    threads: int,
+    spinning: bool = False,
+    profile: str = "",
+    optimized: str = "",
 ) -> Any:
     """Return an `onnxruntime.InferenceSession` on the CPU.
 
     All graph optimisations are on, one inference uses `threads` threads and operators run one
     after the other. Idle threads sleep unless `spinning`. With `profile`, the start of a file
-    name, the session writes the time of every operator there.
+    name, the session writes the time of every operator there; with `optimized`, a path, the graph
+    that it executes.
 
     Raises:
         Exception: Any error of ONNX Runtime for a file that it cannot load; its exceptions
@@ -129,6 +147,8 @@ def open_session(
     if profile:
         options.enable_profiling = True
         options.profile_file_prefix = profile
+    if optimized:
+        options.optimized_model_filepath = optimized
     for pool in ("intra_op", "inter_op"):
         options.add_session_config_entry(f"session.{pool}.allow_spinning", str(int(spinning)))
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
