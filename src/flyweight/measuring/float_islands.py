@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from flyweight.runtimes.protocol import OptimizedOperator
 
 _INTEGER = "int8"
-_ROUNDING = frozenset({"QuantizeLinear", "DequantizeLinear"})
+_ROUNDING = frozenset({"QuantizeLinear", "DequantizeLinear", "FakeQuantize"})
 """Kinds that an island has at its borders, and that are none by themselves."""
 _Edges = Mapping[str, set[str]]
 
