@@ -1,6 +1,7 @@
 """ONNX export: the network is converted, checked, compared with PyTorch, and only then written."""
 
 import os
+import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -28,6 +29,9 @@ from flyweight.files import replacing
 from flyweight.graph.entry import plain_module
 from flyweight.graph.stored import held_tensors
 from flyweight.on_demand import load
+from flyweight.processors import clipping_note, processor_flags
+from flyweight.quantization.network import plan_of
+from flyweight.quantization.quantization_plan import QuantizationPlan
 from flyweight.runtimes.protocol import OpenModel, OpenSettings
 from flyweight.runtimes.runtime_table import DEFAULT_RUNTIME, require_installed, runtime_by_name
 
@@ -38,6 +42,9 @@ _INTEGER_GRAPH = "flyweight.exporting.integer_graph"  # imports onnx
 INTEGER_TOLERANCE = 0.35
 """Greatest error of a quantized network, see `parity.distance_errors`. One level of difference in a
 layer, which rounding of equal values explains, becomes many in fifty layers."""
+
+_CLIPPED_BITS = 8
+"""Bits of weights from which on sums of two products exceed 16 bits."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,7 @@ class ExportResult:
         opset: Version of the operator set, as the file states it.
         operators: Operator name to the number of nodes in the graph.
         runtime: Name of the runtime that was compared with PyTorch.
+        notes: What the user should know, one line each; on 8-bit weights and this processor.
     """
 
     path: Path
@@ -95,6 +103,7 @@ class ExportResult:
     opset: int
     operators: dict[str, int]
     runtime: str = DEFAULT_RUNTIME
+    notes: tuple[str, ...] = ()
 
 
 def to_onnx(
@@ -153,7 +162,25 @@ def to_onnx(
     errors = _write_checked(network, proto, trials, both, (target, card, config))
     size_bytes, seconds = target.stat().st_size, time.perf_counter() - started
     counts, sidecar = graph_tools.operator_counts(proto), sidecar_path(target)
-    return ExportResult(target, sidecar, errors, size_bytes, seconds, opset, counts, config.runtime)
+    return ExportResult(
+        target,
+        sidecar,
+        errors,
+        size_bytes,
+        seconds,
+        opset,
+        counts,
+        config.runtime,
+        _notes(plan_of(model)),
+    )
+
+
+def _notes(plan: QuantizationPlan | None) -> tuple[str, ...]:
+    """Return what a user of a quantized network should know on this processor."""
+    if plan is None or plan.weight_bits < _CLIPPED_BITS:
+        return ()
+    note = clipping_note(processor_flags(), platform.machine())
+    return () if note is None else (note,)
 
 
 def _write_checked(

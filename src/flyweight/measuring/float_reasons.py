@@ -264,7 +264,6 @@ CAUSES: dict[str, tuple[Cause, ...]] = {
         _float_data,
         _wide_data,
         _data_by_channel,
-        lambda graph, node: _weight_axis(graph, node) if node.op_type == "Conv" else "",
         _bias,
         _conv_result,
     ),
