@@ -7,6 +7,7 @@ from tests.measuring.quantized_files import OneLayer
 from flyweight.measuring.census import census_of
 from flyweight.measuring.file_layers import open_graph
 from flyweight.measuring.float_reasons import CAUSES, UNKNOWN, WITHOUT_KERNEL, reason_for
+from flyweight.measuring.onnxruntime_graph import operators_in
 from flyweight.runtimes.protocol import OpenSettings
 from flyweight.runtimes.runtime_table import RUNTIMES, runtime_by_name
 
@@ -107,7 +108,7 @@ def layer_of(path, runtime):
     """Return the only layer of the census, taken in this process."""
     graph = open_graph(path)
     onnx.save(graph.model, path)
-    operators = runtime_by_name(runtime).optimized(path, OpenSettings())
+    operators = runtime_by_name(runtime).optimized(path, OpenSettings(), operators_in)
     (layer,) = census_of(graph, operators, runtime, {}).layers
     return layer
 

@@ -11,7 +11,7 @@ _MOST_NAMED = 5
 def require_integer(census: Census, plan: QuantizationPlan) -> None:
     """Check that the runtime computes every integer layer of a plan with integers.
 
-    Layers that the exporter dropped, because nothing needs their result, are not asked for.
+    Layers that the exporter dropped, because nothing needs their result, need not be there.
 
     Args:
         census: Of the exported file.

@@ -160,19 +160,10 @@ def to_onnx(
     trials = [inputs, *(FlatInputs.of(more).tensors for more in compare_on)]
     trials += _that_run(network, _random_inputs(inputs, config), len(names))
     errors = _write_checked(network, proto, trials, both, (target, card, config))
+    notes, counts = _notes(plan_of(model)), graph_tools.operator_counts(proto)
     size_bytes, seconds = target.stat().st_size, time.perf_counter() - started
-    counts, sidecar = graph_tools.operator_counts(proto), sidecar_path(target)
-    return ExportResult(
-        target,
-        sidecar,
-        errors,
-        size_bytes,
-        seconds,
-        opset,
-        counts,
-        config.runtime,
-        _notes(plan_of(model)),
-    )
+    facts = (size_bytes, seconds, opset, counts, config.runtime, notes)
+    return ExportResult(target, sidecar_path(target), errors, *facts)
 
 
 def _notes(plan: QuantizationPlan | None) -> tuple[str, ...]:

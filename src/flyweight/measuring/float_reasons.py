@@ -1,4 +1,4 @@
-"""Why a runtime leaves a layer of a quantized file in float: causes that the file itself shows.
+"""Reasons why a runtime leaves a layer of a quantized file in float, as the file shows them.
 
 Each cause was found by building a layer that runs on integers, changing one thing, and reading the
 graph that the runtime made of it; tests/measuring/test_float_reasons.py does so again. A cause that
@@ -37,7 +37,7 @@ WITHOUT_KERNEL = {
     },
     "openvino": {},
 }
-"""Runtime to the operations that it has no integer kernel for on the CPU, in words. The operators
+"""Runtime to the operations that it has no integer kernel for on the CPU, as text. The operators
 of ONNX Runtime are listed in its docs/OperatorKernels.md."""
 _NO_KERNEL = "{title} has no integer kernel for {kind}"
 _OF_FLOATS = frozenset({"Conv", "ConvTranspose", "DeformConv", "Gemm", "MatMul", "Einsum", "LSTM"})

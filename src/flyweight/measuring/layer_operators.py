@@ -1,4 +1,4 @@
-"""Which operator of a runtime's graph computes which layer of a file."""
+"""Operators of a runtime's graph by the layers of a file that they compute."""
 
 from collections.abc import Iterator, Sequence
 
@@ -12,7 +12,7 @@ from flyweight.measuring.file_layers import (
 from flyweight.runtimes.protocol import OptimizedOperator
 
 _MULTIPLYING = ("conv", "gemm", "matmul", "fullyconnected", "einsum", "lstm", "gru", "rnn", "atten")
-"""Parts of the names of operators that compute layers, in both runtimes, in small letters."""
+"""Parts of the names of operators that compute layers, in both runtimes, in lower case."""
 
 
 def operators_of(

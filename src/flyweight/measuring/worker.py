@@ -40,6 +40,7 @@ _PARENT_SECONDS = 0.2
 # NumPy and the runtime are imported after the process is pinned: threads that they start then
 # stay on the same cores.
 _RANDOM_INPUTS = "flyweight.runtimes.random_inputs:random_inputs"
+_OPERATORS_IN = "flyweight.measuring.onnxruntime_graph:operators_in"  # imports onnx
 
 
 def main() -> int:
@@ -152,7 +153,7 @@ class _Child:
 
     def _optimized(self, path: str, settings: dict[str, Any]) -> list[dict[str, Any]]:
         """Return the operators that a file becomes."""
-        found = self._started().optimized(path, OpenSettings(**settings))
+        found = self._started().optimized(path, OpenSettings(**settings), load(_OPERATORS_IN))
         return [asdict(operator) for operator in found]
 
     def _memory(self) -> dict[str, int | None]:

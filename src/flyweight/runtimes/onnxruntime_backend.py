@@ -14,19 +14,18 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from flyweight.errors import ConfigError
-from flyweight.on_demand import load
 from flyweight.runtimes.protocol import (
     FLOAT32,
     ExecutedOperator,
     MakeInputs,
     OpenSettings,
     OptimizedOperator,
+    ReadOperators,
     TensorInfo,
 )
 
 _NUMPY_NAMES = {"float": FLOAT32, "double": "float64"}
 _TIMED = "_kernel_time"
-_OPERATORS_IN = "flyweight.runtimes.onnxruntime_graph:operators_in"  # imports onnx
 # Appended to a name: computes in blocks of channels; was renamed because another has that name.
 _SUFFIXES = re.compile(r"(_nchwc)?(_token_\d+)?$")
 
@@ -93,14 +92,15 @@ class OnnxRuntime:
             events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
         return _operators_in(events)
 
-    def optimized(self, path: str | Path, settings: OpenSettings) -> tuple[OptimizedOperator, ...]:
+    def optimized(
+        self, path: str | Path, settings: OpenSettings, read: ReadOperators
+    ) -> tuple[OptimizedOperator, ...]:
         """Return the operators that a session executes for a file, without executing them."""
         self._require(settings.precision)
         with tempfile.TemporaryDirectory() as folder:
             written = Path(folder) / "optimized.onnx"
             open_session(path, threads=settings.threads, optimized=str(written))
-            found: tuple[OptimizedOperator, ...] = load(_OPERATORS_IN)(written)
-        return found
+            return read(written)
 
     def versions(self) -> dict[str, str]:
         """Return the versions of ONNX Runtime and NumPy."""

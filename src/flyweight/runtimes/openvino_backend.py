@@ -17,6 +17,7 @@ from flyweight.runtimes.protocol import (
     MakeInputs,
     OpenSettings,
     OptimizedOperator,
+    ReadOperators,
     TensorInfo,
 )
 
@@ -126,7 +127,9 @@ class OpenVino:
             if node.friendly_name in times and _text(node, "layerType") not in _NOT_COMPUTED
         )
 
-    def optimized(self, path: str | Path, settings: OpenSettings) -> tuple[OptimizedOperator, ...]:
+    def optimized(
+        self, path: str | Path, settings: OpenSettings, read: ReadOperators
+    ) -> tuple[OptimizedOperator, ...]:
         """Return the operators that a file becomes, without executing them."""
         _, compiled = self._compile(path, settings)
         return tuple(

@@ -106,6 +106,10 @@ MakeInputs = Callable[[Sequence[TensorInfo]], "Arrays"]
 """Returns arrays for the inputs of a file."""
 
 
+ReadOperators = Callable[[Path], tuple[OptimizedOperator, ...]]
+"""Returns the operators in an ONNX file that a runtime wrote."""
+
+
 class OpenModel(Protocol):
     """A file that a runtime has loaded and optimised."""
 
@@ -170,8 +174,15 @@ class Runtime(Protocol):
             Exception: See `open`.
         """
 
-    def optimized(self, path: str | Path, settings: OpenSettings) -> tuple[OptimizedOperator, ...]:
+    def optimized(
+        self, path: str | Path, settings: OpenSettings, read: ReadOperators
+    ) -> tuple[OptimizedOperator, ...]:
         """Return the operators that a file becomes, in order, without executing them.
+
+        Args:
+            path: The file.
+            settings: How it would be executed.
+            read: Reads an ONNX file, for a runtime that can only write its graph to one.
 
         Raises:
             ConfigError: See `open`.
