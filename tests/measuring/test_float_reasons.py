@@ -1,8 +1,10 @@
 """Every cause is shown by the runtime itself: a layer on integers, one thing changed, float."""
 
+import numpy as np
 import onnx
 import pytest
-from tests.measuring.quantized_files import OneLayer
+from onnx import TensorProto, helper, numpy_helper
+from tests.measuring.quantized_files import TYPES, OneLayer
 
 from flyweight.measuring.census import census_of
 from flyweight.measuring.file_layers import open_graph
@@ -138,6 +140,90 @@ def test_transposed_convolutions(tmp_path):
     assert layer_of(path, OV).reason == reason
     path = OneLayer(kind="ConvTranspose", zero=0).save(tmp_path / "a.onnx")
     assert layer_of(path, OV).precision == "int8"
+
+
+SIZES = {"LSTM": (1, 32, 8), "GRU": (1, 24, 8), "RNN": (1, 8, 8), "Einsum": (8, 8)}
+DEFORMABLE = (8, 8, 1, 1)
+
+
+@pytest.mark.parametrize("kind", sorted(WITHOUT_KERNEL[ORT].keys() - {"ConvTranspose"}))
+def test_operations_without_a_kernel(kind, tmp_path):
+    """Everything around them is quantized, and ONNX Runtime still computes them in float."""
+    sizes = SIZES.get(kind, DEFORMABLE)
+    grid = [numpy_helper.from_array(np.float32(0.02), "s"), _integers("z", np.uint8(128))]
+    stored = [*grid, _integers("wz", np.int8(0)), _integers("w_i", np.ones(sizes, np.int8))]
+    inputs, attributes, shape = ["x_d", "w"], {}, [5, 1, 8]
+    if kind in ("LSTM", "GRU", "RNN"):
+        inputs, attributes = ["x_d", "w", "w"], {"hidden_size": 8}
+    elif kind == "Einsum":
+        attributes = {"equation": "abc,cd->abd"}
+    else:
+        shape = [1, 8, 4, 4]
+        stored.append(numpy_helper.from_array(np.zeros((1, 2, 4, 4), np.float32), "offset"))
+        inputs = ["x_d", "w", "offset"]
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["x_q"]),
+        helper.make_node("DequantizeLinear", ["x_q", "s", "z"], ["x_d"]),
+        helper.make_node("DequantizeLinear", ["w_i", "s", "wz"], ["w"]),
+        helper.make_node(kind, inputs, ["y"], **attributes),
+        helper.make_node("QuantizeLinear", ["y", "s", "z"], ["y_q"]),
+        helper.make_node("DequantizeLinear", ["y_q", "s", "z"], ["result"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "one operation",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("result", TensorProto.FLOAT, None)],
+        stored,
+    )
+    opset = [helper.make_opsetid("", 21)]
+    path = tmp_path / "a.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=10), path)
+    layer = layer_of(path, ORT)
+    assert (layer.kind, layer.precision) == (kind, "float32")
+    assert layer.reason.startswith("ONNX Runtime has no integer kernel for ")
+
+
+def _integers(name, values):
+    return numpy_helper.from_array(np.asarray(values), name)
+
+
+PRODUCTS = [("u8", 0, "s8", 0, True), ("s8", 0, "s8", 0, True)]
+PRODUCTS += [("u8", 0, "u8", 0, False), ("u8", 9, "s8", 0, False), ("u8", 0, "s8", 9, False)]
+
+
+@pytest.mark.parametrize(("first", "zero", "second", "other", "integer"), PRODUCTS)
+def test_products_of_computed_tensors(tmp_path, first, zero, second, other, integer):
+    stored = [numpy_helper.from_array(np.float32(0.02), "s"), _integers("z", np.uint8(128))]
+    stored += [_integers("za", np.asarray(zero, TYPES[first]))]
+    stored += [_integers("zb", np.asarray(other, TYPES[second]))]
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"], perm=[0, 2, 1]),
+        helper.make_node("Neg", ["t"], ["n"]),
+        helper.make_node("QuantizeLinear", ["x", "s", "za"], ["a_q"]),
+        helper.make_node("DequantizeLinear", ["a_q", "s", "za"], ["a"]),
+        helper.make_node("QuantizeLinear", ["n", "s", "zb"], ["b_q"]),
+        helper.make_node("DequantizeLinear", ["b_q", "s", "zb"], ["b"]),
+        helper.make_node("MatMul", ["a", "b"], ["y"]),
+        helper.make_node("QuantizeLinear", ["y", "s", "z"], ["y_q"]),
+        helper.make_node("DequantizeLinear", ["y_q", "s", "z"], ["y_d"]),
+        helper.make_node("Neg", ["y_d"], ["result"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "product",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 8])],
+        [helper.make_tensor_value_info("result", TensorProto.FLOAT, None)],
+        stored,
+    )
+    path = tmp_path / "a.onnx"
+    opset = [helper.make_opsetid("", 21)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=10), path)
+    for runtime in BOTH:
+        layer = layer_of(path, runtime)
+        expected = "int8" if integer or runtime == ORT else "float32"
+        assert layer.precision == expected
+        assert layer.reason.startswith("its factors have the zero points") == (expected != "int8")
 
 
 def test_what_is_not_known_is_not_guessed(tmp_path):

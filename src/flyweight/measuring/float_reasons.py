@@ -31,16 +31,15 @@ WITHOUT_KERNEL = {
         "LSTM": "recurrent layers of quantized weights",
         "GRU": "recurrent layers of quantized weights",
         "RNN": "recurrent layers of quantized weights",
-        "Attention": "Attention",
-        "MultiHeadAttention": "MultiHeadAttention",
-        "MatMulNBits": "MatMulNBits, whose weights alone have few bits",
     },
     "openvino": {},
 }
 """Runtime to the operations that it has no integer kernel for on the CPU, as text. The operators
 of ONNX Runtime are listed in its docs/OperatorKernels.md."""
 _NO_KERNEL = "{title} has no integer kernel for {kind}"
-_OF_FLOATS = frozenset({"Conv", "ConvTranspose", "DeformConv", "Gemm", "MatMul", "Einsum", "LSTM"})
+_OF_FLOATS = frozenset(
+    {"Conv", "ConvTranspose", "DeformConv", "Gemm", "MatMul", "Einsum", "LSTM", "GRU", "RNN"}
+)
 """Operations that quantization nodes around them make integer; the causes are about these."""
 _INT32_BITS = 32
 _SAME = 1e-3
