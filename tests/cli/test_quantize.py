@@ -49,7 +49,7 @@ def test_the_table_names_both_files(flyweight, saved):
     first, *rows = answer.out.splitlines()
     assert first.split() == ["float", "int8"]
     assert rows[0].startswith("map_50")
-    assert "50 layers run on integers" in answer.out
+    assert "50 of 50 layers run on integers in ONNX Runtime" in answer.out
     assert answer.out.splitlines()[-1].startswith("saved output/demo_digits/quantized.safetensors")
 
 

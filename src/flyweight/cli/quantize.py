@@ -11,7 +11,7 @@ from flyweight.cli.options import ConfigName, Json, Overrides, Resume, Weights
 from flyweight.errors import ConfigError, nearest
 from flyweight.pipeline.preflight import require_paths
 from flyweight.report.text_table import columns
-from flyweight.runtimes.runtime_table import require_installed
+from flyweight.runtimes.runtime_table import RUNTIMES, require_installed
 
 if TYPE_CHECKING:
     from flyweight.pipeline.results import Quantized
@@ -104,7 +104,7 @@ def _record(result: "Quantized") -> dict[str, object]:
         "onnx": result.files["int8"],
         "runtime": result.runtime,
         "metric": metrics,
-        "layers": {"integer": len(result.plan.layers), "float": dict(result.plan.floats)},
+        "layers": {"integer": result.integer_layers, "float": dict(result.float_layers)},
         "file_bytes": dict(result.file_bytes),
     }
 
@@ -116,7 +116,12 @@ def _text(result: "Quantized") -> str:
         rows.append((name, f"{100 * values[0]:.2f} %", f"{100 * values[1]:.2f} %"))
     sizes = [result.file_bytes[kind] / 2**20 for kind in KINDS]
     rows.append(("file", f"{sizes[0]:.2f} MiB", f"{sizes[1]:.2f} MiB"))
-    lines = [columns(rows), f"{len(result.plan.layers)} layers run on integers"]
-    lines += [f"float: {name}: {reason}" for name, reason in result.plan.floats.items()]
+    title = RUNTIMES[result.runtime].title
+    every = result.integer_layers + len(result.float_layers)
+    lines = [
+        columns(rows),
+        f"{result.integer_layers} of {every} layers run on integers in {title}",
+        *(f"float: {name}: {reason}" for name, reason in result.float_layers.items()),
+    ]
     lines.append(f"saved {result.checkpoint}, {result.files['int8']}")
     return "\n".join(lines)

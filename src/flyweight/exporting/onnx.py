@@ -1,6 +1,7 @@
 """ONNX export: the network is converted, checked, compared with PyTorch, and only then written."""
 
 import os
+import platform
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -20,6 +21,9 @@ from flyweight.files import replacing
 from flyweight.graph.entry import plain_module
 from flyweight.graph.stored import held_tensors
 from flyweight.on_demand import load
+from flyweight.processors import clipping_note, processor_flags
+from flyweight.quantization.network import plan_of
+from flyweight.quantization.quantization_plan import QuantizationPlan
 from flyweight.runtimes.protocol import OpenModel, OpenSettings
 from flyweight.runtimes.runtime_table import DEFAULT_RUNTIME, require_installed, runtime_by_name
 
@@ -27,6 +31,9 @@ from flyweight.runtimes.runtime_table import DEFAULT_RUNTIME, require_installed,
 OPSET = 20
 _ONNX_GRAPH = "flyweight.exporting.onnx_graph"  # imports onnx and onnxscript
 _INTEGER_GRAPH = "flyweight.exporting.integer_graph"  # imports onnx
+
+_CLIPPED_BITS = 8
+"""Bits of weights from which on sums of two products exceed 16 bits."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,7 @@ class ExportResult:
         opset: Version of the operator set, as the file states it.
         operators: Operator name to the number of nodes in the graph.
         runtime: Name of the runtime that was compared with PyTorch.
+        notes: What the user should know, one line each; on 8-bit weights and this processor.
     """
 
     path: Path
@@ -84,6 +92,7 @@ class ExportResult:
     opset: int
     operators: dict[str, int]
     runtime: str = DEFAULT_RUNTIME
+    notes: tuple[str, ...] = ()
 
 
 def to_onnx(
@@ -143,9 +152,18 @@ def to_onnx(
     trials = [inputs, *(FlatInputs.of(more).tensors for more in compare_on)]
     trials += _that_run(network, _random_inputs(inputs, config), len(names))
     errors = _write_checked(proto, trials, compared, target)
+    notes, counts = _notes(plan_of(model)), graph_tools.operator_counts(proto)
     size_bytes, seconds = target.stat().st_size, time.perf_counter() - started
-    counts, sidecar = graph_tools.operator_counts(proto), sidecar_path(target)
-    return ExportResult(target, sidecar, errors, size_bytes, seconds, opset, counts, config.runtime)
+    facts = (size_bytes, seconds, opset, counts, config.runtime, notes)
+    return ExportResult(target, sidecar_path(target), errors, *facts)
+
+
+def _notes(plan: QuantizationPlan | None) -> tuple[str, ...]:
+    """Return what a user of a quantized network should know on this processor."""
+    if plan is None or plan.weight_bits < _CLIPPED_BITS:
+        return ()
+    note = clipping_note(processor_flags(), platform.machine())
+    return () if note is None else (note,)
 
 
 def _write_checked(

@@ -22,6 +22,7 @@ from flyweight.errors import ExportError
 from flyweight.exporting.flat_inputs import Inputs, batched, with_batch
 from flyweight.exporting.hygiene import leftovers, strip_traces
 from flyweight.exporting.inference_network import InferenceNetwork
+from flyweight.exporting.layer_names import name_layers
 from flyweight.exporting.model_card import ModelCard, to_properties
 
 _SINGLE_FILE_BYTES = 2**31 - 2**20  # protobuf's limit, less the size of the graph itself
@@ -92,11 +93,12 @@ def convert(
 
 
 def finish(proto: Any, card: ModelCard, target: Path) -> None:
-    """Remove traces of this machine from a graph, check it, and write the card into it.
+    """Name the layers of a graph, remove traces of this machine, check it, and add the card.
 
     Raises:
         ExportError: The graph contains operations that inference does not need.
     """
+    name_layers(proto)
     strip_traces(proto)
     found = leftovers(proto)
     if found:

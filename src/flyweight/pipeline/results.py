@@ -13,7 +13,6 @@ from flyweight.measuring.measure import Measurement
 from flyweight.pipeline.setting_files import digest_of_checkpoint
 from flyweight.pruning import PruningPlan
 from flyweight.pruning.repair.repair import RepairStep
-from flyweight.quantization.quantization_plan import QuantizationPlan
 from flyweight.sensitivity import Sensitivity
 
 
@@ -66,7 +65,8 @@ class Quantized:
         runtime: Name of the runtime that executed them.
         primary: Name of the metric that decides.
         metrics: "float" and "int8" to the metrics of the files, by name.
-        plan: What became integers.
+        integer_layers: Number of layers that the runtime computes with integers.
+        float_layers: Name of every other layer to the reason.
         file_bytes: "float" and "int8" to the size of the file.
     """
 
@@ -75,7 +75,8 @@ class Quantized:
     runtime: str
     primary: str
     metrics: Mapping[str, Mapping[str, float]]
-    plan: QuantizationPlan
+    integer_layers: int
+    float_layers: Mapping[str, str]
     file_bytes: Mapping[str, int]
 
 

@@ -13,8 +13,9 @@ from flyweight.config.settings import Config
 from flyweight.config.training import HARMLESS
 from flyweight.digests import digest_of_weights
 from flyweight.errors import CheckpointError, FileError, counted
-from flyweight.exporting.onnx import ExportResult
+from flyweight.exporting.integer_gate import require_integer
 from flyweight.graph.example_inputs import Example
+from flyweight.measuring.census import take_census
 from flyweight.origin import Parent, note_parent
 from flyweight.pipeline.belonging import require_same_labels
 from flyweight.pipeline.exported_evaluation import evaluate_exported, open_exported
@@ -48,7 +49,6 @@ from flyweight.pipeline.stages.train import note_left_out, train_model
 from flyweight.progress import Progress, progress_of
 from flyweight.quantization.network import plan_of
 from flyweight.quantization.placement import layer_names
-from flyweight.quantization.quantization_plan import QuantizationPlan
 from flyweight.quantization.quantize import QuantConfig
 from flyweight.quantization.quantize import quantize as to_integers
 from flyweight.quantization.sites import record_sites
@@ -161,30 +161,63 @@ def _run(inputs: Inputs, settings: Config, workspace: Workspace) -> Quantized:
     if settings.quantize.mode == "aware":
         small = _trained(small, settings, inputs, workspace.folder / TRAINING)
     output = inputs.options.path_in(workspace.folder)
-    files = {"int8": output.with_suffix(".onnx"), "float": _float_file(output)}
-    metrics, sizes = {}, {}
-    for kind, model in (("float", dense), ("int8", small)):
-        say(f"exporting {files[kind]}")
-        written = _exported(model, found, settings, data, files[kind])
-        sizes[kind] = written.size_bytes
-        opened = open_exported(written.path, settings, settings.bench.runtime)
-        metrics[kind] = evaluate_exported(opened, settings, data.val, progress=inputs.progress)
+    before = _measured(dense, found, inputs, settings, _float_file(output))
+    after = _measured(small, found, inputs, settings, output.with_suffix(".onnx"))
     note_parent(small, Parent("float", digest_of_weights(dense.state_dict())))
     saver = Saver(settings, data.labels, kind_of(settings), measured_on=data.val.name)
-    saver(small, metrics["int8"], output)
-    primary = task_of(dense, data.labels, settings).primary
-    return Quantized(output, files, settings.bench.runtime, primary, metrics, _plan(small), sizes)
+    saver(small, after, output)
+    return _result(output, settings, small, {"float": before, "int8": after})
+
+
+def _measured(
+    model: nn.Module, found: Checkpoint, inputs: Inputs, settings: Config, file: Path
+) -> Mapping[str, float]:
+    """Export a network and return the metrics of the file in its runtime.
+
+    Raises:
+        ExportError: The runtime computes a layer in float that the plan makes integer.
+    """
+    say, data, runtime = inputs.progress.note, inputs.splits, settings.bench.runtime
+    say(f"exporting {file}")
+    task = task_of(model, data.labels, settings)
+    loaded = Loaded(model.eval(), task, settings.preprocessing, replace(found, metric_records={}))
+    images = images_to_compare(data.val, settings.preprocessing)
+    written = export_model(loaded, file, name=file.stem, images=images, runtime=runtime)
+    for note in written.notes:
+        say(note)
+    plan = plan_of(model)
+    if plan is not None:
+        require_integer(take_census(file, runtime=runtime), plan)
+    opened = open_exported(file, settings, runtime)
+    return evaluate_exported(opened, settings, data.val, progress=inputs.progress)
+
+
+def _result(
+    output: Path,
+    settings: Config,
+    model: nn.Module,
+    metrics: Mapping[str, Mapping[str, float]],
+) -> Quantized:
+    files = {"float": _float_file(output), "int8": output.with_suffix(".onnx")}
+    runtime, plan = settings.bench.runtime, plan_of(model)
+    planned = {} if plan is None else plan.floats
+    census = take_census(files["int8"], runtime=runtime)
+    left = [layer for layer in census.layers if not layer.is_integer]
+    found = checkpoint.read(output)
+    return Quantized(
+        output,
+        files,
+        runtime,
+        task_of(model, found.labels, settings).primary,
+        metrics,
+        census.integer_count,
+        {layer.name: planned.get(layer.name, layer.reason) for layer in left},
+        {kind: file.stat().st_size for kind, file in files.items()},
+    )
 
 
 def _float_file(output: Path) -> Path:
     return output.with_name(f"{output.stem}_float.onnx")
-
-
-def _plan(model: nn.Module) -> QuantizationPlan:
-    plan = plan_of(model)
-    if plan is None:
-        raise LookupError("a quantized network must have a plan")
-    return plan
 
 
 def _calibrated(dense: nn.Module, settings: Config, data: Data, progress: Progress) -> nn.Module:
@@ -211,24 +244,10 @@ def _trained(model: nn.Module, settings: Config, inputs: Inputs, folder: Path) -
     return model if saved is None else load_model(saved, settings)[0]
 
 
-def _exported(
-    model: nn.Module, found: Checkpoint, settings: Config, data: Data, file: Path
-) -> ExportResult:
-    task = task_of(model, data.labels, settings)
-    loaded = Loaded(model.eval(), task, settings.preprocessing, replace(found, metric_records={}))
-    images = images_to_compare(data.val, settings.preprocessing)
-    return export_model(loaded, file, name=file.stem, images=images, runtime=settings.bench.runtime)
-
-
 def _read(inputs: Inputs, settings: Config, workspace: Workspace) -> Quantized:
     output = inputs.options.path_in(workspace.folder)
-    files = {"int8": output.with_suffix(".onnx"), "float": _float_file(output)}
     model, found = load_model(output, settings)
-    task = task_of(model, found.labels, settings)
-    metrics: Mapping[str, Mapping[str, float]] = {"int8": found.metrics}
-    sizes = {kind: file.stat().st_size for kind, file in files.items()}
-    runtime = settings.bench.runtime
-    return Quantized(output, files, runtime, task.primary, metrics, _plan(model), sizes)
+    return _result(output, settings, model, {"int8": found.metrics})
 
 
 QUANTIZE = Stage(
