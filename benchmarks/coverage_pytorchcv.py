@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+import torch
 from coverage_case import Case
 from pytorchcv.model_provider import get_model
 
@@ -86,5 +87,15 @@ def cases() -> Iterator[Case]:
 
 def _case(name: str, model: str, side: int, options: dict[str, Any]) -> Case:
     channels = 1 if model in ("superpointnet", "pfpcnet") else 3
-    build = partial(get_model, model, pretrained=False, **options)
+    build = partial(_built, model, options)
     return Case(_SUITE, name, build, (1, channels, side, side))
+
+
+def _built(model: str, options: dict[str, Any]) -> Any:
+    """Return a network; orders of channels, which are zeros before training, are drawn."""
+    network = get_model(model, pretrained=False, **options)
+    for name, buffer in network.named_buffers():
+        if name.endswith(".index"):
+            # A layer may read some of its input's channels alone; each is read once.
+            buffer.copy_(torch.randperm(len(buffer)))
+    return network

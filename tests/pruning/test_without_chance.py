@@ -1,3 +1,6 @@
+import random
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -55,3 +58,12 @@ def test_dropout_passes(name):
 
 def test_outside_chance_is_back():
     assert not torch.equal(CODE["function"](X), CODE["function"](X))
+
+
+@pytest.mark.parametrize("draw", [random.random, np.random.rand])
+def test_two_runs_draw_the_same_with_other_generators(draw):
+    found = []
+    for _ in range(2):
+        with without_chance(nn.Module()):
+            found.append(draw())
+    assert found[0] == found[1]

@@ -25,6 +25,7 @@ from flyweight.graph.example_inputs import Example
 from flyweight.graph.isolation import isolated
 from flyweight.graph.meta import result_of
 from flyweight.graph.program import Call, Mode, Recording, Run
+from flyweight.graph.random_states import own_random_numbers
 from flyweight.graph.recorder import Recorder, module_paths
 from flyweight.graph.stored import (
     clone_structure,
@@ -210,7 +211,7 @@ def run(
         inputs = {recorder.value(tensor).number: place for place, tensor in given.tensors()}
         isolation = isolated(copy, lambda tensor: recorder.number_of(tensor) is not None)
         # Random numbers that the code draws must not change those that the user draws next.
-        with isolation, torch.random.fork_rng(devices=[]), recorder:
+        with isolation, own_random_numbers(), recorder:
             returned = copy(*given.args, **given.kwargs)
     outputs = tuple(recorder.value(tensor) for _, tensor in placed_tensors(returned))
     left = (recorder.value(tensor) for _, tensor in given.tensors())
