@@ -31,4 +31,6 @@ def is_doubtful(images: ImageSet) -> bool:
 def _exists(record: Any) -> bool:
     """Return whether the files of a record are there, and images by their names."""
     paths = [record.path, record.map_path] if isinstance(record, MapRecord) else [record.path]
-    return all(path.suffix.lower() in SUFFIXES and is_file(path) for path in paths)
+    return all(
+        path is not None and path.suffix.lower() in SUFFIXES and is_file(path) for path in paths
+    )

@@ -12,9 +12,10 @@ from typing import Any, Literal
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
+from torch import Tensor
 
 from flyweight.config.tasks import DetectConfig
-from flyweight.data.batch import Batch, BoxPrediction
+from flyweight.data.batch import Batch, BoxPrediction, BoxTarget
 from flyweight.tasks.decoding.scale import original_boxes
 from flyweight.tasks.metrics.run_lengths import areas_of, run_lengths
 
@@ -114,6 +115,13 @@ def coco_numbers(
     return CocoNumbers(dict(zip(STATISTICS, numbers, strict=True)), classes)
 
 
+def _ignored(target: BoxTarget) -> Tensor:
+    """Return which objects of an image COCO's code ignores, `(n,)` bool."""
+    if target.stated is not None:  # Of a COCO file.
+        return target.crowd
+    return target.crowd | target.difficult
+
+
 def _rows_of(stated: Sequence[Sequence[float]]) -> NDArray[np.float64]:
     return np.array(stated, dtype=np.float64).reshape(-1, 5)
 
@@ -181,8 +189,11 @@ class CocoAp:
 
     Numbers: those of `STATISTICS`, and `ap/<label>` for each class. Numbers without objects are
     left out, except `map`, which is 0 then. If both objects and detections have masks, the same
-    numbers for masks follow as `mask_map`, `mask_ap/<label>` and so on. Difficult objects are
-    treated like crowds: detections in them count neither as right nor as wrong.
+    numbers for masks follow as `mask_map`, `mask_ap/<label>` and so on.
+
+    Crowds are ignored: detections in them count neither as right nor as wrong. So are difficult
+    objects of layouts other than COCO's. In a COCO file an object with `ignore` counts like any
+    other, because COCO's own code replaces `ignore` by `iscrowd`.
 
     Args:
         labels: Class names.
@@ -200,7 +211,7 @@ class CocoAp:
                     image_id=target.image_id,
                     object_boxes=original_boxes(target),
                     object_labels=target.labels.numpy(force=True),
-                    ignored=(target.crowd | target.difficult).numpy(force=True),
+                    ignored=_ignored(target).numpy(force=True),
                     boxes=prediction.boxes.numpy(force=True).astype(np.float64),
                     scores=prediction.scores.numpy(force=True).astype(np.float64),
                     labels=prediction.labels.numpy(force=True),
