@@ -102,8 +102,8 @@ def coco_numbers(
     if not images:
         undefined = dict.fromkeys(STATISTICS, -1.0)
         return CocoNumbers(undefined, (-1.0,) * num_classes)
-    objects = COCO(_object_table(images, num_classes))
-    detections = objects.loadRes(_detection_table(images, masks=compare == "segm"))
+    objects = COCO(object_table(images, num_classes))
+    detections = objects.loadRes(detection_table(images, masks=compare == "segm"))
     evaluation = COCOeval_faster(objects, detections, compare)
     evaluation.evaluate()
     evaluation.accumulate()
@@ -131,7 +131,8 @@ def _mean_of_defined(values: NDArray[np.float64]) -> float:
     return float(defined.mean()) if defined.size else -1.0
 
 
-def _object_table(images: Sequence[CocoImage], num_classes: int) -> dict[str, Any]:
+def object_table(images: Sequence[CocoImage], num_classes: int) -> dict[str, Any]:
+    """Return the objects of all images in COCO's format."""
     rows = [row for image in images for row in _objects_of(image)]
     return {
         "images": [
@@ -159,7 +160,8 @@ def _objects_of(image: CocoImage) -> list[dict[str, Any]]:
     return [{**row, "bbox": sides, "area": area} for row, (*sides, area) in stated]
 
 
-def _detection_table(images: Sequence[CocoImage], *, masks: bool) -> list[dict[str, Any]]:
+def detection_table(images: Sequence[CocoImage], *, masks: bool) -> list[dict[str, Any]]:
+    """Return the detections of all images in COCO's format, with masks or with boxes."""
     return [
         {"image_id": image.image_id, **row, "score": float(score)}
         for image in images
@@ -221,6 +223,11 @@ class CocoAp:
                     stated=None if target.stated is None else _rows_of(target.stated),
                 )
             )
+
+    @property
+    def images(self) -> tuple[CocoImage, ...]:
+        """What was kept of every image."""
+        return tuple(self._images)
 
     def compute(self) -> dict[str, float]:
         """Return the numbers of COCO that are defined, and the average precision of each class."""
