@@ -1,5 +1,8 @@
+import shutil
+
 import pytest
 
+import flyweight as fw
 from flyweight.config.cuts import RatioCut
 from flyweight.config.reading import load_config
 from flyweight.errors import FileError
@@ -50,6 +53,22 @@ def test_a_pruning_by_hand(trained):
     assert dense["macs"].value > pruned["macs"].value
     widths = {width.name: (width.before, width.after) for width in made.widths}
     assert widths[CUT] == (48, 24)
+
+
+def test_a_network_that_was_pruned_twice(trained, tmp_path):
+    for source, name in (("before_pruning", "dense/best_model"), ("best_model", "before_pruning")):
+        target = tmp_path / f"{name}.safetensors"
+        target.parent.mkdir(exist_ok=True)
+        shutil.copy(trained / "both" / f"{source}.safetensors", target)
+    small = fw.load(tmp_path / "before_pruning.safetensors")
+    plan = plan_cut(trace_model(small, CONFIG.preprocessing), RatioCut((CUT,), (0.5,)))
+    save = Saver(CONFIG, tuple("0123456789"), "detect")
+    save(prune(small, plan), {"map_50": 0.6}, tmp_path / "best_model.safetensors")
+    made = build_folder_report(tmp_path, None, SILENT)
+    assert made.stages == ("dense", "pruned before", "pruned")
+    macs = [row.quantities["macs"].value for row in made.rows]
+    assert macs == sorted(macs, reverse=True)
+    assert len({*macs}) == 3
 
 
 def test_the_data_of_a_config_are_evaluated(trained):

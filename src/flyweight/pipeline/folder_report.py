@@ -44,7 +44,9 @@ from flyweight.report.rows import Quantity, Report, Row, Width
 from flyweight.untrusted.file_bytes import read_text
 
 _ROWS = TypeAdapter(tuple[Measurement, ...])
-DENSE, PRUNED = "dense", "pruned"
+DENSE, PRUNED_BEFORE, PRUNED = "dense", "pruned before", "pruned"
+_ORDER = (DENSE, PRUNED_BEFORE, PRUNED)
+"""Names of networks in a report. Weights that were pruned before may have been pruned again."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def _evaluated(
 
 
 def _networks(folder: Path) -> dict[str, _Network]:
-    """Return the checkpoints of a folder: the dense network first, then the pruned one."""
+    """Return the checkpoints of a folder: the dense network first, then the pruned ones."""
     files: list[Path] = []
     for place in (folder / DENSE, folder, folder / PRUNED):
         names = (KEPT, BEST) if (place / KEPT).is_file() else (BEST,)
@@ -130,10 +132,12 @@ def _networks(folder: Path) -> dict[str, _Network]:
     for path in files:
         read = checkpoints.read(path)
         name = PRUNED if read.plans else DENSE
+        if read.plans and path.name == KEPT:
+            name = PRUNED_BEFORE
         exported = _exported(folder, name, alone=len(files) == 1)
         rows = tuple(row for row in measured if exported and Path(row.path).name == exported.name)
         networks[name] = _Network(path, read, exported, rows)
-    return dict(sorted(networks.items()))
+    return {name: networks[name] for name in _ORDER if name in networks}
 
 
 def _exported(folder: Path, name: str, *, alone: bool) -> Path | None:
