@@ -85,6 +85,19 @@ def test_the_data_of_a_config_are_evaluated(trained):
     assert report(trained / "both").report == made
 
 
+@pytest.mark.parametrize(("metric", "detail"), [("coco", "COCO"), ("wider", "faces, hard")])
+def test_the_metric_is_that_of_the_config(trained, tmp_path, metric, detail):
+    model = fw.load(trained / "alone" / "best_model.safetensors")
+    Saver(CONFIG, tuple("0123456789"), "detect")(model, {}, tmp_path / "best_model.safetensors")
+    detect = CONFIG.detect.model_copy(update={"metric": metric})
+    made = report(tmp_path, CONFIG.model_copy(update={"detect": detect})).report
+    found = made.rows[0].quantities["metric"]
+    assert next(iter(made.rows[0].quantities)) == "metric"
+    assert (found.value, found.low, found.high) == (0.0, 0.0, 0.0)
+    assert detail in (tmp_path / "report.md").read_text()
+    assert found.method == "over 3 images of digits/val"
+
+
 def test_a_folder_without_a_checkpoint(tmp_path):
     with pytest.raises(FileError, match="a report or a checkpoint"):
         build_folder_report(tmp_path, None, SILENT)
