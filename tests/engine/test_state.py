@@ -14,6 +14,7 @@ from flyweight.engine.state import (
     load_weights,
     old_state_path,
     refuse_old_state,
+    remove_states,
     require_same_config,
     save_state,
     state_path,
@@ -33,6 +34,16 @@ def test_a_state_comes_back(tmp_path):
     assert torch.equal(document["model"]["a"], torch.arange(3))
     require_same_config(CONFIG, document["config"], path)
     assert [file.name for file in path.parent.iterdir()] == ["last.safetensors"]
+
+
+def test_the_states_of_an_earlier_run_are_removed(tmp_path):
+    paths = state_path(tmp_path), old_state_path(tmp_path)
+    remove_states(tmp_path)
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    remove_states(tmp_path)
+    assert not any(path.exists() for path in paths)
 
 
 def test_every_key_but_the_harmless_ones_must_stay():

@@ -16,7 +16,7 @@ from flyweight.pipeline.latency_cuts import NetworkTimer
 from flyweight.pipeline.rendered_report import Reported
 from flyweight.pipeline.stages import bench, export, prune, report, train
 from flyweight.progress import Silent
-from flyweight.sensitivity import Timing
+from flyweight.sensitivity import Point, Sensitivity, Timing
 from flyweight.workspace import Workspace
 
 SMALL = ("width=0.1", "input_size=64", "data.size=64", "data.train_count=4", "data.val_count=2")
@@ -60,12 +60,12 @@ def stubbed(monkeypatch, tmp_path):
     monkeypatch.setattr(report, "rendered", rendered)
     monkeypatch.setattr(report, "read_report", lambda folder: None)
 
-    def run(*overrides):
+    def run(*overrides, stages=chain.CHAIN):
         done.clear()
         said = []
         config = load_config("demo_digits", (*SMALL, *overrides))[1]
-        progress = Notes(said)
-        found = chain.run_chain("demo", config, tmp_path / "run", progress=progress)
+        folder, progress = tmp_path / "run", Notes(said)
+        found = chain.run_chain("demo", config, folder, stages=stages, progress=progress)
         assert found["report"].page == tmp_path / "run" / "report.html"
         return list(done), said
 
@@ -188,6 +188,42 @@ def test_a_chain_without_a_cut_or_with_unreadable_curves_is_refused_before_it_tr
         stubbed(*nothing)
     with pytest.raises(DataError, match=r"none\.json"):
         stubbed(*nothing, "prune.scan=none.json", "prune.max_drop=0.05")
+
+
+def test_a_scan_of_other_data_is_refused_before_the_chain_trains(stubbed, tmp_path):
+    layer, file = "yolo_block.0.0.0.conv.weight", tmp_path / "s.json"
+    by_scan = ("prune.params=[]", "prune.ratios=[]", f"prune.scan={file}", "prune.max_drop=0.05")
+
+    def scan_of(**made_from):
+        points = (Point(0.5, 0.79), Point(0.9, 0.1))
+        Sensitivity("map_50", 0.8, {layer: points}, local=True, made_from=made_from).save(file)
+
+    scan_of(data="0123456789abcdef")
+    with pytest.raises(DataError, match=r"with other: data \(0123456789ab, here "):
+        stubbed(*by_scan)
+    assert not (tmp_path / "run" / "dense").exists()
+    assert stubbed(*by_scan, "prune.foreign_scan=true")[0][:2] == ["dense", "pruned"]
+
+
+def test_a_scan_of_other_weights_is_refused_as_soon_as_the_weights_are_known(
+    stubbed, tmp_path, monkeypatch
+):
+    layer, file = "yolo_block.0.0.0.conv.weight", tmp_path / "s.json"
+    by_scan = ("prune.params=[]", "prune.ratios=[]", f"prune.scan={file}")
+    timed = (*by_scan, "prune.budget=latency_share=0.9", "prune.latency_table=this_run")
+    points = (Point(0.5, 0.79), Point(0.9, 0.1))
+    made = {"weights": "0123456789abcdef"}
+    Sensitivity("map_50", 0.8, {layer: points}, local=True, made_from=made).save(file)
+    stages = [replace(one, run=fails) if one.name == "layers" else one for one in chain.CHAIN]
+    stubbed()
+    with pytest.raises(DataError, match=r"with other: weights \(0123456789ab, here "):
+        stubbed(*timed, stages=stages)
+    with pytest.raises(MeasureError, match="layers were timed"):
+        stubbed(*timed, "prune.foreign_scan=true", stages=stages)
+
+
+def fails(*_):
+    raise MeasureError("layers were timed")
 
 
 def test_one_chain_at_a_time_works_in_a_folder(stubbed, tmp_path):

@@ -4,14 +4,42 @@ import pytest
 import torch
 
 import flyweight as fw
+from flyweight.config.preprocessing import Preprocessing
 from flyweight.config.reading import load_config
-from flyweight.pipeline.explorer_inputs import ConfigSource, cutting_of, with_explorer
+from flyweight.data.loading import open_set
+from flyweight.digests import digest_of_images
+from flyweight.errors import DataError
+from flyweight.pipeline.belonging import preprocessing_text
+from flyweight.pipeline.explorer_inputs import (
+    ConfigSource,
+    cutting_of,
+    recorded_data,
+    with_explorer,
+    with_explorer_of_folder,
+    write_scan_page,
+)
+from flyweight.pipeline.model_source import ModelSource
+from flyweight.pipeline.stages.scan import merge_scans
+from flyweight.pipeline.stages.train import TRAIN
+from flyweight.pipeline.version_0_1_0 import digest_of_images_0_1_0
+from flyweight.progress import Silent
 from flyweight.report import quantities
 from flyweight.report.rows import Report, Row
 from flyweight.sensitivity import Point, Sensitivity
+from flyweight.workspace import MadeFrom
 
 NAME = "yolo_block.0.0.0.conv.weights"
 TINY = ("width=0.1", "input_size=64")
+
+
+class Notes(Silent):
+    """Progress that keeps the notes."""
+
+    def __init__(self):
+        self.said = []
+
+    def note(self, text):
+        self.said.append(text)
 
 
 @pytest.fixture
@@ -103,3 +131,58 @@ def test_a_scan_of_something_else_is_named_and_the_next_one_is_shown(folder):
     curves(data="d").save(folder / "sens_2.json")
     assert with_explorer(plain, folder, data=lambda _: "e", say=said.append).explorer is None
     assert "with other: data (d, here e)" in said[-1]
+
+
+SMALL = (*TINY, "data.size=64", "data.train_count=2", "data.val_count=3", "train.num_workers=0")
+
+
+def test_a_report_by_hand_compares_the_data_of_the_scan(folder):
+    config = load_config("demo_digits", SMALL)[1]
+    digest = digest_of_images(open_set(config.data, "val"))
+    plain, notes = report("flyweight report"), Notes()
+    preprocessing = Preprocessing(height=64, width=64)
+
+    def shown(given=None):
+        made = with_explorer_of_folder(plain, folder, given, foreign=False, progress=notes)
+        return made.explorer is not None
+
+    def scan_of(data):
+        curves(preprocessing=preprocessing_text(preprocessing), data=data).save(
+            folder / "sens.json"
+        )
+
+    scan_of("d")
+    assert recorded_data(folder) == ""
+    assert shown()
+    assert not shown(config)
+    assert f"with other: data (d, here {digest[:12]})" in notes.said[-1]
+    scan_of(digest)
+    assert shown(config)
+    TRAIN.workspace(folder, in_chain=True).begin(MadeFrom({"val images": "e"}))
+    assert recorded_data(folder) == "e"
+    assert not shown()
+    assert f"with other: data ({digest[:12]}, here e)" in notes.said[-1]
+    assert shown(config)
+    # Digests of version 0.1.0 can be compared with data alone.
+    curves(data=digest_of_images_0_1_0(open_set(config.data, "val"))).save(folder / "sens.json")
+    assert shown()
+    assert shown(config)
+
+
+def test_a_scan_beside_a_checkpoint_that_was_trained_by_hand_is_shown(folder):
+    (folder / "dense" / "best_model.safetensors").rename(folder / "best_model.safetensors")
+    curves().save(folder / "sens.json")
+    assert with_explorer(report("flyweight report"), folder, say=lambda _: None).explorer
+
+
+def test_the_page_of_a_foreign_scan_shows_a_command_that_takes_it(folder):
+    weights = folder / "dense" / "best_model.safetensors"
+    curves(weights="0123").save(folder / "one.json")
+    source = ModelSource("demo_digits", TINY, str(weights))
+    with pytest.raises(DataError, match="with other: weights"):
+        merge_scans([folder / "one.json"], folder / "s.json", source)
+    found = merge_scans([folder / "one.json"], folder / "s.json", source, foreign=True)
+    for foreign in (True, False):
+        write_scan_page(found, source, folder / "s.html", "", foreign=foreign)
+        page = (folder / "s.html").read_text()
+        assert ("--foreign-scan" in page) == foreign

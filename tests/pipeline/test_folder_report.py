@@ -1,5 +1,8 @@
+import shutil
+
 import pytest
 
+import flyweight as fw
 from flyweight.config.cuts import RatioCut
 from flyweight.config.reading import load_config
 from flyweight.errors import FileError
@@ -52,6 +55,22 @@ def test_a_pruning_by_hand(trained):
     assert widths[CUT] == (48, 24)
 
 
+def test_a_network_that_was_pruned_twice(trained, tmp_path):
+    for source, name in (("before_pruning", "dense/best_model"), ("best_model", "before_pruning")):
+        target = tmp_path / f"{name}.safetensors"
+        target.parent.mkdir(exist_ok=True)
+        shutil.copy(trained / "both" / f"{source}.safetensors", target)
+    small = fw.load(tmp_path / "before_pruning.safetensors")
+    plan = plan_cut(trace_model(small, CONFIG.preprocessing), RatioCut((CUT,), (0.5,)))
+    save = Saver(CONFIG, tuple("0123456789"), "detect")
+    save(prune(small, plan), {"map_50": 0.6}, tmp_path / "best_model.safetensors")
+    made = build_folder_report(tmp_path, None, SILENT)
+    assert made.stages == ("dense", "pruned before", "pruned")
+    macs = [row.quantities["macs"].value for row in made.rows]
+    assert macs == sorted(macs, reverse=True)
+    assert len({*macs}) == 3
+
+
 def test_the_data_of_a_config_are_evaluated(trained):
     made = report(trained / "both", CONFIG).report
     metric = made.rows[1].quantities["metric"]
@@ -64,6 +83,19 @@ def test_the_data_of_a_config_are_evaluated(trained):
     assert "Results by class" in page
     # Without a config the same report is rendered again.
     assert report(trained / "both").report == made
+
+
+@pytest.mark.parametrize(("metric", "detail"), [("coco", "COCO"), ("wider", "faces, hard")])
+def test_the_metric_is_that_of_the_config(trained, tmp_path, metric, detail):
+    model = fw.load(trained / "alone" / "best_model.safetensors")
+    Saver(CONFIG, tuple("0123456789"), "detect")(model, {}, tmp_path / "best_model.safetensors")
+    detect = CONFIG.detect.model_copy(update={"metric": metric})
+    made = report(tmp_path, CONFIG.model_copy(update={"detect": detect})).report
+    found = made.rows[0].quantities["metric"]
+    assert next(iter(made.rows[0].quantities)) == "metric"
+    assert (found.value, found.low, found.high) == (0.0, 0.0, 0.0)
+    assert detail in (tmp_path / "report.md").read_text()
+    assert found.method == "over 3 images of digits/val"
 
 
 def test_a_folder_without_a_checkpoint(tmp_path):

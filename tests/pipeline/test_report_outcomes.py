@@ -4,6 +4,7 @@ import torch
 
 from flyweight.config.data import DataConfig
 from flyweight.config.preprocessing import Preprocessing
+from flyweight.config.tasks import DetectConfig
 from flyweight.data.batch import BoxPrediction, ClassPrediction, MapPrediction
 from flyweight.data.layouts.map_files import map_of
 from flyweight.data.loading import open_set, val_loader
@@ -53,6 +54,26 @@ def test_perfect_boxes_but_in_one_image():
     assert results.stages == ("dense", "again")
     assert confusions({"dense": found}, images) == ()
     assert found.difference(found) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("metric", ["coco", "wider"])
+def test_metrics_of_coco_and_wider_have_intervals(metric):
+    images = open_set(DataConfig(format="digits", **DATA), "val")
+
+    def predict(index, shift):
+        record = images.records[index]
+        boxes = torch.from_numpy(record.boxes.copy()) + (shift if index % 2 else 0)
+        scores = torch.linspace(0.9, 0.5, len(boxes))
+        return BoxPrediction(boxes, scores, torch.from_numpy(record.labels.copy()))
+
+    task = YoloDetection(images.labels, None, DetectConfig(metric=metric))
+    near, far = (
+        collected(images, task, lambda index, by=by: predict(index, by)) for by in (0, 500)
+    )
+    low, high = far.interval
+    assert 0 <= low < far.value < high <= 1
+    assert near.difference(far)[1] < 0
+    assert near.difference(near) == (0.0, 0.0)
 
 
 def test_classes():

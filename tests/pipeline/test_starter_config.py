@@ -1,3 +1,4 @@
+import shlex
 from pathlib import Path
 
 import pytest
@@ -35,3 +36,15 @@ def test_the_text_is_a_config(task, layout):
     assert max(map(len, text.splitlines())) <= 110
     assert "# Note: n: #1." in text
     assert "# flyweight train -c a.yaml" in text
+
+
+def test_the_commands_of_the_head_can_be_copied():
+    train = Survey(100, ("a", "b"), {}, ((480, 640),), 0.2)
+    path = Path("a folder") / ("x" * 90 + ".yaml")
+    text = config_text(path, propose("classify", "imagefolder", train), {}, (train, train), ())
+    commands = [
+        shlex.split(line[2:]) for line in text.splitlines() if line.startswith("# flyweight")
+    ]
+    assert [words[1] for words in commands] == ["check-data", "train", "prune"]
+    assert all(words[3] == str(path) for words in commands)
+    assert commands[2][5] == f"weights=output/{path.stem}/best_model"

@@ -132,7 +132,7 @@ def bench(
     if not files:
         raise ConfigError(
             "There must be something to measure. Received no files. Name ONNX files, or time a "
-            "network's layers with: --layers -c CONFIG"
+            "network's layers with: --layers -c CONFIG, or --layers -o weights=CHECKPOINT"
         )
     counts, shapes = _counts(threads or "1,2"), _shapes(shape or ())
     runtimes = [name.strip() for name in runtime.split(",")]

@@ -1,5 +1,6 @@
 """`flyweight init`: a config for a folder of images."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -60,7 +61,8 @@ def init(
     show("\n".join(f"{name:<11}  {text}" for name, text in _rows(started)))
     show("wrote " + ", ".join(map(str, started.files)))
     path = started.files[-1]
-    show(f"next: flyweight check-data -c {path}, then: flyweight train -c {path}")
+    config = shlex.quote(str(path))
+    show(f"next: flyweight check-data -c {config}, then: flyweight train -c {config}")
 
 
 def _rows(started: "Started") -> list[tuple[str, str]]:

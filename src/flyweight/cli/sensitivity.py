@@ -214,11 +214,16 @@ def _merge(
     result = pipeline.merge_scans(merged, files.curves, network, foreign=foreign, progress=True)
     if files.page is not None and network is None:
         say(f"note: '{files.page}' needs the network: add -c CONFIG -o weights=CHECKPOINT")
-    _show_result(result, files, network, as_json=as_json)
+    _show_result(result, files, network, foreign=foreign, as_json=as_json)
 
 
 def _show_result(
-    result: "Scanned", files: Files, source: "ModelSource | None", *, as_json: bool
+    result: "Scanned",
+    files: Files,
+    source: "ModelSource | None",
+    *,
+    foreign: bool = False,
+    as_json: bool,
 ) -> None:
     """Plot the curves, write the page, and print the losses."""
     curves, table = result.curves, loss_table(result.curves)
@@ -228,7 +233,9 @@ def _show_result(
         written["picture"] = files.plot  # The key that version 0.1.0 printed.
     if files.page is not None and source is not None:
         command = shlex.join(["flyweight", *sys.argv[1:]])
-        pipeline.write_scan_page(result, source, files.page, command, files.latency_table)
+        pipeline.write_scan_page(
+            result, source, files.page, command, files.latency_table, foreign=foreign
+        )
         written["page"] = files.page
     if as_json:
         losses: dict[str, Any] = {

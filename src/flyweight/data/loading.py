@@ -22,6 +22,7 @@ from flyweight.data.layouts.digit_sets import make_digit_classes, make_digit_map
 from flyweight.data.layouts.digits import make_digits
 from flyweight.data.layouts.listing import folders_in
 from flyweight.data.layouts.map_sets import read_cityscapes, read_maps
+from flyweight.data.recognition.doubts import is_doubtful
 from flyweight.data.records import BoxSet, ClassSet, ImageSet, MapSet
 from flyweight.data.samples.box_samples import BoxTrainSamples, BoxValSamples
 from flyweight.data.samples.class_samples import ClassTrainSamples, ClassValSamples
@@ -60,21 +61,30 @@ def open_set(config: DataConfig, split: Split) -> ImageSet:
     """Read one split of a set.
 
     Raises:
-        DataError: A file that the whole split depends on is missing or unreadable, for example
-            because the folder has another layout. Problems of single images and annotations are
+        DataError: A file that the whole split depends on is missing or unreadable, or the folder
+            has another layout. Problems of single images and annotations are
             found by `check`.
     """
     try:
-        return READERS[config.format](config, split)
+        found = READERS[config.format](config, split)
     except DataError as error:
-        other = load(_OTHER_LAYOUT)(config.root, config.format)
+        other = load(_OTHER_LAYOUT)(config, _source(config, split))
         if other is None:
             raise
-        raise DataError(
-            f"The layout of a set must be that of data.format. Received data.format="
-            f"{config.format} for '{config.root}', whose files have the layout {other}. Set "
-            f"data.format={other}, or write a config for it: flyweight init {config.root}"
-        ) from error
+        raise _other_layout(config, other) from error
+    if not config.made_up and is_doubtful(found):
+        other = load(_OTHER_LAYOUT)(config, _source(config, split))
+        if other is not None:
+            raise _other_layout(config, other)
+    return found
+
+
+def _other_layout(config: DataConfig, other: str) -> DataError:
+    return DataError(
+        f"The layout of a set must be that of data.format. Received data.format="
+        f"{config.format} for '{config.root}', whose files have the layout {other}. Set "
+        f"data.format={other}, or write a config for it: flyweight init {config.root}"
+    )
 
 
 def _source(config: DataConfig, split: Split) -> str:

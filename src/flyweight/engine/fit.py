@@ -16,8 +16,8 @@ from flyweight.engine.state import (
     RunStatus,
     load_run,
     load_weights,
-    old_state_path,
     refuse_old_state,
+    remove_states,
     state_path,
 )
 from flyweight.errors import CheckpointError, ConfigError
@@ -179,8 +179,7 @@ def _state_to_resume(save_dir: Path, resume: bool | Path) -> Path | None:
     own = state_path(save_dir)
     if resume is False:
         # Otherwise a run that is killed before its first state would resume an older run.
-        own.unlink(missing_ok=True)
-        old_state_path(save_dir).unlink(missing_ok=True)
+        remove_states(save_dir)
         return None
     if resume is True:
         refuse_old_state(save_dir)

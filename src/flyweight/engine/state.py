@@ -69,6 +69,12 @@ def old_state_path(folder: Path) -> Path:
     return folder / "state" / "last.ckpt"
 
 
+def remove_states(folder: Path) -> None:
+    """Remove the state of an earlier run in `folder`, which a new run must not resume."""
+    state_path(folder).unlink(missing_ok=True)
+    old_state_path(folder).unlink(missing_ok=True)
+
+
 def save_state(
     path: Path, config: TrainConfig, status: RunStatus, document: Mapping[str, Any]
 ) -> None:

@@ -31,9 +31,6 @@ KEPT = "before_pruning.safetensors"
 def dense_checkpoint(name: str, config: Config) -> Path | None:
     """Return the trained dense network of the config's run folder; None where it has none.
 
-    That is the folder's best checkpoint, or, where pruning has replaced that one, the copy that
-    pruning kept. A network that was pruned already is never taken.
-
     Args:
         name: Of the run.
         config: Has the folder of all runs.
@@ -41,7 +38,18 @@ def dense_checkpoint(name: str, config: Config) -> Path | None:
     Raises:
         CheckpointError: A checkpoint in the folder is damaged.
     """
-    folder = Path(config.save_dir) / name
+    return dense_in(Path(config.save_dir) / name)
+
+
+def dense_in(folder: Path) -> Path | None:
+    """Return the trained dense network of a run folder; None where it has none.
+
+    That is the folder's best checkpoint, or, where pruning has replaced that one, the copy that
+    pruning kept. A network that was pruned already is never taken.
+
+    Raises:
+        CheckpointError: A checkpoint in the folder is damaged.
+    """
     for path in (folder / BEST, folder / KEPT, folder / "dense" / BEST):
         if path.is_file() and not checkpoints.read(path).plans:
             return path

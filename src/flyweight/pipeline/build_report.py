@@ -185,7 +185,20 @@ def metric_name(checkpoint: Path, metric: str) -> tuple[str, str]:
         checkpoint: Has the metrics, the main one first.
         metric: Of a detector's settings.
     """
-    key = next(iter(read(checkpoint).metrics), "")
+    return name_of_metric(next(iter(read(checkpoint).metrics), ""), metric)
+
+
+def name_of_metric(key: str, metric: str) -> tuple[str, str]:
+    """Return the usual name of a metric, and which of its kinds it is.
+
+    Args:
+        key: What the task calls the metric; any for detectors.
+        metric: Of a detector's settings.
+
+    Example:
+        >>> name_of_metric("top1", ""), name_of_metric("map", "coco")
+        (('Top-1', ''), ('mAP', 'COCO'))
+    """
     if key in _METRICS:
         return _METRICS[key], ""
     return "mAP", _METRIC_NAMES.get(metric, metric)

@@ -80,12 +80,23 @@ def run_chain(
         note_left_out(data, reports)
         run = _Run(name, config, folder, Inputs(name, data, progress=reports))
         digests: dict[str, Mapping[str, str]] = {}
-        for stage in stages:
-            if not stage.wanted(config):
-                continue
+        wanted = [stage for stage in stages if stage.wanted(config)]
+        _check_inputs(wanted, run, results)
+        for place, stage in enumerate(wanted):
             results[stage.name] = _enter(stage, run, results, digests)
             digests[stage.name] = stage.digests(results[stage.name])
+            # The next stage refuses by itself what it cannot work with.
+            later = [one for one in wanted[place + 2 :] if one.needs_result_of(stage)]
+            _check_inputs(later, run, results)
     return results
+
+
+def _check_inputs(stages: Sequence[Stage], run: _Run, results: Mapping[str, Any]) -> None:
+    """Refuse what a stage cannot work with before the stages until then have run."""
+    config = complete(run.config)
+    for stage in stages:
+        inputs = replace(run.inputs, results=dict(results), options=stage.options)
+        stage.check_inputs(inputs, stage.view(config))
 
 
 def forget(folder: Path, stages: Sequence[Stage] = CHAIN) -> None:

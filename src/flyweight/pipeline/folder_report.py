@@ -3,7 +3,7 @@
 import datetime
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,21 +15,25 @@ from flyweight import checkpoint as checkpoints
 from flyweight.checkpoint import Checkpoint
 from flyweight.config.settings import Config
 from flyweight.config.tasks import TaskConfig
+from flyweight.data.records import ImageSet
 from flyweight.engine.run import BEST, FINAL
-from flyweight.errors import CheckpointError, FileError
+from flyweight.errors import CheckpointError, FileError, counted
 from flyweight.graph import Cost
 from flyweight.measuring.measure import Measurement
 from flyweight.pipeline.belonging import KEPT
 from flyweight.pipeline.build_report import (
     latency_quantity,
     metric_name,
+    name_of_metric,
     stage_curves,
     with_intervals,
 )
 from flyweight.pipeline.inputs import load_model, open_checkpoint, open_val, saved_preprocessing
 from flyweight.pipeline.network_plans import trace_model
+from flyweight.pipeline.networks import kind_of
 from flyweight.pipeline.report_images import report_images
 from flyweight.pipeline.report_outcomes import (
+    Outcomes,
     class_results,
     confusions,
     outcomes_of,
@@ -44,7 +48,9 @@ from flyweight.report.rows import Quantity, Report, Row, Width
 from flyweight.untrusted.file_bytes import read_text
 
 _ROWS = TypeAdapter(tuple[Measurement, ...])
-DENSE, PRUNED = "dense", "pruned"
+DENSE, PRUNED_BEFORE, PRUNED = "dense", "pruned before", "pruned"
+_ORDER = (DENSE, PRUNED_BEFORE, PRUNED)
+"""Names of networks in a report. Weights that were pruned before may have been pruned again."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +115,9 @@ def _evaluated(
     }
     models = {name: open_checkpoint(one.path, config) for name, one in networks.items()}
     changed = {
-        "rows": tuple(with_intervals(report.rows, outcomes)),
+        "rows": tuple(
+            with_intervals(_with_metric(report.rows, outcomes, config, images), outcomes)
+        ),
         "images": tuple(report_images(images, models, folder, outcomes)),
         "class_results": class_results(outcomes, images),
         "precision_recall": precision_recall(outcomes),
@@ -118,8 +126,25 @@ def _evaluated(
     return report.model_copy(update=changed)
 
 
+def _with_metric(
+    rows: Sequence[Row], outcomes: Mapping[str, Outcomes], config: Config, images: ImageSet
+) -> list[Row]:
+    """Return the rows with the metric of the config, whichever metric a checkpoint recorded."""
+    key = {"classify": "top1", "segment": "miou"}.get(kind_of(config), "")
+    label, detail = name_of_metric(key, config.detect.metric)
+    method = f"over {counted(len(images), 'image')} of {images.name}"
+    found = []
+    for row in rows:
+        value = outcomes[row.stage].value
+        metric = quantities.metric(label, value, detail=detail, method=method)
+        # The metric is the first column.
+        others = {name: one for name, one in row.quantities.items() if name != "metric"}
+        found.append(row.model_copy(update={"quantities": {"metric": metric, **others}}))
+    return found
+
+
 def _networks(folder: Path) -> dict[str, _Network]:
-    """Return the checkpoints of a folder: the dense network first, then the pruned one."""
+    """Return the checkpoints of a folder: the dense network first, then the pruned ones."""
     files: list[Path] = []
     for place in (folder / DENSE, folder, folder / PRUNED):
         names = (KEPT, BEST) if (place / KEPT).is_file() else (BEST,)
@@ -130,10 +155,12 @@ def _networks(folder: Path) -> dict[str, _Network]:
     for path in files:
         read = checkpoints.read(path)
         name = PRUNED if read.plans else DENSE
+        if read.plans and path.name == KEPT:
+            name = PRUNED_BEFORE
         exported = _exported(folder, name, alone=len(files) == 1)
         rows = tuple(row for row in measured if exported and Path(row.path).name == exported.name)
         networks[name] = _Network(path, read, exported, rows)
-    return dict(sorted(networks.items()))
+    return {name: networks[name] for name in _ORDER if name in networks}
 
 
 def _exported(folder: Path, name: str, *, alone: bool) -> Path | None:

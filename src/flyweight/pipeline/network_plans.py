@@ -143,9 +143,19 @@ def with_cut(
     """
     if not found.origin.plans:
         return prune_model(model, preprocessing, cut)[0]
-    before = rebuild(replace(found, origin=found.origin.before_last("prune")), build)
+    before = before_cut(found, build)
     _require_same_cut(found, plan_cut(trace_model(before, preprocessing), cut))
     return model
+
+
+def before_cut(found: Checkpoint, build: Builder | None = None) -> nn.Module:
+    """Return the network of a pruned checkpoint before its last cut, without its weights.
+
+    Args:
+        found: The checkpoint; it may have been pruned several times.
+        build: Builds a network of your own.
+    """
+    return rebuild(replace(found, origin=found.origin.before_last("prune")), build)
 
 
 def _require_same_cut(found: Checkpoint, wanted: PruningPlan) -> None:

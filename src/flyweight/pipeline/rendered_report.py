@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # The explorer needs the network, and with it torch.
 _NOTE = "report.done.json"
 _FROM_FOLDER = "flyweight.pipeline.folder_report:build_folder_report"
-_EXPLORER = "flyweight.pipeline.explorer_inputs:with_explorer"
+_EXPLORER = "flyweight.pipeline.explorer_inputs:with_explorer_of_folder"
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ def report(
     else:
         found = on_demand.load(_FROM_FOLDER)(folder, config, progress_of(progress))
     if any(folder.glob(SCANS)):
-        say = progress_of(progress).note
-        found = on_demand.load(_EXPLORER)(found, folder, foreign=foreign, say=say)
+        reports = progress_of(progress)
+        found = on_demand.load(_EXPLORER)(found, folder, config, foreign=foreign, progress=reports)
     return rendered(found, folder)
 
 

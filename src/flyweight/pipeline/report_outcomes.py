@@ -16,14 +16,10 @@ from flyweight.progress import Progress, progress_over
 from flyweight.report.class_results import ClassResult, ClassResults, Confusion
 from flyweight.report.class_sections import MOST_CLASSES
 from flyweight.report.rows import Curve
+from flyweight.tasks.metrics.box_intervals import resampled_metric
 from flyweight.tasks.metrics.image_intervals import interval_of, resampled_iou, resampled_mean
 from flyweight.tasks.metrics.mean_iou import MeanIou
-from flyweight.tasks.metrics.voc_intervals import (
-    difference_interval,
-    draw_images,
-    objects_per_image,
-    resampled_map,
-)
+from flyweight.tasks.metrics.voc_intervals import difference_interval, draw_images
 from flyweight.tasks.metrics.voc_map import Floats, Integers, VocMap, counted_outcomes
 from flyweight.tasks.task import Task
 
@@ -162,10 +158,7 @@ class _Collected:
 
     def _of_boxes(self, value: float, quality: Floats, draws: Integers, images: BoxSet) -> Outcomes:
         state = self.detail.state()
-        resampled = None
-        if self.detail is self.metric:
-            objects = objects_per_image(images)
-            resampled = resampled_map(state, objects, draws, self.detail.method)
+        resampled = resampled_metric(self.metric, images, draws)
         numbers = self.detail.compute()
         return Outcomes(
             value,

@@ -105,6 +105,8 @@ class Stage:
         makes: Returns the names of the files that a finished stage has in its folder.
         wanted: Returns whether a chain with this config has the stage.
         check: Refuses a config that the stage cannot work with, before anything runs.
+        check_inputs: Refuses data and earlier results that the stage cannot work with, in a chain;
+            called before anything runs, and when a result that the stage needs is there.
         options: What a chain chooses besides the config; a frozen value of the stage's own.
         folder: The stage's own folder within that of a chain; "" where it writes beside others.
     """
@@ -122,6 +124,7 @@ class Stage:
     makes: Callable[[Config], Sequence[str]] = lambda _: ()
     wanted: Callable[[Config], bool] = lambda _: True
     check: Callable[[Config], None] = lambda _: None
+    check_inputs: Callable[[Inputs, Config], None] = lambda *_: None
     options: Any = None
     folder: str = ""
 
@@ -133,6 +136,10 @@ class Stage:
     def view(self, config: Config) -> Config:
         """Return the settings that the stage may read."""
         return view_of(config, (*self.settings, *self.harmless, *self.files), self.name)
+
+    def needs_result_of(self, earlier: "Stage") -> bool:
+        """Return whether the stage's result depends on that of another."""
+        return any(need.partition(".")[0] == earlier.name for need in self.needs)
 
     def workspace(self, folder: Path, *, in_chain: bool) -> Workspace:
         """Return the stage's workspace in a run folder.

@@ -1,5 +1,6 @@
 """Text of a commented config for a data set."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import wrap
@@ -79,18 +80,17 @@ def _head(path: Path, surveys: tuple[Survey, Survey], notes: Sequence[str]) -> l
         f"{train.images:,} images to train, {val.images:,} to validate, "
         f"{len(train.labels):,} classes"
     )
-    lines = [
-        f"Written by flyweight init: {counts}.",
-        "",
-        f"flyweight check-data -c {path}",
-        f"flyweight train -c {path}",
-        f"flyweight prune -c {path} -o weights=output/{path.stem}/best_model",
-        *(["", *(f"Note: {note}." for note in notes)] if notes else []),
+    weights = f"weights=output/{path.stem}/best_model"
+    # Commands stay on one line each, so that they can be copied.
+    commands = [
+        shlex.join(["flyweight", "check-data", "-c", str(path)]),
+        shlex.join(["flyweight", "train", "-c", str(path)]),
+        shlex.join(["flyweight", "prune", "-c", str(path), "-o", weights]),
     ]
-    shown: list[str] = []
-    for line in lines:
-        shown += [f"# {part}".rstrip() for part in wrap(line, _WIDTH - 2) or [""]]
-    return shown
+    head = wrap(f"Written by flyweight init: {counts}.", _WIDTH - 2)
+    remarks = [part for note in notes for part in wrap(f"Note: {note}.", _WIDTH - 2)]
+    lines = [*head, "", *commands, *(["", *remarks] if notes else [])]
+    return [f"# {line}".rstrip() for line in lines]
 
 
 def _section(

@@ -96,6 +96,13 @@ def test_refuses_what_is_no_set(root):
         read_wider(root, "train")
 
 
+def test_a_text_without_numbers_is_of_another_layout(root):
+    (root / "faces.json").write_text('{"images": [], "annotations": []}')
+    with pytest.raises(DataError, match=r"faces\.json' without any number"):
+        read_wider(root, "faces.json")
+    assert len(read_wider(_text(root, "", "empty.txt"), "wider_face_split/empty.txt")) == 0
+
+
 @pytest.mark.data
 def test_reads_the_real_faces(data_root):
     root = data_root / "face_mask853"

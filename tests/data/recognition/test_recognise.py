@@ -57,12 +57,22 @@ COCO = {
 
 
 def test_a_wrong_format_names_the_right_one(plant):
-    root = str(plant(COCO))
-    assert other_layout(root, "voc") == "coco"
-    assert other_layout(root, "coco") is None
+    def found(root, named, source="train"):
+        return other_layout(DataConfig(format=named, root=str(root)), source)
+
+    root = plant(COCO)
+    assert found(root, "voc") == "coco"
+    assert found(root, "coco") is None
     # Folders of images support many layouts, so nothing is certain.
-    assert other_layout(str(plant(CLASSES, "classes")), "voc") is None
-    assert other_layout(root + "/nowhere", "voc") is None
+    assert found(plant(CLASSES, "classes"), "voc") is None
+    assert found(root / "nowhere", "voc") is None
+    face = "0--Parade/a.jpg\n1\n8 8 16 20\n"
+    texts = {f"wider_face_split/wider_face_{split}_bbx_gt.txt": face for split in ("train", "val")}
+    both = plant(COCO | texts, "both")
+    source = "annotations/instances_train.json"
+    assert found(both, "wider", source) == "coco"
+    assert found(both, "wider") is None
+    assert found(both, "voc", source) == "coco"
 
 
 @pytest.mark.parametrize("name", ["voc", "yolo", "class_list", "masks", "imagefolder"])

@@ -136,6 +136,68 @@ def test_the_folders_own_network_is_kept_and_a_resumed_run_takes_the_kept_one(
     assert kept.read_bytes() == dense.read_bytes()
 
 
+@pytest.mark.parametrize("place", ["plan_cut", "train_model"])
+def test_the_state_of_the_dense_training_is_not_resumed(config_of, monkeypatch, place):
+    def dies(*_, **__):
+        raise MeasureError("the power went out")
+
+    config = config_of()
+    pipeline.train("run", config)
+    with monkeypatch.context() as patched:
+        patched.setattr(stage, place, dies)
+        with pytest.raises(MeasureError):
+            pipeline.prune("run", config)
+    found = pipeline.prune("run", config, resume=True)
+    assert fw.load(found.checkpoint).get_parameter(LAYER).shape[0] == 24
+
+
+@pytest.fixture
+def interrupted(monkeypatch):
+    """Return a function that prunes, and is stopped when the fine-tuning starts."""
+
+    def start(*given):
+        def dies(*_, **__):
+            raise MeasureError("the power went out")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(stage, "train_model", dies)
+            with pytest.raises(MeasureError):
+                pipeline.prune("run", *given)
+
+    return start
+
+
+def test_a_second_pruning_is_resumed_with_its_own_cut(config_of, dense, notes, interrupted):
+    options = pipeline.PruneOptions(finetune=False)
+    first = pipeline.prune("first", config_of(f"weights={dense}"), options)
+    config = config_of(f"weights={first.checkpoint}")
+    interrupted(config)
+    found = pipeline.prune("run", config, resume=True, progress=notes)
+    assert any(line.startswith("resumed with the cut of") for line in notes.said)
+    assert (found.before, len(read(found.checkpoint).plans)) == (first.after, 2)
+    assert fw.load(found.checkpoint).get_parameter(LAYER).shape[0] == 12
+    again = pipeline.prune("run", config, resume=True)
+    assert (again.before, again.after) == (found.before, found.after)
+
+
+def test_a_copy_of_an_earlier_pruning_is_not_taken_for_that_of_the_resumed_one(
+    config_of, dense, notes, tmp_path, monkeypatch
+):
+    best = tmp_path / "output" / "run" / "best_model.safetensors"
+    best.parent.mkdir(parents=True)
+    shutil.copy(dense, best)
+    config = config_of(f"weights={best}")
+    first = pipeline.prune("run", config)
+    with monkeypatch.context() as patched:
+        patched.setattr(stage, "_kept", lambda *_: pytest.fail("killed before the copy"))
+        with pytest.raises(pytest.fail.Exception):
+            pipeline.prune("run", config)
+    assert best.with_name("before_pruning.safetensors").read_bytes() == dense.read_bytes()
+    found = pipeline.prune("run", config, resume=True, progress=notes)
+    assert found.before == first.after
+    assert len(read(best).plans) == 2
+
+
 def test_every_way_of_cutting_is_one_config(config_of, dense, tmp_path):
     curves = {LAYER: tuple(Point(r / 10, 0.8 - 0.01 * r) for r in range(1, 10))}
     Sensitivity("map_50", 0.8, curves, local=True).save(tmp_path / "s.json")

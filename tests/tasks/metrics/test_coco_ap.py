@@ -288,7 +288,7 @@ def _outline(generator, mask, *, crowd):
 
 
 def write_random_set(generator, folder, *, images=12, side=160):
-    """Write images and a COCO file with crowds, and areas that are not those of the boxes."""
+    """Write images and a COCO file with crowds, `ignore`, and areas that are not of the boxes."""
     (folder / "train").mkdir(parents=True)
     (folder / "annotations").mkdir()
     content = {"images": [], "annotations": [], "categories": []}
@@ -315,6 +315,8 @@ def write_random_set(generator, folder, *, images=12, side=160):
                     "bbox": [left + shift, top, across, down],
                     "area": float(generator.choice([0, 900, 1024, 1100.5, 9216, 20000])),
                     "iscrowd": int(crowd),
+                    # COCO's own code overwrites this key.
+                    **({"ignore": 1} if generator.random() < 0.3 else {}),
                     "segmentation": _outline(generator, mask, crowd=crowd),
                 }
             )
@@ -349,7 +351,7 @@ def found_in(generator, content, image):
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools'
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(6))
 def test_all_numbers_are_pycocotools_s_from_the_file_on(tmp_path, seed, capsys):
     from pycocotools import mask as lengths
     from pycocotools.coco import COCO

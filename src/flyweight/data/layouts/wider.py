@@ -45,7 +45,8 @@ def read_wider(
         labels: Name of the class; None means "face".
 
     Raises:
-        DataError: The folder or the text is missing, or more than one class is named.
+        DataError: The folder or the text is missing, the text is of something else, or more than
+            one class is named.
     """
     folder = Path(root)
     if not folder.is_dir():
@@ -61,6 +62,11 @@ def read_wider(
     source = _find_text(folder, split)
     problems: list[Problem] = []
     entries = list(_entries(source, problems))
+    if entries and not any(entry.counted or entry.rows for entry in entries):
+        raise DataError(
+            "A WIDER text must have the number of faces below the path of every image. Received "
+            f"'{source}' without any number. Give the text of the set, or set data.format."
+        )
     image_folder = _image_folder(folder, source, images, entries)
     records = [_record(image_folder, source, entry) for entry in entries]
     name = f"{folder.name}/{split_name(source)}"
@@ -83,6 +89,7 @@ class _Entry:
 
     image: str
     line: int
+    counted: bool = False
     rows: list[tuple[float, ...]] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
 
@@ -133,7 +140,7 @@ def _entries(source: Path, problems: list[Problem]) -> Iterator[_Entry]:
             if expected is not None:
                 message = f"an image must have one count. Received {line} too. Remove it."
                 problems.append(Problem(source, number, message))
-            expected = numbers[0]
+            expected, entry.counted = numbers[0], True
         else:
             _add_row(source, entry, numbers, number, problems)
     if entry is not None:
@@ -170,7 +177,7 @@ def _closed(source: Path, entry: _Entry, expected: float | None, problems: list[
     found = len(entry.rows)
     if found == 1 and not any(entry.rows[0][:4]):
         # The published texts have this row for an image without faces; some count it, most do not.
-        return _Entry(entry.image, entry.line)
+        return _Entry(entry.image, entry.line, counted=True)
     if expected is None:
         message = f"an image must have a count of faces below it. Received {found} rows. Add it."
         problems.append(Problem(source, entry.line, message))

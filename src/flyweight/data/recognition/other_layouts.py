@@ -18,10 +18,12 @@ _MAP_WORDS = frozenset(
         "targets",
     }
 )
+_IMAGE_WORDS = frozenset({"images", "img", "imgs", "jpegimages", "leftimg", "gtfine"})
 _JOINED = re.compile(rf"(train|val|test)({'|'.join(sorted(_MAP_WORDS))})")
 _ENDINGS = "|".join(re.escape(suffix) for suffix in SUFFIXES)
 _TWO_IMAGES = re.compile(rf"(\S+(?:{_ENDINGS}))\s+(\S+(?:{_ENDINGS}))", re.IGNORECASE)
 _IMAGE_CLASS = re.compile(rf"(.+(?:{_ENDINGS}))\s+(\S+)", re.IGNORECASE)
+_IMAGE_FILE = re.compile(rf"(\S+(?:{_ENDINGS}))\s+(\S+(?:{_ENDINGS}|\.xml))", re.IGNORECASE)
 _CLASS_LINE = re.compile(r"(\d+)[\s,:]+(\S.*)")
 
 
@@ -58,7 +60,7 @@ def masks(folder: Folder) -> Found | None:
 
 def class_list(folder: Folder) -> Found | None:
     """Recognise lists of lines `image class`."""
-    lists = _lists(folder, _IMAGE_CLASS, without=_TWO_IMAGES)
+    lists = _lists(folder, _IMAGE_CLASS, without=_IMAGE_FILE)
     if not lists:
         return None
     settings: dict[str, Any] = {"format": "class_list"}
@@ -74,12 +76,16 @@ def imagefolder(folder: Folder) -> Found | None:
     for image in folder.images:
         if len(image.parts) >= 3 and split_of(f"{image.parts[0]}/x"):
             classes.setdefault(image.parts[0], set()).add(image.parts[1])
-    splits = {str(split_of(f"{name}/x")): name for name, inner in classes.items() if len(inner) > 1}
+    splits = {
+        str(split_of(f"{name}/x")): name
+        for name, inner in classes.items()
+        if len(inner) > 1 and not all(map(is_of_layout, inner))
+    }
     loose = [image for image in folder.images if len(image.parts) == 1]
     if splits:
         return of_splits({"format": "imagefolder"}, splits)
     names = sorted({image.parts[0] for image in folder.images if len(image.parts) > 1})
-    plain = [name for name in names if not _is_of_layout(name)]
+    plain = [name for name in names if not is_of_layout(name)]
     if len(names) < 2 or plain != names or len(loose) > len(folder.images) // 10:
         return None
     index = {name: place for place, name in enumerate(names)}
@@ -91,10 +97,10 @@ def imagefolder(folder: Folder) -> Found | None:
     return Found({"format": "class_list", "labels": tuple(names)}, {"all": lines})
 
 
-def _is_of_layout(name: str) -> bool:
+def is_of_layout(name: str) -> bool:
     """Return whether a folder's name is that of a split, of images or of labels, not of a class."""
     words = {*_words(name)}
-    return bool(words & {*_MAP_WORDS, "images", "img", "imgs"}) or split_of(f"{name}/x") is not None
+    return bool(words & {*_MAP_WORDS, *_IMAGE_WORDS}) or split_of(f"{name}/x") is not None
 
 
 def _words(name: str) -> list[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
 
+from flyweight.config.data import DataConfig
 from flyweight.data.recognition import box_layouts, other_layouts
 from flyweight.data.recognition.folder import Folder, read_folder
 from flyweight.data.recognition.found import Found
@@ -59,19 +60,25 @@ def recognise_below(folder: Folder) -> tuple[Folder, tuple[Found, ...]]:
     return inner[fitting[0]], below[fitting[0]]
 
 
-def other_layout(root: str, named: str) -> str | None:
-    """Return the layout of a folder where it is certainly another one than `named`.
+def other_layout(config: DataConfig, source: str) -> str | None:
+    """Return the layout of a set where it is certainly another one than that of its config.
+
+    A folder may have annotations in several layouts; then the layout is that of `source`.
 
     Args:
-        root: A folder that the reader of `named` cannot read.
-        named: A value of `DataConfig.format`.
+        config: Names a folder and a layout whose reader finds nothing in it.
+        source: The split, as the config names it.
     """
     try:
-        found = recognise(read_folder(root))
+        found = recognise(read_folder(config.root))
     except DataError:
         return None
-    formats = [one.format for one in found if not _by_folders((one,))]
-    return formats[0] if formats and named not in formats else None
+    certain = [one for one in found if not _by_folders((one,))]
+    if any(one.format == config.format for one in certain):
+        certain = [one for one in certain if source in one.settings.values()]
+        if any(one.format == config.format for one in certain):
+            return None
+    return certain[0].format if certain else None
 
 
 def _by_folders(found: Sequence[Found]) -> bool:

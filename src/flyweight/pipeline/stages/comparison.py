@@ -15,13 +15,9 @@ from flyweight.pipeline.inputs import Data, load_model, task_of, val_batches
 from flyweight.pipeline.results import Compared, ComparedNetwork, Pruned, Trained
 from flyweight.pipeline.stage import INPUT, LOADING, NETWORK, TASKS, Inputs, Stage
 from flyweight.pipeline.stages.prune import PRUNE
-from flyweight.tasks.metrics.voc_intervals import (
-    difference_interval,
-    draw_images,
-    objects_per_image,
-    resampled_map,
-)
-from flyweight.tasks.metrics.voc_map import Floats, VocMap
+from flyweight.tasks.metrics.box_intervals import resampled_metric
+from flyweight.tasks.metrics.voc_intervals import difference_interval, draw_images
+from flyweight.tasks.metrics.voc_map import Floats
 from flyweight.untrusted.failures import refusing
 from flyweight.untrusted.file_bytes import read_text
 from flyweight.untrusted.json_values import parse_json
@@ -79,10 +75,9 @@ def _evaluated(path: Path, settings: Config, data: Data) -> tuple[float, Floats 
     for batch, predictions in predict_batches(model, task, val_batches(settings, data.val)):
         metric.update(predictions, batch)
     value = metric.compute()[task.primary]
-    if not isinstance(metric, VocMap) or not isinstance(data.val, BoxSet):
+    if not isinstance(data.val, BoxSet):
         return value, None
-    objects, draws = objects_per_image(data.val), draw_images(len(data.val))
-    return value, resampled_map(metric.state(), objects, draws, metric.method)
+    return value, resampled_metric(metric, data.val, draw_images(len(data.val)))
 
 
 def _read(inputs: Inputs, settings: Config, workspace: Workspace) -> Compared:

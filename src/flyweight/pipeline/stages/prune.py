@@ -10,11 +10,13 @@ import torch
 from torch import nn
 
 from flyweight import checkpoint
+from flyweight.checkpoint import Checkpoint
 from flyweight.config.cuts import BUILT_IN, TAYLOR, THIS_RUN, BudgetCut, Cut, nothing_to_cut
 from flyweight.config.settings import Config
 from flyweight.config.training import HARMLESS
 from flyweight.digests import digest_of_weights
 from flyweight.engine.run import BEST, FINAL
+from flyweight.engine.state import remove_states
 from flyweight.errors import FileError, counted
 from flyweight.files import replacing, write_text
 from flyweight.graph import ModelGraph
@@ -42,11 +44,18 @@ from flyweight.pipeline.inputs import (
     val_batches,
 )
 from flyweight.pipeline.latency_cuts import NetworkTimer, fitted_cut
-from flyweight.pipeline.network_plans import build_model, plan_cut, trace_model, weightless
-from flyweight.pipeline.networks import kind_of, require_training_sides
+from flyweight.pipeline.network_plans import (
+    before_cut,
+    build_model,
+    plan_cut,
+    trace_model,
+    weightless,
+)
+from flyweight.pipeline.networks import kind_of, own_builder, require_training_sides
 from flyweight.pipeline.pricing import cut_of
 from flyweight.pipeline.pruning_text import cost_table, plan_notes
 from flyweight.pipeline.results import Pruned, Trained, checkpoint_digests
+from flyweight.pipeline.setting_files import digest_of_checkpoint
 from flyweight.pipeline.stage import (
     INPUT,
     LOADING,
@@ -57,14 +66,14 @@ from flyweight.pipeline.stage import (
     by_hand,
     fine_tuning,
 )
-from flyweight.pipeline.stages.train import note_left_out, train_model
+from flyweight.pipeline.stages.train import TRAIN, note_left_out, train_model
 from flyweight.pipeline.version_0_1_0 import digest_as_recorded
 from flyweight.progress import SILENT, Progress, progress_of
 from flyweight.pruning import Criterion, PruningPlan, taylor
 from flyweight.pruning import prune as cut_channels
 from flyweight.pruning.repair.repair import RepairReport, RepairStep, repair_
 from flyweight.report.text_table import metrics_table
-from flyweight.sensitivity import builtin_curves, read
+from flyweight.sensitivity import Sensitivity, builtin_curves, read
 from flyweight.untrusted.failures import refusing
 from flyweight.untrusted.file_bytes import read_text
 from flyweight.workspace import Workspace
@@ -121,7 +130,7 @@ def prune(
     with workspace.locked():
         require_training_sides(config)
         weightless(config)  # A network that cannot be built is refused before the data are read.
-        path = checkpoint_to_prune(name, _with_kept(config, folder) if resume else config)
+        path = checkpoint_to_prune(name, _with_kept(config, workspace) if resume else config)
         data = open_data(config, save_dir=folder)
         require_labels_to_prune(path, config, data.labels)
         note_left_out(data, reports)
@@ -132,12 +141,19 @@ def prune(
     return result
 
 
-def _with_kept(config: Config, folder: Path) -> Config:
-    """Return the config of a resumed run; a checkpoint in its own folder may be pruned by now."""
-    kept = folder / KEPT
-    if not config.weights or not kept.is_file():
+def _with_kept(config: Config, workspace: Workspace) -> Config:
+    """Return the config of a resumed run, with the copy of its weights if it has made one.
+
+    The checkpoint that it started from may be the pruned network's by now. A copy of other weights
+    is of an earlier pruning in the folder.
+    """
+    kept, note = workspace.folder / KEPT, workspace.read()
+    if not config.weights or note is None or not kept.is_file():
         return config
-    if Path(config.weights).parent.resolve() != folder.resolve():
+    if Path(config.weights).parent.resolve() != workspace.folder.resolve():
+        return config
+    recorded = (note.made_from or {}).get(f"weights of {TRAIN.name}")
+    if recorded != digest_of_checkpoint(kept):
         return config
     return config.model_copy(update={"weights": str(kept)})
 
@@ -197,10 +213,18 @@ def _read(inputs: Inputs, settings: Config, workspace: Workspace) -> Pruned:
     options: PruneOptions = inputs.options
     path = workspace.folder / (BEST if options.finetune else options.cut_file)
     plan = _plan_in(workspace.folder)
-    graph = trace_model(weightless(settings), settings.preprocessing)
-    metrics = checkpoint.read(path).metrics
+    found = checkpoint.read(path)
+    graph = _graph_before_cut(found, settings)
     costs = (graph.cost(), plan.cost(graph))
-    return Pruned(path, plan, workspace.folder / PLAN, *costs, metrics)
+    return Pruned(path, plan, workspace.folder / PLAN, *costs, found.metrics)
+
+
+def _graph_before_cut(found: Checkpoint, settings: Config) -> ModelGraph:
+    """Return the graph that the last cut of a checkpoint was planned on.
+
+    That is not always the graph of the config: the weights may have been pruned before.
+    """
+    return trace_model(before_cut(found, own_builder(settings)), settings.preprocessing)
 
 
 def _cut_before(inputs: Inputs, settings: Config, workspace: Workspace) -> _Cutting | None:
@@ -209,8 +233,8 @@ def _cut_before(inputs: Inputs, settings: Config, workspace: Workspace) -> _Cutt
     if not (inputs.unchanged and workspace.has_part(PLAN) and workspace.has_part(name)):
         return None
     path = folder / name
-    graph = trace_model(weightless(settings), settings.preprocessing)
     small, found = load_model(path, settings)
+    graph = _graph_before_cut(found, settings)
     inputs.progress.note(f"resumed with the cut of '{path}'")
     return _Cutting(graph, _plan_in(folder), small, dict(found.metrics))
 
@@ -237,6 +261,9 @@ def _cut_now(inputs: Inputs, settings: Config, workspace: Workspace) -> _Cutting
     Saver(settings, data.labels, kind_of(settings), measured_on=data.val.name)(
         small, metrics, workspace.folder / options.cut_file
     )
+    if options.finetune and (inputs.unchanged or not inputs.resume):
+        # A training state is of another network here: this work had not come to its training.
+        remove_states(workspace.folder)
     workspace.keep_part(options.cut_file)
     return _Cutting(graph, made, small, metrics, steps)
 
@@ -257,6 +284,29 @@ def _plan(
     return made
 
 
+def _check_inputs(inputs: Inputs, settings: Config) -> None:
+    """Refuse a scan of other data, or of other weights where those are known already."""
+    named = settings.prune.scan
+    if not named or named in (BUILT_IN, THIS_RUN):
+        return
+    curves, earlier = read(named), inputs.results.get(TRAIN.name)
+    if not curves.made_from:
+        return
+    uses = {**uses_in_config(curves, settings), "data": _scanned_data(curves, inputs)}
+    if earlier is not None:
+        model, _ = load_model(earlier.checkpoint, settings)
+        graph = trace_model(model, settings.preprocessing)
+        uses = uses_of(graph, model, settings.preprocessing, uses["data"])
+    foreign = settings.prune.foreign_scan
+    require_scan(curves, Path(named), uses, foreign=foreign, say=lambda _: None)
+
+
+def _scanned_data(curves: Sensitivity, inputs: Inputs) -> str:
+    """Return the digest of the validation split, in the form in which the scan recorded it."""
+    recorded = curves.made_from.get("data", "")
+    return digest_as_recorded(recorded, inputs.splits.val, inputs.digest_of("val"))
+
+
 def _require_own_scan(
     dense: nn.Module, graph: ModelGraph, inputs: Inputs, settings: Config
 ) -> None:
@@ -266,9 +316,7 @@ def _require_own_scan(
         return
     file = inputs.results["scan"].file if named == THIS_RUN else Path(named)
     curves = read(file)
-    recorded = curves.made_from.get("data", "")
-    data = digest_as_recorded(recorded, inputs.splits.val, inputs.digest_of("val"))
-    uses = uses_of(graph, dense, settings.preprocessing, data)
+    uses = uses_of(graph, dense, settings.preprocessing, _scanned_data(curves, inputs))
     require_scan(curves, file, uses, foreign=settings.prune.foreign_scan, say=say)
     note_absent_layers(curves, graph, say)
 
@@ -402,6 +450,7 @@ PRUNE = Stage(
     digests=checkpoint_digests,
     makes=lambda _: (BEST, PLAN),
     check=_check,
+    check_inputs=_check_inputs,
     options=PruneOptions(evaluate=True, cut_file="before_finetuning.safetensors"),
     folder="pruned",
 )

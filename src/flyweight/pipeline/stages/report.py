@@ -57,7 +57,8 @@ def _run(inputs: Inputs, settings: Config, workspace: Workspace) -> Reported:
     )
     built = build_report(wanted)
 
-    def digest(recorded: str) -> str:
+    def digest(scanned: Mapping[str, str]) -> str:
+        recorded = scanned.get("data", "")
         return digest_as_recorded(recorded, inputs.splits.val, inputs.digest_of("val"))
 
     network, say = (model, settings.preprocessing), inputs.progress.note

@@ -12,9 +12,10 @@ from typing import Any, Literal
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
+from torch import Tensor
 
 from flyweight.config.tasks import DetectConfig
-from flyweight.data.batch import Batch, BoxPrediction
+from flyweight.data.batch import Batch, BoxPrediction, BoxTarget
 from flyweight.tasks.decoding.scale import original_boxes
 from flyweight.tasks.metrics.run_lengths import areas_of, run_lengths
 
@@ -101,8 +102,8 @@ def coco_numbers(
     if not images:
         undefined = dict.fromkeys(STATISTICS, -1.0)
         return CocoNumbers(undefined, (-1.0,) * num_classes)
-    objects = COCO(_object_table(images, num_classes))
-    detections = objects.loadRes(_detection_table(images, masks=compare == "segm"))
+    objects = COCO(object_table(images, num_classes))
+    detections = objects.loadRes(detection_table(images, masks=compare == "segm"))
     evaluation = COCOeval_faster(objects, detections, compare)
     evaluation.evaluate()
     evaluation.accumulate()
@@ -114,6 +115,13 @@ def coco_numbers(
     return CocoNumbers(dict(zip(STATISTICS, numbers, strict=True)), classes)
 
 
+def _ignored(target: BoxTarget) -> Tensor:
+    """Return which objects of an image COCO's code ignores, `(n,)` bool."""
+    if target.stated is not None:  # Of a COCO file.
+        return target.crowd
+    return target.crowd | target.difficult
+
+
 def _rows_of(stated: Sequence[Sequence[float]]) -> NDArray[np.float64]:
     return np.array(stated, dtype=np.float64).reshape(-1, 5)
 
@@ -123,7 +131,8 @@ def _mean_of_defined(values: NDArray[np.float64]) -> float:
     return float(defined.mean()) if defined.size else -1.0
 
 
-def _object_table(images: Sequence[CocoImage], num_classes: int) -> dict[str, Any]:
+def object_table(images: Sequence[CocoImage], num_classes: int) -> dict[str, Any]:
+    """Return the objects of all images in COCO's format."""
     rows = [row for image in images for row in _objects_of(image)]
     return {
         "images": [
@@ -151,7 +160,8 @@ def _objects_of(image: CocoImage) -> list[dict[str, Any]]:
     return [{**row, "bbox": sides, "area": area} for row, (*sides, area) in stated]
 
 
-def _detection_table(images: Sequence[CocoImage], *, masks: bool) -> list[dict[str, Any]]:
+def detection_table(images: Sequence[CocoImage], *, masks: bool) -> list[dict[str, Any]]:
+    """Return the detections of all images in COCO's format, with masks or with boxes."""
     return [
         {"image_id": image.image_id, **row, "score": float(score)}
         for image in images
@@ -181,8 +191,11 @@ class CocoAp:
 
     Numbers: those of `STATISTICS`, and `ap/<label>` for each class. Numbers without objects are
     left out, except `map`, which is 0 then. If both objects and detections have masks, the same
-    numbers for masks follow as `mask_map`, `mask_ap/<label>` and so on. Difficult objects are
-    treated like crowds: detections in them count neither as right nor as wrong.
+    numbers for masks follow as `mask_map`, `mask_ap/<label>` and so on.
+
+    Crowds are ignored: detections in them count neither as right nor as wrong. So are difficult
+    objects of layouts other than COCO's. In a COCO file an object with `ignore` counts like any
+    other, because COCO's own code replaces `ignore` by `iscrowd`.
 
     Args:
         labels: Class names.
@@ -200,7 +213,7 @@ class CocoAp:
                     image_id=target.image_id,
                     object_boxes=original_boxes(target),
                     object_labels=target.labels.numpy(force=True),
-                    ignored=(target.crowd | target.difficult).numpy(force=True),
+                    ignored=_ignored(target).numpy(force=True),
                     boxes=prediction.boxes.numpy(force=True).astype(np.float64),
                     scores=prediction.scores.numpy(force=True).astype(np.float64),
                     labels=prediction.labels.numpy(force=True),
@@ -210,6 +223,11 @@ class CocoAp:
                     stated=None if target.stated is None else _rows_of(target.stated),
                 )
             )
+
+    @property
+    def images(self) -> tuple[CocoImage, ...]:
+        """What was kept of every image."""
+        return tuple(self._images)
 
     def compute(self) -> dict[str, float]:
         """Return the numbers of COCO that are defined, and the average precision of each class."""

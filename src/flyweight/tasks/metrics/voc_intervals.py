@@ -1,4 +1,4 @@
-"""Intervals of differences in mean average precision, by resampling images.
+"""Intervals of metrics and of their differences, by resampling images.
 
 Two networks that are evaluated on the same images share most of the random variation: an image that
 is hard for one network is hard for the other. Every resample therefore draws one list of images,
@@ -67,9 +67,9 @@ def difference_interval(before: Floats, after: Floats) -> tuple[float, float]:
     """Return the 95 % interval of the difference of two networks, `after - before`.
 
     Args:
-        before: Of `resampled_map`, with the same draws as
-        after: the other network's.
+        before: The metric on every resample, with the same draws as
+        after: the other network's. If one has fewer resamples, the others are left out.
     """
-    tail = 50 * (1 - LEVEL)
-    low, high = np.percentile(after - before, [tail, 100 - tail])
+    tail, both = 50 * (1 - LEVEL), min(len(before), len(after))
+    low, high = np.percentile(after[:both] - before[:both], [tail, 100 - tail])
     return float(low), float(high)

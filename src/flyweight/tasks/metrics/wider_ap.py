@@ -57,6 +57,23 @@ class Curve:
         return float((np.diff(self.recall, prepend=0.0) * best).sum())
 
 
+@dataclass(frozen=True)
+class WiderImage:
+    """Faces and detections of one image.
+
+    Attributes:
+        image_id: Position of the image in its set.
+        faces: How many faces count at each of `LEVELS`, `(3,)`.
+        scores: `(n,)`, descending.
+        outcomes: `(n, 3)`, of `match_faces`.
+    """
+
+    image_id: int
+    faces: Integers
+    scores: Floats
+    outcomes: Outcomes
+
+
 def levels_by_height(boxes: Floats, ignored: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return whether each face counts at each of `LEVELS`, `(n, 3)`, by `LEAST_HEIGHTS`.
 
@@ -152,9 +169,7 @@ class WiderAp:
 
     def __init__(self, truth: Sequence[ImageTruth] | None = None) -> None:
         self._truth = None if truth is None else {(t.event, t.image): t for t in truth}
-        self._faces: Integers = np.zeros(len(LEVELS), dtype=np.int64)
-        self._scores: list[Floats] = []
-        self._outcomes: list[Outcomes] = []
+        self._found: list[WiderImage] = []
 
     def update(self, predictions: Sequence[BoxPrediction], batch: Batch) -> None:
         """Match the predictions with the faces of their images."""
@@ -168,24 +183,37 @@ class WiderAp:
                 counts = levels_by_height(faces, ignored)
             boxes = prediction.boxes.numpy(force=True).astype(np.float64)
             scores = prediction.scores.numpy(force=True).astype(np.float64)
-            self.add(boxes, scores, faces, counts)
+            self.add(boxes, scores, faces, counts, image_id=target.image_id)
 
-    def add(self, boxes: Floats, scores: Floats, faces: Floats, counts: NDArray[np.bool_]) -> None:
+    def add(
+        self,
+        boxes: Floats,
+        scores: Floats,
+        faces: Floats,
+        counts: NDArray[np.bool_],
+        *,
+        image_id: int = 0,
+    ) -> None:
         """Match the detections of one image with its faces, all xyxy."""
         order = np.argsort(-scores, kind="stable")
-        self._scores.append(scores[order])
-        self._outcomes.append(match_faces(boxes[order], faces, counts))
-        self._faces += counts.sum(axis=0)
+        outcomes = match_faces(boxes[order], faces, counts)
+        self._found.append(WiderImage(image_id, counts.sum(axis=0), scores[order], outcomes))
+
+    @property
+    def images(self) -> tuple[WiderImage, ...]:
+        """What was kept of every image."""
+        return tuple(self._found)
 
     def curves(self) -> dict[str, Curve]:
         """Return the curve of every level that has faces."""
-        scores = scaled_scores(np.concatenate([np.zeros(0), *self._scores]))
         none = np.zeros((0, len(LEVELS)), dtype=np.int8)
-        outcomes = np.concatenate([none, *self._outcomes])
+        scores = scaled_scores(np.concatenate([np.zeros(0), *(one.scores for one in self._found)]))
+        outcomes = np.concatenate([none, *(one.outcomes for one in self._found)])
+        faces = sum((one.faces for one in self._found), np.zeros(len(LEVELS), dtype=np.int64))
         return {
-            level: precision_recall(scores, outcomes[:, column], int(self._faces[column]))
+            level: precision_recall(scores, outcomes[:, column], int(faces[column]))
             for column, level in enumerate(LEVELS)
-            if self._faces[column]
+            if faces[column]
         }
 
     def compute(self) -> dict[str, float]:
@@ -193,20 +221,13 @@ class WiderAp:
         found = {f"wider_{level}": c.average_precision for level, c in self.curves().items()}
         return {"wider_hard": 0.0} | found
 
-    def state(self) -> dict[str, Any]:
-        """Return the number of faces, and the score and outcomes of every detection."""
-        none = np.zeros((0, len(LEVELS)), dtype=np.int8)
-        return {
-            "faces": self._faces.copy(),
-            "scores": np.concatenate([np.zeros(0), *self._scores]),
-            "outcomes": np.concatenate([none, *self._outcomes]),
-        }
+    def state(self) -> list[dict[str, Any]]:
+        """Return the arrays of every image."""
+        return [dict(vars(image)) for image in self._found]
 
-    def merge(self, state: dict[str, Any]) -> None:
-        """Add the state of another metric."""
-        self._faces = self._faces + state["faces"]
-        self._scores.append(state["scores"])
-        self._outcomes.append(state["outcomes"])
+    def merge(self, state: list[dict[str, Any]]) -> None:
+        """Add the images of another metric."""
+        self._found.extend(WiderImage(**image) for image in state)
 
 
 def truth_of(path: Path, truth: Mapping[tuple[str, str], ImageTruth]) -> ImageTruth:
