@@ -11,6 +11,7 @@ if TYPE_CHECKING:  # For editors and type checkers; `HOMES` has the same names a
     from flyweight.distillation.detector_losses import FgdWeights as FgdWeights
     from flyweight.distillation.detector_losses import crosskd as crosskd
     from flyweight.distillation.detector_losses import fgd as fgd
+    from flyweight.distillation.distiller import Distiller as Distiller
     from flyweight.distillation.feature_losses import attention as attention
     from flyweight.distillation.feature_losses import cwd as cwd
     from flyweight.distillation.feature_losses import fsp as fsp
@@ -21,10 +22,23 @@ if TYPE_CHECKING:  # For editors and type checkers; `HOMES` has the same names a
     from flyweight.distillation.head_losses import kl as kl
     from flyweight.distillation.head_losses import l2_distill as l2_distill
     from flyweight.distillation.head_losses import split_distill as split_distill
+    from flyweight.distillation.strategies import STRATEGIES as STRATEGIES
+    from flyweight.distillation.strategies import Strategy as Strategy
+    from flyweight.distillation.strategies import Term as Term
+    from flyweight.distillation.teacher import MatchedInput as MatchedInput
+    from flyweight.distillation.teacher import Teacher as Teacher
+    from flyweight.distillation.truth import Truth as Truth
 
 # Public name to the module it lives in and its name there.
 HOMES = {
+    "Distiller": "flyweight.distillation.distiller:Distiller",
     "FgdWeights": "flyweight.distillation.detector_losses:FgdWeights",
+    "MatchedInput": "flyweight.distillation.teacher:MatchedInput",
+    "STRATEGIES": "flyweight.distillation.strategies:STRATEGIES",
+    "Strategy": "flyweight.distillation.strategies:Strategy",
+    "Teacher": "flyweight.distillation.teacher:Teacher",
+    "Term": "flyweight.distillation.strategies:Term",
+    "Truth": "flyweight.distillation.truth:Truth",
     "attention": "flyweight.distillation.feature_losses:attention",
     "crosskd": "flyweight.distillation.detector_losses:crosskd",
     "cwd": "flyweight.distillation.feature_losses:cwd",

@@ -3,34 +3,16 @@
 They exist during training only and are no part of the student.
 """
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
-Layout = Literal["maps", "tokens"]
-"""Where channels lie: in axis 1 of `(n, channels, h, w)`, or in the last axis of all others."""
 
+def widener(student_channels: int, teacher_channels: int) -> nn.Conv2d:
+    """Return a 1x1 convolution that gives features the teacher's width (arXiv 1412.6550).
 
-def layout_of(shape: tuple[int, ...]) -> Layout:
-    """Return where a tensor of this shape has its channels."""
-    return "maps" if len(shape) == 4 else "tokens"
-
-
-def channels_of(shape: tuple[int, ...]) -> int:
-    """Return the number of channels of a tensor of this shape."""
-    return shape[1] if layout_of(shape) == "maps" else shape[-1]
-
-
-def widener(student_channels: int, teacher_channels: int, layout: Layout) -> nn.Module:
-    """Return a layer that gives the student's features the teacher's width (arXiv 1412.6550).
-
-    A convolution of 1x1, or a linear layer for tokens and vectors. It has no bias term, so that
-    features that are all 0 stay 0.
+    It has no bias, so that features that are all 0 stay 0.
     """
-    if layout == "maps":
-        return nn.Conv2d(student_channels, teacher_channels, 1, bias=False)
-    return nn.Linear(student_channels, teacher_channels, bias=False)
+    return nn.Conv2d(student_channels, teacher_channels, 1, bias=False)
 
 
 class Generator(nn.Sequential):
