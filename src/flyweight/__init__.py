@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # For editors and type checkers; `_HOMES` has the same names 
     from flyweight.checkpoint import load as load
     from flyweight.checkpoint import save as save
     from flyweight.config.budget import Budget as Budget
+    from flyweight.distillation.distill import distill as distill
     from flyweight.distillation.distiller import Distiller as Distiller
     from flyweight.errors import FlyweightError as FlyweightError
     from flyweight.exporting.model_card import ModelCard as ModelCard
@@ -60,6 +61,7 @@ _HOMES = {
     "RepairSettings": "flyweight.pruning.repair.repair:RepairSettings",
     "Sensitivity": "flyweight.sensitivity:Sensitivity",
     "create": "flyweight.zoo:create",
+    "distill": "flyweight.distillation.distill:distill",
     "export": "flyweight.exporting.onnx:to_onnx",
     "load": "flyweight.checkpoint:load",
     "measure": "flyweight.measuring.measure:measure",

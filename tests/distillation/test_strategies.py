@@ -1,11 +1,11 @@
 import pytest
 
+from flyweight.config.distilling import STRATEGY_NAMES, STRATEGY_WORDS
 from flyweight.distillation.strategies import (
     AUTOMATIC,
     STRATEGIES,
     Strategy,
     Term,
-    require_strategy,
     strategy_for,
 )
 from flyweight.distillation.terms import require_losses
@@ -31,7 +31,12 @@ def test_names_and_their_old_spellings_are_found():
     assert strategy_for(own, "classes") is own
     assert own.scaled(0.5).terms[0].weight == 1.0
     with pytest.raises(ConfigError, match="Nearest: 'mimic'"):
-        require_strategy("mimick")
+        strategy_for("mimick", "yolo")
+
+
+def test_the_names_of_the_config_are_those_of_the_table():
+    assert set(STRATEGY_NAMES) == set(STRATEGIES)
+    assert set(STRATEGY_WORDS.values()) <= set(STRATEGIES)
 
 
 def test_a_loss_that_does_not_exist_is_refused():

@@ -38,6 +38,7 @@ COMMANDS: Mapping[str, Entry] = {
         "flyweight.cli.sensitivity:sensitivity", "Measure how pruning affects the metric."
     ),
     "prune": Entry("flyweight.cli.prune:prune", "Prune channels, then fine-tune."),
+    "distill": Entry("flyweight.cli.distill:distill", "Train a student against a teacher."),
     "export": Entry("flyweight.cli.export:export", "Write a checkpoint as an ONNX file."),
     "bench": Entry("flyweight.cli.bench:bench", "Measure latency, memory and size."),
     "predict": Entry("flyweight.cli.predict:predict", "Draw and list predictions on images."),

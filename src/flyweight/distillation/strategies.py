@@ -4,15 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from flyweight.config.distilling import AUTO, STRATEGY_WORDS, require_strategy
 from flyweight.distillation.distillation_plan import Place
-from flyweight.errors import ConfigError, nearest
 
 On = Literal["outputs", "crossed", "features", "heads"]
 """What a loss compares: outputs; cross-head predictions; all taps; the taps before heads."""
 Kind = Literal["classes", "segments", "yolo", "maps", "features"]
 """What a network returns: scores of classes, maps of such scores, raw maps of YOLO, other maps, or
 results whose number depends on the image, so that features alone can be compared."""
-AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -91,13 +90,6 @@ AUTOMATIC: Mapping[Kind, tuple[Term, ...]] = {
     "features": (Term("pkd", "features", 6.0),),
 }
 """The strategy without any choice, by what the network returns."""
-WORDS: Mapping[str, str] = {
-    "l2_distill": "l2",
-    "l2_distiil": "l2",
-    "split_distill": "split",
-    "split_distiil": "split",
-}
-"""Names of strategies in the original tools and their documents, typing errors included."""
 
 
 def strategy_for(chosen: "Strategy | str | None", kind: Kind) -> Strategy:
@@ -115,18 +107,4 @@ def strategy_for(chosen: "Strategy | str | None", kind: Kind) -> Strategy:
     if chosen is None or chosen == AUTO:
         return Strategy(AUTO, AUTOMATIC[kind])
     require_strategy(chosen)
-    return STRATEGIES[WORDS.get(chosen, chosen)]
-
-
-def require_strategy(name: str) -> None:
-    """Check the name of a strategy.
-
-    Raises:
-        ConfigError: There is none of this name.
-    """
-    known = (AUTO, *STRATEGIES, *WORDS)
-    if name not in known:
-        raise ConfigError(
-            f"A strategy must be one of {', '.join((AUTO, *STRATEGIES))}. Received '{name}'. "
-            f"{nearest(name, known)}"
-        )
+    return STRATEGIES[STRATEGY_WORDS.get(chosen, chosen)]
