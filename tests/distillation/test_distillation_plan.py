@@ -98,3 +98,24 @@ def test_taps_can_be_named_by_operation_and_by_module():
         plan_named(seen, seen, ["layer9"])
     with pytest.raises(PlanError, match="maps at 'stem' of the student and vectors at 'fc'"):
         plan_named(seen, seen, [("stem", "fc")])
+
+
+def test_a_detector_of_two_stages_is_compared_at_its_pyramid():
+    class Regions(nn.Module):
+        """Maps of two sizes, and boxes whose number would depend on the image."""
+
+        def __init__(self):
+            super().__init__()
+            self.stem, self.deep = nn.Conv2d(3, 4, 2, 2), nn.Conv2d(4, 4, 2, 2)
+            self.propose, self.refine = nn.Conv2d(4, 4, 1), nn.Linear(4, 4)
+
+        def forward(self, x):
+            fine = self.stem(x)
+            boxes = self.propose(self.deep(fine)).flatten(2).transpose(1, 2)[0]
+            return self.refine(boxes)[None]
+
+    seen = see(Regions(), 16)
+    assert seen.find("refine.linear") is None  # It has a row per box, not per image.
+    plan = plan_taps(seen, seen)
+    assert [(tap.place, tap.student.stride) for tap in plan.taps] == [("stage", 2), ("stage", 4)]
+    assert plan.features(["head"]) == plan.taps

@@ -1,10 +1,12 @@
 import copy
+import pickle
 
 import pytest
 import torch
 from tests.distillation.networks import Classifier, Segmenter, pruned, randomised, seeded, yolo
 from torch import nn
 
+import flyweight as fw
 from flyweight.distillation import kl, l2_distill, pkd, split_distill
 from flyweight.distillation.distiller import Distiller
 from flyweight.distillation.strategies import STRATEGIES, Strategy, Term
@@ -208,3 +210,63 @@ def test_libraries_and_defaults_need_no_example():
     student(images)
     distiller.loss(images).backward()
     assert [tap.student.stride for tap in distiller.plans[0].taps] == [4, 8, 16, 32]
+
+
+def test_a_quantized_student_is_taught_by_its_float_network():
+    dense = randomised(seeded(Classifier)).eval()
+    quantized = fw.quantize(dense, IMAGES, fw.QuantConfig(weight_bits=7))
+    distiller = Distiller(quantized, exact(dense), example=EXAMPLE)
+    quantized.train()(IMAGES)
+    distiller.loss(IMAGES).backward()
+    assert [tap.student.stride for tap in distiller.plans[0].taps] == [2, 4]
+    assert quantized.stem.weight.grad.abs().sum() > 0
+
+
+def test_networks_without_a_common_tap_are_compared_at_their_outputs():
+    class Plain(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.Sequential(nn.Flatten(), nn.Linear(3072, 8), nn.ReLU())
+            self.fc = nn.Linear(8, 5)
+
+        def forward(self, x):
+            return self.fc(self.layers(x))
+
+    student, teacher = seeded(Plain), seeded(Classifier)
+    distiller = Distiller(student, teacher, example=EXAMPLE)
+    student(IMAGES)
+    assert list(distiller.terms(IMAGES)) == ["kl"]
+    with pytest.raises(ConfigError, match="pkd must compare features"):
+        Distiller(student, teacher, strategy="pkd", example=EXAMPLE)
+
+
+def test_maps_with_channels_last_are_compared_with_others():
+    class ChannelsLast(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.norm = nn.Conv2d(3, 24, 4, 4), nn.LayerNorm(24)
+            self.head = nn.Linear(24, 5)
+
+        def forward(self, x):
+            return self.head(self.norm(self.embed(x).permute(0, 2, 3, 1)).mean(dim=(1, 2)))
+
+    student, teacher = seeded(ChannelsLast), seeded(Classifier)
+    distiller = Distiller(student, teacher, strategy="pkd", example=EXAMPLE)
+    (tap,) = distiller.plans[0].taps
+    assert (tap.student.layout, tap.teacher.layout, tap.student.stride) == ("last", "maps", 4)
+    student(IMAGES)
+    distiller.loss(IMAGES).backward()
+    assert student.norm.weight.grad is not None
+
+
+def test_a_distiller_can_be_sent_to_another_process():
+    dense = randomised(seeded(Classifier))
+    student = pruned(dense)
+    distiller = Distiller(student, exact(dense), example=EXAMPLE, watch=False)
+    for twin in (copy.deepcopy(distiller), pickle.loads(pickle.dumps(distiller))):
+        values = []
+        for one in (distiller, twin):
+            with one.watching(student):
+                student.eval()(IMAGES)
+            values.append(one.loss(IMAGES).item())
+        assert values[0] == pytest.approx(values[1])

@@ -79,7 +79,7 @@ def test_layouts_are_those_of_maps_tokens_and_vectors():
     found = {one.module: (one.layout, one.channels) for one in see(Tokens()).tensors}
     assert found["embed"] == ("maps", 10)
     # Channels in the last place: 10 of them are no width of a map of 4 x 4.
-    assert found["norm"] == ("tokens", 10)
+    assert found["norm"] == ("last", 10)
     assert found["last"] == ("tokens", 10)
     assert found["head"] == ("vectors", 2)
 
@@ -111,3 +111,12 @@ def test_a_network_that_asks_for_values_runs_on_them():
 def test_a_network_that_fails_is_reported_with_its_reason():
     with pytest.raises(GraphError, match="Received from Classifier: "):
         see_network(Classifier(), torch.zeros(1, 7, 32, 32))
+
+
+def test_a_quantizer_is_as_deep_as_the_layer_that_it_rounds():
+    dense = Classifier().eval()
+    quantized = fw.quantize(dense, torch.randn(4, 3, 32, 32), fw.QuantConfig(weight_bits=7))
+    seen = see(quantized)
+    ends = [one for one in seen.tensors if one.is_map and one.depth == 1]
+    assert [one.stride for one in ends] == [2, 2, 4]
+    assert any(one.operation.startswith("quantizers.layer1") for one in ends)

@@ -4,7 +4,7 @@ A plan is a frozen value that a pure function chooses from what hooks see of the
 knows no module; `capture.Capture` collects the tensors.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +14,9 @@ from flyweight.errors import PlanError, nearest
 Place = Literal["stage", "head"]
 _MOST_STAGES = 4
 """Of the coarsest stages; maps of finer ones are large, and hardly differ."""
+_MOST_DEEPER, _MOST_DEEPER_TOKENS = 2, 1
+"""Parts of a path by which the end of a stage may lie deeper than others. Attention maps and hidden
+layers have sizes of their own, deep inside of blocks."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,11 @@ class DistillationPlan:
     same_names: bool
 
     def features(self, places: Sequence[Place] = ("stage", "head")) -> tuple[Tap, ...]:
-        """Return the taps at some places."""
-        return tuple(tap for tap in self.taps if tap.place in places)
+        """Return the taps at some places; all where there is none.
+
+        Detectors of two stages have no heads on maps: their pyramid is compared instead.
+        """
+        return tuple(tap for tap in self.taps if tap.place in places) or self.taps
 
     def __str__(self) -> str:
         return "\n".join(
@@ -125,7 +131,7 @@ def plan_named(
 
 def _named(student: SeenNetwork, teacher: SeenNetwork, ours: str, theirs: str) -> Tap:
     one, other = _find(student, ours, "student"), _find(teacher, theirs, "teacher")
-    if {one.layout, other.layout} not in ({"maps"}, {"tokens"}, {"vectors"}):
+    if one.layout != other.layout and not (one.is_map and other.is_map):
         raise PlanError(
             f"A tap must give features of one kind. Received {one.layout} at '{ours}' of the "
             f"student and {other.layout} at '{theirs}' of the teacher. Name other taps."
@@ -147,9 +153,11 @@ def _find(network: SeenNetwork, name: str, whose: str) -> SeenTensor:
 
 def _chosen(network: SeenNetwork) -> list[tuple[Place, SeenTensor]]:
     """Return the taps of a network by itself, in the order of execution."""
-    sources = {head.source for head in network.heads}
+    # Results whose number depends on the image come from heads on regions, not on maps.
+    dense = network.heads if all(_is_dense(head, network) for head in network.heads) else ()
+    sources = {head.source for head in dense}
     heads = [one for one in network.tensors if one.operation in sources]
-    stages = _stages(network) if heads else _token_stages(network)
+    stages = _token_stages(network) if dense and not heads else _stages(network)
     by_name: dict[str, tuple[Place, SeenTensor]] = {
         **{one.operation: ("stage", one) for one in stages},
         **{one.operation: ("head", one) for one in heads},
@@ -157,9 +165,13 @@ def _chosen(network: SeenNetwork) -> list[tuple[Place, SeenTensor]]:
     return [by_name[one.operation] for one in network.tensors if one.operation in by_name]
 
 
+def _is_dense(head: Head, network: SeenNetwork) -> bool:
+    return len(head.shape) in (2, 4) and head.shape[0] == network.input_shape[0]
+
+
 def _stages(network: SeenNetwork) -> list[SeenTensor]:
     outputs = {head.operation for head in network.heads}
-    widths = {head.shape[1] for head in network.heads}
+    widths = {width for head in network.heads for width in head.shape[1:2]}
     last: dict[int, SeenTensor] = {}
     for one in network.tensors:
         if not one.is_map or one.operation in outputs or one.channels in widths:
@@ -167,7 +179,15 @@ def _stages(network: SeenNetwork) -> list[SeenTensor]:
         best = last.get(one.stride)
         if best is None or one.depth <= best.depth:
             last[one.stride] = one
-    return [last[stride] for stride in sorted(last, reverse=True)[:_MOST_STAGES]]
+    outer = _outermost(last.values(), _MOST_DEEPER)
+    return sorted(outer, key=lambda one: -one.stride)[:_MOST_STAGES]
+
+
+def _outermost(found: Iterable[SeenTensor], deeper: int) -> list[SeenTensor]:
+    """Return the tensors whose depth is at most so many parts more than the least."""
+    tensors = list(found)
+    least = min((one.depth for one in tensors), default=0)
+    return [one for one in tensors if one.depth <= least + deeper]
 
 
 def _token_stages(network: SeenNetwork) -> list[SeenTensor]:
@@ -179,10 +199,7 @@ def _token_stages(network: SeenNetwork) -> list[SeenTensor]:
         best = last.get(one.shape)
         if best is None or one.depth <= best.depth:
             last[one.shape] = one
-    least = min((one.depth for one in last.values()), default=0)
-    # Attention maps and hidden layers have shapes of their own, deep inside of blocks.
-    outer = [one for one in last.values() if one.depth <= least + 1]
-    return outer[-_MOST_STAGES:]
+    return _outermost(last.values(), _MOST_DEEPER_TOKENS)[-_MOST_STAGES:]
 
 
 def _pairs_by_name(
@@ -216,10 +233,10 @@ def _pairs_by_stride(
 
 
 def _alike(one: SeenTensor, other: SeenTensor) -> bool:
-    if one.layout != other.layout:
-        return False
+    if one.is_map or other.is_map:
+        return one.is_map and other.is_map and one.stride == other.stride
     # Tokens have no positions that could be resized.
-    return one.stride == other.stride and (one.is_map or one.shape[1:-1] == other.shape[1:-1])
+    return one.layout == other.layout and one.shape[1:-1] == other.shape[1:-1]
 
 
 def _outputs(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from flyweight.config.distilling import AUTO
 from flyweight.distillation.capture import Capture
 from flyweight.distillation.distillation_plan import (
     DistillationPlan,
@@ -21,7 +22,7 @@ from flyweight.distillation.distillation_plan import (
 from flyweight.distillation.fit_of_networks import kind_of_outputs, require_fit, yolo_classes
 from flyweight.distillation.seen_tensors import SeenNetwork, see_network
 from flyweight.distillation.similarity import linear_cka
-from flyweight.distillation.strategies import Strategy, Term, strategy_for
+from flyweight.distillation.strategies import Strategy, Term, strategy_for, without_features
 from flyweight.distillation.teacher import Teacher, evaluating, plain_copy
 from flyweight.distillation.terms import (
     FEATURE_LOSSES,
@@ -117,7 +118,10 @@ class Distiller:
         self.strategy = strategy_for(strategy, kind_of_outputs(plain, seen))
         require_losses(self.strategy)
         self._num_classes = yolo_classes(plain, seen)
-        guides = [self._guide(plain, one, seen, images, taps) for one in teachers]
+        planned = [(one, _plan(one, seen, images, taps)) for one in teachers]
+        if self.strategy.name == AUTO and not all(plan.taps for _, plan in planned):
+            self.strategy = without_features(self.strategy)
+        guides = [self._guide(plain, one, plan) for one, plan in planned]
         self._guides = tuple(guides)
         place = next((one.device for one in plain.parameters()), torch.device("cpu"))
         modules = nn.ModuleList(guide.own for guide in guides).to(place)
@@ -126,16 +130,7 @@ class Distiller:
         if watch:
             self._capture.attach(plain)
 
-    def _guide(
-        self,
-        student: nn.Module,
-        teacher: Teacher,
-        seen: SeenNetwork,
-        images: Tensor,
-        taps: TapNames | None,
-    ) -> _Guide:
-        theirs = see_network(teacher.model, _like(teacher.images(images), teacher.model))
-        plan = plan_taps(seen, theirs) if taps is None else plan_named(seen, theirs, taps)
+    def _guide(self, student: nn.Module, teacher: Teacher, plan: DistillationPlan) -> _Guide:
         require_fit(student, plain_module(teacher.model), plan, self.strategy)
         own = nn.ModuleDict()
         for tap in plan.taps:
@@ -145,11 +140,9 @@ class Distiller:
         return _Guide(teacher, plan, own)
 
     def _terms_at(self, tap: Tap, plan: DistillationPlan) -> Iterator[Term]:
-        crosses = any(pair.crossed is tap for pair in plan.outputs)
         for term in self.strategy.terms:
-            if (term.on_features and tap.place in term.places) or (
-                term.on == "crossed" and crosses
-            ):
+            crosses = term.on == "crossed" and any(pair.crossed is tap for pair in plan.outputs)
+            if tap in plan.features(term.places) if term.on_features else crosses:
                 yield term
 
     @property
@@ -265,6 +258,13 @@ def _example(model: nn.Module) -> Tensor:
     channels = 3 if first is None else first.in_channels
     place = next((one.device for one in model.parameters()), torch.device("cpu"))
     return torch.zeros(1, channels, _USUAL_SIDE, _USUAL_SIDE, device=place)
+
+
+def _plan(
+    teacher: Teacher, student: SeenNetwork, images: Tensor, taps: TapNames | None
+) -> DistillationPlan:
+    theirs = see_network(teacher.model, _like(teacher.images(images), teacher.model))
+    return plan_taps(student, theirs) if taps is None else plan_named(student, theirs, taps)
 
 
 def _like(images: Tensor, model: nn.Module) -> Tensor:

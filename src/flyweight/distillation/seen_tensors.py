@@ -24,8 +24,9 @@ from flyweight.graph.recorder import Recorder
 from flyweight.graph.recording import private_copy, run
 from flyweight.graph.rules import WHOLE
 
-Layout = Literal["maps", "tokens", "vectors"]
-"""Where channels lie: `(n, channels, h, w)`, `(n, ..., channels)`, or `(n, channels)`."""
+Layout = Literal["maps", "last", "tokens", "vectors"]
+"""Where channels lie: `(n, channels, h, w)`, `(n, h, w, channels)`, `(n, ..., channels)` without
+positions of an image, or `(n, channels)`."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class SeenTensor:
         shape: Sizes with the recorded input.
         layout: Where its channels lie.
         stride: Input pixels per position of a map, rounded; 0 for other layouts.
-        depth: Dots in the path of the outermost module that returns it, plus 1. What an outer
-            module returns is the end of a stage.
+        depth: Parts of the path of the outermost module that returns it. What an outer module
+            returns is the end of a stage.
     """
 
     operation: str
@@ -60,8 +61,14 @@ class SeenTensor:
 
     @property
     def is_map(self) -> bool:
-        """Whether it has positions, more than one."""
-        return self.layout == "maps" and self.shape[-1] * self.shape[-2] > 1
+        """Whether it has positions of an image, more than one."""
+        return self.layout in ("maps", "last") and self.positions[0] * self.positions[1] > 1
+
+    @property
+    def positions(self) -> tuple[int, int]:
+        """Height and width of a map."""
+        rows, columns = self.shape[2:4] if self.layout == "maps" else self.shape[1:3]
+        return rows, columns
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,7 @@ class SeenNetwork:
     """What hooks see of a network.
 
     Attributes:
-        tensors: In the order of execution, each once.
+        tensors: Those with one row per image, in the order of execution, each once.
         heads: The outputs.
         input_shape: Of the images.
     """
@@ -107,12 +114,36 @@ class SeenNetwork:
 
 @dataclass(frozen=True)
 class _Return:
-    """A module has returned a tensor."""
+    """A module has returned a tensor.
+
+    Attributes:
+        module: Its path.
+        call: How many of its calls came before.
+        place: Where the tensor lies in what it returned.
+        number: Of the tensor.
+        within: Paths of the modules that run meanwhile, the outermost first.
+    """
 
     module: str
     call: int
     place: str
     number: int
+    within: tuple[str, ...]
+
+    @property
+    def depth(self) -> int:
+        """Parts of the module's path; of a module that another one only uses, one more than that.
+
+        A quantizer runs within the layer whose result it rounds, and is stored elsewhere.
+        """
+        caller = self.within[-1] if self.within else ""
+        if caller and not self.module.startswith(f"{caller}."):
+            return _parts(caller) + 1
+        return _parts(self.module)
+
+
+def _parts(path: str) -> int:
+    return path.count(".") + 1
 
 
 def see_network(model: nn.Module, images: Any) -> SeenNetwork:
@@ -154,6 +185,7 @@ def _run(model: nn.Module, example: Example, *, values: bool) -> tuple[list[_Ret
     copy = private_copy(model, values=values)
     watcher = _Watcher()
     for path, module in copy.named_modules():
+        module.register_forward_pre_hook(partial(watcher.entered, path))
         module.register_forward_hook(partial(watcher.returned, path))
     recorded = run(copy, example, WHOLE, values=values, begun=watcher.begin)
     return watcher.returns, recorded
@@ -166,20 +198,27 @@ class _Watcher:
         self.returns: list[_Return] = []
         self._recorder: Recorder | None = None
         self._calls: Counter[str] = Counter()
+        self._running: list[str] = []
 
     def begin(self, recorder: Recorder) -> None:
         """Receive the recorder."""
         self._recorder = recorder
 
+    def entered(self, path: str, module: nn.Module, args: Any) -> None:
+        """Note that a module runs; a hook."""
+        self._running.append(path)
+
     def returned(self, path: str, module: nn.Module, args: Any, result: Any) -> None:
         """Note the tensors in `result`; a hook."""
         call = self._calls[path]
         self._calls[path] += 1
+        self._running.pop()
+        within = tuple(one for one in self._running if one)
         find = placed_tensors(result) if not path else reachable_tensors(result, "output")
         for place, tensor in find:
             number = self._recorder.number_of(tensor) if self._recorder is not None else None
             if number is not None:
-                self.returns.append(_Return(path, call, place, number))
+                self.returns.append(_Return(path, call, place, number, within))
 
 
 _DROPOUTS = frozenset({"dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"})
@@ -200,15 +239,15 @@ def _seen(returns: list[_Return], recorded: Run, input_shape: tuple[int, ...]) -
             continue
         found = first.setdefault(one.number, one)
         # A module that only passes a tensor on, such as a dropout, does not end a stage.
-        if not one.module or f"{found.module}.".startswith(f"{one.module}."):
-            depth = one.module.count(".") + 1 if one.module else 1
-            depths[one.number] = min(depth, depths.get(one.number, depth))
+        if one is found or not one.module or one.module in found.within:
+            depths[one.number] = min(one.depth, depths.get(one.number, one.depth))
     shapes = {value.number: value.shape for call in recorded.calls for value in call.results}
     order = {number: at for at, number in enumerate(made)}
     for number in sorted(first, key=order.__getitem__):
         one, (name, place) = first[number], made[number]
         shape = shapes[number]
-        if len(shape) < 2 or place:
+        # Regions of an image, or windows of its tokens, are others in each network.
+        if len(shape) < 2 or place or shape[0] != input_shape[0]:
             continue
         layout, stride = _layout_of(shape, input_shape)
         yield SeenTensor(
@@ -230,12 +269,24 @@ def _layout_of(shape: tuple[int, ...], input_shape: tuple[int, ...]) -> tuple[La
         return "vectors", 0
     if len(shape) != 4 or len(input_shape) != 4:
         return "tokens", 0
-    (height, width), (rows, columns) = input_shape[-2:], shape[-2:]
-    # Sizes are rounded, so both strides need not be equal; channels in the last place differ more.
-    down, across = height / rows, width / columns
-    if max(down, across) > 1.5 * min(down, across):
+    # The strides of both sides are equal, up to rounding of sizes; channels give other numbers.
+    kinds: list[Layout] = ["maps", "last"]
+    strides = {
+        kind: [size / part for size, part in zip(input_shape[-2:], sides, strict=True)]
+        for kind, sides in zip(kinds, (shape[2:4], shape[1:3]), strict=True)
+    }
+    best = min(kinds, key=lambda kind: max(strides[kind]) / min(strides[kind]))
+    if (
+        max(strides[best]) > _MOST_UNEQUAL * min(strides[best])
+        or min(strides[best]) < _LEAST_STRIDE
+    ):
         return "tokens", 0
-    return "maps", max(round(min(down, across)), 1)
+    return best, max(round(min(strides[best])), 1)
+
+
+_MOST_UNEQUAL = 1.5
+_LEAST_STRIDE = 0.5
+"""Maps are hardly ever larger than the image; what seems so has channels there."""
 
 
 _LAYERS = frozenset({"conv2d", "linear", "addmm"})
@@ -260,7 +311,7 @@ def _heads(
         layer = operation.module if operation.op in _LAYERS and operation.module else None
         shape = operation.outputs[0].shape
         # Scores that are only resized afterwards are no features.
-        maps = {name for name, width in widths.items() if width != shape[1]}
+        maps = {name for name, width in widths.items() if width not in shape[1:2]}
         source, steps = _map_before(operation, by_name, maps, tokens)
         yield Head(one.place, shape, operation.name, layer, source, steps == 1)
 

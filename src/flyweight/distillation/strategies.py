@@ -108,3 +108,12 @@ def strategy_for(chosen: "Strategy | str | None", kind: Kind) -> Strategy:
         return Strategy(AUTO, AUTOMATIC[kind])
     require_strategy(chosen)
     return STRATEGIES[STRATEGY_WORDS.get(chosen, chosen)]
+
+
+def without_features(strategy: Strategy) -> Strategy:
+    """Return a strategy's losses on outputs, for networks without a common tap.
+
+    Where there are none, all stay, and the networks are refused.
+    """
+    left = tuple(term for term in strategy.terms if not term.on_features)
+    return replace(strategy, terms=left) if left else strategy

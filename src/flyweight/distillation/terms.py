@@ -180,6 +180,8 @@ def as_maps(features: Tensor, seen: SeenTensor) -> Tensor:
     features = features.to(torch.float32)
     if seen.layout == "maps":
         return features
+    if seen.layout == "last":
+        return features.movedim(-1, 1)
     rows = features.flatten(1, -2) if features.ndim > 2 else features[:, None]
     return rows.transpose(1, 2)[..., None]
 

@@ -8,6 +8,7 @@ from tests.pipeline.stages.conftest import LAYER
 import flyweight as fw
 from flyweight import checkpoint, pipeline
 from flyweight.errors import CheckpointError, ConfigError, TrainingError
+from flyweight.pipeline.build_report import stage_curves
 from flyweight.pipeline.chain import run_chain
 from flyweight.pipeline.stages.distill import DISTILL, DistillOptions, training_of
 from flyweight.pipeline.stages.prune import PRUNE
@@ -42,6 +43,13 @@ def test_a_pruned_student_is_taught_by_its_dense_network(config_of, pruned, note
     assert {parent.role for parent in saved.parents} == {"dense", "teacher"}
     numbers = json.loads((folder / "distilled.json").read_text())
     assert numbers["similarity"].keys() == found.similarity.keys()
+    curves = list(stage_curves("student", found.checkpoint, "mAP"))
+    assert {curve.series for curve in curves} >= {
+        "task",
+        "distill/split_distill",
+        "before",
+        "after",
+    }
     # The checkpoints of other commands stay.
     assert not checkpoint.read(dense).plans
 

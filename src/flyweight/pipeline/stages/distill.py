@@ -31,6 +31,7 @@ from flyweight.errors import FileError
 from flyweight.files import write_text
 from flyweight.origin import Parent, note_parent
 from flyweight.pipeline.belonging import require_architecture, require_same_labels
+from flyweight.pipeline.distillation_curves import NUMBERS
 from flyweight.pipeline.evaluation import evaluate_model
 from flyweight.pipeline.inputs import (
     Saver,
@@ -62,9 +63,6 @@ from flyweight.report.text_table import metrics_table
 from flyweight.untrusted.failures import refusing
 from flyweight.untrusted.file_bytes import read_text
 from flyweight.workspace import Workspace
-
-NUMBERS = "distilled.json"
-"""The file of metrics and similarities beside the checkpoints."""
 
 
 @dataclass(frozen=True)
