@@ -164,19 +164,34 @@ def pkd(student: Tensor, teacher: Tensor) -> Tensor:
     """
     require_equal_shapes(student, teacher, "pkd")
     require_maps(student, "pkd")
-    return (_normalised(student) - _normalised(teacher.detach())).square().mean() / 2
+    (ours, theirs) = (_centred(each) for each in (student, teacher.detach()))
+    # The square of the difference is expanded: no normalised map is made, which halves the cost.
+    own, other = _mean_product(ours, ours), _mean_product(theirs, theirs)
+    count = student.numel() // student.shape[1]
+    scale, other_scale = _deviation(own, count), _deviation(other, count)
+    common = _mean_product(ours, theirs) / (scale * other_scale)
+    halves = (own / scale.square() + other / other_scale.square()) / 2 - common
+    return halves.mean()
 
 
-def _normalised(features: Tensor) -> Tensor:
+def _centred(features: Tensor) -> Tensor:
     (features,) = in_float32(features)
-    axes = (0, 2, 3)
-    centred = features - features.mean(dim=axes, keepdim=True)
-    # The published code divides by the unbiased deviation.
-    values = features.numel() // features.shape[1]
-    variance = centred.square().sum(dim=axes, keepdim=True) / max(values - 1, 1)
+    return features - features.mean(dim=_BATCH_AND_POSITIONS, keepdim=True)
+
+
+def _mean_product(one: Tensor, other: Tensor) -> Tensor:
+    """Return the mean product of each channel, `(channels,)`."""
+    return (one * other).mean(dim=_BATCH_AND_POSITIONS)
+
+
+def _deviation(variance: Tensor, count: int) -> Tensor:
+    """Return the standard deviation as the published code divides by it: unbiased, plus 1e-6."""
+    unbiased = variance * (count / max(count - 1, 1))
     # The root of 0 has no gradient; a channel that is constant gives 0 for any divisor.
-    deviation = variance.where(variance > 0, torch.ones_like(variance)).sqrt()
-    return centred / (deviation + _SMALL)
+    return unbiased.where(unbiased > 0, torch.ones_like(unbiased)).sqrt() + _SMALL
+
+
+_BATCH_AND_POSITIONS = (0, 2, 3)
 
 
 def mgd(
