@@ -22,6 +22,7 @@ _ASIDE = frozenset(
     {
         *("bench", "eval_batch_size", "save_dir"),
         *("train", "finetune", "prune", "weights", "pretrain_weights"),
+        "distill",  # That version had no such section.
     }
 )
 _STAGES = ("train", "prune", "export")
