@@ -16,7 +16,7 @@ def test_the_rate_is_the_share_removed_of_the_dense_one(removed, rate):
 @pytest.mark.parametrize("steps", [1, 2, 7, 30, 100000])
 def test_a_recipe_of_any_length_is_valid_and_ends_at_nothing(steps):
     found = TrainConfig.model_validate(short_recipe(DENSE, 0.5, steps).model_dump())
-    assert (found.steps, found.batch_size, found.patience) == (steps, 16, 3)
+    assert (found.steps, found.batch_size, found.patience) == (steps, 16, 5)
     assert found.evaluate_every >= 1
     assert 0.9 <= found.ema_decay <= 0.9998
     if steps > 20:

@@ -3,7 +3,8 @@
 from flyweight.config.training import TrainConfig
 
 _EVALUATIONS = 10
-_PATIENCE = 3
+_PATIENCE = 5
+"""Of ten evaluations: a network that was cut hard finds nothing in the first ones."""
 _LEAST_SHARE = 0.1
 """Of the dense network's learning rate, for a student that has lost nothing."""
 
