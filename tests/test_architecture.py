@@ -24,7 +24,7 @@ SOURCE, TESTS = ROOT / "src" / "flyweight", ROOT / "tests"
 # Extras that need not be installed: only these may be imported inside a function.
 OPTIONAL = {"ray", "openvino", "segmentation_models_pytorch"}
 # Public functions of `flyweight` that are planned; no folder may take their names either.
-PLANNED_FUNCTIONS = {"compress", "distill"}
+PLANNED_FUNCTIONS = {"compress"}
 
 # Modules that share a name because they are parts of one thing, and what that thing is.
 SAME_NAME = {

@@ -12,6 +12,8 @@ if TYPE_CHECKING:  # For editors and type checkers; `_HOMES` has the same names 
     from flyweight.checkpoint import load as load
     from flyweight.checkpoint import save as save
     from flyweight.config.budget import Budget as Budget
+    from flyweight.distillation.distill import distill as distill
+    from flyweight.distillation.distiller import Distiller as Distiller
     from flyweight.errors import FlyweightError as FlyweightError
     from flyweight.exporting.model_card import ModelCard as ModelCard
     from flyweight.exporting.onnx import to_onnx as export  # noqa: F401 - another name there
@@ -46,6 +48,7 @@ _HOMES = {
     "Budget": "flyweight.config.budget:Budget",
     "Checkpoint": "flyweight.checkpoint:Checkpoint",
     "Cost": "flyweight.graph:Cost",
+    "Distiller": "flyweight.distillation.distiller:Distiller",
     "FlyweightError": "flyweight.errors:FlyweightError",
     "ModelGraph": "flyweight.graph:ModelGraph",
     "ModelCard": "flyweight.exporting.model_card:ModelCard",
@@ -58,6 +61,7 @@ _HOMES = {
     "RepairSettings": "flyweight.pruning.repair.repair:RepairSettings",
     "Sensitivity": "flyweight.sensitivity:Sensitivity",
     "create": "flyweight.zoo:create",
+    "distill": "flyweight.distillation.distill:distill",
     "export": "flyweight.exporting.onnx:to_onnx",
     "load": "flyweight.checkpoint:load",
     "measure": "flyweight.measuring.measure:measure",

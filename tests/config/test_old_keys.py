@@ -43,12 +43,14 @@ def test_the_originals_keys():
         "YOLOv3Head.nms.nms_top_k": "8",
         "metric": "coco",
         "use_gpu": "false",
+        "use_fine_grained_loss": "true",
     }
     assert values.keys() | DECODER_KEYS | {"MobileNetV3.multiplier"} == OLD_KEYS.keys()
     _, config = load_config(
         "yolov3_mobilenet_v1_voc", [f"{key}={value}" for key, value in values.items()]
     )
     train, nms = config.train, config.detect.suppression
+    assert config.distill.use_fine_grained_loss is True
     assert (train.steps, train.evaluate_every, train.log_every) == (70001, 5, 6)
     assert (train.num_workers, train.learning_rate, train.batch_size) == (0, 0.5, 3)
     assert (config.eval_batch_size, config.detect.metric, train.accelerator) == (4, "coco", "cpu")

@@ -1,12 +1,18 @@
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from tests.measuring.conftest import invent
 
 import flyweight as fw
-from flyweight.pipeline.results import Benchmarked, Trained, checkpoint_digests
+from flyweight.pipeline.results import (
+    Benchmarked,
+    Trained,
+    checkpoint_digests,
+    pruned_checkpoint,
+)
 
 
 @pytest.fixture
@@ -36,3 +42,9 @@ def test_digests_of_a_network_tell_its_weights_from_its_description(save):
 def test_measurements_of_one_file():
     rows = (invent("a.onnx", 1.0), invent("b.onnx", 2.0), invent("a.onnx", 1.0, threads=2))
     assert Benchmarked(rows).of(Path("/x/a.onnx")) == (rows[0], rows[2])
+
+
+def test_the_pruned_network_of_a_chain_is_the_distilled_one_if_there_is_one():
+    pruned, distilled = SimpleNamespace(checkpoint=Path("a")), SimpleNamespace(checkpoint=Path("b"))
+    assert pruned_checkpoint({"prune": pruned}) == Path("a")
+    assert pruned_checkpoint({"prune": pruned, "distill": distilled}) == Path("b")

@@ -6,7 +6,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 from pydantic import BaseModel
+from safetensors.torch import save_file
 
 from flyweight.config.data import DataConfig
 from flyweight.config.pruning import PruneConfig
@@ -36,6 +38,7 @@ SCAN = (*NO_CUT, "prune.scan=this_run")
 CONFIGS = {
     "digits": ("demo_digits", SMALL),
     "as_trained": ("demo_digits", (*SMALL, "finetune=null")),
+    "distill": ("demo_digits", (*SMALL, "distill.weight=1.0")),
     "classes": ("classify_quick", (*SMALL[2:], "prune.params=[all]", "prune.ratios=[0.5]")),
     "voc": ("demo_digits", (*SMALL, "data.format=voc", "data.root=$SET")),
     "scan": ("demo_digits", (*SMALL, *SCAN, "prune.max_drop=0.05")),
@@ -70,6 +73,7 @@ def places(tmp_path_factory):
     shutil.copytree(root / "set", root / "copy")
     for name, text in (("scan", "1"), ("same", "1"), ("other", "2")):
         (root / f"{name}.json").write_text(text)
+    save_file({"weight": torch.zeros(1)}, root / "teacher.safetensors")
     training = load_config("demo_digits", SMALL)[1].train.model_dump(mode="json")
     return {
         "$SET": str(root / "set"),
@@ -78,6 +82,7 @@ def places(tmp_path_factory):
         "$SAME_SCAN": str(root / "same.json"),
         "$OTHER_SCAN": str(root / "other.json"),
         "$TABLE": str(root / "scan.json"),
+        "$TEACHER": str(root / "teacher.safetensors"),
         "$TRAIN": json.dumps(training),
     }
 

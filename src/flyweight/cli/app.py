@@ -41,6 +41,7 @@ COMMANDS: Mapping[str, Entry] = {
     "quantize": Entry(
         "flyweight.cli.quantize:quantize", "Make integers of a network; measure what it costs."
     ),
+    "distill": Entry("flyweight.cli.distill:distill", "Train a student against a teacher."),
     "export": Entry("flyweight.cli.export:export", "Write a checkpoint as an ONNX file."),
     "bench": Entry("flyweight.cli.bench:bench", "Measure latency, memory and size."),
     "predict": Entry("flyweight.cli.predict:predict", "Draw and list predictions on images."),

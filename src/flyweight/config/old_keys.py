@@ -22,6 +22,7 @@ OLD_KEYS = {
     "BlazeFace.output_decoder.nms_top_k": "detect.suppression.top_k",
     "MobileNetV3.multiplier": "model_args.multiplier",
     "metric": "detect.metric",
+    "use_fine_grained_loss": "distill.use_fine_grained_loss",
     "use_gpu": "train.accelerator",
 }
 """Keys of the original tools, valid in overrides."""

@@ -25,7 +25,8 @@ _CONFIG = "flyweight.config.settings:Config"
 _TEXTS = frozenset(
     {
         *("weights", "pretrain_weights", "save_dir", "data.root", "data.train", "data.val"),
-        *("prune.scan", "prune.latency_table"),
+        *("prune.scan", "prune.latency_table", "distill.precision"),
+        *("distill.teacher", "distill.teacher_config", "distill.teacher_pretrained"),
         *("train.precision", "finetune.precision"),
     }
 )

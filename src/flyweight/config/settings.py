@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from flyweight.config.data import AugmentConfig, DataConfig
+from flyweight.config.distilling import DistillConfig
 from flyweight.config.preprocessing import Appearance, Preprocessing
 from flyweight.config.pruning import PruneConfig
 from flyweight.config.quantization import QuantizeConfig
@@ -54,6 +55,7 @@ class Config(Appearance):
         eval_batch_size: Images per batch in evaluation.
         prune: What to cut, and the repair after it.
         quantize: What becomes integers, and the training for it.
+        distill: Training against a teacher; a chain has it where the section is given.
         bench: Measuring of latency.
         pretrain_weights: Weights to start training from: of a backbone or of a whole network.
         weights: Checkpoint to evaluate, prune, export or predict with.
@@ -78,6 +80,7 @@ class Config(Appearance):
     eval_batch_size: int = Field(default=8, gt=0)
     prune: PruneConfig = PruneConfig()
     quantize: QuantizeConfig = QuantizeConfig()
+    distill: DistillConfig = DistillConfig(in_chain=False)
     bench: MeasureConfig = MeasureConfig()
     pretrain_weights: str | None = None
     weights: str | None = None

@@ -38,6 +38,8 @@ from flyweight.graph.variants import doubled, variants
 
 Watch = Callable[[Call], None]
 """Receives every call as it happens; what it raises ends the run."""
+Begun = Callable[[Recorder], None]
+"""Receives the recorder before the model runs, for hooks of the copy that ask it for numbers."""
 
 _MOST_KNOWN = 1 << 16
 """Largest tensor of `Call.known`, in values."""
@@ -185,6 +187,7 @@ def run(
     values: bool,
     mode: Mode = "evaluation",
     watch: Watch | None = None,
+    begun: Begun | None = None,
 ) -> Run:
     """Run a private copy on an example and return what it executed.
 
@@ -195,6 +198,7 @@ def run(
         values: Whether to run on the values of the example.
         mode: The mode that the copy is in.
         watch: Receives every call.
+        begun: Receives the recorder.
 
     Raises:
         GraphError: The module returned no tensors.
@@ -207,6 +211,8 @@ def run(
     with module_paths(copy) as path, attention, torch.inference_mode():
         recorder = _ShapeRecorder(whole, path, watch, values=values)
         recorder.number_stored(copy)
+        if begun is not None:
+            begun(recorder)
         # Before the run: an operation that writes into an input would renumber it.
         inputs = {recorder.value(tensor).number: place for place, tensor in given.tensors()}
         isolation = isolated(copy, lambda tensor: recorder.number_of(tensor) is not None)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # For editors and type checkers; `HOMES` has the same names a
     from flyweight.pipeline.rendered_report import Reported as Reported
     from flyweight.pipeline.rendered_report import report as report
     from flyweight.pipeline.results import Benchmarked as Benchmarked
+    from flyweight.pipeline.results import Distilled as Distilled
     from flyweight.pipeline.results import Exported as Exported
     from flyweight.pipeline.results import LayersTimed as LayersTimed
     from flyweight.pipeline.results import Pruned as Pruned
@@ -38,6 +39,8 @@ if TYPE_CHECKING:  # For editors and type checkers; `HOMES` has the same names a
     from flyweight.pipeline.stage import Inputs as Inputs
     from flyweight.pipeline.stage import Stage as Stage
     from flyweight.pipeline.stages.bench import save_measurements as save_measurements
+    from flyweight.pipeline.stages.distill import DistillOptions as DistillOptions
+    from flyweight.pipeline.stages.distill import distill as distill
     from flyweight.pipeline.stages.export import export as export
     from flyweight.pipeline.stages.layers import LayersOptions as LayersOptions
     from flyweight.pipeline.stages.layers import time_layers as time_layers
@@ -59,6 +62,8 @@ HOMES = {
     "Benchmarked": "flyweight.pipeline.results:Benchmarked",
     "CHAIN": "flyweight.pipeline.chain:CHAIN",
     "Config": "flyweight.config.settings:Config",
+    "DistillOptions": "flyweight.pipeline.stages.distill:DistillOptions",
+    "Distilled": "flyweight.pipeline.results:Distilled",
     "Evaluated": "flyweight.pipeline.evaluation:Evaluated",
     "Exported": "flyweight.pipeline.results:Exported",
     "Inputs": "flyweight.pipeline.stage:Inputs",
@@ -79,6 +84,7 @@ HOMES = {
     "bench": "flyweight.measuring.measure:measure",
     "cost_table": "flyweight.pipeline.pruning_text:cost_table",
     "demo_chain": "flyweight.pipeline.demo:demo_chain",
+    "distill": "flyweight.pipeline.stages.distill:distill",
     "evaluate_checkpoint": "flyweight.pipeline.evaluation:evaluate_checkpoint",
     "export": "flyweight.pipeline.stages.export:export",
     "forget": "flyweight.pipeline.chain:forget",

@@ -17,6 +17,12 @@ from flyweight.config.settings import Config
 from flyweight.errors import FileError, counted
 from flyweight.graph import Cost, ModelGraph
 from flyweight.measuring.measure import Measurement
+from flyweight.pipeline.distillation_curves import (
+    NUMBERS,
+    TERMS_TITLE,
+    similarity_curves,
+    terms_in,
+)
 from flyweight.pipeline.inputs import Data, open_checkpoint
 from flyweight.pipeline.report_images import report_images
 from flyweight.pipeline.report_outcomes import (
@@ -233,6 +239,8 @@ def _curves(inputs: ReportInputs) -> Iterator[Curve]:
 def stage_curves(stage: str, checkpoint: Path, metric: str) -> Iterator[Curve]:
     """Yield the curves of the loss and of the metric that a training logged.
 
+    Of a distillation, the terms of its loss and the similarity of features follow.
+
     Args:
         stage: Name of the lines.
         checkpoint: Of the training; its logs are beside it.
@@ -242,6 +250,9 @@ def stage_curves(stage: str, checkpoint: Path, metric: str) -> Iterator[Curve]:
     yield from _curve(logs / "train.csv", "loss", "Training loss", stage, "loss")
     column = next(iter(read(checkpoint).metrics), "")
     yield from _curve(logs / "metrics.csv", column, metric, stage, "fraction")
+    for term in terms_in(logs / "train.csv"):
+        yield from _curve(logs / "train.csv", term, TERMS_TITLE, term, "loss")
+    yield from similarity_curves(checkpoint.parent / NUMBERS)
 
 
 def _curve(path: Path, column: str, name: str, series: str, unit: str) -> Iterator[Curve]:

@@ -16,6 +16,7 @@ from flyweight.pipeline.network_plans import weightless
 from flyweight.pipeline.networks import require_training_sides
 from flyweight.pipeline.stage import Inputs, Stage, complete, made_from
 from flyweight.pipeline.stages.bench import BENCH
+from flyweight.pipeline.stages.distill import DISTILL
 from flyweight.pipeline.stages.export import EXPORT
 from flyweight.pipeline.stages.layers import LAYERS
 from flyweight.pipeline.stages.prune import PRUNE
@@ -26,7 +27,7 @@ from flyweight.pipeline.version_0_1_0 import digest_of_stage_0_1_0
 from flyweight.progress import Progress, progress_of
 from flyweight.workspace import MadeFrom, Work, Workspace, perform
 
-CHAIN = (TRAIN, SCAN, LAYERS, PRUNE, EXPORT, BENCH, REPORT)
+CHAIN = (TRAIN, SCAN, LAYERS, PRUNE, DISTILL, EXPORT, BENCH, REPORT)
 """What `flyweight demo` runs: from data to the report of the dense and the pruned network."""
 
 

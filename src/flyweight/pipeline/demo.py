@@ -10,6 +10,7 @@ from flyweight.pipeline.stage import Stage
 from flyweight.pipeline.stages.bench import BENCH
 from flyweight.pipeline.stages.comparison import COMPARISON
 from flyweight.pipeline.stages.control import CONTROL
+from flyweight.pipeline.stages.distill import DISTILL
 from flyweight.pipeline.stages.export import EXPORT
 from flyweight.pipeline.stages.layers import LAYERS
 from flyweight.pipeline.stages.prune import PRUNE
@@ -18,7 +19,7 @@ from flyweight.pipeline.stages.scan import SCAN
 from flyweight.pipeline.stages.shipped import shipped_stage
 from flyweight.pipeline.stages.train import TRAIN
 
-_WITH_CONTROL = (SCAN, LAYERS, CONTROL, PRUNE, EXPORT, BENCH, COMPARISON, REPORT)
+_WITH_CONTROL = (SCAN, LAYERS, CONTROL, PRUNE, DISTILL, EXPORT, BENCH, COMPARISON, REPORT)
 
 
 def demo_chain(

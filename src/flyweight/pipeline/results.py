@@ -81,6 +81,28 @@ class Quantized:
 
 
 @dataclass(frozen=True)
+class Distilled:
+    """A student that was trained against a teacher.
+
+    Attributes:
+        checkpoint: Its file.
+        primary: Name of the main metric.
+        before: Metrics of the student before the training, by name.
+        metrics: Likewise of the best evaluation.
+        teacher: Metrics of the teacher.
+        similarity: Name of each tap to how alike the features were before and after; see
+            `distillation.similarity.linear_cka`.
+    """
+
+    checkpoint: Path
+    primary: str
+    before: Mapping[str, float]
+    metrics: Mapping[str, float]
+    teacher: Mapping[str, float]
+    similarity: Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
 class Scanned:
     """The curves of a scan.
 
@@ -165,7 +187,13 @@ class Compared:
     networks: tuple[ComparedNetwork, ...]
 
 
-def checkpoint_digests(result: Trained | Pruned) -> Mapping[str, str]:
+def pruned_checkpoint(results: Mapping[str, Any]) -> Path:
+    """Return the checkpoint of a chain's pruned network, after its distillation if there is one."""
+    last: Pruned | Distilled = results.get("distill") or results["prune"]
+    return last.checkpoint
+
+
+def checkpoint_digests(result: Trained | Pruned | Distilled) -> Mapping[str, str]:
     """Return digests of a network: "weights", and "description" for the rest of its header."""
     found = checkpoint.read(result.checkpoint)
     described: Any = [found.task, found.labels, found.preprocessing, found.notes, found.metrics]

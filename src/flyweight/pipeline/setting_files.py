@@ -77,10 +77,17 @@ def _latency_table(config: Config) -> str | None:
     return named if named in (None, "", THIS_RUN) else digest_of_file(Path(str(named)))
 
 
+def _teacher(config: Config) -> str | None:
+    named = config.distill.teacher or config.distill.teacher_pretrained
+    return None if named is None else digest_of_checkpoint(weights_path(named))
+
+
 _DIGESTS: Mapping[str, Callable[[Config], str | None]] = {
     "pretrain_weights": _pretrained,
     "data.ground_truth": _ground_truth,
     "prune.scan": _scan,
     "prune.latency_table": _latency_table,
+    "distill.teacher": _teacher,
+    "distill.teacher_pretrained": _teacher,
 }
 """The settings that name files, and how each becomes a digest."""

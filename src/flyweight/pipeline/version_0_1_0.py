@@ -22,6 +22,7 @@ _ASIDE = frozenset(
     {
         *("bench", "eval_batch_size", "save_dir"),
         *("train", "finetune", "prune", "weights", "pretrain_weights"),
+        *("distill", "quantize"),  # That version had no such sections.
     }
 )
 _STAGES = ("train", "prune", "export")

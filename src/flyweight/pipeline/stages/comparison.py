@@ -12,7 +12,7 @@ from flyweight.engine.evaluate import predict_batches
 from flyweight.errors import FileError
 from flyweight.files import write_text
 from flyweight.pipeline.inputs import Data, load_model, task_of, val_batches
-from flyweight.pipeline.results import Compared, ComparedNetwork, Pruned, Trained
+from flyweight.pipeline.results import Compared, ComparedNetwork, Pruned, Trained, pruned_checkpoint
 from flyweight.pipeline.stage import INPUT, LOADING, NETWORK, TASKS, Inputs, Stage
 from flyweight.pipeline.stages.prune import PRUNE
 from flyweight.tasks.metrics.box_intervals import resampled_metric
@@ -55,7 +55,7 @@ def _checkpoints(inputs: Inputs) -> Mapping[str, tuple[str, Path]]:
         DENSE: (DENSE, dense.checkpoint),
         CONTROL_NAME: (DENSE, control.checkpoint),
         UNTUNED_NAME: (PRUNED, pruned.checkpoint.parent / PRUNE.options.cut_file),
-        PRUNED: (PRUNED, pruned.checkpoint),
+        PRUNED: (PRUNED, pruned_checkpoint(inputs.results)),
     }
 
 
@@ -102,7 +102,7 @@ COMPARISON = Stage(
     harmless=LOADING,
     files=("data.ground_truth",),
     splits=("val",),
-    needs=("train.weights", "control.weights", "prune.weights"),
+    needs=("train.weights", "control.weights", "prune.weights", "distill.weights"),
     digests=_digests,
     makes=lambda _: (FILE,),
 )

@@ -24,7 +24,7 @@ from flyweight.pipeline.model_source import ModelSource
 from flyweight.pipeline.network_plans import example_input
 from flyweight.pipeline.networks import kind_of
 from flyweight.pipeline.preflight import ends_of, require_end
-from flyweight.pipeline.results import Exported
+from flyweight.pipeline.results import Exported, pruned_checkpoint
 from flyweight.pipeline.setting_files import digest_of_checkpoint
 from flyweight.pipeline.stage import NETWORK, Inputs, Stage
 from flyweight.progress import Progress, progress_of
@@ -138,7 +138,9 @@ def _run(inputs: Inputs, settings: Config, workspace: Workspace) -> Exported:
     for network, stage in _NETWORKS.items():
         if stage not in inputs.results:
             continue
-        loaded = open_checkpoint(inputs.results[stage].checkpoint, settings)
+        made = inputs.results
+        path = pruned_checkpoint(made) if stage == "prune" else made[stage].checkpoint
+        loaded = open_checkpoint(path, settings)
         images = images_to_compare(inputs.splits.val, loaded.preprocessing)
         for end, file in _files_of(network, settings).items():
             target, title = workspace.folder / file, f"{inputs.name} {network}"
@@ -262,7 +264,10 @@ EXPORT = Stage(
     settings=NETWORK,
     harmless=("bench.runtime",),
     splits=("val",),
-    needs=("train.weights", "train.description", "prune.weights", "prune.description"),
+    needs=(
+        *("train.weights", "train.description", "prune.weights", "prune.description"),
+        *("distill.weights", "distill.description"),
+    ),
     digests=_digests,
     makes=_makes,
     folder="export",

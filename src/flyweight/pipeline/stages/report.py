@@ -13,7 +13,7 @@ from flyweight.pipeline.inputs import load_model
 from flyweight.pipeline.network_plans import trace_model
 from flyweight.pipeline.rendered_report import Reported, rendered
 from flyweight.pipeline.report_outcomes import outcomes_of
-from flyweight.pipeline.results import Benchmarked, Exported, Pruned, Trained
+from flyweight.pipeline.results import Benchmarked, Exported, Pruned, Trained, pruned_checkpoint
 from flyweight.pipeline.stage import INPUT, LOADING, NETWORK, TASKS, Inputs, Stage
 from flyweight.pipeline.version_0_1_0 import digest_as_recorded
 from flyweight.report.collect import HTML_NAME, JSON_NAME, MARKDOWN_NAME, read_report
@@ -27,7 +27,7 @@ def _run(inputs: Inputs, settings: Config, workspace: Workspace) -> Reported:
     pruned: Pruned = inputs.results["prune"]
     exported: Exported = inputs.results["export"]
     measured: Benchmarked = inputs.results["bench"]
-    checkpoints = {"dense": dense.checkpoint, "pruned": pruned.checkpoint}
+    checkpoints = {"dense": dense.checkpoint, "pruned": pruned_checkpoint(inputs.results)}
     networks = tuple(
         ReportedNetwork(name, checkpoints[name], file, measured.of(file))
         for name, file in exported.files.items()
@@ -85,6 +85,7 @@ REPORT = Stage(
     splits=("val",),
     needs=(
         *("train.weights", "train.description", "prune.weights", "prune.description"),
+        *("distill.weights", "distill.description"),
         *("export.dense", "export.pruned", "bench.measurements", "comparison.metrics"),
     ),
     surroundings=_surroundings,

@@ -1,0 +1,61 @@
+"""Adaptors: small networks between a student's features and its teacher's; they learn, too.
+
+They exist during training only and are no part of the student.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+def widener(student_channels: int, teacher_channels: int) -> nn.Conv2d:
+    """Return a 1x1 convolution that gives features the teacher's width (arXiv 1412.6550).
+
+    It has no bias, so that features that are all 0 stay 0.
+    """
+    return nn.Conv2d(student_channels, teacher_channels, 1, bias=False)
+
+
+class Generator(nn.Sequential):
+    """The generator of `mgd`: two 3x3 convolutions with a ReLU between (arXiv 2205.01529, 3.1).
+
+    Args:
+        channels: Of the teacher's features.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+        )
+
+
+class GlobalContext(nn.Module):
+    """The relation of `fgd`: adds to each position what the whole map says (arXiv 1904.11492).
+
+    `x + W2 relu(norm(W1 sum_j softmax_j(Wk x_j) x_j))`. It starts as the identity.
+
+    Args:
+        channels: Of the features.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        hidden = max(channels // 2, 1)
+        self.weigh = nn.Conv2d(channels, 1, 1)
+        self.add = nn.Sequential(
+            nn.Conv2d(channels, hidden, 1),
+            nn.LayerNorm([hidden, 1, 1]),
+            nn.ReLU(),
+            nn.Conv2d(hidden, channels, 1),
+        )
+        last = self.add[3]
+        nn.init.zeros_(last.get_parameter("weight"))
+        nn.init.zeros_(last.get_parameter("bias"))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return features of the same shape, `(n, channels, h, w)`."""
+        shares = self.weigh(features).flatten(1).softmax(dim=1)
+        context = torch.einsum("ncp,np->nc", features.flatten(2), shares)
+        added: Tensor = self.add(context[:, :, None, None])
+        return features + added

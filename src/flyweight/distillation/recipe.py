@@ -1,0 +1,43 @@
+"""Short recipe of a student: how to train it, derived from the training of the dense network."""
+
+from flyweight.config.training import TrainConfig
+
+_EVALUATIONS = 10
+_PATIENCE = 5
+"""Of ten evaluations: a network that was cut hard finds nothing in the first ones."""
+_LEAST_SHARE = 0.1
+"""Of the dense network's learning rate, for a student that has lost nothing."""
+
+
+def short_recipe(dense: TrainConfig, removed: float, steps: int) -> TrainConfig:
+    """Return a training that ends: cosine, warm-up, average, early stop.
+
+    A student that kept its weights needs small steps, one that lost most of them needs steps like
+    those of a fresh network, so the learning rate is the share of multiply-adds removed times the
+    dense network's, and at least a tenth of it.
+
+    Args:
+        dense: How the dense network was trained.
+        removed: Share of its multiply-adds that the student lacks; below 0 counts as 0.
+        steps: Optimizer steps.
+
+    Example:
+        >>> dense = TrainConfig(steps=9000, learning_rate=0.02, milestones=(6000,))
+        >>> recipe = short_recipe(dense, removed=0.5, steps=1000)
+        >>> recipe.learning_rate, recipe.schedule, recipe.warmup_steps, recipe.evaluate_every
+        (0.01, 'cosine', 50, 100)
+    """
+    share = min(max(removed, _LEAST_SHARE), 1.0)
+    return dense.model_copy(
+        update={
+            "steps": steps,
+            "learning_rate": dense.learning_rate * share,
+            "schedule": "cosine",
+            "milestones": (),
+            "warmup_steps": steps // 20,
+            "warmup_start_factor": 0.0,
+            "ema_decay": min(0.9998, max(0.9, 1 - 10 / steps)),
+            "evaluate_every": max(steps // _EVALUATIONS, 1),
+            "patience": _PATIENCE,
+        }
+    )
