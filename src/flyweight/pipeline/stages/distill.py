@@ -203,7 +203,7 @@ def _student(inputs: Inputs, settings: Config) -> tuple[nn.Module, Checkpoint]:
     path = pruned_checkpoint(results) if "prune" in results else results["train"].checkpoint
     model, found = load_model(path, settings)
     inputs.progress.note(f"student: {path}")
-    require_same_labels(found, inputs.splits.labels, path)
+    require_same_labels(found.labels, inputs.splits.labels, path)
     options: DistillOptions = inputs.options
     if options.cut.given:
         cut, build = options.cut.cut(PruneConfig()), own_builder(settings)
