@@ -17,6 +17,8 @@ from flyweight.quantization.grids import (
 )
 
 _SMALLEST_SCALE = 1e-12
+_LARGEST_BIAS = float(1 << 30)
+"""Largest integer of a bias: half of what 32 bits hold, so that sums have the other half."""
 
 
 class Quantizer(nn.Module):
@@ -52,6 +54,16 @@ def weight_scales(weight: Tensor, bits: int = 8) -> Tensor:
     """
     largest = weight.detach().flatten(1).abs().amax(1)
     return (largest / HIGHEST_BY_BITS[bits]).clamp_min(_SMALLEST_SCALE)
+
+
+def least_scales(bias: Tensor, source: Tensor) -> Tensor:
+    """Return the scales of a weight below which its bias does not fit in 32 bits, per channel.
+
+    Args:
+        bias: Shape (channels,).
+        source: Scale of the layer's input, shape ().
+    """
+    return bias.detach().abs() / (source.detach() * _LARGEST_BIAS)
 
 
 def rounded_weight(weight: Tensor, scales: Tensor) -> Tensor:

@@ -13,7 +13,13 @@ from torch import Tensor, nn
 from flyweight.errors import PlanError
 from flyweight.graph.example_inputs import Example
 from flyweight.graph.stored import copy_module
-from flyweight.quantization.fake import Quantizer, rounded_bias, rounded_weight, weight_scales
+from flyweight.quantization.fake import (
+    Quantizer,
+    least_scales,
+    rounded_bias,
+    rounded_weight,
+    weight_scales,
+)
 from flyweight.quantization.quantization_plan import FoldedNorm, IntegerLayer, QuantizationPlan
 from flyweight.quantization.sites import handled, watch_paths
 
@@ -98,9 +104,15 @@ class Handler:
         with handled(self._handle):
             return forward(*example.args, **example.kwargs)
 
-    def weight(self, layer: IntegerLayer, weight: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the weight to use, and the steps of the integer sums if there are such."""
-        return weight, None
+    def rounded(
+        self, layer: IntegerLayer, weight: Tensor, bias: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the weight and the bias to use in place of the folded ones."""
+        return weight, bias
+
+    def made(self, layer: IntegerLayer, weight: Tensor, values: Tensor) -> Tensor:
+        """Return what replaces the result of a layer, before its activation."""
+        return values
 
     def result(self, quantizer: str, values: Tensor) -> Tensor:
         """Return what replaces a tensor that has a quantizer."""
@@ -123,17 +135,21 @@ class Handler:
 
     def parameters_of(self, layer: IntegerLayer) -> tuple[Tensor, Tensor | None]:
         """Return the weight and the bias that a layer computes with."""
+        return self.rounded(layer, *self.folded(layer))
+
+    def folded(self, layer: IntegerLayer) -> tuple[Tensor, Tensor | None]:
+        """Return the weight and the bias of a layer with its normalisation in them."""
         weight = self._tensors[layer.weight]
         bias = None if layer.bias is None else self._tensors[layer.bias]
         if layer.norm is not None:
-            weight, bias = self._folded(layer.norm, weight, bias)
-        weight, steps = self.weight(layer, weight)
-        return weight, bias if bias is None or steps is None else rounded_bias(bias, steps)
+            return self._folded(layer.norm, weight, bias)
+        return weight, bias
 
     def _layer(self, layer: IntegerLayer, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         named = {**dict(zip(_ARGUMENTS, args, strict=False)), **kwargs}
         weight, bias = self.parameters_of(layer)
-        return func(named["input"], **{**_rest(named, args), "weight": weight, "bias": bias})
+        found = func(named["input"], **{**_rest(named, args), "weight": weight, "bias": bias})
+        return self.made(layer, weight, found)
 
     def _folded(
         self, norm: FoldedNorm, weight: Tensor, bias: Tensor | None
@@ -183,11 +199,21 @@ class QuantizedForward(Handler):
         quantizer = self.plan.inputs.get(place)
         return tensor if quantizer is None else self.result(quantizer, tensor)
 
-    def weight(self, layer: IntegerLayer, weight: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the rounded weight, and the scale of the input times its own."""
+    def rounded(
+        self, layer: IntegerLayer, weight: Tensor, bias: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the weight rounded to its grid, and the bias to the steps of the sums."""
+        scales = self.scales_of(layer, weight, bias)
+        steps = scales * self._quantizers[layer.source].scale
+        return rounded_weight(weight, scales), None if bias is None else rounded_bias(bias, steps)
+
+    def scales_of(self, layer: IntegerLayer, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the scale of every output channel of a folded weight."""
         scales = weight_scales(weight, self.plan.weight_bits)
-        source = self._quantizers[layer.source]
-        return rounded_weight(weight, scales), scales * source.scale
+        if bias is None:
+            return scales
+        step = self._quantizers[layer.source].scale
+        return torch.maximum(scales, least_scales(bias, step))
 
     def result(self, quantizer: str, values: Tensor) -> Tensor:
         """Return the values rounded to the grid of a quantizer."""
@@ -224,9 +250,9 @@ class _FrozenForward(QuantizedForward):
         setattr(self.model, _CONSTANTS, held)
 
     def _constants_of(self, layer: IntegerLayer) -> nn.Module:
-        weight, bias = super().parameters_of(layer)
-        # The scales of a rounded weight are its own again: the largest value is on the grid.
-        scales = weight_scales(weight, self.plan.weight_bits)
+        weight, bias = self.folded(layer)
+        scales = self.scales_of(layer, weight, bias)
+        weight, bias = self.rounded(layer, weight, bias)
         named = {"weight": weight, "scales": scales, "bias": bias}
         holder = nn.Module()
         for name, tensor in named.items():

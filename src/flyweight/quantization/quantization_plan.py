@@ -41,6 +41,7 @@ class IntegerLayer:
         weight: Name of the weight.
         bias: Name of the bias; None where it has none.
         source: The quantizer of what it reads.
+        result: The quantizer of what it makes, after an activation that is computed with it.
         norm: A batch normalisation that is folded into the weight; None without.
     """
 
@@ -48,6 +49,7 @@ class IntegerLayer:
     weight: str
     bias: str | None
     source: str
+    result: str
     norm: FoldedNorm | None = None
 
 
@@ -64,6 +66,7 @@ class QuantizationPlan:
         grids: Quantizer to its grid; empty before calibration.
         floats: Operation with a weight, or matmul, that stays float, to the reason.
         weight_bits: Bits of the weights, 8 or 7.
+        constant: Operation to its output channels that were made constant, see `dead_channels`.
     """
 
     layers: Mapping[str, IntegerLayer]
@@ -74,6 +77,7 @@ class QuantizationPlan:
     grids: Mapping[str, Grid] = field(default_factory=dict)
     floats: Mapping[str, str] = field(default_factory=dict)
     weight_bits: int = 8
+    constant: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def quantizers(self) -> tuple[str, ...]:
@@ -96,6 +100,7 @@ class QuantizationPlan:
             "grids": {name: [grid.scale, grid.zero_point] for name, grid in self.grids.items()},
             "floats": dict(self.floats),
             "weight_bits": self.weight_bits,
+            "constant": {name: list(channels) for name, channels in self.constant.items()},
         }
         return json.dumps(data, indent=1, allow_nan=False) + "\n"
 
@@ -120,6 +125,10 @@ class QuantizationPlan:
                 grids={str(name): _grid(*entry) for name, entry in data["grids"].items()},
                 floats=_texts(data["floats"]),
                 weight_bits=_bits(data["weight_bits"]),
+                constant={
+                    str(name): tuple(map(int, channels))
+                    for name, channels in data["constant"].items()
+                },
             )
 
 
@@ -136,8 +145,9 @@ def _texts(data: Mapping[str, str]) -> dict[str, str]:
 def _layer(entry: Mapping[str, Any]) -> IntegerLayer:
     norm = None if entry["norm"] is None else _norm(**entry["norm"])
     bias = None if entry["bias"] is None else str(entry["bias"])
-    operation, weight, source = (str(entry[key]) for key in ("operation", "weight", "source"))
-    return IntegerLayer(operation, weight, bias, source, norm)
+    keys = ("operation", "weight", "source", "result")
+    operation, weight, source, result = (str(entry[key]) for key in keys)
+    return IntegerLayer(operation, weight, bias, source, result, norm)
 
 
 def _norm(
