@@ -15,8 +15,8 @@ from torch import nn
 
 import flyweight as fw
 from flyweight.measuring.environment import hardware
+from flyweight.quantization.learned_steps import trainable
 from flyweight.quantization.quantization_plan import LearnedSteps
-from flyweight.quantization.training import trainable
 
 
 def step_of(model: nn.Module, images: torch.Tensor, labels: torch.Tensor):

@@ -7,9 +7,9 @@ from torch import nn
 
 import flyweight as fw
 from flyweight.errors import PlanError
+from flyweight.quantization.learned_steps import settled, trainable
 from flyweight.quantization.network import plan_of
 from flyweight.quantization.quantization_plan import LearnedSteps, QuantizationPlan
-from flyweight.quantization.training import settled, trainable
 
 METHODS = ["lsq", "pact", "fixed"]
 SAFE = fw.QuantConfig(weight_bits=7)
