@@ -7,7 +7,6 @@ a trained classifier, 188 of 17056 channels are such, and cost 6 to 8 dB (rule R
 the project's study of runtimes, 2026-11).
 """
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -37,7 +36,7 @@ def dead_channels(plan: QuantizationPlan, channels: Mapping[str, ChannelMoments]
         channels: From `calibration.observe`, of the same plan.
     """
     found: dict[str, dict[int, float]] = {}
-    for layer in _own_layers(plan):
+    for layer in plan.own_layers:
         moments = channels[layer.operation]
         step, level = plan.grids[layer.source].scale, plan.grids[layer.result].scale
         scales = moments.weight / HIGHEST_BY_BITS[plan.weight_bits]
@@ -84,21 +83,3 @@ def _hold(tensors: Mapping[str, Tensor], layer: IntegerLayer, values: Mapping[in
     tensors[norm.mean][places] = -added if norm.shift is None else 0.0
     if norm.shift is not None:
         tensors[norm.shift][places] = added
-
-
-def _own_layers(plan: QuantizationPlan) -> list[IntegerLayer]:
-    """Return the layers that alone use their tensors and can add a constant."""
-    layers = plan.layers.values()
-    used = Counter(name for layer in layers for name in _tensors_of(layer))
-    return [
-        layer
-        for layer in layers
-        if (layer.bias or layer.norm) and all(used[name] == 1 for name in _tensors_of(layer))
-    ]
-
-
-def _tensors_of(layer: IntegerLayer) -> set[str]:
-    norm = layer.norm
-    named = [layer.weight, layer.bias]
-    named += [] if norm is None else [norm.mean, norm.variance, norm.scale, norm.shift]
-    return {name for name in named if name is not None}

@@ -86,6 +86,14 @@ class IntegerLayer:
     result: str
     norm: FoldedNorm | None = None
 
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Names of the tensors that it computes with, those of the normalisation included."""
+        norm = self.norm
+        named = [self.weight, self.bias]
+        named += [] if norm is None else [norm.mean, norm.variance, norm.scale, norm.shift]
+        return tuple(name for name in named if name is not None)
+
 
 @dataclass(frozen=True)
 class QuantizationPlan:
@@ -123,6 +131,16 @@ class QuantizationPlan:
         """Names of weights that several layers use."""
         used = Counter(layer.weight for layer in self.layers.values())
         return frozenset(name for name, times in used.items() if times > 1)
+
+    @property
+    def own_layers(self) -> tuple[IntegerLayer, ...]:
+        """The layers that share no tensor with another and add something to their result."""
+        used = Counter(name for layer in self.layers.values() for name in set(layer.tensors))
+        return tuple(
+            layer
+            for layer in self.layers.values()
+            if (layer.bias or layer.norm) and all(used[name] == 1 for name in layer.tensors)
+        )
 
     @property
     def quantizers(self) -> tuple[str, ...]:

@@ -13,8 +13,10 @@ from flyweight.graph.entry import plain_module
 from flyweight.graph.example_inputs import Example
 from flyweight.graph.stored import copy_module
 from flyweight.origin import QUANTIZE_VERSION, Transform, note_transform
+from flyweight.quantization.bias_correction import bias_shifts, shift_biases_
 from flyweight.quantization.calibration import observe, with_grids
 from flyweight.quantization.dead_channels import dead_channels, hold_constant_, noted
+from flyweight.quantization.equalization import equalize_, equalized
 from flyweight.quantization.grids import HIGHEST_BY_BITS
 from flyweight.quantization.network import quantize_
 from flyweight.quantization.placement import place
@@ -37,6 +39,10 @@ class QuantConfig:
         percentile: Share of the values that `percentile` keeps on each side, in percent.
         fix_dead_channels: Whether channels that are constant but have large folded weights are made
             constant in the copy, see `dead_channels`.
+        correct_bias: Whether biases of the copy make up for the mean error of rounding, see
+            `bias_correction`.
+        equalize: Whether channels that depthwise convolutions read are scaled to use the range of
+            their tensor, see `equalization`.
         weight_bits: 8, or 7 where the file shall be right on processors without VNNI, too: ONNX
             Runtime and OpenVINO add two products in 16 bits there, which 8 bits may exceed.
 
@@ -50,6 +56,8 @@ class QuantConfig:
     percentile: float = 99.99
     weight_bits: int = 8
     fix_dead_channels: bool = True
+    correct_bias: bool = False
+    equalize: bool = False
 
     def __post_init__(self) -> None:
         if self.ranges not in RANGE_METHODS:
@@ -91,9 +99,12 @@ def quantize(model: nn.Module, images: Images, config: QuantConfig = DEFAULT) ->
         PlanError: There are no images, no operation can run on integers, a value is not finite,
             or the model is quantized already.
     """
-    small = copy_module(plain_module(model), private=False)
-    plan = _prepare(small, images, config)
+    model = plain_module(model)
+    small, batches = copy_module(model, private=False), _as_list(images)
+    plan = _prepare(small, batches, config)
     quantize_(small, plan)
+    if config.correct_bias:
+        shift_biases_(small, plan, bias_shifts(model, small, plan, batches))
     note_transform(small, Transform("quantize", QUANTIZE_VERSION, plan.to_json()))
     return small
 
@@ -102,21 +113,23 @@ def plan_quantization(
     model: nn.Module, images: Images, config: QuantConfig = DEFAULT
 ) -> QuantizationPlan:
     """Return the plan that `quantize` carries out; see there."""
-    return _prepare(copy_module(plain_module(model), private=False), images, config)
+    return _prepare(copy_module(plain_module(model), private=False), _as_list(images), config)
 
 
-def _prepare(small: nn.Module, images: Images, config: QuantConfig) -> QuantizationPlan:
-    """Return the plan for a float network, after its dead channels were made constant in place."""
+def _as_list(images: Images) -> list[Example]:
     batches = list(_batches(images))
     if not batches:
         raise PlanError(
             "Quantization must see images. Received none. Give at least one, better 16, as they "
             "are in use."
         )
-    placed = replace(
-        place(_recorded(small, _first_alone(batches[0])), config.skip),
-        weight_bits=config.weight_bits,
-    )
+    return batches
+
+
+def _prepare(small: nn.Module, batches: Sequence[Example], config: QuantConfig) -> QuantizationPlan:
+    """Return the plan for a float network, after its channels were prepared in place."""
+    recorded = _recorded(small, _first_alone(batches[0]))
+    placed = replace(place(recorded, config.skip), weight_bits=config.weight_bits)
     if not placed.layers:
         reasons = "; ".join(f"{name}: {why}" for name, why in list(placed.floats.items())[:3])
         raise PlanError(
@@ -126,6 +139,9 @@ def _prepare(small: nn.Module, images: Images, config: QuantConfig) -> Quantizat
         )
     ranges = partial(with_grids, method=config.ranges, percentile=config.percentile)
     observed = observe(small, placed, batches)
+    if config.equalize and (found := equalized(recorded, placed, observed.channels)):
+        equalize_(small, found)
+        observed = observe(small, placed, batches)
     plan = ranges(placed, observed)
     constants = dead_channels(plan, observed.channels) if config.fix_dead_channels else {}
     if not constants:
