@@ -117,7 +117,8 @@ def plan_quantization(
 
 
 def _as_list(images: Images) -> list[Example]:
-    batches = list(_batches(images))
+    """Return the batches, at least one."""
+    batches = list(batches_of(images))
     if not batches:
         raise PlanError(
             "Quantization must see images. Received none. Give at least one, better 16, as they "
@@ -161,7 +162,8 @@ def _recorded(model: nn.Module, example: Example) -> RecordedSites:
         ) from error
 
 
-def _batches(images: Images) -> Iterator[Example]:
+def batches_of(images: Images) -> Iterator[Example]:
+    """Yield the inputs of every call of a network on images, as `quantize` takes them."""
     if isinstance(images, Tensor):
         yield from (Example((part,)) for part in torch.split(images, _BATCH) if len(part))
         return
