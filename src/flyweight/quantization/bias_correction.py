@@ -53,7 +53,9 @@ def bias_shifts(
             means.run(dense, batch)
             shifts.wanted = means.means
             shifts.forward(*batch.args, **batch.kwargs)
-    return BiasShifts({name: total.numpy() / len(given) for name, total in shifts.totals.items()})
+    return BiasShifts(
+        {name: total.cpu().numpy() / len(given) for name, total in shifts.totals.items()}
+    )
 
 
 @torch.no_grad()
@@ -64,7 +66,7 @@ def shift_biases_(model: nn.Module, plan: QuantizationPlan, shifts: BiasShifts) 
         added = torch.from_numpy(shifts.channels[layer.operation])
         name = layer.bias if layer.norm is None else layer.norm.shift
         if name is not None:
-            tensors[name].add_(added)
+            tensors[name].add_(added.to(tensors[name]))
 
 
 class _Means(Handler):
@@ -97,7 +99,7 @@ class _Shifts(QuantizedForward):
         """Return a layer's result with the means of the float one."""
         name = layer.operation
         if name not in self._own:
-            self.totals[name] = torch.zeros(len(weight), dtype=torch.float64)
+            self.totals[name] = weight.new_zeros(len(weight), dtype=torch.float64)
             return values
         shift = self.wanted[name] - _mean(weight, values)
         self.totals[name] = self.totals.get(name, torch.zeros_like(shift)) + shift

@@ -28,7 +28,7 @@ class ChannelMoments:
     """
 
     def __init__(self, weight: Tensor) -> None:
-        self.weight: NDArray[np.float64] = weight.flatten(1).abs().amax(1).double().numpy()
+        self.weight: NDArray[np.float64] = weight.flatten(1).abs().amax(1).double().cpu().numpy()
         self.highest = np.full(len(self.weight), -np.inf)
         self._count = 0
         self._sum, self._squares = np.zeros(len(self.weight)), np.zeros(len(self.weight))
@@ -39,9 +39,9 @@ class ChannelMoments:
         if not rows.shape[1]:
             return
         self._count += rows.shape[1]
-        self._sum += rows.sum(1).numpy()
-        self._squares += rows.square().sum(1).numpy()
-        self.highest = np.maximum(self.highest, rows.amax(1).numpy())
+        self._sum += rows.sum(1).cpu().numpy()
+        self._squares += rows.square().sum(1).cpu().numpy()
+        self.highest = np.maximum(self.highest, rows.amax(1).cpu().numpy())
 
     @property
     def mean(self) -> NDArray[np.float64]:

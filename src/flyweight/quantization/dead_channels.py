@@ -70,7 +70,7 @@ def hold_constant_(model: nn.Module, plan: QuantizationPlan, constants: Constant
 @torch.no_grad()
 def _hold(tensors: Mapping[str, Tensor], layer: IntegerLayer, values: Mapping[int, float]) -> None:
     places = list(values)
-    added = torch.tensor(list(values.values()), dtype=tensors[layer.weight].dtype)
+    added = tensors[layer.weight].new_tensor(list(values.values()))
     tensors[layer.weight][places] = 0.0
     if layer.bias is not None:
         tensors[layer.bias][places] = added if layer.norm is None else 0.0

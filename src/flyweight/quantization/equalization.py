@@ -80,7 +80,7 @@ def equalize_(model: nn.Module, found: tuple[Equalized, ...]) -> None:
 
 
 def _multiply(tensor: Tensor, factors: Tensor) -> None:
-    tensor.mul_(factors.to(tensor.dtype).reshape(-1, *[1] * (tensor.ndim - 1)))
+    tensor.mul_(factors.to(tensor).reshape(-1, *[1] * (tensor.ndim - 1)))
 
 
 def _factors(moments: ChannelMoments, limit: float | None) -> NDArray[np.float64]:

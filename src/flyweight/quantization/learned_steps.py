@@ -8,16 +8,21 @@ settings: momentum, epsilon, dropout.
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from flyweight.errors import PlanError
 from flyweight.graph.stored import copy_module
 from flyweight.origin import QUANTIZE_VERSION, Transform, note_origin, origin_of
-from flyweight.quantization.network import CHILD, QuantizedForward, equip, forward_of, key_of
+from flyweight.quantization.network import (
+    CHILD,
+    QuantizedForward,
+    equip,
+    forward_of,
+    key_of,
+    unfold,
+)
 from flyweight.quantization.quantization_plan import LearnedSteps, QuantizationPlan
-from flyweight.quantization.rounding import by_channel
 
-_SMALLEST_FACTOR = 1e-12
 LSQ = LearnedSteps()
 
 
@@ -106,12 +111,5 @@ def _write_held(forward: QuantizedForward) -> None:
     for layer in forward.plan.layers.values():
         if layer.weight in forward.plan.shared_weights:
             continue
-        weight = forward.tensor(layer.weight)
         made, _ = forward.parameters_of(layer)
-        factor = forward.factor_of(layer)
-        if factor is None:
-            weight.copy_(made)
-            continue
-        kept: Tensor = factor.abs() > _SMALLEST_FACTOR
-        divided = made / by_channel(torch.where(kept, factor, 1.0), made)
-        weight.copy_(torch.where(by_channel(kept, made), divided, weight))
+        unfold(forward.tensor(layer.weight), made, forward.factor_of(layer))

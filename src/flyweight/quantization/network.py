@@ -25,7 +25,7 @@ from flyweight.quantization.fake import (
 )
 from flyweight.quantization.grids import HIGHEST_BY_BITS
 from flyweight.quantization.quantization_plan import IntegerLayer, QuantizationPlan
-from flyweight.quantization.rounding import Steps, WeightRounding
+from flyweight.quantization.rounding import Steps, WeightRounding, by_channel
 from flyweight.quantization.sites import handled, watch_paths
 
 CHILD = "quantizers"
@@ -34,6 +34,7 @@ WEIGHTS = "weight_quantizers"
 """Attribute of a quantized module that holds the scales of its weights, where they are stored."""
 _CONSTANTS = "quantized_constants"
 """Attribute of a frozen module that holds its folded weights."""
+_SMALLEST_FACTOR = 1e-12
 _ARGUMENTS = ("input", "weight", "bias")
 
 
@@ -193,13 +194,25 @@ class Handler:
         shifted = (-mean if bias is None else bias - mean) * factor
         if norm.shift is not None:
             shifted = shifted + tensors[norm.shift]
-        return weight * factor.reshape(-1, *[1] * (weight.ndim - 1)), shifted
+        return weight * by_channel(factor, weight), shifted
 
     def _layer(self, layer: IntegerLayer, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         named = {**dict(zip(_ARGUMENTS, args, strict=False)), **kwargs}
+        return self.compute(layer, func, named["input"], _rest(named, args))
+
+    def compute(
+        self, layer: IntegerLayer, func: Any, given: Tensor, settings: Mapping[str, Any]
+    ) -> Tensor:
+        """Return what a layer makes of its input, before its activation.
+
+        Args:
+            layer: The layer.
+            func: The torch function that computes it.
+            given: Its input.
+            settings: The other arguments: stride, padding and so on.
+        """
         weight, bias = self.parameters_of(layer)
-        found = func(named["input"], **{**_rest(named, args), "weight": weight, "bias": bias})
-        return self.made(layer, weight, found)
+        return self.made(layer, weight, func(given, weight=weight, bias=bias, **settings))
 
     def tensor(self, name: str) -> Tensor:
         """Return a parameter or buffer of the network by its name."""
@@ -212,6 +225,22 @@ class Handler:
             return None
         factor = torch.rsqrt(self._tensors[norm.variance] + norm.epsilon)
         return factor if norm.scale is None else factor * self._tensors[norm.scale]
+
+
+def unfold(weight: Tensor, made: Tensor, factor: Tensor | None) -> None:
+    """Change a weight in place so that folding a normalisation gives `made`.
+
+    Args:
+        weight: Of a layer; channels with a factor of 0 keep theirs.
+        made: The folded weight to have.
+        factor: By what folding multiplies, shape (channels,); None without a normalisation.
+    """
+    if factor is None:
+        weight.copy_(made)
+        return
+    kept = factor.abs() > _SMALLEST_FACTOR
+    divided = made / by_channel(torch.where(kept, factor, 1.0), made)
+    weight.copy_(torch.where(by_channel(kept, made), divided, weight))
 
 
 _SETTINGS = ("stride", "padding", "dilation", "groups")
