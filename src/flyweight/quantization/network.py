@@ -4,7 +4,8 @@
 are added as a child, and the forward runs under a mode that applies them at their sites.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -259,6 +260,7 @@ class QuantizedForward(Handler):
         super().__init__(model, plan)
         self._quantizers: dict[str, Quantizer] = {}
         self._steps: dict[str, Steps] = {}
+        self._own: Any = None
         self._held = False
         self._again = _sites_that_pass(plan)
 
@@ -268,19 +270,22 @@ class QuantizedForward(Handler):
         self.prepare()
         places = iter([place for place, _ in example.tensors()])
         given = example.mapped(lambda tensor: self._input(next(places), tensor))
-        returned = self.run(type(self.model).forward.__get__(self.model), given)
+        own = type(self.model).forward.__get__(self.model)
+        with _hidden(self.model), handled(self._handle):
+            returned = own(*given.args, **given.kwargs)
         if self.plan.learned is not None and self.plan.own_scales and self.model.training:
-            self._weights.steps.add_(1)
+            self._own.steps.add_(1)
         return returned
 
     def prepare(self) -> None:
         """Look the tensors and quantizers up, and what they hold at present."""
         super().prepare()
         children = getattr(self.model, CHILD)
+        self._own = getattr(self.model, WEIGHTS, None)
         self._quantizers = {name: children[key_of(name)] for name in self.plan.quantizers}
         self._steps = {} if torch.compiler.is_compiling() else self._present_steps()
         last = 0 if self.plan.learned is None else self.plan.learned.hold_after
-        self._held = last > 0 and int(self._weights.steps) >= last
+        self._held = last > 0 and int(self._own.steps) >= last
 
     def _present_steps(self) -> dict[str, Steps]:
         """Return the grids as numbers, which are read from the device once."""
@@ -297,11 +302,6 @@ class QuantizedForward(Handler):
     def holds(self) -> bool:
         """Whether weights keep their integers at present."""
         return self._held
-
-    @property
-    def _weights(self) -> WeightQuantizers:
-        found: WeightQuantizers = getattr(self.model, WEIGHTS)
-        return found
 
     def _input(self, place: str, tensor: Tensor) -> Tensor:
         quantizer = self.plan.inputs.get(place)
@@ -329,12 +329,12 @@ class QuantizedForward(Handler):
         if self._held:
             return own.held(weight, scales)
         if self.plan.learned is not None and self.model.training and own.integers is not None:
-            own.count(weight, scales, int(self._weights.steps))
+            own.count(weight, scales, int(self._own.steps))
         return own.rounded(weight, scales)
 
     def _weight_quantizer(self, layer: IntegerLayer) -> WeightQuantizer:
-        found: Any = self._weights[key_of(layer.operation)]
-        return found  # type: ignore[no-any-return]
+        found: WeightQuantizer = self._own[key_of(layer.operation)]
+        return found
 
     def scales_of(self, layer: IntegerLayer, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return the scale of every output channel of a folded weight."""
@@ -378,6 +378,18 @@ class QuantizedForward(Handler):
         return found
 
 
+@contextmanager
+def _hidden(model: nn.Module) -> Iterator[None]:
+    """Hide the quantizers from a container that runs whatever it holds, as `nn.Sequential`."""
+    holds = isinstance(model, nn.Sequential | nn.ModuleList | nn.ModuleDict)
+    names = (CHILD, WEIGHTS, _CONSTANTS) if holds else ()
+    hidden = {name: model._modules.pop(name) for name in names if name in model._modules}
+    try:
+        yield
+    finally:
+        model._modules.update(hidden)
+
+
 def _sites_that_pass(plan: QuantizationPlan) -> frozenset[str]:
     """Return the sites whose results have the quantizer of an earlier tensor: its values move."""
     seen, found = set(plan.inputs.values()), set()
@@ -407,6 +419,10 @@ def frozen(model: nn.Module) -> nn.Module:
 class _FrozenForward(QuantizedForward):
     """A forward whose layers take their weights from constants."""
 
+    def __init__(self, model: nn.Module, plan: QuantizationPlan) -> None:
+        super().__init__(model, plan)
+        self._constants: Any = None
+
     def freeze(self) -> None:
         """Compute the weights as they are at present, and keep them in the module."""
         self.model.eval()
@@ -425,6 +441,7 @@ class _FrozenForward(QuantizedForward):
     def prepare(self) -> None:
         """Look the tensors up; round by the operations that exporters know."""
         super().prepare()
+        self._constants = getattr(self.model, _CONSTANTS)
         self._steps = {}
 
     def _constants_of(self, layer: IntegerLayer) -> nn.Module:
@@ -439,5 +456,5 @@ class _FrozenForward(QuantizedForward):
 
     def parameters_of(self, layer: IntegerLayer) -> tuple[Tensor, Tensor | None]:
         """Return the constants of a layer."""
-        held: Any = getattr(self.model, _CONSTANTS)[key_of(layer.operation)]
+        held = self._constants[key_of(layer.operation)]
         return rounded_weight(held.weight, held.scales), held.bias
