@@ -103,7 +103,7 @@ def main(arguments: list[str] | None = None) -> int:
     for config in _configs(options):
         row = measured(case, config, dense, options.adaptive_rounding)
         row |= {"images": len(case.images), "dense_metric": round(first, 4)}
-        write_row({**row, **_surroundings()})
+        write_row({**row, **surroundings()})
         print(row, flush=True)
     return 0
 
@@ -171,7 +171,8 @@ def measured(
     }
 
 
-def _surroundings() -> dict[str, str]:
+def surroundings() -> dict[str, str]:
+    """Return what a row says of where it was measured."""
     return {
         "hardware": hardware(),
         "runtime": f"torch {torch.__version__}",
