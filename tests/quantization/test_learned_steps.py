@@ -1,4 +1,5 @@
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -97,6 +98,17 @@ def test_training_resumes_with_equal_bits(tmp_path, images, method):
     fw.save(settled(model), tmp_path / "end.safetensors")
     loaded = fw.load(tmp_path / "end.safetensors")
     assert torch.equal(outputs(loaded, x), outputs(model, x))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_activations_in_place_are_trained_alike(images, method):
+    found = []
+    for inplace in (False, True):
+        torch.manual_seed(0)
+        model = trained_like(Residual(partial(nn.LeakyReLU, inplace=inplace)))
+        model = trainable(fw.quantize(model, images), LearnedSteps(method))
+        found.append(train(model, 4))
+    assert found[0] == found[1]
 
 
 def test_what_is_trained(residual, images):

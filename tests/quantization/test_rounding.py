@@ -114,3 +114,16 @@ def test_a_product_of_any_layout():
 def test_gradients_that_are_no_numbers_are_zero():
     given = torch.tensor([1.0, float("nan"), float("inf")])
     assert finite(given).tolist() == [1.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("kind", [LearnedRounding, ClippedRounding])
+def test_a_result_may_be_written_into(kind):
+    steps, found = Steps(0.02, 100), []
+    values = values_around(steps)
+    for change in (lambda made: made * 3, lambda made: made.mul_(3)):
+        factor = torch.ones((), requires_grad=True)
+        rest = () if kind is ClippedRounding else (None,)
+        made = kind.apply(values, factor, *rest, steps, 0.02)
+        (change(made) * torch.linspace(0, 1, 8)).sum().backward()
+        found.append(factor.grad)
+    assert torch.equal(*found)

@@ -1,4 +1,4 @@
-"""Loss by the quantization of each layer alone, for little more than one run of the network.
+"""Loss by the quantization of each layer alone, where what comes before the layer runs once.
 
 The float network runs once per batch. For a layer, it is computed on integers from what the run
 kept of its input, and only the operations that depend on its result are executed again.

@@ -91,15 +91,14 @@ class LearnedRounding(torch.autograd.Function):
             steps: The grid that these two give.
             start: Step at the start of the training.
         """
-        made = steps.rounded(values)
-        ctx.save_for_backward(values, made)
-        ctx.steps, ctx.start, ctx.shifts = steps, start, shift is not None
+        made = _made(ctx, values, steps)
+        ctx.start, ctx.shifts = start, shift is not None
         return made
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
         """Return the gradients of values, factor and shift."""
-        values, made = ctx.saved_tensors
+        values, made = _of_forward(ctx)
         passed = _through_range(gradient, values, *ctx.steps.ends)
         # LSQ, section 2.2: as large an update, relative to itself, as that of a weight.
         weight = (values[0].numel() * _LEVELS) ** -0.5
@@ -122,21 +121,40 @@ class ClippedRounding(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, factor: Tensor, steps: Steps, start: float) -> Tensor:
         """Return the values on the grid; arguments as of `LearnedRounding`."""
-        made = steps.rounded(values)
-        ctx.save_for_backward(values, made)
-        ctx.steps, ctx.start = steps, start
+        made = _made(ctx, values, steps)
+        ctx.start = start
         return made
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
         """Return the gradients of values and factor."""
-        values, made = ctx.saved_tensors
+        values, made = _of_forward(ctx)
         steps = ctx.steps
         passed = _through_range(gradient, values, *steps.ends)
         levels = max(steps.zero_point, HIGHEST - steps.zero_point)
         end, first = steps.scale * levels, ctx.start * levels
         of_end = (dot(gradient, made) - dot(passed, made)) / end + PACT_DECAY * end
         return passed, finite(of_end / first), None, None
+
+
+def _made(ctx: Any, values: Tensor, steps: Steps) -> Tensor:
+    """Round values, and keep what the backward needs."""
+    made = steps.rounded(values)
+    ctx.save_for_backward(values)
+    ctx.steps, ctx.made, ctx.version = steps, made.detach(), made._version
+    return made
+
+
+def _of_forward(ctx: Any) -> tuple[Tensor, Tensor]:
+    """Return values and result of a forward.
+
+    The network may have written into the result, as activations in place do: it is made again.
+    """
+    (values,) = ctx.saved_tensors
+    made, ctx.made = ctx.made, None
+    if made is None or made._version != ctx.version:
+        made = ctx.steps.rounded(values)
+    return values, made
 
 
 class WeightRounding(torch.autograd.Function):
