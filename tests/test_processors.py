@@ -115,3 +115,43 @@ def test_a_system_without_a_load(machine, monkeypatch):
     monkeypatch.delattr(os, "getloadavg", raising=False)
     assert processors.load_average() is None
     assert processors.busy_note() is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "kind", "said"),
+    [
+        ({"avx2", "fma"}, "x86_64", "has neither VNNI nor AMX"),
+        ({"avx2", "avx512f", "avx512bw"}, "AMD64", "has neither VNNI nor AMX"),
+        ({"avx2", "avx_vnni"}, "x86_64", None),
+        ({"avx512f", "avx512_vnni"}, "x86_64", None),
+        ({"amx_int8"}, "x86_64", None),
+        (None, "AMD64", "does not say whether"),
+        # ARM adds in 32 bits, with and without instructions for dot products.
+        ({"fp", "asimd", "asimddp"}, "aarch64", None),
+        (None, "arm64", None),
+    ],
+)
+def test_processors_that_clip_products(flags, kind, said):
+    note = processors.clipping_note(None if flags is None else frozenset(flags), kind)
+    assert (note is None) == (said is None)
+    if note is not None:
+        assert said in note
+        assert "weight_bits=7" in note
+        assert "\n" not in note
+
+
+@pytest.mark.parametrize(
+    ("text", "flags"),
+    [
+        ("processor\t: 0\nflags\t\t: fpu avx2\n\nflags\t\t: fpu\n", {"fpu", "avx2"}),
+        ("Features\t: fp asimddp\n", {"fp", "asimddp"}),
+        ("processor : 0\n", None),
+        (None, None),
+    ],
+)
+def test_the_extensions_of_a_processor(monkeypatch, tmp_path, text, flags):
+    path = tmp_path / "cpuinfo"
+    if text is not None:
+        path.write_text(text)
+    monkeypatch.setattr(processors, "_CPU_INFO", path)
+    assert processors.processor_flags() == flags

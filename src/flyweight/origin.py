@@ -63,8 +63,8 @@ class Parent:
     """A network from which another network was made.
 
     Attributes:
-        role: What it was used as: "dense" (the network before the cut), "start" (weights that
-            training started from), "teacher".
+        role: What it was used as: "dense" (the network before the cut), "float" (the network before
+            quantization), "start" (weights that training started from), "teacher".
         digest: Digest of its tensors, `digests.digest_of_weights(model.state_dict())`.
     """
 

@@ -12,6 +12,10 @@ from pathlib import Path
 _CPU = Path("/sys/devices/system/cpu")
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_GROUPS = Path("/proc/self/cgroup")
+_CPU_INFO = Path("/proc/cpuinfo")
+_X86 = ("x86_64", "amd64", "i386", "i686", "x86")
+_EXACT_INTEGERS = frozenset({"avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8"})
+"""Extensions with instructions that add products of 8 bits in 32 bits."""
 _BUSY = 1.5
 """From this load for each processor of the machine on, a machine is called busy."""
 
@@ -82,6 +86,39 @@ def busy_note() -> str | None:
     return (
         f"note: this machine is busy (load {load:.1f} on {count} cores), so everything takes about "
         f"{load / count + 1:.0f} times as long"
+    )
+
+
+def processor_flags() -> frozenset[str] | None:
+    """Return the names of the processor's extensions as Linux spells them; None where unknown."""
+    text = _read(_CPU_INFO) or ""
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("flags", "Features"):
+            return frozenset(value.split())
+    return None
+
+
+def clipping_note(flags: frozenset[str] | None, machine: str) -> str | None:
+    """Return one line if products of 8-bit integers may be clipped here; None where they are not.
+
+    Processors of x86 without such instructions add two products of 8 bits in 16 bits, and clip. ARM
+    widens before it adds.
+
+    Args:
+        flags: From `processor_flags`.
+        machine: Kind of processor, as `platform.machine` spells it.
+    """
+    if machine.lower() not in _X86 or (flags and flags & _EXACT_INTEGERS):
+        return None
+    if flags is None:
+        return (
+            "note: this system does not say whether its processor has VNNI; without it, products "
+            "of 8-bit weights are clipped silently: compare results, or use weight_bits=7"
+        )
+    return (
+        "note: this processor has neither VNNI nor AMX, so runtimes clip sums of products of 8-bit "
+        "weights silently: use weight_bits=7 for processors like this one"
     )
 
 

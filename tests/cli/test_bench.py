@@ -1,5 +1,6 @@
 import pytest
 from tests.measuring.machine import blocked
+from tests.measuring.quantized_files import OneLayer
 
 from flyweight.config.reading import load_config
 from flyweight.pipeline.inputs import Saver
@@ -94,6 +95,48 @@ def test_a_budget_is_verified_on_the_runtime_of_its_table(
     assert set(runtimes) == {"openvino"}
     mixed = flyweight("bench", "--layers", *CONFIG, "--save", "t.json")
     assert "must be continued on the same runtime" in mixed.err
+
+
+def test_the_layers_of_a_file(flyweight, tmp_path):
+    OneLayer(after=("HardSwish",)).save(tmp_path / "a.onnx")
+    answer = flyweight("bench", "a.onnx", "--operators")
+    assert answer.status == 0, answer.err
+    first, second, _, _, layer = answer.out.splitlines()
+    assert first == "0 of 1 layer runs on integers in ONNX Runtime"
+    assert second == "no float islands between integer layers"
+    reason = (
+        "its result is not quantized before HardSwish 'the_after0', which is not computed with it"
+    )
+    assert layer.split(maxsplit=3) == ["the_y", "Conv", "float32", reason]
+    found = flyweight("bench", "a.onnx", "--operators", "--json").json
+    names = {"name": "the_y", "kind": "Conv"}
+    assert found["layers"] == [{**names, "precision": "float32", "reason": reason}]
+    found = flyweight("bench", "a.onnx", "--operators", "--json", "--runtime", "openvino").json
+    assert found["layers"] == [{**names, "precision": "int8", "reason": ""}]
+
+
+def test_a_runtime_that_is_not_installed(flyweight, tmp_path, monkeypatch):
+    OneLayer().save(tmp_path / "a.onnx")
+    monkeypatch.setattr("flyweight.runtimes.runtime_table.find_spec", lambda name: None)
+    answer = flyweight("bench", "a.onnx", "--operators", "--runtime", "openvino")
+    assert "Install it with: pip install 'flyweight[openvino]'" in answer.mistake
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "must have one ONNX file. Received none"),
+        (("none.onnx",), "'none.onnx' must be an ONNX file"),
+        (("text.onnx",), "'text.onnx' must be an ONNX file"),
+        (("text.onnx", "none.onnx"), "must have one ONNX file. Received 2"),
+        (("text.onnx", "--layers"), "must come without --layers"),
+        (("text.onnx", "--save", "a.json"), "must come without --layers, -c, -o and --save"),
+        (("text.onnx", "--runtime", "onnxruntime,openvino"), "must be one of onnxruntime"),
+    ],
+)
+def test_mistakes_with_operators(flyweight, tmp_path, arguments, said):
+    (tmp_path / "text.onnx").write_text("no graph")
+    assert said in flyweight("bench", "--operators", *arguments).mistake
 
 
 @pytest.mark.parametrize(

@@ -89,3 +89,15 @@ def test_a_bias_off_its_steps_is_refused(tmp_path, images):
     proto.graph.initializer.append(numpy_helper.from_array(values, "moved"))
     with pytest.raises(ExportError, match="must be rounded to its steps"):
         fold_integers(proto)
+
+
+@pytest.mark.parametrize(("bits", "notes"), [(8, 1), (7, 0)])
+def test_a_note_where_the_processor_clips(images, tmp_path, monkeypatch, bits, notes):
+    home = "flyweight.exporting.onnx"
+    monkeypatch.setattr(f"{home}.processor_flags", lambda: frozenset({"avx2"}))
+    monkeypatch.setattr(f"{home}.platform.machine", lambda: "x86_64")
+    model = trained_like(Residual())
+    quantized = fw.quantize(model, images, fw.QuantConfig(weight_bits=bits))
+    result = fw.export(quantized, tmp_path / "a.onnx", example=(images[:1],))
+    assert len(result.notes) == notes
+    assert fw.export(model, tmp_path / "b.onnx", example=(images[:1],)).notes == ()

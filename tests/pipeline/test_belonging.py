@@ -64,7 +64,7 @@ def test_labels_have_one_order(tmp_path):
     path = save(tmp_path / "a.safetensors")
     found = read(path)
     require_architecture(found, config_of(), path)
-    require_same_labels(found, LABELS, path)
+    require_same_labels(found.labels, LABELS, path)
     require_labels_to_prune(path, config_of(), LABELS)
     require_labels_to_prune(None, config_of("pretrain_weights=timm"), LABELS[::-1])
     require_labels_to_prune(None, config_of(f"pretrain_weights={path}"), LABELS)

@@ -116,9 +116,9 @@ def test_a_checkpoint_of_another_network(saved, override, said):
 
 def test_labels_in_another_order(saved):
     found = read(saved)
-    require_same_labels(found, LABELS, saved)
+    require_same_labels(found.labels, LABELS, saved)
     with pytest.raises(CheckpointError, match="whose class 0 is '0' where the data says '9'"):
-        require_same_labels(found, LABELS[::-1], saved)
+        require_same_labels(found.labels, LABELS[::-1], saved)
 
 
 def test_starting_from_nothing():

@@ -181,12 +181,12 @@ def test_the_table_has_every_setting_and_changes_it(read):
 
 def test_a_new_section_of_the_config_runs_nothing_again(read, tmp_path):
     class NewConfig(Config):
-        distill: PruneConfig = PruneConfig()
-        quantize: bool = False
+        later: PruneConfig = PruneConfig()
+        also: bool = False
 
     config = read("digits")
     newer = NewConfig.model_validate(config.model_dump(mode="json"))
-    changed = newer.model_copy(update={"quantize": True})
+    changed = newer.model_copy(update={"also": True})
     before = facts(config, tmp_path)
     assert runs_again(before, facts(newer, tmp_path)) == set()
     assert runs_again(before, facts(changed, tmp_path)) == set()

@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from tests.measuring.quantized_files import OneLayer
 from torch import nn
 
 from flyweight.exporting.onnx import to_onnx
@@ -77,3 +78,17 @@ def test_nothing_is_reported_over_the_network(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_kernel_says_what_is_multiplied(tmp_path):
+    """Weights of 8 bits are also multiplied in float; the type of the input does not show that."""
+
+    def product(layer):
+        path = layer.save(tmp_path / "a.onnx")
+        found = OpenVino().optimized(path, OpenSettings(), lambda written: ())
+        return next(one for one in found if one.kind in ("FullyConnected", "MatMul"))
+
+    integer = product(OneLayer(kind="Gemm"))
+    assert integer.precision == "int8"
+    assert integer.makes == (integer.name,)
+    assert product(OneLayer(kind="Gemm", quantized_input=False)).precision == "float32"

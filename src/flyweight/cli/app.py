@@ -38,6 +38,9 @@ COMMANDS: Mapping[str, Entry] = {
         "flyweight.cli.sensitivity:sensitivity", "Measure how pruning affects the metric."
     ),
     "prune": Entry("flyweight.cli.prune:prune", "Prune channels, then fine-tune."),
+    "quantize": Entry(
+        "flyweight.cli.quantize:quantize", "Make integers of a network; measure what it costs."
+    ),
     "export": Entry("flyweight.cli.export:export", "Write a checkpoint as an ONNX file."),
     "bench": Entry("flyweight.cli.bench:bench", "Measure latency, memory and size."),
     "predict": Entry("flyweight.cli.predict:predict", "Draw and list predictions on images."),

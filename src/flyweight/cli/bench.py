@@ -1,4 +1,4 @@
-"""`flyweight bench`: latency, memory and size of exported files, or of each layer of a network."""
+"""`flyweight bench`: latency, memory and size of files, layers one by one, integer or float."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -58,6 +58,14 @@ Layers = Annotated[
         "channel counts.",
     ),
 ]
+Operators = Annotated[
+    bool,
+    typer.Option(
+        "--operators",
+        help="Print how the runtime computes each layer of one ONNX file of any tool: with "
+        "integers or in float, and why in float. Nothing is timed.",
+    ),
+]
 ConfigOfLayers = Annotated[
     str,
     typer.Option("-c", "--config", help="Config of the network for --layers.", metavar="CONFIG"),
@@ -89,6 +97,7 @@ def bench(
     runs: Runs = 100,
     shape: Shape = None,
     layers: Layers = False,
+    operators: Operators = False,
     config: ConfigOfLayers = "",
     opt: Overrides = None,
     save: Save = None,
@@ -98,8 +107,17 @@ def bench(
     """Measure latency, memory and size.
 
     Each file runs in a process of its own, and the processes take turns. With --layers, the
-    command makes the latency table that latency budgets need.
+    command makes the latency table that latency budgets need. With --operators, it prints which
+    layers of a file run on integers.
     """
+    if operators:
+        file = _one_file(files or (), others=bool(layers or config or opt or save))
+        census = heavy.take_census(file, runtime=runtime)
+        if json:
+            show_json(heavy.census_records(census))
+        else:
+            show(heavy.census_text(census))
+        return
     if layers:
         require_installed(runtime)
         count = _one_count(threads or "1")
@@ -142,6 +160,21 @@ def _timed(
         return pipeline.time_layers(settings, save, options, progress=True)
     _, path = pipeline.ModelSource("", tuple(overrides)).find()
     return pipeline.time_layers_of_checkpoint(path, save, options, progress=True)
+
+
+def _one_file(files: Sequence[Path], *, others: bool) -> Path:
+    """Return the file of --operators, which takes nothing else but a runtime."""
+    if others:
+        raise ConfigError(
+            "--operators must come without --layers, -c, -o and --save. Received one of them. "
+            "Write: flyweight bench FILE --operators"
+        )
+    if len(files) != 1:
+        raise ConfigError(
+            f"--operators must have one ONNX file. Received {len(files) or 'none'}. "
+            "Write: flyweight bench FILE --operators"
+        )
+    return files[0]
 
 
 def _counts(text: str) -> list[int]:

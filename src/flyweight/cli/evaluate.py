@@ -14,10 +14,12 @@ from flyweight.cli.options import (
     Overrides,
     PrunedParams,
     PrunedRatios,
+    Runtime,
     Weights,
 )
 from flyweight.pipeline.preflight import require_paths
 from flyweight.report.text_table import metrics_table
+from flyweight.runtimes.runtime_table import DEFAULT_RUNTIME, require_installed
 
 MultiScale = Annotated[
     bool,
@@ -47,18 +49,23 @@ def evaluate(
     pruned_ratios: PrunedRatios = "",
     multi_scale: MultiScale = False,
     output_eval: OutputEval = None,
+    runtime: Runtime = DEFAULT_RUNTIME,
     json: Json = False,
 ) -> None:
     """Print the metrics of a checkpoint.
 
-    A pruned checkpoint records how it was pruned, so the ratios need not be repeated.
+    A pruned checkpoint records how it was pruned, so the ratios need not be repeated. An exported
+    .onnx file is evaluated as the runtime executes it; that of a detector must end in detections.
     """
     overrides = (*(opt or ()), *(["detect.test=multi_scale"] if multi_scale else []))
+    require_installed(runtime)
     source = pipeline.ModelSource(config, overrides, weights)
     source.find()
     require_paths(pipeline.load_config(config, overrides)[1])
     cut = heavy.CutOptions(pruned_params, pruned_ratios)
-    result = pipeline.evaluate_checkpoint(source, cut=cut, save_to=output_eval, progress=True)
+    result = pipeline.evaluate_checkpoint(
+        source, cut=cut, save_to=output_eval, runtime=runtime, progress=True
+    )
     if json:
         show_json({"metrics": result.metrics, "checkpoint": result.checkpoint})
     else:

@@ -7,7 +7,7 @@ import typer
 
 from flyweight import pipeline
 from flyweight.cli import heavy
-from flyweight.cli.console import show, show_json
+from flyweight.cli.console import say, show, show_json
 from flyweight.cli.options import (
     Json,
     OutputDir,
@@ -75,6 +75,8 @@ def export(
         overwrite=overwrite,
         progress=True,
     )
+    for note in result.notes:
+        say(note)
     if json:
         show_json(vars(result))
         return

@@ -25,6 +25,9 @@ if TYPE_CHECKING:  # For type checkers; `HOMES` has the same names at run time.
     from flyweight.data.problem_kinds import KINDS as KINDS
     from flyweight.data.usable import leave_out_bad as leave_out_bad
     from flyweight.data.usable import notes_on as notes_on
+    from flyweight.measuring.census import take_census as take_census
+    from flyweight.measuring.census_text import to_records as census_records  # noqa: F401
+    from flyweight.measuring.census_text import to_text as census_text  # noqa: F401
     from flyweight.measuring.latency_prices import LatencyPrices as LatencyPrices
     from flyweight.measuring.latency_table import read_table as read_table
     from flyweight.measuring.measurement_text import to_records as measurement_records  # noqa: F401
@@ -53,6 +56,8 @@ HOMES = {
     "LatencyPrices": "flyweight.measuring.latency_prices:LatencyPrices",
     "SPECS": "flyweight.zoo:SPECS",
     "SensitivityOptions": "flyweight.config.scanning:SensitivityOptions",
+    "census_records": "flyweight.measuring.census_text:to_records",
+    "census_text": "flyweight.measuring.census_text:to_text",
     "class_counts": "flyweight.data.check_split:class_counts",
     "convert": "flyweight.data.layouts.convert:convert",
     "draw_file": "flyweight.pipeline.drawn_images:draw_file",
@@ -75,6 +80,7 @@ HOMES = {
     "result_table": "flyweight.report.markdown:result_table",
     "split_list": "flyweight.config.cut_options:split_list",
     "summary_of": "flyweight.pipeline.data_check:summary_of",
+    "take_census": "flyweight.measuring.census:take_census",
     "trace_model": "flyweight.pipeline.network_plans:trace_model",
     "usual_splits": "flyweight.data.layouts.split_names:usual_splits",
     "weightless": "flyweight.pipeline.network_plans:weightless",

@@ -21,6 +21,11 @@ from flyweight.stopping import signals_as_ctrl_c
 MISTAKE, STOPPED = 2, 130
 _LONGEST_LINE = 2000
 _COMPLETION = ("--install-completion", "--show-completion")
+_SEVERAL = {
+    **dict.fromkeys(("-o", "--opt"), ("-o", r"[\w.]+=")),
+    **dict.fromkeys(("--skip", "--not-quant-pattern", "--not_quant_pattern"), ("--skip", r"[^-]")),
+}
+"""Options that several values may follow: their name, and what a further value looks like."""
 _SHELLS = ("bash", "zsh", "fish", "powershell", "pwsh")
 
 
@@ -95,31 +100,35 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def spread_overrides(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with one `-o` before each override.
+    """Return the arguments with one option before each of its values.
 
-    The original tools accepted several overrides after one `-o`; both forms work.
+    The original tools accepted several overrides after one `-o`, and several patterns after one
+    `--not_quant_pattern`; both forms work.
 
     Example:
         >>> spread_overrides(["eval", "-o", "weights=a", "input_size=320", "--json"])
         ['eval', '-o', 'weights=a', '-o', 'input_size=320', '--json']
         >>> spread_overrides(["predict", "-o", "weights=a", "cat.png"])
         ['predict', '-o', 'weights=a', 'cat.png']
+        >>> spread_overrides(["quantize", "--skip", "head", "stem", "-w", "a"])
+        ['quantize', '--skip', 'head', '--skip', 'stem', '-w', 'a']
     """
     spread: list[str] = []
-    state = "outside"
+    option, more = "", ""
     for argument in arguments:
-        if argument in {"-o", "--opt"}:
-            state = "first"
+        if argument in _SEVERAL:
+            option, more = _SEVERAL[argument][0], ""
             continue
-        follows = state == "more" and re.match(r"[\w.]+=", argument)
-        if state == "first" or follows:
+        follows = more and re.match(_SEVERAL[more][1], argument)
+        if option or follows:
             # A first word without '=' is passed on too, so that the error message can name it.
-            spread += ["-o", argument]
-            state = "more"
+            more = option or more
+            spread += [more, argument]
+            option = ""
         else:
-            state = "outside"
+            more = ""
             spread.append(argument)
-    return [*spread, "-o"] if state == "first" else spread
+    return [*spread, option] if option else spread
 
 
 def _app_for(arguments: Sequence[str]) -> typer.Typer:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from flyweight.config.data import AugmentConfig, DataConfig
 from flyweight.config.preprocessing import Appearance, Preprocessing
 from flyweight.config.pruning import PruneConfig
+from flyweight.config.quantization import QuantizeConfig
 from flyweight.config.tasks import ClassifyConfig, DetectConfig, SegmentConfig, TaskConfig
 from flyweight.config.training import TrainConfig
 
@@ -52,6 +53,7 @@ class Config(Appearance):
         segment: Loss of a segmenter.
         eval_batch_size: Images per batch in evaluation.
         prune: What to cut, and the repair after it.
+        quantize: What becomes integers, and the training for it.
         bench: Measuring of latency.
         pretrain_weights: Weights to start training from: of a backbone or of a whole network.
         weights: Checkpoint to evaluate, prune, export or predict with.
@@ -75,6 +77,7 @@ class Config(Appearance):
     segment: SegmentConfig = SegmentConfig()
     eval_batch_size: int = Field(default=8, gt=0)
     prune: PruneConfig = PruneConfig()
+    quantize: QuantizeConfig = QuantizeConfig()
     bench: MeasureConfig = MeasureConfig()
     pretrain_weights: str | None = None
     weights: str | None = None

@@ -1,5 +1,6 @@
 """Inference network: the copy of a model that is exported, with what is appended to it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from flyweight.exporting.flat_inputs import FlatInputs, Inputs
 from flyweight.exporting.flat_inputs import as_float32 as as_float32
 from flyweight.exporting.model_card import ModelCard
 from flyweight.exporting.nms import Detections
-from flyweight.graph.containers import placed_tensors
+from flyweight.graph.containers import placed_tensors, with_tensors
 from flyweight.graph.cutting import COMPUTING_HOOKS
 from flyweight.graph.example_inputs import Example
 from flyweight.graph.stored import copy_module, run_uncompiled
@@ -25,7 +26,9 @@ class InferenceNetwork(nn.Module):
     """A copy of a model in evaluation mode, in float32 on the CPU, without gradients.
 
     Weights that are computed of others (weight norm, spectral norm, masks) are stored as they are.
-    Its inputs and outputs are tensors one by one, whatever the model takes and returns.
+    Its inputs and outputs are tensors one by one, whatever the model takes and returns. A quantized
+    model with something appended also returns its own outputs, first: rounding makes these differ
+    from the file's, so the two parts are compared one after the other.
 
     Args:
         model: The model; it is not changed.
@@ -46,6 +49,11 @@ class InferenceNetwork(nn.Module):
         self.requires_grad_(False)
 
     @property
+    def in_two_parts(self) -> bool:
+        """Whether the model's own outputs are returned, too."""
+        return self.quantized and self.postprocess is not None
+
+    @property
     def unordered(self) -> tuple[tuple[str, ...], ...]:
         """Groups of output names whose rows belong together and have no defined order."""
         last = self.network if self.postprocess is None else self.postprocess
@@ -54,7 +62,9 @@ class InferenceNetwork(nn.Module):
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Return the tensors that the model, or else what is appended, returns."""
-        return tuple(tensor for _, tensor in placed_tensors(self._returned(inputs)))
+        made = self._made(inputs)
+        parts = (made, self._finished(made)) if self.in_two_parts else (self._finished(made),)
+        return tuple(tensor for part in parts for _, tensor in placed_tensors(part))
 
     def outputs(self, inputs: Inputs) -> dict[str, Tensor]:
         """Return the outputs by their place: `.boxes` in a named tuple, `[0]` in a plain one.
@@ -63,13 +73,31 @@ class InferenceNetwork(nn.Module):
             GraphError: There is an output that cannot be followed.
         """
         with torch.no_grad():
-            found = list(placed_tensors(self._returned(inputs)))
-        return {place.removeprefix("output"): tensor for place, tensor in found}
+            return _by_place(self._finished(self._made(inputs)))
 
-    def _returned(self, inputs: Inputs) -> Any:
+    def own_outputs(self, inputs: Inputs) -> dict[str, Tensor]:
+        """Return the outputs of the model itself, by their place."""
+        with torch.no_grad():
+            return _by_place(self._made(inputs))
+
+    def finished(self, inputs: Inputs, own: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Return what is made of given outputs of the model, by their place.
+
+        Args:
+            inputs: Inputs for which the model returns outputs of this structure.
+            own: The outputs to use, in the order of `own_outputs`.
+        """
+        with torch.no_grad():
+            given = iter(own)
+            filled = with_tensors(self._made(inputs), lambda _: next(given))
+            return _by_place(self._finished(filled))
+
+    def _made(self, inputs: Inputs) -> Any:
         example = Example(inputs) if self.given is None else self.given.filled(inputs)
-        outputs = self.network(*example.args, **example.kwargs)
-        return outputs if self.postprocess is None else self.postprocess(outputs)
+        return self.network(*example.args, **example.kwargs)
+
+    def _finished(self, made: Any) -> Any:
+        return made if self.postprocess is None else self.postprocess(made)
 
     def output_names(
         self, inputs: Inputs, card: ModelCard, given: tuple[str, ...]
@@ -124,6 +152,10 @@ class InferenceNetwork(nn.Module):
                 f"{type(self.network).__name__}. Return what it computes."
             )
         return found
+
+
+def _by_place(value: Any) -> dict[str, Tensor]:
+    return {place.removeprefix("output"): tensor for place, tensor in placed_tensors(value)}
 
 
 def store_weights(model: nn.Module) -> nn.Module:

@@ -1,11 +1,11 @@
 """ONNX export: the network is converted, checked, compared with PyTorch, and only then written."""
 
 import os
+import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +13,17 @@ import torch
 from torch import nn
 
 from flyweight.errors import ConfigError, ExportError, counted
+from flyweight.exporting.file_comparison import Comparison, own_names
 from flyweight.exporting.flat_inputs import FlatInputs, Given, Inputs, batched
 from flyweight.exporting.inference_network import InferenceNetwork
 from flyweight.exporting.model_card import ModelCard, sidecar_path, to_sidecar
-from flyweight.exporting.parity import (
-    Outputs,
-    detection_errors,
-    distance_errors,
-    label_errors,
-    set_errors,
-    value_errors,
-)
 from flyweight.files import replacing
 from flyweight.graph.entry import plain_module
 from flyweight.graph.stored import held_tensors
 from flyweight.on_demand import load
+from flyweight.processors import clipping_note, processor_flags
+from flyweight.quantization.network import plan_of
+from flyweight.quantization.quantization_plan import QuantizationPlan
 from flyweight.runtimes.protocol import OpenModel, OpenSettings
 from flyweight.runtimes.runtime_table import DEFAULT_RUNTIME, require_installed, runtime_by_name
 
@@ -35,9 +31,9 @@ from flyweight.runtimes.runtime_table import DEFAULT_RUNTIME, require_installed,
 OPSET = 20
 _ONNX_GRAPH = "flyweight.exporting.onnx_graph"  # imports onnx and onnxscript
 _INTEGER_GRAPH = "flyweight.exporting.integer_graph"  # imports onnx
-INTEGER_TOLERANCE = 0.35
-"""Greatest error of a quantized network, see `parity.distance_errors`. One level of difference in a
-layer, which rounding of equal values explains, becomes many in fifty layers."""
+
+_CLIPPED_BITS = 8
+"""Bits of weights from which on sums of two products exceed 16 bits."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +81,7 @@ class ExportResult:
         opset: Version of the operator set, as the file states it.
         operators: Operator name to the number of nodes in the graph.
         runtime: Name of the runtime that was compared with PyTorch.
+        notes: What the user should know, one line each; on 8-bit weights and this processor.
     """
 
     path: Path
@@ -95,6 +92,7 @@ class ExportResult:
     opset: int
     operators: dict[str, int]
     runtime: str = DEFAULT_RUNTIME
+    notes: tuple[str, ...] = ()
 
 
 def to_onnx(
@@ -140,40 +138,50 @@ def to_onnx(
     given = FlatInputs.of(example)
     network, inputs = _network(model, postprocess, given), given.tensors
     names = network.output_names(inputs, card, config.output_names)
-    both = _input_names(given, config), names
+    own = own_names(network, inputs)
+    compared = Comparison(
+        network, card, _input_names(given, config), names, own, config.tolerance, config.runtime
+    )
     settings = {"opset": config.opset, "dynamic_batch": config.dynamic_batch}
-    proto = graph_tools.convert(network, inputs, both, target=target, **settings)
+    drafted = (compared.inputs, (*own, *names))
+    proto = graph_tools.convert(network, inputs, drafted, target=target, **settings)
     graph_tools.finish(proto, card, target)
     opset = _require_opset(graph_tools.opset_of(proto), config.opset, target)
     if network.quantized:
         load(_INTEGER_GRAPH).fold_integers(proto)
-        config = replace(config, tolerance=max(config.tolerance, INTEGER_TOLERANCE))
     trials = [inputs, *(FlatInputs.of(more).tensors for more in compare_on)]
     trials += _that_run(network, _random_inputs(inputs, config), len(names))
-    errors = _write_checked(network, proto, trials, both, (target, card, config))
+    errors = _write_checked(proto, trials, compared, target)
+    notes, counts = _notes(plan_of(model)), graph_tools.operator_counts(proto)
     size_bytes, seconds = target.stat().st_size, time.perf_counter() - started
-    counts, sidecar = graph_tools.operator_counts(proto), sidecar_path(target)
-    return ExportResult(target, sidecar, errors, size_bytes, seconds, opset, counts, config.runtime)
+    facts = (size_bytes, seconds, opset, counts, config.runtime, notes)
+    return ExportResult(target, sidecar_path(target), errors, *facts)
+
+
+def _notes(plan: QuantizationPlan | None) -> tuple[str, ...]:
+    """Return what a user of a quantized network should know on this processor."""
+    if plan is None or plan.weight_bits < _CLIPPED_BITS:
+        return ()
+    note = clipping_note(processor_flags(), platform.machine())
+    return () if note is None else (note,)
 
 
 def _write_checked(
-    network: InferenceNetwork,
-    proto: Any,
-    trials: Sequence[Inputs],
-    names: tuple[tuple[str, ...], tuple[str, ...]],
-    wanted: tuple[Path, ModelCard, OnnxConfig],
+    proto: Any, trials: Sequence[Inputs], compared: Comparison, target: Path
 ) -> dict[str, float]:
     """Write the file and its description once the runtime agrees; return the errors."""
-    target, card, config = wanted
     graph_tools = load(_ONNX_GRAPH)
     with replacing(target) as draft, replacing(sidecar_path(target)) as description:
         draft.write_bytes(proto.SerializeToString())
-        opened = _open_checked(draft, target, config.runtime)
-        errors_of = _comparison(network, card, config)
-        errors = _compare(network, opened, trials, names, errors_of)
-        _require_agreement(errors, target, config)
+        opened = _open_checked(draft, target, compared.runtime)
+        errors = compared.errors(opened, trials)
+        compared.require_agreement(errors, target)
+        if compared.own:
+            graph_tools.drop_outputs(proto, compared.own)
+            draft.write_bytes(proto.SerializeToString())
+            _open_checked(draft, target, compared.runtime)
         shapes = [graph_tools.tensor_shapes(of) for of in (proto.graph.input, proto.graph.output)]
-        description.write_text(to_sidecar(card, *shapes), encoding="utf-8")
+        description.write_text(to_sidecar(compared.card, *shapes), encoding="utf-8")
     return errors
 
 
@@ -195,20 +203,6 @@ def _checked_target(path: str | os.PathLike[str]) -> Path:
             f"The path of an ONNX export must end in '.onnx'. Received: '{target}'. Rename it."
         )
     return target
-
-
-def _comparison(
-    network: InferenceNetwork, card: ModelCard, config: OnnxConfig
-) -> Callable[[Outputs, Outputs], dict[str, float]]:
-    """Return how outputs are compared: value by value, or as sets where rows have no order."""
-    if network.quantized and card.outputs == "raw":
-        return distance_errors
-    if card.outputs == "detections":
-        return partial(detection_errors, tolerance=config.tolerance)
-    if card.outputs == "decoded" and card.task == "segment":
-        return label_errors
-    sets = network.unordered
-    return partial(set_errors, sets=sets, tolerance=config.tolerance) if sets else value_errors
 
 
 def _network(
@@ -275,42 +269,3 @@ def _that_run(network: InferenceNetwork, drawn: Iterable[Inputs], outputs: int) 
         with suppress(Exception):  # Whatever the code of the model raises.
             if len(network.outputs(inputs)) == outputs:
                 yield inputs
-
-
-def _compare(
-    network: InferenceNetwork,
-    opened: OpenModel,
-    trials: Sequence[Inputs],
-    names: tuple[tuple[str, ...], tuple[str, ...]],
-    errors_of: Callable[[Outputs, Outputs], dict[str, float]],
-) -> dict[str, float]:
-    """Return the largest error of every output over all trials."""
-    taken = {item.name for item in opened.inputs}
-    worst = dict.fromkeys(names[1], 0.0)
-    for trial in trials:
-        given: dict[str, Any] = dict(zip(names[0], trial, strict=True))
-        try:
-            expected = dict(zip(names[1], network.outputs(trial).values(), strict=True))
-            found = opened.run({name: given[name].numpy() for name in given if name in taken})
-        except Exception as error:  # whatever the model and the runtime raise
-            shapes = ", ".join(f"{name} {list(item.shape)}" for name, item in given.items())
-            raise ExportError(
-                "A model and its file must run on the inputs that they are compared on. Received "
-                f"for {shapes}: {' '.join(str(error).split())[:300]}. Nothing was written; give "
-                "other inputs."
-            ) from error
-        received = {name: torch.from_numpy(found[name]) for name in names[1]}
-        errors = errors_of(expected, received)
-        worst = {name: max(worst[name], errors[name]) for name in names[1]}
-    return worst
-
-
-def _require_agreement(errors: dict[str, float], target: Path, config: OnnxConfig) -> None:
-    name = max(errors, key=lambda output: errors[output])
-    if not errors[name] <= config.tolerance:
-        raise ExportError(
-            f"Output '{name}' of '{target}' must agree with PyTorch within {config.tolerance:g} "
-            f"(relative). Received: {errors[name]:.3g} on {config.runtime}. Nothing was written; "
-            "check for operations that depend on chance or on training mode, or raise the "
-            "tolerance knowingly."
-        )

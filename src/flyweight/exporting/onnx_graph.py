@@ -6,7 +6,7 @@ take most of a second to import.
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, redirect_stderr
 from io import TextIOBase
 from pathlib import Path
@@ -22,6 +22,7 @@ from flyweight.errors import ExportError
 from flyweight.exporting.flat_inputs import Inputs, batched, with_batch
 from flyweight.exporting.hygiene import leftovers, strip_traces
 from flyweight.exporting.inference_network import InferenceNetwork
+from flyweight.exporting.layer_names import name_layers
 from flyweight.exporting.model_card import ModelCard, to_properties
 
 _SINGLE_FILE_BYTES = 2**31 - 2**20  # protobuf's limit, less the size of the graph itself
@@ -92,11 +93,12 @@ def convert(
 
 
 def finish(proto: Any, card: ModelCard, target: Path) -> None:
-    """Remove traces of this machine from a graph, check it, and write the card into it.
+    """Name the layers of a graph, remove traces of this machine, check it, and add the card.
 
     Raises:
         ExportError: The graph contains operations that inference does not need.
     """
+    name_layers(proto)
     strip_traces(proto)
     found = leftovers(proto)
     if found:
@@ -111,6 +113,23 @@ def finish(proto: Any, card: ModelCard, target: Path) -> None:
     del proto.metadata_props[:]
     for key, value in to_properties(card).items():
         proto.metadata_props.add(key=key, value=value)
+
+
+def drop_outputs(proto: Any, names: Collection[str]) -> None:
+    """Remove outputs of a graph, in place, and the nodes and constants that nothing else needs."""
+    kept = [item for item in proto.graph.output if item.name not in names]
+    del proto.graph.output[:]
+    proto.graph.output.extend(kept)
+    needed = {item.name for item in kept}
+    for place in reversed(range(len(proto.graph.node))):
+        node = proto.graph.node[place]
+        if needed.intersection(node.output):
+            needed.update(node.input)
+        else:
+            del proto.graph.node[place]
+    for place in reversed(range(len(proto.graph.initializer))):
+        if proto.graph.initializer[place].name not in needed:
+            del proto.graph.initializer[place]
 
 
 def check_file(path: Path) -> None:

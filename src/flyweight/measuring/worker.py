@@ -6,8 +6,9 @@ When the process with the number PARENT has ended, it ends at once, also in the 
 inference.
 
 Requests: `start` (pin to cores, import the runtime), `load`, `prepare` (make inputs, warm up),
-`block` (time some runs), `operators` (time every operator of a file), `memory`. Every answer is
-`{"ok": ...}` or `{"error": one line, "kind": exception class}`.
+`block` (time some runs), `operators` (time every operator of a file), `optimized` (the operators
+that a file becomes), `memory`. Every answer is `{"ok": ...}` or `{"error": one line, "kind":
+exception class}`.
 """
 
 import gc
@@ -39,6 +40,7 @@ _PARENT_SECONDS = 0.2
 # NumPy and the runtime are imported after the process is pinned: threads that they start then
 # stay on the same cores.
 _RANDOM_INPUTS = "flyweight.runtimes.random_inputs:random_inputs"
+_OPERATORS_IN = "flyweight.measuring.onnxruntime_graph:operators_in"  # imports onnx
 
 
 def main() -> int:
@@ -93,6 +95,7 @@ class _Child:
             "prepare": self._prepare,
             "block": self._block,
             "operators": self._operators_of,
+            "optimized": self._optimized,
             "memory": self._memory,
         }
 
@@ -146,6 +149,11 @@ class _Child:
             runs=runs,
             seconds=seconds,
         )
+        return [asdict(operator) for operator in found]
+
+    def _optimized(self, path: str, settings: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the operators that a file becomes."""
+        found = self._started().optimized(path, OpenSettings(**settings), load(_OPERATORS_IN))
         return [asdict(operator) for operator in found]
 
     def _memory(self) -> dict[str, int | None]:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # For editors and type checkers; `HOMES` has the same names a
     from flyweight.pipeline.results import Exported as Exported
     from flyweight.pipeline.results import LayersTimed as LayersTimed
     from flyweight.pipeline.results import Pruned as Pruned
+    from flyweight.pipeline.results import Quantized as Quantized
     from flyweight.pipeline.results import Scanned as Scanned
     from flyweight.pipeline.results import Trained as Trained
     from flyweight.pipeline.stage import Inputs as Inputs
@@ -45,6 +46,8 @@ if TYPE_CHECKING:  # For editors and type checkers; `HOMES` has the same names a
     )
     from flyweight.pipeline.stages.prune import PruneOptions as PruneOptions
     from flyweight.pipeline.stages.prune import prune as prune
+    from flyweight.pipeline.stages.quantize import QuantizeOptions as QuantizeOptions
+    from flyweight.pipeline.stages.quantize import quantize as quantize
     from flyweight.pipeline.stages.scan import merge_scans as merge_scans
     from flyweight.pipeline.stages.scan import scan as scan
     from flyweight.pipeline.stages.train import train as train
@@ -65,6 +68,8 @@ HOMES = {
     "Priced": "flyweight.pipeline.pricing:Priced",
     "PruneOptions": "flyweight.pipeline.stages.prune:PruneOptions",
     "Pruned": "flyweight.pipeline.results:Pruned",
+    "QuantizeOptions": "flyweight.pipeline.stages.quantize:QuantizeOptions",
+    "Quantized": "flyweight.pipeline.results:Quantized",
     "Reported": "flyweight.pipeline.rendered_report:Reported",
     "Scanned": "flyweight.pipeline.results:Scanned",
     "SensitivityOptions": "flyweight.config.scanning:SensitivityOptions",
@@ -84,6 +89,7 @@ HOMES = {
     "plan_notes": "flyweight.pipeline.pruning_text:plan_notes",
     "price": "flyweight.pipeline.pricing:price",
     "prune": "flyweight.pipeline.stages.prune:prune",
+    "quantize": "flyweight.pipeline.stages.quantize:quantize",
     "report": "flyweight.pipeline.rendered_report:report",
     "run_chain": "flyweight.pipeline.chain:run_chain",
     "save_measurements": "flyweight.pipeline.stages.bench:save_measurements",

@@ -102,13 +102,18 @@ def require_architecture(found: Checkpoint, config: Config, path: Path) -> None:
             )
 
 
-def require_same_labels(found: Checkpoint, labels: tuple[str, ...], path: Path) -> None:
-    """Check that a checkpoint means the same classes as the data, index by index.
+def require_same_labels(known: tuple[str, ...], labels: tuple[str, ...], path: Path) -> None:
+    """Check that a network means the same classes as the data, index by index.
+
+    Args:
+        known: The labels of the network.
+        labels: The labels of the data.
+        path: The file of the network.
 
     Raises:
         CheckpointError: It does not; the first difference is named.
     """
-    for index, (saved, given) in enumerate(zip(found.labels, labels, strict=False)):
+    for index, (saved, given) in enumerate(zip(known, labels, strict=False)):
         if saved != given:
             raise CheckpointError(
                 f"A checkpoint must know the data's classes in the data's order. Received '{path}' "
@@ -137,7 +142,7 @@ def require_labels_to_prune(path: Path | None, config: Config, labels: tuple[str
     arguments = found.origin.arguments
     same = (found.origin.architecture, arguments.get("num_classes", config.num_classes))
     if same == (config.model, config.num_classes):
-        require_same_labels(found, labels, path)
+        require_same_labels(found.labels, labels, path)
 
 
 def preprocessing_text(preprocessing: Preprocessing) -> str:

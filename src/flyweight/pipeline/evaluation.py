@@ -15,6 +15,7 @@ from flyweight.engine.evaluate import evaluate
 from flyweight.errors import ConfigError
 from flyweight.pipeline.belonging import require_same_labels
 from flyweight.pipeline.detector_evaluation import evaluate_detector
+from flyweight.pipeline.exported_evaluation import evaluate_exported, open_exported
 from flyweight.pipeline.inputs import (
     Loaded,
     load_model,
@@ -28,6 +29,7 @@ from flyweight.pipeline.model_source import ModelSource
 from flyweight.pipeline.network_plans import with_cut
 from flyweight.pipeline.networks import own_builder
 from flyweight.progress import Progress, progress_of
+from flyweight.runtimes.runtime_table import DEFAULT_RUNTIME
 
 
 def evaluate_model(
@@ -62,7 +64,7 @@ def evaluate_model(
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The metrics of a checkpoint.
+    """The metrics of a checkpoint or of an exported file.
 
     Attributes:
         checkpoint: The file.
@@ -78,15 +80,17 @@ def evaluate_checkpoint(
     *,
     cut: CutOptions | None = None,
     save_to: Path | None = None,
+    runtime: str = DEFAULT_RUNTIME,
     progress: Progress | bool = False,
 ) -> Evaluated:
-    """Return the metrics of a checkpoint on the validation split of its config.
+    """Return the metrics of a checkpoint, or of an exported file, on its config's validation split.
 
     Args:
         source: The model and its config.
         cut: Ratios to prune with first, as the original tools took them. A pruned checkpoint must
             have been pruned with these.
-        save_to: As for `evaluate_model`.
+        save_to: As for `evaluate_model`; not for exported files.
+        runtime: Name of the runtime that executes an exported file.
         progress: Receives messages.
 
     Raises:
@@ -96,6 +100,9 @@ def evaluate_checkpoint(
         raise ConfigError("An evaluation must have a config. Received none. Add: -c CONFIG")
     reports = progress_of(progress)
     (label, config), (_, path) = source.named, source.find()
+    if path.suffix == ".onnx":
+        _require_plain(path, config, cut, save_to)
+        return _evaluate_file(path, (label, config), runtime, reports)
     model, found = load_model(path, config)
     if found.preprocessing:
         saved = saved_preprocessing(found, path)
@@ -105,11 +112,42 @@ def evaluate_checkpoint(
         model = with_cut(model, found, config.preprocessing, wanted, build)
         if not found.plans:
             reports.note(f"note: {path} is not pruned; it was cut now")
+    images = _open_noted(label, config, reports)
+    require_same_labels(found.labels, images.labels, path)
+    return Evaluated(path, evaluate_model(model, config, images, save_to=save_to, progress=reports))
+
+
+def _open_noted(label: str, config: Config, progress: Progress) -> ImageSet:
     images = open_val(config, save_dir=Path(config.save_dir) / label)
     for note in notes_on(images):
-        reports.note(note)
-    require_same_labels(found, images.labels, path)
-    return Evaluated(path, evaluate_model(model, config, images, save_to=save_to, progress=reports))
+        progress.note(note)
+    return images
+
+
+def _require_plain(
+    path: Path, config: Config, cut: CutOptions | None, save_to: Path | None
+) -> None:
+    """Refuse what only a checkpoint can do."""
+    for what, given in (
+        ("--pruned-params", cut is not None and cut.given),
+        ("--output-eval", save_to is not None),
+        (f"detect.test={config.detect.test}", config.detect.test != "input"),
+    ):
+        if given:
+            raise ConfigError(
+                f"An exported file must be evaluated as it is. Received {what} with '{path}'. "
+                "Leave it out, or give the checkpoint."
+            )
+
+
+def _evaluate_file(
+    path: Path, named: tuple[str, Config], runtime: str, progress: Progress
+) -> Evaluated:
+    label, config = named
+    model = open_exported(path, config, runtime)
+    images = _open_noted(label, config, progress)
+    require_same_labels(model.card.labels, images.labels, path)
+    return Evaluated(path, evaluate_exported(model, config, images, progress=progress))
 
 
 def cut_again(loaded: Loaded, cut: Cut, config: Config | None) -> Loaded:

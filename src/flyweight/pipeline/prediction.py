@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flyweight.config.preprocessing import Preprocessing
 from flyweight.config.tasks import TaskConfig
 from flyweight.data.batch import Batch, BoxPrediction, ClassPrediction, MapPrediction
 from flyweight.errors import ConfigError, ExportError, counted
@@ -61,21 +62,11 @@ def from_onnx(path: Path, runtime: str = DEFAULT_RUNTIME) -> Predictor:
         ConfigError: It is a detector of another end, or the runtime is not installed.
     """
     model = ExportedModel(path, runtime=runtime)
-    card = model.card
-    preprocessing = card.preprocessing
-    known = card.task in _PLACED or card.outputs == "detections"
-    if preprocessing is None or not known:
-        raise ConfigError(
-            f"Prediction must have a model that ends in detections. Received '{path}', which ends "
-            f"in '{card.outputs}'. Export it with: --end detections"
-        )
-    place = partial(_PLACED.get(card.task, place_detections), raw=card.outputs == "raw")
-    must = "The description of an ONNX file must fit its graph."
-    checked = partial(_checked, partial(refusing, ExportError, must, f"'{path}'", "Export again."))
+    card, (preprocessing, place) = model.card, placing_of(model)
+    checked = partial(_checked, _context_of(path))
 
     def predict(image: Pixels) -> Any:
-        batch = one_image_batch(image_tensor(image), preprocessing)
-        return place(model.run(batch.images), batch, card.labels)
+        return place(one_image_batch(image_tensor(image), preprocessing))
 
     def draw(image: Drawable, prediction: BoxPrediction, *, threshold: float) -> Drawable:
         draw_them = partial(
@@ -85,9 +76,35 @@ def from_onnx(path: Path, runtime: str = DEFAULT_RUNTIME) -> Predictor:
 
     if card.task not in _PLACED:
         listed = partial(listed_boxes, labels=card.labels)
-        return Predictor(checked(predict), checked(listed), checked(draw))
+        return Predictor(predict, checked(listed), checked(draw))
     task = task_for(card.task, None, card.labels, TaskConfig())
-    return Predictor(checked(predict), checked(task.listed), checked(task.draw))
+    return Predictor(predict, checked(task.listed), checked(task.draw))
+
+
+def placing_of(model: ExportedModel) -> tuple[Preprocessing, Callable[[Batch], Any]]:
+    """Return how images become inputs, and the function from a batch of one to its prediction.
+
+    Raises:
+        ConfigError: It is a detector of another end than detections, or takes no images.
+    """
+    card, path = model.card, model.path
+    known = card.task in _PLACED or card.outputs == "detections"
+    if card.preprocessing is None or not known:
+        raise ConfigError(
+            f"Prediction must have a model that ends in detections. Received '{path}', which ends "
+            f"in '{card.outputs}'. Export it with: --end detections"
+        )
+    place = partial(_PLACED.get(card.task, place_detections), raw=card.outputs == "raw")
+
+    def placed(batch: Batch) -> Any:
+        return place(model.run(batch.images), batch, card.labels)
+
+    return card.preprocessing, _checked(_context_of(path), placed)
+
+
+def _context_of(path: Path) -> Callable[[], AbstractContextManager[None]]:
+    must = "The description of an ONNX file must fit its graph."
+    return partial(refusing, ExportError, must, f"'{path}'", "Export again.")
 
 
 def _checked(

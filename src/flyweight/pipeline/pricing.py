@@ -174,7 +174,7 @@ def _priced_checkpoint(config: Config, name: str, say: Say) -> Path | None:
     found = checkpoints.read(path)
     try:
         require_architecture(found, config, path)
-        require_same_labels(found, config.data.labels or (), path)
+        require_same_labels(found.labels, config.data.labels or (), path)
     except CheckpointError as error:
         if config.weights:
             raise

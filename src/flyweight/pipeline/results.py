@@ -56,6 +56,31 @@ class Pruned:
 
 
 @dataclass(frozen=True)
+class Quantized:
+    """A quantized network beside the float one it was made from.
+
+    Attributes:
+        checkpoint: Of the quantized network.
+        files: "float" and "int8" to their ONNX files.
+        runtime: Name of the runtime that executed them.
+        primary: Name of the metric that decides.
+        metrics: "float" and "int8" to the metrics of the files, by name.
+        integer_layers: Number of layers that the runtime computes with integers.
+        float_layers: Name of every other layer to the reason.
+        file_bytes: "float" and "int8" to the size of the file.
+    """
+
+    checkpoint: Path
+    files: Mapping[str, Path]
+    runtime: str
+    primary: str
+    metrics: Mapping[str, Mapping[str, float]]
+    integer_layers: int
+    float_layers: Mapping[str, str]
+    file_bytes: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class Scanned:
     """The curves of a scan.
 

@@ -89,7 +89,7 @@ class _Shifts(QuantizedForward):
         super().__init__(model, plan)
         self.wanted: Mapping[str, Tensor] = {}
         self.totals: dict[str, Tensor] = {}
-        self._own = frozenset(
+        self._correctable = frozenset(
             layer.operation
             for layer in plan.own_layers
             if layer.norm is None or layer.norm.shift is not None
@@ -98,7 +98,7 @@ class _Shifts(QuantizedForward):
     def made(self, layer: IntegerLayer, weight: Tensor, values: Tensor) -> Tensor:
         """Return a layer's result with the means of the float one."""
         name = layer.operation
-        if name not in self._own:
+        if name not in self._correctable:
             self.totals[name] = weight.new_zeros(len(weight), dtype=torch.float64)
             return values
         shift = self.wanted[name] - _mean(weight, values)

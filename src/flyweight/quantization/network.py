@@ -4,8 +4,7 @@
 are added as a child, and the forward runs under a mode that applies them at their sites.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -57,7 +56,7 @@ def quantize_(model: nn.Module, plan: QuantizationPlan) -> None:
 def equip(model: nn.Module, plan: QuantizationPlan) -> "QuantizedForward":
     """Give a module with watched paths the quantizers of a plan, in place of those it has."""
     children = {name: _quantizer(name, plan) for name in plan.grids}
-    setattr(model, CHILD, nn.ModuleDict({key_of(name): one for name, one in children.items()}))
+    setattr(model, CHILD, _Quantizers({key_of(name): one for name, one in children.items()}))
     present = dict(getattr(model, WEIGHTS, nn.ModuleDict()).items())
     if present:
         delattr(model, WEIGHTS)
@@ -76,7 +75,18 @@ def _quantizer(name: str, plan: QuantizationPlan) -> Quantizer:
     return LearnedQuantizer(grid, clipped=learned.method == "pact", limit=plan.limits.get(name))
 
 
-class WeightQuantizers(nn.ModuleDict):
+class _Quantizers(nn.ModuleDict):
+    """Quantizers or constants of a network.
+
+    It hands on what it takes, because nn.Sequential runs every child.
+    """
+
+    def forward(self, values: Any) -> Any:
+        """Return `values`."""
+        return values
+
+
+class WeightQuantizers(_Quantizers):
     """The stored scales of weights, by the keys of their layers.
 
     Attributes:
@@ -178,7 +188,8 @@ class Handler:
             return made
         if isinstance(made, Tensor):
             return self.result(quantizer, made)
-        return type(made)(self.result(quantizer, part) for part in made)
+        parts = [self.result(quantizer, one) if isinstance(one, Tensor) else one for one in made]
+        return type(made)(parts)
 
     def parameters_of(self, layer: IntegerLayer) -> tuple[Tensor, Tensor | None]:
         """Return the weight and the bias that a layer computes with."""
@@ -271,7 +282,7 @@ class QuantizedForward(Handler):
         places = iter([place for place, _ in example.tensors()])
         given = example.mapped(lambda tensor: self._input(next(places), tensor))
         own = type(self.model).forward.__get__(self.model)
-        with _hidden(self.model), handled(self._handle):
+        with handled(self._handle):
             returned = own(*given.args, **given.kwargs)
         if self.plan.learned is not None and self.plan.own_scales and self.model.training:
             self._own.steps.add_(1)
@@ -378,18 +389,6 @@ class QuantizedForward(Handler):
         return found
 
 
-@contextmanager
-def _hidden(model: nn.Module) -> Iterator[None]:
-    """Hide the quantizers from a container that runs whatever it holds, as `nn.Sequential`."""
-    holds = isinstance(model, nn.Sequential | nn.ModuleList | nn.ModuleDict)
-    names = (CHILD, WEIGHTS, _CONSTANTS) if holds else ()
-    hidden = {name: model._modules.pop(name) for name in names if name in model._modules}
-    try:
-        yield
-    finally:
-        model._modules.update(hidden)
-
-
 def _sites_that_pass(plan: QuantizationPlan) -> frozenset[str]:
     """Return the sites whose results have the quantizer of an earlier tensor: its values move."""
     seen, found = set(plan.inputs.values()), set()
@@ -430,10 +429,10 @@ class _FrozenForward(QuantizedForward):
         constants = {
             layer.operation: self._constants_of(layer) for layer in self.plan.layers.values()
         }
-        held = nn.ModuleDict({key_of(name): one for name, one in constants.items()})
+        held = _Quantizers({key_of(name): one for name, one in constants.items()})
         setattr(self.model, _CONSTANTS, held)
         fixed = {key_of(name): Quantizer(one.grid()) for name, one in self._quantizers.items()}
-        setattr(self.model, CHILD, nn.ModuleDict(fixed))
+        setattr(self.model, CHILD, _Quantizers(fixed))
         if self.plan.own_scales:
             delattr(self.model, WEIGHTS)
         self.plan = replace(self.plan, learned=None, own_scales=False)

@@ -6,10 +6,10 @@ docs/quantization.md.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
 
 from flyweight.quantization.quantization_plan import FoldedNorm, IntegerLayer, QuantizationPlan
 from flyweight.quantization.sites import RecordedSites, Site
+from flyweight.quantization.skipping import skipped
 
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 _LAYERS = (*_CONVOLUTIONS, "linear")
@@ -50,16 +50,32 @@ def place(recorded: RecordedSites, skip: Sequence[str] = ()) -> QuantizationPlan
 
     Args:
         recorded: From `sites.record_sites`.
-        skip: Patterns of operation names that stay float, as in `fnmatch`: `head.*`.
+        skip: Patterns of the layers that stay float, see `skipping.skipped`.
+
+    Raises:
+        PlanError: A pattern matches no layer.
     """
     return _Placement(recorded, skip).plan()
+
+
+def layer_names(recorded: RecordedSites) -> list[str]:
+    """Return the names of all operations with a weight, and of products of matrices."""
+    return [
+        operation
+        for site in recorded.sites
+        for call, operation in zip(
+            (call for call in site.calls if call.is_step), site.operations, strict=True
+        )
+        if call.op in (*_LAYERS, *_MULTIPLYING, *_UNSUPPORTED)
+    ]
 
 
 class _Placement:
     """Finds what is quantized, from the layers outwards."""
 
     def __init__(self, recorded: RecordedSites, skip: Sequence[str]) -> None:
-        self.recorded, self.skip = recorded, skip
+        self.recorded = recorded
+        self.skipped = skipped(skip, layer_names(recorded)) if skip else frozenset[str]()
         self.maker = {number: site for site in recorded.sites for number in site.makes}
         self.takers: dict[int, list[Site]] = {}
         for site in recorded.sites:
@@ -99,7 +115,7 @@ class _Placement:
             return _UNSUPPORTED[op]
         if op not in (*_LAYERS, *_MULTIPLYING):
             return None
-        if any(fnmatchcase(operation, pattern) for pattern in self.skip):
+        if operation in self.skipped:
             return "named by the option to skip"
         if site.op != op:
             function = site.name.split("|")[1]

@@ -33,7 +33,8 @@ class QuantConfig:
     """How to quantize.
 
     Attributes:
-        skip: Patterns of operation names that stay float, as in `fnmatch`: `head.*`.
+        skip: Patterns of the layers that stay float: `head.*`, or a part of names; see
+            `skipping.skipped`.
         ranges: How the range of a tensor is chosen from its values: `percentile`, `mse`, `minmax`,
             `moving_average` or `kl`; see `ranges.range_of`.
         percentile: Share of the values that `percentile` keeps on each side, in percent.

@@ -141,7 +141,9 @@ def _made(ctx: Any, values: Tensor, steps: Steps) -> Tensor:
     """Round values, and keep what the backward needs."""
     made = steps.rounded(values)
     ctx.save_for_backward(values)
-    ctx.steps, ctx.made, ctx.version = steps, made.detach(), made._version
+    ctx.steps, ctx.made, ctx.version = steps, None, 0
+    if not made.is_inference():
+        ctx.made, ctx.version = made.detach(), made._version
     return made
 
 

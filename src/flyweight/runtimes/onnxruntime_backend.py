@@ -19,6 +19,8 @@ from flyweight.runtimes.protocol import (
     ExecutedOperator,
     MakeInputs,
     OpenSettings,
+    OptimizedOperator,
+    ReadOperators,
     TensorInfo,
 )
 
@@ -90,6 +92,16 @@ class OnnxRuntime:
             events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
         return _operators_in(events)
 
+    def optimized(
+        self, path: str | Path, settings: OpenSettings, read: ReadOperators
+    ) -> tuple[OptimizedOperator, ...]:
+        """Return the operators that a session executes for a file, without executing them."""
+        self._require(settings.precision)
+        with tempfile.TemporaryDirectory() as folder:
+            written = Path(folder) / "optimized.onnx"
+            open_session(path, threads=settings.threads, optimized=str(written))
+            return read(written)
+
     def versions(self) -> dict[str, str]:
         """Return the versions of ONNX Runtime and NumPy."""
         return {"onnxruntime": onnxruntime.__version__, "numpy": np.__version__}
@@ -107,13 +119,19 @@ class OnnxRuntime:
 
 
 def open_session(
-    path: str | Path, *, threads: int, spinning: bool = False, profile: str = ""
+    path: str | Path,
+    *,
+    threads: int,
+    spinning: bool = False,
+    profile: str = "",
+    optimized: str = "",
 ) -> Any:
     """Return an `onnxruntime.InferenceSession` on the CPU.
 
     All graph optimisations are on, one inference uses `threads` threads and operators run one
     after the other. Idle threads sleep unless `spinning`. With `profile`, the start of a file
-    name, the session writes the time of every operator there.
+    name, the session writes the time of every operator there; with `optimized`, a path, the graph
+    that it executes.
 
     Raises:
         Exception: Any error of ONNX Runtime for a file that it cannot load; its exceptions
@@ -129,6 +147,8 @@ def open_session(
     if profile:
         options.enable_profiling = True
         options.profile_file_prefix = profile
+    if optimized:
+        options.optimized_model_filepath = optimized
     for pool in ("intra_op", "inter_op"):
         options.add_session_config_entry(f"session.{pool}.allow_spinning", str(int(spinning)))
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

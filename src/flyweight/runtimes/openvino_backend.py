@@ -16,6 +16,8 @@ from flyweight.runtimes.protocol import (
     ExecutedOperator,
     MakeInputs,
     OpenSettings,
+    OptimizedOperator,
+    ReadOperators,
     TensorInfo,
 )
 
@@ -56,6 +58,7 @@ _NUMPY_NAMES = {
     for sign, name in (("i", "int"), ("u", "uint"))
     for bits in (8, 16, 32, 64)
 }
+_EIGHT_BITS = ("i8", "u8")
 _NOT_COMPUTED = frozenset({"Const", "Input", "Output"})
 
 
@@ -124,6 +127,17 @@ class OpenVino:
             if node.friendly_name in times and _text(node, "layerType") not in _NOT_COMPUTED
         )
 
+    def optimized(
+        self, path: str | Path, settings: OpenSettings, read: ReadOperators
+    ) -> tuple[OptimizedOperator, ...]:
+        """Return the operators that a file becomes, without executing them."""
+        _, compiled = self._compile(path, settings)
+        return tuple(
+            _optimized(node)
+            for node in compiled.get_runtime_model().get_ordered_ops()
+            if _text(node, "layerType") not in _NOT_COMPUTED
+        )
+
     def versions(self) -> dict[str, str]:
         """Return the versions of OpenVINO and NumPy."""
         return {"openvino": openvino.__version__.partition("-")[0], "numpy": np.__version__}
@@ -184,6 +198,26 @@ def _operator(node: Any, times_ms: list[float]) -> ExecutedOperator:
         nodes=tuple(node for node in originals.split(",") if node),
         times_ms=tuple(times_ms),
     )
+
+
+def _optimized(node: Any) -> OptimizedOperator:
+    sources = (port.get_source_output().get_node().friendly_name for port in node.inputs())
+    originals = [one for one in _text(node, "originalLayersNames").split(",") if one]
+    name = node.friendly_name
+    names = tuple(dict.fromkeys((*originals, name)))
+    return OptimizedOperator(
+        name, _text(node, "layerType"), _kernel_precision(node), names, tuple(sources), (name,)
+    )
+
+
+def _kernel_precision(node: Any) -> str:
+    """Return the precision of the kernel, which is the end of its name, such as `gemm_mlas_f32`.
+
+    The type of the input says less: weights of 8 bits are also multiplied in float.
+    """
+    kernel = _text(node, "primitiveType").rpartition("_")[2].lower()
+    precision = kernel if kernel in _NUMPY_NAMES else _text(node, "runtimePrecision")
+    return "int8" if precision in _EIGHT_BITS else _NUMPY_NAMES.get(precision, precision)
 
 
 def _text(node: Any, key: str) -> str:

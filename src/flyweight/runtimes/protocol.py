@@ -78,8 +78,36 @@ class ExecutedOperator:
     times_ms: tuple[float, ...] = ()
 
 
+@dataclass(frozen=True)
+class OptimizedOperator:
+    """One operator of the graph that a runtime makes of a file, as the runtime describes it.
+
+    Attributes:
+        name: Its name in that graph.
+        kind: The runtime's name of the operation, such as "QLinearConv" or "Deconvolution".
+        precision: NumPy's name of the type that its values are multiplied or moved in; "bfloat16"
+            also occurs, and "int8" stands for 8-bit integers of either sign. Empty where the
+            runtime does not say.
+        nodes: Names of nodes and tensors of the file that it computes, as far as the runtime keeps
+            them.
+        reads: Tensors that it takes, by the runtime's names.
+        makes: Tensors that it makes, by the runtime's names.
+    """
+
+    name: str
+    kind: str
+    precision: str
+    nodes: tuple[str, ...]
+    reads: tuple[str, ...]
+    makes: tuple[str, ...]
+
+
 MakeInputs = Callable[[Sequence[TensorInfo]], "Arrays"]
 """Returns arrays for the inputs of a file."""
+
+
+ReadOperators = Callable[[Path], tuple[OptimizedOperator, ...]]
+"""Returns the operators in an ONNX file that a runtime wrote."""
 
 
 class OpenModel(Protocol):
@@ -140,6 +168,21 @@ class Runtime(Protocol):
             make_inputs: Returns the arrays to run on.
             runs: Timed inferences, at least; one more warms up.
             seconds: How long to repeat, at least.
+
+        Raises:
+            ConfigError: See `open`.
+            Exception: See `open`.
+        """
+
+    def optimized(
+        self, path: str | Path, settings: OpenSettings, read: ReadOperators
+    ) -> tuple[OptimizedOperator, ...]:
+        """Return the operators that a file becomes, in order, without executing them.
+
+        Args:
+            path: The file.
+            settings: How it would be executed.
+            read: Reads an ONNX file, for a runtime that can only write its graph to one.
 
         Raises:
             ConfigError: See `open`.

@@ -200,7 +200,7 @@ def _evaluation(
         name = f"{options.images[0].parent}, {len(paths)} images"
         return _Evaluation(batches, kind, "", name, len(paths))
     images = inputs.splits.val
-    require_same_labels(found, images.labels, inputs.results["train"].checkpoint)
+    require_same_labels(found.labels, images.labels, inputs.results["train"].checkpoint)
     order = stratified_order(images) if options.mode == "fast" else None
     task = task_of(model, images.labels, settings)
     name = f"{images.name}, {len(images)} images"

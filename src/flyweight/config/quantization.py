@@ -1,0 +1,44 @@
+"""The `quantize` section of a config: what stays float, how ranges are chosen, whether to train."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from flyweight.config.training import TrainConfig
+
+Mode = Literal["post", "aware"]
+MODES: tuple[Mode, ...] = ("post", "aware")
+_RATE = 0.1
+
+
+class QuantizeConfig(BaseModel):
+    """What `flyweight quantize` does where the command line does not say it.
+
+    Attributes:
+        mode: "post" calibrates on a few images; "aware" trains the quantized network afterwards.
+        skip: Layers that stay float, see `quantization.skipping.skipped`.
+        images: Number of training images, without labels, to calibrate on.
+        ranges: How the range of a tensor is chosen, see `quantization.quantize.QuantConfig`.
+        percentile: Share of the values, in percent, that ranges of "percentile" keep on each side.
+        weight_bits: 8, or 7 where the file shall be right on processors without VNNI, too.
+        train: Training of mode "aware"; None takes `finetune` with a tenth of its learning rate and
+            without warm-up. Numbers have 32 bits in either case.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mode: Mode = "post"
+    skip: tuple[str, ...] = ()
+    images: int = Field(default=16, gt=0)
+    ranges: Literal["percentile", "mse", "minmax", "moving_average", "kl"] = "percentile"
+    percentile: float = Field(default=99.99, gt=50, le=100)
+    weight_bits: Literal[7, 8] = 8
+    train: TrainConfig | None = None
+
+    def training(self, finetune: TrainConfig) -> TrainConfig:
+        """Return how to train, where `finetune` is how pruned networks are trained."""
+        if self.train is not None:
+            return self.train.model_copy(update={"precision": "32"})
+        rate = _RATE * finetune.learning_rate
+        changes = {"learning_rate": rate, "warmup_steps": 0, "precision": "32"}
+        return finetune.model_copy(update=changes)

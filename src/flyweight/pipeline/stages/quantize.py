@@ -1,0 +1,269 @@
+"""Quantization stage: calibrate, train where that is wanted, export, and measure both files."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from flyweight.checkpoint import Checkpoint
+from flyweight.config.reading import touched
+from flyweight.config.settings import Config
+from flyweight.config.training import HARMLESS
+from flyweight.digests import digest_of_weights
+from flyweight.errors import CheckpointError, FileError, counted
+from flyweight.exporting.integer_gate import require_integer
+from flyweight.graph.example_inputs import Example
+from flyweight.measuring.census import take_census
+from flyweight.origin import Parent, note_parent
+from flyweight.pipeline.belonging import require_same_labels
+from flyweight.pipeline.exported_evaluation import evaluate_exported, open_exported
+from flyweight.pipeline.inputs import (
+    Data,
+    Loaded,
+    Saver,
+    load_model,
+    open_data,
+    saved_preprocessing,
+    task_of,
+    val_batches,
+    with_overrides,
+)
+from flyweight.pipeline.model_source import ModelSource
+from flyweight.pipeline.network_plans import example_input
+from flyweight.pipeline.networks import kind_of, require_training_sides
+from flyweight.pipeline.results import Quantized, Trained
+from flyweight.pipeline.stage import (
+    INPUT,
+    LOADING,
+    NETWORK,
+    TASKS,
+    Inputs,
+    Stage,
+    by_hand,
+    fine_tuning,
+)
+from flyweight.pipeline.stages.export import export_model, images_to_compare
+from flyweight.pipeline.stages.train import note_left_out, train_model
+from flyweight.progress import Progress, progress_of
+from flyweight.quantization.network import plan_of
+from flyweight.quantization.placement import layer_names
+from flyweight.quantization.quantize import QuantConfig
+from flyweight.quantization.quantize import quantize as to_integers
+from flyweight.quantization.sites import record_sites
+from flyweight.quantization.skipping import skipped
+from flyweight.workspace import Workspace
+
+QUANTIZED = "quantized.safetensors"
+"""The checkpoint in a run folder, where no other name is given."""
+TRAINING = "quantization_training"
+"""Folder, within that of the run, of checkpoints and logs of the training."""
+
+
+@dataclass(frozen=True)
+class QuantizeOptions:
+    """What the caller of the quantization stage chooses besides the config.
+
+    Attributes:
+        output: The checkpoint to write; the ONNX files go beside it. Empty for `QUANTIZED` in the
+            run folder.
+    """
+
+    output: str = ""
+
+    def path_in(self, folder: Path) -> Path:
+        """Return the checkpoint to write, where `folder` is that of the run."""
+        return Path(self.output) if self.output else folder / QUANTIZED
+
+
+def quantize(
+    source: ModelSource,
+    config: Config,
+    options: QuantizeOptions = QuantizeOptions(),
+    *,
+    resume: bool = False,
+    progress: Progress | bool = False,
+) -> Quantized:
+    """Quantize a trained network, dense or pruned.
+
+    The result is a checkpoint and two ONNX files, of the float and of the quantized network, whose
+    metrics are measured on the validation split as the runtime executes them.
+
+    Args:
+        source: The float checkpoint and its config.
+        config: That config; its section `quantize` says how.
+        options: What to write.
+        resume: Resume an interrupted training.
+        progress: Receives messages and progress.
+
+    Raises:
+        FlyweightError: The data, the checkpoint or a setting is unusable, a pattern to skip matches
+            no layer, or another run works in the folder.
+    """
+    (name, path), reports = source.find(), progress_of(progress)
+    folder = Path(config.save_dir) / name
+    _require_other_file(options.path_in(folder), path)
+    if config.quantize.mode == "aware":
+        require_training_sides(config)
+    model, found = load_model(path, config)
+    if found.preprocessing:
+        saved = saved_preprocessing(found, path)
+        config = with_overrides(config, saved, touched(source.overrides))
+    _require_float(model, path)
+    if config.quantize.skip:  # Before the data are read.
+        recorded = record_sites(model, Example(example_input(config.preprocessing)))
+        skipped(config.quantize.skip, layer_names(recorded))
+    workspace = QUANTIZE.workspace(folder, in_chain=False)
+    with workspace.locked():
+        data = open_data(config, save_dir=folder)
+        require_same_labels(found.labels, data.labels, path)
+        note_left_out(data, reports)
+        inputs = Inputs(name, data, options=options, resume=resume, progress=reports)
+        inputs = replace(inputs, results={"train": Trained(path, found.metrics, 0.0)})
+        result: Quantized = by_hand(QUANTIZE, config, inputs, workspace)
+    return result
+
+
+def _require_other_file(output: Path, path: Path) -> None:
+    if output.suffix != ".safetensors":
+        raise FileError(
+            f"A checkpoint must be a .safetensors file. Received --output '{output}'. Rename it."
+        )
+    if output.resolve() == path.resolve():
+        raise FileError(
+            "A quantized checkpoint must not replace the float one. Received "
+            f"'{path}' as both. Give another file with --output."
+        )
+
+
+def _require_float(model: nn.Module, path: Path) -> None:
+    if plan_of(model) is not None:
+        raise CheckpointError(
+            f"A network to quantize must be a float one. Received '{path}', which is quantized. "
+            "Give the checkpoint that it was made from."
+        )
+
+
+def calibration_images(config: Config, data: Data) -> Tensor:
+    """Return training images, spread over the split, as in use: `(n, 3, height, width)`."""
+    count = min(config.quantize.images, len(data.train))
+    order = [place * len(data.train) // count for place in range(count)]
+    return torch.cat([batch.images for batch in val_batches(config, data.train, order=order)])
+
+
+def _run(inputs: Inputs, settings: Config, workspace: Workspace) -> Quantized:
+    say, data = inputs.progress.note, inputs.splits
+    path: Path = inputs.results["train"].checkpoint
+    dense, found = load_model(path, settings)
+    say(f"weights: {path}")
+    small = _calibrated(dense, settings, data, inputs.progress)
+    if settings.quantize.mode == "aware":
+        small = _trained(small, settings, inputs, workspace.folder / TRAINING)
+    output = inputs.options.path_in(workspace.folder)
+    before = _measured(dense, found, inputs, settings, _float_file(output))
+    after = _measured(small, found, inputs, settings, output.with_suffix(".onnx"))
+    note_parent(small, Parent("float", digest_of_weights(dense.state_dict())))
+    saver = Saver(settings, data.labels, kind_of(settings), measured_on=data.val.name)
+    saver(small, after, output)
+    return _result(output, settings, small, {"float": before, "int8": after})
+
+
+def _measured(
+    model: nn.Module, found: Checkpoint, inputs: Inputs, settings: Config, file: Path
+) -> Mapping[str, float]:
+    """Export a network and return the metrics of the file in its runtime.
+
+    Raises:
+        ExportError: The runtime computes a layer in float that the plan makes integer.
+    """
+    say, data, runtime = inputs.progress.note, inputs.splits, settings.bench.runtime
+    say(f"exporting {file}")
+    task = task_of(model, data.labels, settings)
+    loaded = Loaded(model.eval(), task, settings.preprocessing, replace(found, metric_records={}))
+    images = images_to_compare(data.val, settings.preprocessing)
+    written = export_model(loaded, file, name=file.stem, images=images, runtime=runtime)
+    for note in written.notes:
+        say(note)
+    plan = plan_of(model)
+    if plan is not None:
+        require_integer(take_census(file, runtime=runtime), plan)
+    opened = open_exported(file, settings, runtime)
+    return evaluate_exported(opened, settings, data.val, progress=inputs.progress)
+
+
+def _result(
+    output: Path,
+    settings: Config,
+    model: nn.Module,
+    metrics: Mapping[str, Mapping[str, float]],
+) -> Quantized:
+    files = {"float": _float_file(output), "int8": output.with_suffix(".onnx")}
+    runtime, plan = settings.bench.runtime, plan_of(model)
+    planned = {} if plan is None else plan.floats
+    census = take_census(files["int8"], runtime=runtime)
+    left = [layer for layer in census.layers if not layer.is_integer]
+    found = checkpoint.read(output)
+    return Quantized(
+        output,
+        files,
+        runtime,
+        task_of(model, found.labels, settings).primary,
+        metrics,
+        census.integer_count,
+        {layer.name: planned.get(layer.name, layer.reason) for layer in left},
+        {kind: file.stat().st_size for kind, file in files.items()},
+    )
+
+
+def _float_file(output: Path) -> Path:
+    return output.with_name(f"{output.stem}_float.onnx")
+
+
+def _calibrated(dense: nn.Module, settings: Config, data: Data, progress: Progress) -> nn.Module:
+    wanted = settings.quantize
+    images = calibration_images(settings, data)
+    progress.note(f"calibrating on {counted(len(images), 'training image')}, without labels")
+    how = QuantConfig(wanted.skip, wanted.ranges, wanted.percentile, wanted.weight_bits)
+    return to_integers(dense, images, how)
+
+
+def _trained(model: nn.Module, settings: Config, inputs: Inputs, folder: Path) -> nn.Module:
+    """Return the best network of a training with fake quantization."""
+    training = settings.quantize.training(fine_tuning(settings))
+    fitted = train_model(
+        model.train(),
+        settings,
+        training,
+        inputs.splits,
+        folder,
+        resume=inputs.resume,
+        progress=inputs.progress,
+    )
+    saved = fitted.best_path or fitted.final_path
+    return model if saved is None else load_model(saved, settings)[0]
+
+
+def _read(inputs: Inputs, settings: Config, workspace: Workspace) -> Quantized:
+    output = inputs.options.path_in(workspace.folder)
+    model, found = load_model(output, settings)
+    return _result(output, settings, model, {"int8": found.metrics})
+
+
+QUANTIZE = Stage(
+    name="quantize",
+    run=_run,
+    read=_read,
+    settings=(*NETWORK, *INPUT, *TASKS, "augment", "finetune", "quantize", "bench.runtime"),
+    harmless=(
+        *LOADING,
+        *(f"finetune.{key}" for key in sorted(HARMLESS)),
+        *(f"quantize.train.{key}" for key in sorted(HARMLESS)),
+    ),
+    files=("data.ground_truth",),
+    splits=("train", "val"),
+    needs=("train.weights", "train.description"),
+    makes=lambda _: (QUANTIZED,),
+    options=QuantizeOptions(),
+    folder="quantized",
+)

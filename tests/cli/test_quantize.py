@@ -1,0 +1,86 @@
+import pytest
+
+from flyweight.config.reading import load_config
+from flyweight.pipeline.inputs import Saver
+from flyweight.pipeline.network_plans import build_model
+
+SMALL = ("width=0.1", "input_size=64", "data.size=64", "data.train_count=4", "data.val_count=3")
+GIVEN = ("-c", "demo_digits", "-o", *SMALL, "quantize.weight_bits=7", "train.num_workers=0")
+
+pytestmark = [
+    # torch's exporter, not ours.
+    pytest.mark.filterwarnings("default::DeprecationWarning"),
+    pytest.mark.filterwarnings("default::FutureWarning"),
+]
+
+
+@pytest.fixture
+def saved(tmp_path):
+    config = load_config("demo_digits", SMALL)[1]
+    path = tmp_path / "digits.safetensors"
+    Saver(config, tuple("0123456789"), "detect")(build_model(config), {}, path)
+    return path
+
+
+def test_quantize_as_json_then_eval_predict_and_export_its_files(flyweight, saved, tmp_path):
+    answer = flyweight("quantize", *GIVEN, "-w", saved, "--skip", "yolo_output", "--json")
+    assert answer.status == 0, answer.err
+    found = answer.json
+    assert set(found) == {"checkpoint", "onnx", "runtime", "metric", "layers", "file_bytes"}
+    assert found["checkpoint"] == "output/demo_digits/quantized.safetensors"
+    assert found["runtime"] == "onnxruntime"
+    assert set(found["metric"]) == set(found["file_bytes"]) == {"float", "int8"}
+    assert found["layers"]["integer"] == 47
+    assert set(found["layers"]["float"]) == {
+        f"yolo_output.{place}.conv.conv2d" for place in range(3)
+    }
+
+    measured = flyweight("eval", *GIVEN, "-w", found["onnx"], "--json")
+    assert measured.json["metrics"]["map_50"] == found["metric"]["int8"]
+    fake = flyweight("eval", *GIVEN, "-w", found["checkpoint"], "--json")
+    assert fake.json["metrics"]["map_50"] == pytest.approx(found["metric"]["int8"], abs=0.1)
+
+    again = flyweight("export", "-w", found["checkpoint"], "--json")
+    assert again.json["operators"]["QuantizeLinear"] > 40
+
+
+def test_the_table_names_both_files(flyweight, saved):
+    answer = flyweight("quantize", *GIVEN, "-w", saved)
+    first, *rows = answer.out.splitlines()
+    assert first.split() == ["float", "int8"]
+    assert rows[0].startswith("map_50")
+    assert "50 of 50 layers run on integers in ONNX Runtime" in answer.out
+    assert answer.out.splitlines()[-1].startswith("saved output/demo_digits/quantized.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--mode", "qat"), "--mode must be one of post, aware. Received 'qat'"),
+        (("--runtime", "tensorrt"), "A runtime must be one of onnxruntime, openvino"),
+        (("--skip", "nothing"), "A pattern to skip must match a layer. Received 'nothing'"),
+        (("-w", "none"), "A file of weights must exist. Received 'none'"),
+        (("--output", "a.onnx"), "--output 'a.onnx'"),
+    ],
+)
+def test_mistakes_are_one_line(flyweight, saved, more, message):
+    given = more if "-w" in more else ("-w", saved, *more)
+    assert message in flyweight("quantize", *GIVEN, *given).mistake
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--output-eval", "folder"), "evaluated as it is. Received --output-eval"),
+        (("--multi-scale",), "evaluated as it is. Received detect.test=multi_scale"),
+        (("-p", "a.weight", "--pruned-ratios", "0.5"), "Received --pruned-params"),
+    ],
+)
+def test_an_exported_file_is_evaluated_as_it_is(flyweight, tmp_path, more, message):
+    (tmp_path / "net.onnx").write_bytes(b"no ONNX")
+    assert message in flyweight("eval", *GIVEN, "-w", "net.onnx", *more).mistake
+
+
+def test_a_file_that_is_no_export_is_refused(flyweight, tmp_path):
+    (tmp_path / "net.onnx").write_bytes(b"no ONNX")
+    assert "'net.onnx' must be" in flyweight("eval", *GIVEN, "-w", "net.onnx").mistake
