@@ -239,3 +239,19 @@ def test_the_originals_settings_of_blazeface(name):
     # Every factor finds its parameters.
     optimizer = make_optimizer(weightless(config), train)
     assert {group["lr"] for group in optimizer.param_groups} == {1e-3, 1e-4, 2e-3}
+
+
+@pytest.mark.parametrize("name", [name for name in YOLO_SCHEDULES if "voc" not in name])
+def test_training_with_quantization_is_the_originals(name):
+    wanted = load_config(name)[1].quantize.train
+    if name in ("yolov3_mobilenet_v3", "yolov3_r50vd_dcn"):
+        assert wanted is None  # Not among their recipes.
+        return
+    assert (wanted.steps, wanted.learning_rate, wanted.milestones) == (30_000, 1e-4, (10_000,))
+
+
+@pytest.mark.parametrize("size", ["small", "large"])
+def test_ssdlite_is_quantized_without_what_the_originals_left_out(size):
+    config = load_config(f"ssdlite_mobilenet_v3_{size}")[1]
+    assert config.quantize.skip == ("res_conv1", "se_block")
+    assert config.quantize.train == config.train

@@ -134,8 +134,7 @@ def to_onnx(
     target = _checked_target(path)
     require_installed(config.runtime)
     graph_tools = load(_ONNX_GRAPH)
-    card = card or ModelCard(name=type(model).__name__)
-    given = FlatInputs.of(example)
+    card, given = card or ModelCard(name=type(model).__name__), FlatInputs.of(example)
     network, inputs = _network(model, postprocess, given), given.tensors
     names = network.output_names(inputs, card, config.output_names)
     own = own_names(network, inputs)
@@ -143,8 +142,8 @@ def to_onnx(
         network, card, _input_names(given, config), names, own, config.tolerance, config.runtime
     )
     settings = {"opset": config.opset, "dynamic_batch": config.dynamic_batch}
-    drafted = (compared.inputs, (*own, *names))
-    proto = graph_tools.convert(network, inputs, drafted, target=target, **settings)
+    both = (compared.inputs, (*own, *names))
+    proto = graph_tools.convert(network, inputs, both, target=target, **settings)
     graph_tools.finish(proto, card, target)
     opset = _require_opset(graph_tools.opset_of(proto), config.opset, target)
     if network.quantized:
@@ -153,8 +152,8 @@ def to_onnx(
     trials += _that_run(network, _random_inputs(inputs, config), len(names))
     errors = _write_checked(proto, trials, compared, target)
     notes, counts = _notes(plan_of(model)), graph_tools.operator_counts(proto)
-    size_bytes, seconds = target.stat().st_size, time.perf_counter() - started
-    facts = (size_bytes, seconds, opset, counts, config.runtime, notes)
+    sized = (target.stat().st_size, time.perf_counter() - started)
+    facts = (*sized, opset, counts, config.runtime, notes)
     return ExportResult(target, sidecar_path(target), errors, *facts)
 
 

@@ -19,7 +19,8 @@ def skipped(patterns: Sequence[str], names: Iterable[str]) -> frozenset[str]:
 
     Args:
         patterns: Each is a name scope of the original tools, see `SCOPES`, a pattern as in
-            `fnmatch` (`head.*`), or a part of names (`head`), as the original tools took them.
+            `fnmatch` (`head.*`), or a part of the names of modules (`head`), as the original tools
+            took them.
         names: Of all layers, see `graph.Operation.name`.
 
     Raises:
@@ -44,7 +45,7 @@ def skipped(patterns: Sequence[str], names: Iterable[str]) -> frozenset[str]:
 
 def _matches(pattern: str, name: str) -> bool:
     # An operation is named by its module and its kind: head.conv.conv2d.
-    names = (name, name.rpartition(".")[0])
+    module = name.rpartition(".")[0] or name
     if pattern in SCOPES:
-        return any(fnmatchcase(one, known) for one in names for known in SCOPES[pattern])
-    return pattern in name or any(fnmatchcase(one, pattern) for one in names)
+        return any(fnmatchcase(one, known) for one in (name, module) for known in SCOPES[pattern])
+    return pattern in module or fnmatchcase(module, pattern) or fnmatchcase(name, pattern)

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from flyweight.checkpoint import Checkpoint
+from flyweight.checkpoint import Checkpoint, read
 from flyweight.config.reading import touched
 from flyweight.config.settings import Config
 from flyweight.config.training import HARMLESS
@@ -203,12 +203,12 @@ def _result(
     planned = {} if plan is None else plan.floats
     census = take_census(files["int8"], runtime=runtime)
     left = [layer for layer in census.layers if not layer.is_integer]
-    found = checkpoint.read(output)
+    labels = read(output).labels
     return Quantized(
         output,
         files,
         runtime,
-        task_of(model, found.labels, settings).primary,
+        task_of(model, labels, settings).primary,
         metrics,
         census.integer_count,
         {layer.name: planned.get(layer.name, layer.reason) for layer in left},
