@@ -165,6 +165,23 @@ def test_held_integers_stay_while_steps_are_trained(residual, images):
     assert torch.equal((folded / scales).round(), integers.round())
 
 
+def test_the_gain_of_a_normalisation_is_held_with_the_integers(residual, images):
+    """A large mean would multiply every change of the gain in the bias."""
+    with torch.no_grad():
+        residual.stem[1].running_mean += 50
+        residual.stem[1].bias += 50 * residual.stem[1].weight / residual.stem[1].running_var.sqrt()
+    model = trainable(fw.quantize(residual, images), LearnedSteps(hold_after=2))
+    optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9)
+    train(model, 2, optimizer)
+    gain = model.weight_quantizers["stem/0/conv2d"].gain.clone()
+    losses = train(model, 6, optimizer, start=2)
+    assert max(losses) < 2 * losses[0]
+    assert torch.equal(model.weight_quantizers["stem/0/conv2d"].gain, gain)
+    fixed = settled(model)
+    assert torch.equal(fixed.stem[1].weight, gain)
+    assert torch.equal(outputs(fixed, images), outputs(model, images))
+
+
 def test_an_oscillating_weight_is_held_at_the_integer_it_had_most(residual, images):
     model = trainable(fw.quantize(residual, images), LearnedSteps("fixed", hold_after=80))
     own = model.weight_quantizers["narrow/conv2d"]

@@ -129,16 +129,20 @@ class WeightQuantizer(nn.Module):
         bits: 8 or 7.
         learned: Whether the scales are trained by LSQ.
         shape: Of the weight, if its integers are averaged to be held later; None otherwise.
+        gain: What a folded normalisation multiplies with, to be held with them; None without.
 
     Attributes:
         scales: At the start of a training, or for good; shape (channels,).
         factor: The scales as multiples of those, shape (channels,); None where not trained.
         integers: Average of the integers of the last steps, of the shape of the weight; None where
             they are never held.
+        gain: Of the normalisation at the last step with counted integers, shape (channels,). It is
+            held, too: with fixed integers it would move the bias alone, many times too far.
     """
 
     scales: Tensor
     integers: Tensor | None
+    gain: Tensor | None
 
     def __init__(
         self,
@@ -147,12 +151,15 @@ class WeightQuantizer(nn.Module):
         *,
         learned: bool = False,
         shape: tuple[int, ...] | None = None,
+        gain: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.highest = HIGHEST_BY_BITS[bits]
         self.register_buffer("scales", scales.detach().clone())
         self.factor = nn.Parameter(torch.ones_like(scales)) if learned else None
         self.register_buffer("integers", None if shape is None else scales.new_zeros(shape))
+        kept = None if gain is None or shape is None else gain.detach().clone()
+        self.register_buffer("gain", kept)
 
     @torch.no_grad()
     def current(self) -> Tensor:
@@ -168,8 +175,10 @@ class WeightQuantizer(nn.Module):
         return made
 
     @torch.no_grad()
-    def count(self, weight: Tensor, scales: Tensor, step: int) -> None:
-        """Take the integers of a training step into their average."""
+    def count(self, weight: Tensor, scales: Tensor, gain: Tensor | None, step: int) -> None:
+        """Take the integers of a training step into their average, and note the gain."""
+        if self.gain is not None and gain is not None:
+            self.gain.copy_(gain)
         if self.integers is not None:
             levels = levels_of(weight, scales).round_().clamp_(-self.highest, self.highest)
             self.integers.lerp_(levels, max(_FORGET, 1 / (step + 1)))

@@ -66,8 +66,7 @@ def settled(model: nn.Module) -> nn.Module:
     copied_mode = copied.training
     copied.eval()
     forward.prepare()
-    if forward.holds:
-        _write_held(forward)
+    _write_held(forward)
     return _equipped(copied, replace(_present_plan(copied), learned=None)).train(copied_mode)
 
 
@@ -108,8 +107,12 @@ def _equipped(model: nn.Module, plan: QuantizationPlan) -> nn.Module:
 
 def _write_held(forward: QuantizedForward) -> None:
     """Change the weights so that rounding them gives the integers that they hold."""
+    gains = forward.held_gains()
     for layer in forward.plan.layers.values():
-        if layer.weight in forward.plan.shared_weights:
+        if layer.operation not in gains:
             continue
         made, _ = forward.parameters_of(layer)
         unfold(forward.tensor(layer.weight), made, forward.factor_of(layer))
+        gain = gains[layer.operation]
+        if gain is not None and layer.norm is not None and layer.norm.scale is not None:
+            forward.tensor(layer.norm.scale).copy_(gain)

@@ -309,10 +309,12 @@ class QuantizedForward(Handler):
             for name, scale, zero in zip(self._quantizers, scales, zeros, strict=True)
         }
 
-    @property
-    def holds(self) -> bool:
-        """Whether weights keep their integers at present."""
-        return self._held
+    def held_gains(self) -> dict[str, Tensor | None]:
+        """Return the layers whose weights keep their integers at present, with the held gain."""
+        if not self._held:
+            return {}
+        own = {one.operation: self._weight_quantizer(one) for one in self.plan.layers.values()}
+        return {name: one.gain for name, one in own.items() if one.integers is not None}
 
     def _input(self, place: str, tensor: Tensor) -> Tensor:
         quantizer = self.plan.inputs.get(place)
@@ -340,8 +342,22 @@ class QuantizedForward(Handler):
         if self._held:
             return own.held(weight, scales)
         if self.plan.learned is not None and self.model.training and own.integers is not None:
-            own.count(weight, scales, int(self._own.steps))
+            own.count(weight, scales, self._gain(layer), int(self._own.steps))
         return own.rounded(weight, scales)
+
+    def _gain(self, layer: IntegerLayer) -> Tensor | None:
+        name = None if layer.norm is None else layer.norm.scale
+        return None if name is None else self._tensors[name]
+
+    def factor_of(self, layer: IntegerLayer) -> Tensor | None:
+        """Return by what a folded normalisation multiplies; with held integers, as it did then."""
+        norm, gain = layer.norm, self._gain(layer)
+        held = self._weight_quantizer(layer).gain if self._held else None
+        if held is None or gain is None or norm is None:
+            return super().factor_of(layer)
+        # The gain stays a part of the graph of gradients, which are 0: some trainers want one.
+        constant = held + 0 * gain
+        return torch.rsqrt(self._tensors[norm.variance] + norm.epsilon) * constant
 
     def _weight_quantizer(self, layer: IntegerLayer) -> WeightQuantizer:
         found: WeightQuantizer = self._own[key_of(layer.operation)]
@@ -374,16 +390,18 @@ class QuantizedForward(Handler):
         self.plan = replace(plan, own_scales=False, learned=None)
         self.prepare()
         learned, bits = plan.learned, plan.weight_bits
+        alone = {layer.operation for layer in plan.own_layers}
         for layer in plan.layers.values():
             weight, bias = self.folded(layer)
             averaged = learned is not None and learned.hold_after > 0
-            averaged = averaged and layer.weight not in plan.shared_weights
+            averaged = averaged and layer.operation in alone
             before = present.get(key_of(layer.operation))
             found[layer.operation] = WeightQuantizer(
                 self.scales_of(layer, weight, bias) if before is None else before.current(),
                 bits,
                 learned=learned is not None and learned.method == "lsq",
                 shape=tuple(weight.shape) if averaged else None,
+                gain=self._gain(layer),
             )
         self.plan = plan
         return found
