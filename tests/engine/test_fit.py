@@ -25,6 +25,8 @@ from flyweight.data.loading import open_set, train_loader, val_loader
 from flyweight.engine.fit import fit
 from flyweight.engine.run import Loaders
 from flyweight.errors import CheckpointError, ConfigError, FlyweightError
+from flyweight.quantization.learned_steps import settled, trainable
+from flyweight.quantization.quantization_plan import LearnedSteps
 from flyweight.tasks.detect import YoloDetection
 from flyweight.zoo.specs import create, spec_of
 
@@ -356,3 +358,27 @@ def test_the_real_detector_on_digits_resumes_to_the_same_bits(tmp_path):
     assert all(0 <= value <= 1 for value in result.best_metrics.values())
     again = fw.load(result.final_path)
     assert_same(dict(again.state_dict()), load_file(result.final_path))
+
+
+@pytest.mark.parametrize("method", ["lsq", "pact"])
+@pytest.mark.parametrize("precision", ["32", "bf16"])
+def test_a_quantized_network_is_trained_and_resumed_with_the_same_bits(
+    toy, tmp_path, method, precision
+):
+    quantized = fw.quantize(toy.toy_model().eval(), toy.toy_batch(*range(toy.IMAGES)).images)
+    settings = {**SETTINGS, "precision": precision}
+
+    def model():
+        return trainable(quantized, LearnedSteps(method, hold_after=8))
+
+    trained, _ = go(toy, tmp_path / "whole", settings, model=model())
+    assert int(trained.weight_quantizers.steps) == settings["steps"]
+    for cut_at in (5, 10):
+        folder = tmp_path / f"cut{cut_at}"
+        with pytest.raises(CutError):
+            go(toy, folder, settings, cut_at=cut_at, model=model())
+        go(toy, folder, settings, resume=True, model=model())
+        assert_same_run(tmp_path / "whole", folder)
+    images = toy.toy_batch(0, 1).images
+    with torch.no_grad():
+        assert torch.equal(settled(trained).eval()(images), trained.eval()(images))

@@ -3,7 +3,7 @@ import torch
 
 from flyweight.errors import PlanError
 from flyweight.graph.example_inputs import Example
-from flyweight.quantization.calibration import calibrated
+from flyweight.quantization.calibration import channel_axis, observe, with_grids
 from flyweight.quantization.placement import place
 from flyweight.quantization.sites import record_sites
 
@@ -12,7 +12,8 @@ def test_grids_cover_what_the_float_network_computes(residual, images):
     recorded = record_sites(residual, Example((images[:1],)))
     done = []
     batches = [Example((part,)) for part in images.split(4)]
-    plan = calibrated(residual, place(recorded), batches, method="minmax", shown=done.append)
+    observed = observe(residual, place(recorded), batches, shown=done.append)
+    plan = with_grids(place(recorded), observed, method="minmax")
     assert done == [1, 2, 3]
     with torch.no_grad():
         stem = residual.stem(images)
@@ -25,6 +26,23 @@ def test_grids_cover_what_the_float_network_computes(residual, images):
 def test_no_batches_and_broken_values_are_named(residual, images):
     plan = place(record_sites(residual, Example((images[:1],))))
     with pytest.raises(PlanError, match="0 batches"):
-        calibrated(residual, plan, [])
+        with_grids(plan, observe(residual, plan, []))
     with pytest.raises(PlanError, match=r"at 'args\[0\]': a value is not finite"):
-        calibrated(residual, plan, [Example((images / 0,))])
+        observe(residual, plan, [Example((images / 0,))])
+
+
+def test_the_moments_of_channels_are_those_of_the_normalised_layer(residual, images):
+    plan = place(record_sites(residual, Example((images[:1],))))
+    batches = [Example((part,)) for part in images.split(5)]
+    moments = observe(residual, plan, batches).channels["stem.0.conv2d"]
+    with torch.no_grad():
+        values = residual.stem[:2](images).transpose(0, 1).flatten(1).double()
+    assert torch.from_numpy(moments.mean).allclose(values.mean(1), atol=1e-5)
+    assert torch.from_numpy(moments.deviation).allclose(values.std(1, correction=0), rtol=1e-4)
+    assert torch.from_numpy(moments.highest).allclose(values.amax(1), rtol=1e-4)
+
+
+def test_channels_lie_before_the_axes_of_the_kernel():
+    assert channel_axis(torch.ones(4, 3, 1, 1), torch.ones(2, 4, 5, 6)) == 1
+    assert channel_axis(torch.ones(4, 3), torch.ones(2, 7, 4)) == 2
+    assert channel_axis(torch.ones(4, 3, 1), torch.ones(4, 9)) == 0

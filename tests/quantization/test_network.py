@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from tests.quantization.conftest import block, trained_like
 from torch import nn
 
 import flyweight as fw
@@ -76,3 +77,15 @@ def test_a_second_time_and_another_network_are_refused(residual, images):
         quantize_(quantized, plan_of(quantized))
     with pytest.raises(PlanError, match="which Linear does not have"):
         quantize_(nn.Linear(2, 2), plan_of(quantized))
+
+
+def test_a_container_that_runs_all_that_it_holds(tmp_path, images):
+    torch.manual_seed(0)
+    model = trained_like(nn.Sequential(*block(3, 8, nn.ReLU()), nn.Conv2d(8, 2, 1)))
+    quantized = fw.quantize(model, images, fw.QuantConfig(weight_bits=7))
+    with torch.no_grad():
+        wanted, found = model(images), quantized(images)
+    assert (wanted - found).norm() < 0.1 * wanted.norm()
+    assert "quantizers.3/conv2d.scale" in quantized.state_dict()
+    result = fw.export(quantized, tmp_path / "net.onnx", example=(images[:1],))
+    assert max(result.max_error.values()) < 0.03

@@ -5,6 +5,7 @@ are added as a child, and the forward runs under a mode that applies them at the
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,14 +14,27 @@ from torch import Tensor, nn
 from flyweight.errors import PlanError
 from flyweight.graph.example_inputs import Example
 from flyweight.graph.stored import copy_module
-from flyweight.quantization.fake import Quantizer, rounded_bias, rounded_weight, weight_scales
-from flyweight.quantization.quantization_plan import FoldedNorm, IntegerLayer, QuantizationPlan
+from flyweight.quantization.fake import (
+    LearnedQuantizer,
+    Quantizer,
+    WeightQuantizer,
+    least_scales,
+    rounded_bias,
+    rounded_weight,
+    weight_scales,
+)
+from flyweight.quantization.grids import HIGHEST_BY_BITS
+from flyweight.quantization.quantization_plan import IntegerLayer, QuantizationPlan
+from flyweight.quantization.rounding import Steps, WeightRounding, by_channel
 from flyweight.quantization.sites import handled, watch_paths
 
 CHILD = "quantizers"
 """Attribute of a quantized module that holds its quantizers."""
+WEIGHTS = "weight_quantizers"
+"""Attribute of a quantized module that holds the scales of its weights, where they are stored."""
 _CONSTANTS = "quantized_constants"
 """Attribute of a frozen module that holds its folded weights."""
+_SMALLEST_FACTOR = 1e-12
 _ARGUMENTS = ("input", "weight", "bias")
 
 
@@ -36,10 +50,29 @@ def quantize_(model: nn.Module, plan: QuantizationPlan) -> None:
     """
     _require(model, plan)
     watch_paths(model)
-    children = {key_of(name): Quantizer(grid) for name, grid in plan.grids.items()}
-    setattr(model, CHILD, _Quantizers(children))
+    equip(model, plan)
+
+
+def equip(model: nn.Module, plan: QuantizationPlan) -> "QuantizedForward":
+    """Give a module with watched paths the quantizers of a plan, in place of those it has."""
+    children = {name: _quantizer(name, plan) for name in plan.grids}
+    setattr(model, CHILD, _Quantizers({key_of(name): one for name, one in children.items()}))
+    present = dict(getattr(model, WEIGHTS, nn.ModuleDict()).items())
+    if present:
+        delattr(model, WEIGHTS)
+    forward = QuantizedForward(model, plan)
+    if plan.own_scales:
+        setattr(model, WEIGHTS, WeightQuantizers(forward.weight_quantizers(present)))
     # A method, as torch.export asks a forward for its code.
-    model.__dict__["forward"] = QuantizedForward(model, plan).forward
+    model.__dict__["forward"] = forward.forward
+    return forward
+
+
+def _quantizer(name: str, plan: QuantizationPlan) -> Quantizer:
+    learned, grid = plan.learned, plan.grids[name]
+    if learned is None or learned.method == "fixed":
+        return Quantizer(grid)
+    return LearnedQuantizer(grid, clipped=learned.method == "pact", limit=plan.limits.get(name))
 
 
 class _Quantizers(nn.ModuleDict):
@@ -53,13 +86,28 @@ class _Quantizers(nn.ModuleDict):
         return values
 
 
+class WeightQuantizers(_Quantizers):
+    """The stored scales of weights, by the keys of their layers.
+
+    Attributes:
+        steps: How many training steps were done, shape ().
+    """
+
+    steps: Tensor
+
+    def __init__(self, quantizers: Mapping[str, WeightQuantizer]) -> None:
+        super().__init__({key_of(name): one for name, one in quantizers.items()})
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+
 def plan_of(model: nn.Module) -> QuantizationPlan | None:
     """Return the plan by which a module is quantized; None for a float one."""
-    forward = _forward_of(model)
+    forward = forward_of(model)
     return None if forward is None else forward.plan
 
 
-def _forward_of(model: nn.Module) -> "QuantizedForward | None":
+def forward_of(model: nn.Module) -> "QuantizedForward | None":
+    """Return the forward of a quantized module; None of a float one."""
     forward = getattr(vars(model).get("forward"), "__self__", None)
     return forward if isinstance(forward, QuantizedForward) else None
 
@@ -109,9 +157,19 @@ class Handler:
         with handled(self._handle):
             return forward(*example.args, **example.kwargs)
 
-    def weight(self, layer: IntegerLayer, weight: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the weight to use, and the steps of the integer sums if there are such."""
-        return weight, None
+    def rounded(
+        self, layer: IntegerLayer, weight: Tensor, bias: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the weight and the bias to use in place of the folded ones."""
+        return weight, bias
+
+    def passes(self, site: str) -> bool:
+        """Whether the result of a site is left alone, although it has a quantizer."""
+        return False
+
+    def made(self, layer: IntegerLayer, weight: Tensor, values: Tensor) -> Tensor:
+        """Return what replaces the result of a layer, before its activation."""
+        return values
 
     def result(self, quantizer: str, values: Tensor) -> Tensor:
         """Return what replaces a tensor that has a quantizer."""
@@ -126,7 +184,7 @@ class Handler:
         else:
             made = func(*args, **kwargs)
         quantizer = self.plan.outputs.get(site)
-        if quantizer is None:
+        if quantizer is None or self.passes(site):
             return made
         if isinstance(made, Tensor):
             return self.result(quantizer, made)
@@ -135,30 +193,66 @@ class Handler:
 
     def parameters_of(self, layer: IntegerLayer) -> tuple[Tensor, Tensor | None]:
         """Return the weight and the bias that a layer computes with."""
-        weight = self._tensors[layer.weight]
-        bias = None if layer.bias is None else self._tensors[layer.bias]
-        if layer.norm is not None:
-            weight, bias = self._folded(layer.norm, weight, bias)
-        weight, steps = self.weight(layer, weight)
-        return weight, bias if bias is None or steps is None else rounded_bias(bias, steps)
+        return self.rounded(layer, *self.folded(layer))
 
-    def _layer(self, layer: IntegerLayer, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        named = {**dict(zip(_ARGUMENTS, args, strict=False)), **kwargs}
-        weight, bias = self.parameters_of(layer)
-        return func(named["input"], **{**_rest(named, args), "weight": weight, "bias": bias})
-
-    def _folded(
-        self, norm: FoldedNorm, weight: Tensor, bias: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        tensors = self._tensors
-        factor = torch.rsqrt(tensors[norm.variance] + norm.epsilon)
-        if norm.scale is not None:
-            factor = factor * tensors[norm.scale]
+    def folded(self, layer: IntegerLayer) -> tuple[Tensor, Tensor | None]:
+        """Return the weight and the bias of a layer with its normalisation in them."""
+        tensors, norm, factor = self._tensors, layer.norm, self.factor_of(layer)
+        weight = tensors[layer.weight]
+        bias = None if layer.bias is None else tensors[layer.bias]
+        if norm is None or factor is None:
+            return weight, bias
         mean = tensors[norm.mean]
         shifted = (-mean if bias is None else bias - mean) * factor
         if norm.shift is not None:
             shifted = shifted + tensors[norm.shift]
-        return weight * factor.reshape(-1, *[1] * (weight.ndim - 1)), shifted
+        return weight * by_channel(factor, weight), shifted
+
+    def _layer(self, layer: IntegerLayer, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        named = {**dict(zip(_ARGUMENTS, args, strict=False)), **kwargs}
+        return self.compute(layer, func, named["input"], _rest(named, args))
+
+    def compute(
+        self, layer: IntegerLayer, func: Any, given: Tensor, settings: Mapping[str, Any]
+    ) -> Tensor:
+        """Return what a layer makes of its input, before its activation.
+
+        Args:
+            layer: The layer.
+            func: The torch function that computes it.
+            given: Its input.
+            settings: The other arguments: stride, padding and so on.
+        """
+        weight, bias = self.parameters_of(layer)
+        return self.made(layer, weight, func(given, weight=weight, bias=bias, **settings))
+
+    def tensor(self, name: str) -> Tensor:
+        """Return a parameter or buffer of the network by its name."""
+        return self._tensors[name]
+
+    def factor_of(self, layer: IntegerLayer) -> Tensor | None:
+        """Return by what a folded normalisation multiplies every output channel of a weight."""
+        norm = layer.norm
+        if norm is None:
+            return None
+        factor = torch.rsqrt(self._tensors[norm.variance] + norm.epsilon)
+        return factor if norm.scale is None else factor * self._tensors[norm.scale]
+
+
+def unfold(weight: Tensor, made: Tensor, factor: Tensor | None) -> None:
+    """Change a weight in place so that folding a normalisation gives `made`.
+
+    Args:
+        weight: Of a layer; channels with a factor of 0 keep theirs.
+        made: The folded weight to have.
+        factor: By what folding multiplies, shape (channels,); None without a normalisation.
+    """
+    if factor is None:
+        weight.copy_(made)
+        return
+    kept = factor.abs() > _SMALLEST_FACTOR
+    divided = made / by_channel(torch.where(kept, factor, 1.0), made)
+    weight.copy_(torch.where(by_channel(kept, made), divided, weight))
 
 
 _SETTINGS = ("stride", "padding", "dilation", "groups")
@@ -176,6 +270,10 @@ class QuantizedForward(Handler):
     def __init__(self, model: nn.Module, plan: QuantizationPlan) -> None:
         super().__init__(model, plan)
         self._quantizers: dict[str, Quantizer] = {}
+        self._steps: dict[str, Steps] = {}
+        self._own: Any = None
+        self._held = False
+        self._again = _sites_that_pass(plan)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the module's own forward with quantized tensors."""
@@ -183,28 +281,140 @@ class QuantizedForward(Handler):
         self.prepare()
         places = iter([place for place, _ in example.tensors()])
         given = example.mapped(lambda tensor: self._input(next(places), tensor))
-        return self.run(type(self.model).forward.__get__(self.model), given)
+        own = type(self.model).forward.__get__(self.model)
+        with handled(self._handle):
+            returned = own(*given.args, **given.kwargs)
+        if self.plan.learned is not None and self.plan.own_scales and self.model.training:
+            self._own.steps.add_(1)
+        return returned
 
     def prepare(self) -> None:
-        """Look the tensors and quantizers up."""
+        """Look the tensors and quantizers up, and what they hold at present."""
         super().prepare()
         children = getattr(self.model, CHILD)
+        self._own = getattr(self.model, WEIGHTS, None)
         self._quantizers = {name: children[key_of(name)] for name in self.plan.quantizers}
+        self._steps = {} if torch.compiler.is_compiling() else self._present_steps()
+        last = 0 if self.plan.learned is None else self.plan.learned.hold_after
+        self._held = last > 0 and int(self._own.steps) >= last
+
+    def _present_steps(self) -> dict[str, Steps]:
+        """Return the grids as numbers, which are read from the device once."""
+        pairs = [one.current() for one in self._quantizers.values()]
+        if not pairs:
+            return {}
+        scales, zeros = (torch.stack(part).tolist() for part in zip(*pairs, strict=True))
+        return {
+            name: Steps(scale, zero)
+            for name, scale, zero in zip(self._quantizers, scales, zeros, strict=True)
+        }
+
+    def held_gains(self) -> dict[str, Tensor | None]:
+        """Return the layers whose weights keep their integers at present, with the held gain."""
+        if not self._held:
+            return {}
+        own = {one.operation: self._weight_quantizer(one) for one in self.plan.layers.values()}
+        return {name: one.gain for name, one in own.items() if one.integers is not None}
 
     def _input(self, place: str, tensor: Tensor) -> Tensor:
         quantizer = self.plan.inputs.get(place)
         return tensor if quantizer is None else self.result(quantizer, tensor)
 
-    def weight(self, layer: IntegerLayer, weight: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the rounded weight, and the scale of the input times its own."""
-        scales = weight_scales(weight, self.plan.weight_bits)
-        source = self._quantizers[layer.source]
-        return rounded_weight(weight, scales), scales * source.scale
+    def passes(self, site: str) -> bool:
+        """Whether a site only moves values that are rounded already."""
+        return bool(self._steps) and site in self._again
+
+    def rounded(
+        self, layer: IntegerLayer, weight: Tensor, bias: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the weight rounded to its grid, and the bias to the steps of the sums."""
+        scales = self.scales_of(layer, weight, bias)
+        steps = scales * self._quantizers[layer.source].current()[0]
+        made = self._on_grid(layer, weight, scales)
+        return made, None if bias is None else rounded_bias(bias, steps)
+
+    def _on_grid(self, layer: IntegerLayer, weight: Tensor, scales: Tensor) -> Tensor:
+        if not self.plan.own_scales:
+            highest = HIGHEST_BY_BITS[self.plan.weight_bits]
+            made: Tensor = WeightRounding.apply(weight, None, scales, scales, highest)
+            return made
+        own = self._weight_quantizer(layer)
+        if self._held:
+            return own.held(weight, scales)
+        if self.plan.learned is not None and self.model.training and own.integers is not None:
+            own.count(weight, scales, self._gain(layer), int(self._own.steps))
+        return own.rounded(weight, scales)
+
+    def _gain(self, layer: IntegerLayer) -> Tensor | None:
+        name = None if layer.norm is None else layer.norm.scale
+        return None if name is None else self._tensors[name]
+
+    def factor_of(self, layer: IntegerLayer) -> Tensor | None:
+        """Return by what a folded normalisation multiplies; with held integers, as it did then."""
+        norm, gain = layer.norm, self._gain(layer)
+        held = self._weight_quantizer(layer).gain if self._held else None
+        if held is None or gain is None or norm is None:
+            return super().factor_of(layer)
+        # The gain stays a part of the graph of gradients, which are 0: some trainers want one.
+        constant = held + 0 * gain
+        return torch.rsqrt(self._tensors[norm.variance] + norm.epsilon) * constant
+
+    def _weight_quantizer(self, layer: IntegerLayer) -> WeightQuantizer:
+        found: WeightQuantizer = self._own[key_of(layer.operation)]
+        return found
+
+    def scales_of(self, layer: IntegerLayer, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the scale of every output channel of a folded weight."""
+        if self.plan.own_scales:
+            scales = self._weight_quantizer(layer).current()
+        else:
+            scales = weight_scales(weight, self.plan.weight_bits)
+        if bias is None:
+            return scales
+        step = self._quantizers[layer.source].current()[0]
+        return torch.maximum(scales, least_scales(bias, step))
 
     def result(self, quantizer: str, values: Tensor) -> Tensor:
         """Return the values rounded to the grid of a quantizer."""
-        rounded: Tensor = self._quantizers[quantizer](values)
-        return rounded
+        one = self._quantizers[quantizer]
+        made: Tensor = one.rounded(values, self._steps[quantizer]) if self._steps else one(values)
+        return made
+
+    @torch.no_grad()
+    def weight_quantizers(self, present: Mapping[str, Any]) -> dict[str, WeightQuantizer]:
+        """Return new quantizers of the weights by operation; `present` ones hand on their scales.
+
+        Otherwise the scales are those of the weights as they are at present.
+        """
+        plan, found = self.plan, {}
+        self.plan = replace(plan, own_scales=False, learned=None)
+        self.prepare()
+        learned, bits = plan.learned, plan.weight_bits
+        alone = {layer.operation for layer in plan.own_layers}
+        for layer in plan.layers.values():
+            weight, bias = self.folded(layer)
+            averaged = learned is not None and learned.hold_after > 0
+            averaged = averaged and layer.operation in alone
+            before = present.get(key_of(layer.operation))
+            found[layer.operation] = WeightQuantizer(
+                self.scales_of(layer, weight, bias) if before is None else before.current(),
+                bits,
+                learned=learned is not None and learned.method == "lsq",
+                shape=tuple(weight.shape) if averaged else None,
+                gain=self._gain(layer),
+            )
+        self.plan = plan
+        return found
+
+
+def _sites_that_pass(plan: QuantizationPlan) -> frozenset[str]:
+    """Return the sites whose results have the quantizer of an earlier tensor: its values move."""
+    seen, found = set(plan.inputs.values()), set()
+    for site, quantizer in plan.outputs.items():
+        if quantizer in seen:
+            found.add(site)
+        seen.add(quantizer)
+    return frozenset(found)
 
 
 def frozen(model: nn.Module) -> nn.Module:
@@ -212,7 +422,7 @@ def frozen(model: nn.Module) -> nn.Module:
 
     A file that is written from it holds integers. Other modules are returned as they are.
     """
-    forward = _forward_of(model)
+    forward = forward_of(model)
     if forward is None:
         return model
     copied = copy_module(model)
@@ -226,19 +436,35 @@ def frozen(model: nn.Module) -> nn.Module:
 class _FrozenForward(QuantizedForward):
     """A forward whose layers take their weights from constants."""
 
+    def __init__(self, model: nn.Module, plan: QuantizationPlan) -> None:
+        super().__init__(model, plan)
+        self._constants: Any = None
+
     def freeze(self) -> None:
         """Compute the weights as they are at present, and keep them in the module."""
-        self.prepare()
+        self.model.eval()
+        super().prepare()
         constants = {
             layer.operation: self._constants_of(layer) for layer in self.plan.layers.values()
         }
         held = _Quantizers({key_of(name): one for name, one in constants.items()})
         setattr(self.model, _CONSTANTS, held)
+        fixed = {key_of(name): Quantizer(one.grid()) for name, one in self._quantizers.items()}
+        setattr(self.model, CHILD, _Quantizers(fixed))
+        if self.plan.own_scales:
+            delattr(self.model, WEIGHTS)
+        self.plan = replace(self.plan, learned=None, own_scales=False)
+
+    def prepare(self) -> None:
+        """Look the tensors up; round by the operations that exporters know."""
+        super().prepare()
+        self._constants = getattr(self.model, _CONSTANTS)
+        self._steps = {}
 
     def _constants_of(self, layer: IntegerLayer) -> nn.Module:
-        weight, bias = super().parameters_of(layer)
-        # The scales of a rounded weight are its own again: the largest value is on the grid.
-        scales = weight_scales(weight, self.plan.weight_bits)
+        weight, bias = self.folded(layer)
+        scales = self.scales_of(layer, weight, bias)
+        weight, bias = self.rounded(layer, weight, bias)
         named = {"weight": weight, "scales": scales, "bias": bias}
         holder = nn.Module()
         for name, tensor in named.items():
@@ -247,5 +473,5 @@ class _FrozenForward(QuantizedForward):
 
     def parameters_of(self, layer: IntegerLayer) -> tuple[Tensor, Tensor | None]:
         """Return the constants of a layer."""
-        held: Any = getattr(self.model, _CONSTANTS)[key_of(layer.operation)]
+        held = self._constants[key_of(layer.operation)]
         return rounded_weight(held.weight, held.scales), held.bias

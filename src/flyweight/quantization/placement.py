@@ -5,7 +5,7 @@ one unsigned grid for each tensor; OpenVINO accepts that as well. The reasons fo
 docs/quantization.md.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from flyweight.quantization.quantization_plan import FoldedNorm, IntegerLayer, QuantizationPlan
 from flyweight.quantization.sites import RecordedSites, Site
@@ -88,15 +88,15 @@ class _Placement:
 
     def plan(self) -> QuantizationPlan:
         layers = [site for site in self.recorded.sites if self._is_integer(site)]
-        ends = {site.name: self._end(site) for site in layers}
+        ends = {site: self._end(site) for site in layers}
         joins = [site for site in self.recorded.sites if self._joins(site)]
         for site in layers:
             self.wanted.add(self._data(site))
-            self.wanted.update(ends[site.name].makes)
+            self.wanted.update(ends[site].makes)
         for site in joins:
             self.wanted.update((*self._tensors(site), *self._end(site).makes))
         self._spread()
-        return self._written(layers)
+        return self._written(ends)
 
     def _is_integer(self, site: Site) -> bool:
         for call, operation in zip(
@@ -183,7 +183,7 @@ class _Placement:
         if known and site.op in (*_PASSING, *_CURVED) and site.name not in self.fused:
             self.wanted.update(site.makes)
 
-    def _written(self, layers: Sequence[Site]) -> QuantizationPlan:
+    def _written(self, ends: Mapping[Site, Site]) -> QuantizationPlan:
         inputs = {
             place: place for number, place in self.recorded.inputs.items() if number in self.wanted
         }
@@ -199,16 +199,17 @@ class _Placement:
             names |= dict.fromkeys(site.makes, name)
             if shared is None and (most := _limit(site)) is not None:
                 limits[name] = most
-        integer = {site.name: self._layer(site, names) for site in layers}
+        integer = {site.name: self._layer(site, end, names) for site, end in ends.items()}
         norms = tuple(norm.name for norm in self.norm_of.values())
         return QuantizationPlan(integer, norms, outputs, inputs, limits, {}, self.floats)
 
-    def _layer(self, site: Site, names: dict[int, str]) -> IntegerLayer:
+    def _layer(self, site: Site, end: Site, names: dict[int, str]) -> IntegerLayer:
         norm = self.norm_of.get(site.name)
         weight, *bias = (self.recorded.stored[number] for number in site.calls[0].reads[1:])
-        source = names[self._data(site)]
+        source, result = names[self._data(site)], names[end.makes[0]]
         folded = None if norm is None else self._folded(norm)
-        return IntegerLayer(site.operation, weight, bias[0] if bias else None, source, folded)
+        bias_name = bias[0] if bias else None
+        return IntegerLayer(site.operation, weight, bias_name, source, result, folded)
 
     def _folded(self, norm: Site) -> FoldedNorm:
         arguments = norm.calls[0].arguments

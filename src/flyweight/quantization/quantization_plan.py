@@ -1,9 +1,10 @@
 """Plans of quantization: which tensors become integers, with which grids, and what stays float."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 from flyweight.errors import PlanError
 from flyweight.quantization.grids import HIGHEST_BY_BITS, Grid
@@ -11,6 +12,39 @@ from flyweight.untrusted.failures import refusing
 from flyweight.untrusted.json_values import parse_json
 
 FORMAT = 1
+Method = Literal["lsq", "pact", "fixed"]
+METHODS: tuple[str, ...] = get_args(Method)
+
+
+@dataclass(frozen=True)
+class LearnedSteps:
+    """How a quantized network is trained.
+
+    Attributes:
+        method: `lsq` trains the steps of activations (where their range does not begin at zero, the
+            zero point, too: LSQ+) and those of every output channel of a weight; `pact` trains the
+            ends of the ranges of activations; `fixed` trains weights alone.
+        hold_after: After this number of training steps every weight keeps the integers that it had
+            on average (decay 0.99); what is trained on are steps, biases and shifts. 0 is never.
+
+    Raises:
+        PlanError: There is no such method, or the number is negative.
+    """
+
+    method: Method = "lsq"
+    hold_after: int = 0
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise PlanError(
+                f"Steps must be trained by one of {', '.join(METHODS)}. "
+                f"Received: '{self.method}'. Choose one of these."
+            )
+        if isinstance(self.hold_after, bool) or self.hold_after < 0:
+            raise PlanError(
+                "The training step from which integers are held must be 0 or more. "
+                f"Received: {self.hold_after}. 0 never holds them."
+            )
 
 
 @dataclass(frozen=True)
@@ -41,6 +75,7 @@ class IntegerLayer:
         weight: Name of the weight.
         bias: Name of the bias; None where it has none.
         source: The quantizer of what it reads.
+        result: The quantizer of what it makes, after an activation that is computed with it.
         norm: A batch normalisation that is folded into the weight; None without.
     """
 
@@ -48,7 +83,16 @@ class IntegerLayer:
     weight: str
     bias: str | None
     source: str
+    result: str
     norm: FoldedNorm | None = None
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Names of the tensors that it computes with, those of the normalisation included."""
+        norm = self.norm
+        named = [self.weight, self.bias]
+        named += [] if norm is None else [norm.mean, norm.variance, norm.scale, norm.shift]
+        return tuple(name for name in named if name is not None)
 
 
 @dataclass(frozen=True)
@@ -64,6 +108,10 @@ class QuantizationPlan:
         grids: Quantizer to its grid; empty before calibration.
         floats: Operation with a weight, or matmul, that stays float, to the reason.
         weight_bits: Bits of the weights, 8 or 7.
+        learned: How the steps are trained at present; None where they are fixed.
+        own_scales: Whether scales of weights are stored; otherwise they follow from the largest
+            value of each output channel.
+        constant: Operation to its output channels that were made constant, see `dead_channels`.
     """
 
     layers: Mapping[str, IntegerLayer]
@@ -74,6 +122,25 @@ class QuantizationPlan:
     grids: Mapping[str, Grid] = field(default_factory=dict)
     floats: Mapping[str, str] = field(default_factory=dict)
     weight_bits: int = 8
+    learned: LearnedSteps | None = None
+    own_scales: bool = False
+    constant: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    @property
+    def shared_weights(self) -> frozenset[str]:
+        """Names of weights that several layers use."""
+        used = Counter(layer.weight for layer in self.layers.values())
+        return frozenset(name for name, times in used.items() if times > 1)
+
+    @property
+    def own_layers(self) -> tuple[IntegerLayer, ...]:
+        """The layers that share no tensor with another and add something to their result."""
+        used = Counter(name for layer in self.layers.values() for name in set(layer.tensors))
+        return tuple(
+            layer
+            for layer in self.layers.values()
+            if (layer.bias or layer.norm) and all(used[name] == 1 for name in layer.tensors)
+        )
 
     @property
     def quantizers(self) -> tuple[str, ...]:
@@ -96,6 +163,9 @@ class QuantizationPlan:
             "grids": {name: [grid.scale, grid.zero_point] for name, grid in self.grids.items()},
             "floats": dict(self.floats),
             "weight_bits": self.weight_bits,
+            "learned": None if self.learned is None else asdict(self.learned),
+            "own_scales": self.own_scales,
+            "constant": {name: list(channels) for name, channels in self.constant.items()},
         }
         return json.dumps(data, indent=1, allow_nan=False) + "\n"
 
@@ -120,6 +190,12 @@ class QuantizationPlan:
                 grids={str(name): _grid(*entry) for name, entry in data["grids"].items()},
                 floats=_texts(data["floats"]),
                 weight_bits=_bits(data["weight_bits"]),
+                learned=None if data["learned"] is None else _learned(**data["learned"]),
+                own_scales=_flag(data["own_scales"]),
+                constant={
+                    str(name): tuple(map(int, channels))
+                    for name, channels in data["constant"].items()
+                },
             )
 
 
@@ -129,6 +205,16 @@ def _bits(value: object) -> int:
     return int(str(value))
 
 
+def _learned(method: str, hold_after: int) -> LearnedSteps:
+    return LearnedSteps(method, int(hold_after))  # type: ignore[arg-type]  # Checked there.
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{value!r} is neither true nor false")
+    return value
+
+
 def _texts(data: Mapping[str, str]) -> dict[str, str]:
     return {str(key): str(value) for key, value in data.items()}
 
@@ -136,8 +222,9 @@ def _texts(data: Mapping[str, str]) -> dict[str, str]:
 def _layer(entry: Mapping[str, Any]) -> IntegerLayer:
     norm = None if entry["norm"] is None else _norm(**entry["norm"])
     bias = None if entry["bias"] is None else str(entry["bias"])
-    operation, weight, source = (str(entry[key]) for key in ("operation", "weight", "source"))
-    return IntegerLayer(operation, weight, bias, source, norm)
+    keys = ("operation", "weight", "source", "result")
+    operation, weight, source, result = (str(entry[key]) for key in keys)
+    return IntegerLayer(operation, weight, bias, source, result, norm)
 
 
 def _norm(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,10 @@ from flyweight.graph.entry import plain_module
 from flyweight.graph.example_inputs import Example
 from flyweight.graph.stored import copy_module
 from flyweight.origin import QUANTIZE_VERSION, Transform, note_transform
-from flyweight.quantization.calibration import calibrated
+from flyweight.quantization.bias_correction import bias_shifts, shift_biases_
+from flyweight.quantization.calibration import observe, with_grids
+from flyweight.quantization.dead_channels import dead_channels, hold_constant_, noted
+from flyweight.quantization.equalization import equalize_, equalized
 from flyweight.quantization.grids import HIGHEST_BY_BITS
 from flyweight.quantization.network import quantize_
 from flyweight.quantization.placement import place
@@ -34,6 +38,12 @@ class QuantConfig:
         ranges: How the range of a tensor is chosen from its values: `percentile`, `mse`, `minmax`,
             `moving_average` or `kl`; see `ranges.range_of`.
         percentile: Share of the values that `percentile` keeps on each side, in percent.
+        fix_dead_channels: Whether channels that are constant but have large folded weights are made
+            constant in the copy, see `dead_channels`.
+        correct_bias: Whether biases of the copy make up for the mean error of rounding, see
+            `bias_correction`.
+        equalize: Whether channels that depthwise convolutions read are scaled to use the range of
+            their tensor, see `equalization`.
         weight_bits: 8, or 7 where the file shall be right on processors without VNNI, too: ONNX
             Runtime and OpenVINO add two products in 16 bits there, which 8 bits may exceed.
 
@@ -46,6 +56,9 @@ class QuantConfig:
     ranges: RangeMethod = "percentile"
     percentile: float = 99.99
     weight_bits: int = 8
+    fix_dead_channels: bool = True
+    correct_bias: bool = False
+    equalize: bool = False
 
     def __post_init__(self) -> None:
         if self.ranges not in RANGE_METHODS:
@@ -87,9 +100,12 @@ def quantize(model: nn.Module, images: Images, config: QuantConfig = DEFAULT) ->
         PlanError: There are no images, no operation can run on integers, a value is not finite,
             or the model is quantized already.
     """
-    plan = plan_quantization(model, images, config)
-    small = copy_module(plain_module(model), private=False)
+    model = plain_module(model)
+    small, batches = copy_module(model, private=False), _as_list(images)
+    plan = _prepare(small, batches, config)
     quantize_(small, plan)
+    if config.correct_bias:
+        shift_biases_(small, plan, bias_shifts(model, small, plan, batches))
     note_transform(small, Transform("quantize", QUANTIZE_VERSION, plan.to_json()))
     return small
 
@@ -98,23 +114,42 @@ def plan_quantization(
     model: nn.Module, images: Images, config: QuantConfig = DEFAULT
 ) -> QuantizationPlan:
     """Return the plan that `quantize` carries out; see there."""
-    model = plain_module(model)
-    batches = list(_batches(images))
+    return _prepare(copy_module(plain_module(model), private=False), _as_list(images), config)
+
+
+def _as_list(images: Images) -> list[Example]:
+    """Return the batches, at least one."""
+    batches = list(batches_of(images))
     if not batches:
         raise PlanError(
             "Quantization must see images. Received none. Give at least one, better 16, as they "
             "are in use."
         )
-    recorded = _recorded(model, _first_alone(batches[0]))
-    plan = replace(place(recorded, config.skip), weight_bits=config.weight_bits)
-    if not plan.layers:
-        reasons = "; ".join(f"{name}: {why}" for name, why in list(plan.floats.items())[:3])
+    return batches
+
+
+def _prepare(small: nn.Module, batches: Sequence[Example], config: QuantConfig) -> QuantizationPlan:
+    """Return the plan for a float network, after its channels were prepared in place."""
+    recorded = _recorded(small, _first_alone(batches[0]))
+    placed = replace(place(recorded, config.skip), weight_bits=config.weight_bits)
+    if not placed.layers:
+        reasons = "; ".join(f"{name}: {why}" for name, why in list(placed.floats.items())[:3])
         raise PlanError(
             "A network must have an operation that can run on integers. Received a "
-            f"{type(model).__name__} without one{f' ({reasons})' if reasons else ''}. It is as "
+            f"{type(small).__name__} without one{f' ({reasons})' if reasons else ''}. It is as "
             "fast in float."
         )
-    return calibrated(model, plan, batches, method=config.ranges, percentile=config.percentile)
+    ranges = partial(with_grids, method=config.ranges, percentile=config.percentile)
+    observed = observe(small, placed, batches)
+    if config.equalize and (found := equalized(recorded, placed, observed.channels)):
+        equalize_(small, found)
+        observed = observe(small, placed, batches)
+    plan = ranges(placed, observed)
+    constants = dead_channels(plan, observed.channels) if config.fix_dead_channels else {}
+    if not constants:
+        return plan
+    hold_constant_(small, plan, constants)
+    return noted(ranges(placed, observe(small, placed, batches)), constants)
 
 
 def _recorded(model: nn.Module, example: Example) -> RecordedSites:
@@ -128,7 +163,8 @@ def _recorded(model: nn.Module, example: Example) -> RecordedSites:
         ) from error
 
 
-def _batches(images: Images) -> Iterator[Example]:
+def batches_of(images: Images) -> Iterator[Example]:
+    """Yield the inputs of every call of a network on images, as `quantize` takes them."""
     if isinstance(images, Tensor):
         yield from (Example((part,)) for part in torch.split(images, _BATCH) if len(part))
         return

@@ -67,7 +67,7 @@ class RangeObserver:
         )
         self._cover(low, high)
         places = ((flat - self._start) / self._width * BINS).long().clamp_(0, BINS - 1)
-        self.counts += torch.bincount(places, minlength=BINS).numpy()
+        self.counts += torch.bincount(places, minlength=BINS).cpu().numpy()
 
     @property
     def edges(self) -> NDArray[np.float64]:

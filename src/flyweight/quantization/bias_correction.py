@@ -1,0 +1,111 @@
+"""Bias correction: what rounding adds to a channel on average is taken from its bias.
+
+Nagel et al. 2019, https://arxiv.org/abs/1906.04721, section 4.2, in the form that measures: the
+mean of every output channel of a layer in the quantized network becomes that of the float one. A
+layer is corrected with those before it corrected, in one run.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from flyweight.graph.dispatch import evaluating
+from flyweight.graph.example_inputs import Example
+from flyweight.graph.recording import private_copy
+from flyweight.quantization.calibration import channel_axis
+from flyweight.quantization.network import Handler, QuantizedForward
+from flyweight.quantization.quantization_plan import IntegerLayer, QuantizationPlan
+from flyweight.quantization.sites import watch_paths
+
+
+@dataclass(frozen=True, eq=False)
+class BiasShifts:
+    """What is added to every output channel of layers.
+
+    Attributes:
+        channels: Operation to one value for each channel, shape (channels,).
+    """
+
+    channels: Mapping[str, NDArray[np.float64]]
+
+
+def bias_shifts(
+    model: nn.Module, quantized: nn.Module, plan: QuantizationPlan, batches: Iterable[Example]
+) -> BiasShifts:
+    """Return what brings the means of channels to those of the float network.
+
+    Args:
+        model: The float network; it is not changed.
+        quantized: The quantized one; it is not changed.
+        plan: Its plan.
+        batches: As in calibration, at least one. The shifts of batches are averaged.
+    """
+    dense = private_copy(model, values=True)
+    watch_paths(dense)
+    means, shifts = _Means(dense, plan), _Shifts(quantized, plan)
+    given = list(batches)
+    with evaluating(dense, quantized):
+        for batch in given:
+            means.run(dense, batch)
+            shifts.wanted = means.means
+            shifts.forward(*batch.args, **batch.kwargs)
+    return BiasShifts(
+        {name: total.cpu().numpy() / len(given) for name, total in shifts.totals.items()}
+    )
+
+
+@torch.no_grad()
+def shift_biases_(model: nn.Module, plan: QuantizationPlan, shifts: BiasShifts) -> None:
+    """Add shifts to what the layers of a quantized network add, in place."""
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    for layer in plan.own_layers:
+        added = torch.from_numpy(shifts.channels[layer.operation])
+        name = layer.bias if layer.norm is None else layer.norm.shift
+        if name is not None:
+            tensors[name].add_(added.to(tensors[name]))
+
+
+class _Means(Handler):
+    """Runs the float network and notes the means of channels before activations."""
+
+    def __init__(self, model: nn.Module, plan: QuantizationPlan) -> None:
+        super().__init__(model, plan)
+        self.means: dict[str, Tensor] = {}
+
+    def made(self, layer: IntegerLayer, weight: Tensor, values: Tensor) -> Tensor:
+        """Note the means of a layer's result."""
+        self.means[layer.operation] = _mean(weight, values)
+        return values
+
+
+class _Shifts(QuantizedForward):
+    """Runs the quantized network, corrects every layer, and sums the corrections up."""
+
+    def __init__(self, model: nn.Module, plan: QuantizationPlan) -> None:
+        super().__init__(model, plan)
+        self.wanted: Mapping[str, Tensor] = {}
+        self.totals: dict[str, Tensor] = {}
+        self._correctable = frozenset(
+            layer.operation
+            for layer in plan.own_layers
+            if layer.norm is None or layer.norm.shift is not None
+        )
+
+    def made(self, layer: IntegerLayer, weight: Tensor, values: Tensor) -> Tensor:
+        """Return a layer's result with the means of the float one."""
+        name = layer.operation
+        if name not in self._correctable:
+            self.totals[name] = weight.new_zeros(len(weight), dtype=torch.float64)
+            return values
+        shift = self.wanted[name] - _mean(weight, values)
+        self.totals[name] = self.totals.get(name, torch.zeros_like(shift)) + shift
+        trailing = values.ndim - 1 - channel_axis(weight, values)
+        return values + shift.to(values.dtype).reshape(-1, *[1] * trailing)
+
+
+def _mean(weight: Tensor, values: Tensor) -> Tensor:
+    return values.transpose(0, channel_axis(weight, values)).flatten(1).double().mean(1)

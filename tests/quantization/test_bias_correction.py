@@ -1,0 +1,63 @@
+import pytest
+import torch
+
+import flyweight as fw
+from flyweight.graph.example_inputs import Example
+from flyweight.quantization.bias_correction import BiasShifts, bias_shifts, shift_biases_
+from flyweight.quantization.network import plan_of
+
+
+def means(model, images):
+    """Mean of every channel that two layers read, the last one after a normalisation."""
+    found = {}
+
+    def note(name):
+        return lambda module, args: found.update({name: args[0].mean((0, 2, 3))})
+
+    hooks = [
+        model.narrow.register_forward_pre_hook(note("branch")),
+        model.branch.register_forward_pre_hook(note("stem")),
+    ]
+    with torch.no_grad():
+        result = model(images)
+    for hook in hooks:
+        hook.remove()
+    return found, result.mean(0)
+
+
+def test_means_of_the_output_become_those_of_the_float_network(residual, images):
+    with torch.no_grad():  # A coarse grid, so that there is something to correct.
+        residual.head.weight[:, 0] *= 40
+        residual.narrow.weight[:, 1] *= 40
+    _, wanted = means(residual, images)
+    errors = []
+    for correct in (False, True):
+        config = fw.QuantConfig(correct_bias=correct, weight_bits=7)
+        _, found = means(fw.quantize(residual, images, config), images)
+        errors.append(float((found - wanted).norm()))
+    assert errors[1] < 0.3 * errors[0]
+
+
+def test_shifts_go_to_the_bias_or_to_what_the_normalisation_adds(residual, images):
+    quantized = fw.quantize(residual, images)
+    plan = plan_of(quantized)
+    shifts = bias_shifts(residual, quantized, plan, [Example((images,))])
+    assert set(shifts.channels) == {layer.operation for layer in plan.layers.values()}
+    before = quantized.stem[1].bias.clone(), quantized.head.bias.clone()
+    values = {name: one * 0 + 0.5 for name, one in shifts.channels.items()}
+    shift_biases_(quantized, plan, BiasShifts(values))
+    assert torch.allclose(quantized.stem[1].bias - before[0], torch.tensor(0.5))
+    assert torch.allclose(quantized.head.bias - before[1], torch.tensor(0.5))
+
+
+def test_shifts_of_batches_are_averaged(residual, images):
+    quantized = fw.quantize(residual, images)
+    parts = [
+        bias_shifts(residual, quantized, plan_of(quantized), [Example((part,))])
+        for part in images.split(6)
+    ]
+    both = bias_shifts(
+        residual, quantized, plan_of(quantized), [Example((part,)) for part in images.split(6)]
+    )
+    mean = sum(part.channels["stem.0.conv2d"] for part in parts) / 2
+    assert both.channels["stem.0.conv2d"] == pytest.approx(mean)
