@@ -38,6 +38,14 @@ Skip = Annotated[
         metavar="PATTERN",
     ),
 ]
+UsePact = Annotated[
+    bool,
+    typer.Option(
+        "--use-pact",
+        "--use_pact",
+        help="Train the ends of ranges by PACT; the same as -o quantize.learned=pact.",
+    ),
+]
 Output = Annotated[
     Path | None,
     typer.Option(
@@ -64,6 +72,7 @@ def quantize(
     weights: Weights = "",
     mode: ModeOfQuantization = "",
     skip: Skip = None,
+    use_pact: UsePact = False,
     output: Output = None,
     runtime: RuntimeOfFiles = "",
     resume: Resume = False,
@@ -80,7 +89,7 @@ def quantize(
         raise ConfigError(
             f"--mode must be one of {', '.join(MODES)}. Received '{mode}'. {nearest(mode, MODES)}"
         )
-    given = {"mode": mode, "skip": tuple(skip or ())}
+    given = {"mode": mode, "skip": tuple(skip or ()), "learned": "pact" if use_pact else ""}
     changes = {key: value for key, value in given.items() if value}
     section = settings.quantize.model_copy(update=changes)
     bench = settings.bench.model_copy(update={"runtime": runtime} if runtime else {})

@@ -21,6 +21,12 @@ class QuantizeConfig(BaseModel):
         ranges: How the range of a tensor is chosen, see `quantization.quantize.QuantConfig`.
         percentile: Share of the values, in percent, that ranges of "percentile" keep on each side.
         weight_bits: 8, or 7 where the file shall be right on processors without VNNI, too.
+        fix_dead_channels: Make constant channels constant before ranges are chosen.
+        correct_bias: Let biases make up for the mean error of rounding.
+        equalize: Scale channels that depthwise convolutions read.
+        learned: What mode "aware" trains besides the weights: "lsq", "pact" or "fixed", see
+            `quantization.quantization_plan.LearnedSteps`.
+        hold_share: Share of the training at whose end weights keep their average integers.
         train: Training of mode "aware"; None takes `finetune` with a tenth of its learning rate and
             without warm-up. Numbers have 32 bits in either case.
     """
@@ -33,6 +39,11 @@ class QuantizeConfig(BaseModel):
     ranges: Literal["percentile", "mse", "minmax", "moving_average", "kl"] = "percentile"
     percentile: float = Field(default=99.99, gt=50, le=100)
     weight_bits: Literal[7, 8] = 8
+    fix_dead_channels: bool = True
+    correct_bias: bool = False
+    equalize: bool = False
+    learned: Literal["lsq", "pact", "fixed"] = "lsq"
+    hold_share: float = Field(default=0.1, ge=0, lt=1)
     train: TrainConfig | None = None
 
     def training(self, finetune: TrainConfig) -> TrainConfig:

@@ -1,7 +1,7 @@
 """Quantization stage: calibrate, train where that is wanted, export, and measure both files."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -47,8 +47,10 @@ from flyweight.pipeline.stage import (
 from flyweight.pipeline.stages.export import export_model, images_to_compare
 from flyweight.pipeline.stages.train import note_left_out, train_model
 from flyweight.progress import Progress, progress_of
+from flyweight.quantization.learned_steps import settled, trainable
 from flyweight.quantization.network import plan_of
 from flyweight.quantization.placement import layer_names
+from flyweight.quantization.quantization_plan import LearnedSteps
 from flyweight.quantization.quantize import QuantConfig
 from flyweight.quantization.quantize import quantize as to_integers
 from flyweight.quantization.sites import record_sites
@@ -224,15 +226,18 @@ def _calibrated(dense: nn.Module, settings: Config, data: Data, progress: Progre
     wanted = settings.quantize
     images = calibration_images(settings, data)
     progress.note(f"calibrating on {counted(len(images), 'training image')}, without labels")
-    how = QuantConfig(wanted.skip, wanted.ranges, wanted.percentile, wanted.weight_bits)
-    return to_integers(dense, images, how)
+    shared = {field.name: getattr(wanted, field.name) for field in fields(QuantConfig)}
+    return to_integers(dense, images, QuantConfig(**shared))
 
 
 def _trained(model: nn.Module, settings: Config, inputs: Inputs, folder: Path) -> nn.Module:
     """Return the best network of a training with fake quantization."""
-    training = settings.quantize.training(fine_tuning(settings))
+    wanted = settings.quantize
+    training = wanted.training(fine_tuning(settings))
+    held = round(training.steps * (1 - wanted.hold_share)) if wanted.hold_share else 0
+    student = trainable(model, LearnedSteps(wanted.learned, held))
     fitted = train_model(
-        model.train(),
+        student.train(),
         settings,
         training,
         inputs.splits,
@@ -241,7 +246,7 @@ def _trained(model: nn.Module, settings: Config, inputs: Inputs, folder: Path) -
         progress=inputs.progress,
     )
     saved = fitted.best_path or fitted.final_path
-    return model if saved is None else load_model(saved, settings)[0]
+    return settled((student if saved is None else load_model(saved, settings)[0]).eval())
 
 
 def _read(inputs: Inputs, settings: Config, workspace: Workspace) -> Quantized:
