@@ -175,13 +175,27 @@ class WeightQuantizer(nn.Module):
         return made
 
     @torch.no_grad()
-    def count(self, weight: Tensor, scales: Tensor, gain: Tensor | None, step: int) -> None:
-        """Take the integers of a training step into their average, and note the gain."""
+    def count(self, weight: Tensor, scales: Tensor, step: int, *, last: bool) -> None:
+        """Take the integers of a training step into their average.
+
+        At the last step before they are held, each becomes the nearer one of the two integers
+        around the weight: an average over steps in which a weight moved is not where it is.
+        """
+        if self.integers is None:
+            return
+        levels = levels_of(weight, scales).clamp_(-self.highest, self.highest)
+        self.integers.lerp_(levels.round(), max(_FORGET, 1 / (step + 1)))
+        if last:
+            nearer = torch.minimum(
+                torch.maximum(self.integers.round(), levels.floor()), levels.ceil()
+            )
+            self.integers.copy_(nearer)
+
+    @torch.no_grad()
+    def note_gain(self, gain: Tensor | None) -> None:
+        """Note what the folded normalisation multiplies with at a step with counted integers."""
         if self.gain is not None and gain is not None:
             self.gain.copy_(gain)
-        if self.integers is not None:
-            levels = levels_of(weight, scales).round_().clamp_(-self.highest, self.highest)
-            self.integers.lerp_(levels, max(_FORGET, 1 / (step + 1)))
 
     def held(self, weight: Tensor, scales: Tensor) -> Tensor:
         """Return the average integers, rounded, on the grid of `scales`."""

@@ -341,8 +341,11 @@ class QuantizedForward(Handler):
         own = self._weight_quantizer(layer)
         if self._held:
             return own.held(weight, scales)
-        if self.plan.learned is not None and self.model.training and own.integers is not None:
-            own.count(weight, scales, self._gain(layer), int(self._own.steps))
+        learned = self.plan.learned
+        if learned is not None and self.model.training and own.integers is not None:
+            step = int(self._own.steps)
+            own.count(weight, scales, step, last=step + 1 == learned.hold_after)
+            own.note_gain(self._gain(layer))
         return own.rounded(weight, scales)
 
     def _gain(self, layer: IntegerLayer) -> Tensor | None:

@@ -24,8 +24,9 @@ class LearnedSteps:
         method: `lsq` trains the steps of activations (where their range does not begin at zero, the
             zero point, too: LSQ+) and those of every output channel of a weight; `pact` trains the
             ends of the ranges of activations; `fixed` trains weights alone.
-        hold_after: After this number of training steps every weight keeps the integers that it had
-            on average (decay 0.99); what is trained on are steps, biases and shifts. 0 is never.
+        hold_after: After this number of training steps every weight keeps one of the two integers
+            around it, the one nearer to its average (decay 0.99); what is trained on are steps,
+            biases and shifts. 0 is never.
 
     Raises:
         PlanError: There is no such method, or the number is negative.

@@ -214,8 +214,10 @@ class HeldWeight(torch.autograd.Function):
         if not ctx.needs_input_grad[1]:
             return zeros, None, None, None, None
         sums = (gradient * made).flatten(1).sum(1) / scales
-        share = (made[0].numel() * _LEVELS / 2) ** -0.5
-        return zeros, finite(sums * share / start), None, None, None
+        # The change of a weight by its scale is then the part of its own gradient along itself.
+        # The share of LSQ is for errors of rounding, which are a hundred times smaller.
+        squares = levels_of(made, scales).square().flatten(1).sum(1).clamp_min(1.0)
+        return zeros, finite(sums / squares / start), None, None, None
 
 
 def dot(one: Tensor, other: Tensor) -> Tensor:
