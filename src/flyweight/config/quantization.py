@@ -26,7 +26,7 @@ class QuantizeConfig(BaseModel):
         equalize: Scale channels that depthwise convolutions read.
         learned: What mode "aware" trains besides the weights: "lsq", "pact" or "fixed", see
             `quantization.quantization_plan.LearnedSteps`.
-        hold_share: Share of the training at whose end weights keep their average integers.
+        hold_share: Share of the training at whose end weights keep their average integers; 0 never.
         train: Training of mode "aware"; None takes `finetune` with a tenth of its learning rate and
             without warm-up. Numbers have 32 bits in either case.
     """
@@ -43,7 +43,7 @@ class QuantizeConfig(BaseModel):
     correct_bias: bool = False
     equalize: bool = False
     learned: Literal["lsq", "pact", "fixed"] = "lsq"
-    hold_share: float = Field(default=0.1, ge=0, lt=1)
+    hold_share: float = Field(default=0.0, ge=0, lt=1)
     train: TrainConfig | None = None
 
     def training(self, finetune: TrainConfig) -> TrainConfig:
