@@ -32,6 +32,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,11 @@ IMPORTED = (
     *("flyweight.cli.sensitivity", "flyweight.cli.train", "flyweight.cli.prune", "onnxruntime"),
 )
 """Before processes are forked, so that each starts at once. None of them starts a thread."""
-SCAN = ("sensitivity", *CONFIG, "-w", "DENSE", "-s", "OUT/sens.json", *LAYERS)
+# A scan refuses a network that finds nothing, so it gets the trained one of the package.
+SCAN = (
+    *("sensitivity", "-c", "digit_detector", "-o", "eval_batch_size=2", "data.val_count=4"),
+    *("train.num_workers=0", "-w", "SHIPPED", "-s", "OUT/sens.json", *LAYERS[:2]),
+)
 COMMANDS = {
     "train": Command(("train", *CONFIG, "save_dir=OUT"), ("-r",)),
     "prune": Command(
@@ -110,9 +115,10 @@ class Place:
     def arguments(self, words: Sequence[str], out: Path) -> list[str]:
         """Return the arguments of a command with the names of paths replaced by paths."""
         dense = self.folder / "dense" / "demo_digits" / "best_model.safetensors"
-        names = {"OUT": str(out), "DENSE": str(dense), "SET": str(self.folder / "set")}
+        shipped = files("flyweight.config.presets") / "digit_detector.safetensors"
+        names = {"OUT": out, "DENSE": dense, "SET": self.folder / "set", "SHIPPED": shipped}
         pattern = re.compile("|".join(rf"\b{name}\b" for name in names))
-        return [pattern.sub(lambda found: names[found[0]], word) for word in words]
+        return [pattern.sub(lambda found: str(names[found[0]]), word) for word in words]
 
     def run(self, arguments: Sequence[str], out: Path, *, kill_at: int = 0) -> tuple[int, str]:
         """Run a command in a forked process; return its wait status and the operations, by line."""
