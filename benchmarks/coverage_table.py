@@ -116,6 +116,7 @@ def markdown(rows: Sequence[Row], source: str) -> str:
     ours = [row for row in rows if row["tool"] == "flyweight"]
     theirs = [row for row in rows if row["tool"] == "torch-pruning"]
     latest = max(ours or rows, key=lambda row: row["date"])
+    commits = sorted({row["commit"][:12] or "unknown" for row in ours or rows})
     facts = [
         "Half of every group, no hand help; median of the parameters kept",
         f"flyweight on {len(ours)}: {_told(ours, STATUSES)}",
@@ -123,7 +124,7 @@ def markdown(rows: Sequence[Row], source: str) -> str:
         *([f"Torch-Pruning on {len(theirs)}: {_told(theirs, STATUSES)}"] if theirs else []),
         *_exports(ours),
         latest["hardware"],
-        f"commit {latest['commit'][:12] or 'unknown'}",
+        f"{'commit' if len(commits) == 1 else 'commits'} {', '.join(commits)}",
         latest["date"][:10],
         f"[rows]({source})",
     ]

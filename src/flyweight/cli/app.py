@@ -39,7 +39,7 @@ COMMANDS: Mapping[str, Entry] = {
     ),
     "prune": Entry("flyweight.cli.prune:prune", "Prune channels, then fine-tune."),
     "quantize": Entry(
-        "flyweight.cli.quantize:quantize", "Make integers of a network; measure what it costs."
+        "flyweight.cli.quantize:quantize", "Quantize a network; measure what that costs."
     ),
     "distill": Entry("flyweight.cli.distill:distill", "Train a student against a teacher."),
     "export": Entry("flyweight.cli.export:export", "Write a checkpoint as an ONNX file."),

@@ -78,7 +78,7 @@ def quantize(
     resume: Resume = False,
     json: Json = False,
 ) -> None:
-    """Make integers of a network; measure what it costs.
+    """Quantize a network; measure what that costs.
 
     Writes a checkpoint, and the float and the quantized network as ONNX files. Both files are
     evaluated as the runtime executes them.
