@@ -1,5 +1,6 @@
 """Calibration: the float network runs on images; ranges of tensors and channels are observed."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +13,11 @@ from flyweight.errors import PlanError
 from flyweight.graph.dispatch import evaluating
 from flyweight.graph.example_inputs import Example
 from flyweight.graph.recording import private_copy
-from flyweight.quantization.grids import Grid, grid_of
+from flyweight.quantization.exact import exact_grids
+from flyweight.quantization.grids import grid_of
 from flyweight.quantization.network import Handler
 from flyweight.quantization.quantization_plan import IntegerLayer, QuantizationPlan
-from flyweight.quantization.ranges import RangeMethod, RangeObserver, range_of
+from flyweight.quantization.ranges import Range, RangeMethod, RangeObserver, range_of
 from flyweight.quantization.sites import watch_paths
 
 
@@ -105,6 +107,7 @@ def with_grids(
     *,
     method: RangeMethod = "percentile",
     percentile: float = 99.99,
+    exact: bool = False,
 ) -> QuantizationPlan:
     """Return the plan with the grids that fit what was observed.
 
@@ -113,11 +116,12 @@ def with_grids(
         observed: From `observe`.
         method: How a range is chosen from the values, see `ranges.range_of`.
         percentile: Share that the method `percentile` keeps on each side, in percent.
+        exact: Choose grids on which every runtime computes the same, see `exact`.
 
     Raises:
         PlanError: There was no batch, or a planned tensor was not seen.
     """
-    grids: dict[str, Grid] = {}
+    ranges: dict[str, Range] = {}
     for name in plan.quantizers:
         if not observed.batches or observed.tensors[name].average is None:
             raise PlanError(
@@ -125,10 +129,13 @@ def with_grids(
                 f"{observed.batches} batches, in which '{name}' was not computed. Give batches "
                 "that the network takes in evaluation mode."
             )
-        found = range_of(observed.tensors[name], method, percentile)
-        limit = plan.limits.get(name)
-        grids[name] = grid_of(found) if limit is None else grid_of(found, at_most=limit)
-    return plan.with_grids(grids)
+        ranges[name] = range_of(observed.tensors[name], method, percentile)
+    if exact:
+        return exact_grids(plan, observed.tensors, ranges)
+    limits = {name: plan.limits.get(name, math.inf) for name in ranges}
+    return plan.with_grids(
+        {name: grid_of(found, at_most=limits[name]) for name, found in ranges.items()}
+    )
 
 
 class _Observing(Handler):

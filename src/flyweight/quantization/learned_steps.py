@@ -38,9 +38,14 @@ def trainable(model: nn.Module, learned: LearnedSteps = LSQ) -> nn.Module:
         learned: What is trained.
 
     Raises:
-        PlanError: The network is not quantized.
+        PlanError: The network is not quantized, or exact while steps are to be trained.
     """
     copied, forward = _copied(model)
+    if forward.plan.exact and learned.method != "fixed":
+        raise PlanError(
+            "Steps of an exact network must stay powers of two. Received the method "
+            f"'{learned.method}'. Train with 'fixed', or quantize without exact."
+        )
     present = settled(copied) if forward.plan.learned is not None else copied
     plan = _present_plan(present)
     own = plan.own_scales or learned.method == "lsq" or learned.hold_after > 0

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from flyweight.errors import PlanError
 from flyweight.graph.example_inputs import Example
 from flyweight.graph.stored import copy_module
+from flyweight.quantization.exact import power_scales, require_exact
 from flyweight.quantization.fake import (
     LearnedQuantizer,
     Quantizer,
@@ -144,7 +145,7 @@ class Handler:
 
     def __init__(self, model: nn.Module, plan: QuantizationPlan) -> None:
         self.model, self.plan = model, plan
-        self._norms = frozenset(plan.norms)
+        self._norms, self._relus = frozenset(plan.norms), frozenset(plan.relus)
         self._tensors: dict[str, Tensor] = {}
 
     def prepare(self) -> None:
@@ -181,6 +182,8 @@ class Handler:
             made = self._layer(layer, func, args, kwargs)
         elif site in self._norms:
             made = args[0] if args else kwargs["input"]
+        elif site in self._relus:
+            made = torch.relu(args[0] if args else kwargs["input"])
         else:
             made = func(*args, **kwargs)
         quantizer = self.plan.outputs.get(site)
@@ -372,16 +375,36 @@ class QuantizedForward(Handler):
             scales = self._weight_quantizer(layer).current()
         else:
             scales = weight_scales(weight, self.plan.weight_bits)
-        if bias is None:
-            return scales
-        step = self._quantizers[layer.source].current()[0]
-        return torch.maximum(scales, least_scales(bias, step))
+        if bias is not None:
+            step = self._quantizers[layer.source].current()[0]
+            scales = torch.maximum(scales, least_scales(bias, step))
+        if self.plan.exact and not self.plan.own_scales:
+            source = self.plan.grids[layer.source]
+            return power_scales(weight, bias, scales, self.plan.weight_bits, source)
+        return scales
 
     def result(self, quantizer: str, values: Tensor) -> Tensor:
         """Return the values rounded to the grid of a quantizer."""
         one = self._quantizers[quantizer]
         made: Tensor = one.rounded(values, self._steps[quantizer]) if self._steps else one(values)
         return made
+
+    @torch.no_grad()
+    def require_exact(self) -> None:
+        """Check that the sums of all layers are exact in float32.
+
+        Raises:
+            PlanError: Those of one may not be.
+        """
+        self.prepare()
+        for layer in self.plan.layers.values():
+            weight, bias = self.folded(layer)
+            scales = self.scales_of(layer, weight, bias)
+            weight, bias = self.rounded(layer, weight, bias)
+            source = self._quantizers[layer.source].grid()
+            steps = None if bias is None else bias / (scales * source.scale)
+            levels = weight / by_channel(scales, weight)
+            require_exact(layer.operation, levels, steps, source.zero_point)
 
     @torch.no_grad()
     def weight_quantizers(self, present: Mapping[str, Any]) -> dict[str, WeightQuantizer]:

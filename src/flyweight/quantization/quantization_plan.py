@@ -113,6 +113,8 @@ class QuantizationPlan:
         own_scales: Whether scales of weights are stored; otherwise they follow from the largest
             value of each output channel.
         constant: Operation to its output channels that were made constant, see `dead_channels`.
+        exact: Whether every scale is a power of two, see `exact`.
+        relus: Sites of ReLU6 that run as ReLU, because the last level of the grid is their limit.
     """
 
     layers: Mapping[str, IntegerLayer]
@@ -126,6 +128,8 @@ class QuantizationPlan:
     learned: LearnedSteps | None = None
     own_scales: bool = False
     constant: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    exact: bool = False
+    relus: tuple[str, ...] = ()
 
     @property
     def shared_weights(self) -> frozenset[str]:
@@ -167,6 +171,8 @@ class QuantizationPlan:
             "learned": None if self.learned is None else asdict(self.learned),
             "own_scales": self.own_scales,
             "constant": {name: list(channels) for name, channels in self.constant.items()},
+            "exact": self.exact,
+            "relus": list(self.relus),
         }
         return json.dumps(data, indent=1, allow_nan=False) + "\n"
 
@@ -197,6 +203,8 @@ class QuantizationPlan:
                     str(name): tuple(map(int, channels))
                     for name, channels in data["constant"].items()
                 },
+                exact=_flag(data["exact"]),
+                relus=tuple(map(str, data["relus"])),
             )
 
 

@@ -17,8 +17,9 @@ from flyweight.quantization.bias_correction import bias_shifts, shift_biases_
 from flyweight.quantization.calibration import observe, with_grids
 from flyweight.quantization.dead_channels import dead_channels, hold_constant_, noted
 from flyweight.quantization.equalization import equalize_, equalized
+from flyweight.quantization.exact import unclip_, unclipped
 from flyweight.quantization.grids import HIGHEST_BY_BITS
-from flyweight.quantization.network import quantize_
+from flyweight.quantization.network import forward_of, quantize_
 from flyweight.quantization.placement import place
 from flyweight.quantization.quantization_plan import QuantizationPlan
 from flyweight.quantization.ranges import RANGE_METHODS, RangeMethod
@@ -44,6 +45,8 @@ class QuantConfig:
             `bias_correction`.
         equalize: Whether channels that depthwise convolutions read are scaled to use the range of
             their tensor, see `equalization`.
+        exact: Whether PyTorch and every runtime shall compute the same in every bit: scales are
+            powers of two, which costs some accuracy; see `exact`.
         weight_bits: 8, or 7 where the file shall be right on processors without VNNI, too: ONNX
             Runtime and OpenVINO add two products in 16 bits there, which 8 bits may exceed.
 
@@ -59,6 +62,7 @@ class QuantConfig:
     fix_dead_channels: bool = True
     correct_bias: bool = False
     equalize: bool = False
+    exact: bool = False
 
     def __post_init__(self) -> None:
         if self.ranges not in RANGE_METHODS:
@@ -98,7 +102,7 @@ def quantize(model: nn.Module, images: Images, config: QuantConfig = DEFAULT) ->
     Raises:
         GraphError: The model does not run on the images.
         PlanError: There are no images, no operation can run on integers, a value is not finite,
-            or the model is quantized already.
+            the model is quantized already, or the sums of a layer are too large to be exact.
     """
     model = plain_module(model)
     small, batches = copy_module(model, private=False), _as_list(images)
@@ -106,6 +110,9 @@ def quantize(model: nn.Module, images: Images, config: QuantConfig = DEFAULT) ->
     quantize_(small, plan)
     if config.correct_bias:
         shift_biases_(small, plan, bias_shifts(model, small, plan, batches))
+    forward = forward_of(small)
+    if config.exact and forward is not None:
+        forward.require_exact()
     note_transform(small, Transform("quantize", QUANTIZE_VERSION, plan.to_json()))
     return small
 
@@ -139,7 +146,11 @@ def _prepare(small: nn.Module, batches: Sequence[Example], config: QuantConfig) 
             f"{type(small).__name__} without one{f' ({reasons})' if reasons else ''}. It is as "
             "fast in float."
         )
-    ranges = partial(with_grids, method=config.ranges, percentile=config.percentile)
+    ranges = partial(
+        with_grids, method=config.ranges, percentile=config.percentile, exact=config.exact
+    )
+    if config.exact:
+        placed = unclip_(small, placed, unclipped(recorded, placed))
     observed = observe(small, placed, batches)
     if config.equalize and (found := equalized(recorded, placed, observed.channels)):
         equalize_(small, found)
