@@ -29,7 +29,9 @@ def exported(monkeypatch):
     def export(loaded, path, *, end, name, images, runtime, weights):
         call = SimpleNamespace(loaded=loaded, path=path, images=images, runtime=runtime)
         calls.append(call)
-        return SimpleNamespace(path=path, size_bytes=2**20, sidecar="s", max_error={"a": 2e-6})
+        return SimpleNamespace(
+            path=path, size_bytes=2**20, sidecar="s", max_error={"a": 2e-6}, notes=()
+        )
 
     monkeypatch.setattr("flyweight.pipeline.stages.export.export_model", export)
     return calls

@@ -12,7 +12,7 @@ from flyweight.cli import app, main
 from flyweight.cli.main import spread_overrides
 
 COMMANDS = (
-    "quantize",
+    *("quantize", "distill"),
     *("models", "params", "train", "eval", "sensitivity", "prune"),
     *("export", "bench", "predict", "check-data", "convert-data", "report", "demo"),
     "init",

@@ -9,8 +9,8 @@ from flyweight.quantization.quantization_plan import IntegerLayer, QuantizationP
 
 PLAN = QuantizationPlan(
     layers={
-        "a|conv2d|1": IntegerLayer("a.conv2d", "a.weight", None, "args[0]"),
-        "b|linear|1": IntegerLayer("b.linear", "b.weight", None, "a.conv2d"),
+        "a|conv2d|1": IntegerLayer("a.conv2d", "a.weight", None, "args[0]", "a.conv2d"),
+        "b|linear|1": IntegerLayer("b.linear", "b.weight", None, "a.conv2d", "b.linear"),
     },
     norms=(),
     outputs={"a|conv2d|1": "a.conv2d", "|matmul|1": "matmul"},
@@ -43,7 +43,7 @@ def test_a_layer_that_is_not_integer(precision):
 
 
 def test_many_layers_are_named_in_one_line():
-    layers = {f"l{n}": IntegerLayer(f"l{n}", "w", None, "x") for n in range(8)}
+    layers = {f"l{n}": IntegerLayer(f"l{n}", "w", None, "x", "y") for n in range(8)}
     float_ones = tuple(LayerCensus(name, "Conv", "float32", "r") for name in layers)
     with pytest.raises(ExportError, match=r"8 float layers: 'l0' \(r\), .*'l4' \(r\) and 3 more"):
         require_integer(Census("onnxruntime", float_ones), replace(PLAN, layers=layers))

@@ -23,7 +23,7 @@ ModeOfQuantization = Annotated[
     str,
     typer.Option(
         "--mode",
-        help="post: calibrate on a few images; aware: train afterwards; default: the config's "
+        help="How: post calibrates on a few images, aware trains afterwards; default: the config's "
         "quantize.mode.",
         metavar="MODE",
     ),
