@@ -40,7 +40,7 @@ CONFIGS = {
 }
 KEY = (
     *("benchmark", "ranges", "percentile", "images", "fix_dead_channels", "correct_bias"),
-    *("equalize", "adaptive_rounding", "weight_bits"),
+    *("equalize", "adaptive_rounding", "weight_bits", "exact"),
 )
 COLUMNS = (
     *KEY,
@@ -94,6 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--weight-bits", type=int, default=8)
     parser.add_argument("--adaptive-rounding", action="store_true", help="that alone")
     parser.add_argument("--ranges", action="append", help="not every way")
+    parser.add_argument("--exact", action="store_true", help="that alone, on exact grids")
     options = parser.parse_args(arguments)
     case = case_of(options)
     with torch.no_grad():
@@ -109,11 +110,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _configs(options: argparse.Namespace) -> Iterator[fw.QuantConfig]:
-    plain = fw.QuantConfig(weight_bits=options.weight_bits)
+    plain = fw.QuantConfig(weight_bits=options.weight_bits, exact=options.exact)
     for ranges in RANGES:
         if options.ranges and ranges["ranges"] not in options.ranges:
             continue
-        for option in OPTIONS[:1] if options.adaptive_rounding else OPTIONS:
+        for option in OPTIONS[:1] if options.adaptive_rounding or options.exact else OPTIONS:
             yield replace(plain, **ranges, **option)
 
 

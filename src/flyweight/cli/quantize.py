@@ -38,6 +38,14 @@ Skip = Annotated[
         metavar="PATTERN",
     ),
 ]
+Exact = Annotated[
+    bool,
+    typer.Option(
+        "--exact",
+        help="Scales are powers of two, so that ONNX Runtime computes PyTorch's bits; the same as "
+        "-o quantize.exact=true.",
+    ),
+]
 UsePact = Annotated[
     bool,
     typer.Option(
@@ -73,6 +81,7 @@ def quantize(
     mode: ModeOfQuantization = "",
     skip: Skip = None,
     use_pact: UsePact = False,
+    exact: Exact = False,
     output: Output = None,
     runtime: RuntimeOfFiles = "",
     resume: Resume = False,
@@ -89,7 +98,12 @@ def quantize(
         raise ConfigError(
             f"--mode must be one of {', '.join(MODES)}. Received '{mode}'. {nearest(mode, MODES)}"
         )
-    given = {"mode": mode, "skip": tuple(skip or ()), "learned": "pact" if use_pact else ""}
+    given = {
+        "mode": mode,
+        "skip": tuple(skip or ()),
+        "learned": "pact" if use_pact else "",
+        "exact": exact,
+    }
     changes = {key: value for key, value in given.items() if value}
     section = settings.quantize.model_copy(update=changes)
     bench = settings.bench.model_copy(update={"runtime": runtime} if runtime else {})

@@ -24,6 +24,7 @@ class QuantizeConfig(BaseModel):
         fix_dead_channels: Make constant channels constant before ranges are chosen.
         correct_bias: Let biases make up for the mean error of rounding.
         equalize: Scale channels that depthwise convolutions read.
+        exact: Let PyTorch and runtimes compute the same in every bit, see `quantization.exact`.
         learned: What mode "aware" trains besides the weights: "lsq", "pact" or "fixed", see
             `quantization.quantization_plan.LearnedSteps`.
         hold_share: Share of the training at whose end weights keep their average integers; 0 never.
@@ -42,6 +43,7 @@ class QuantizeConfig(BaseModel):
     fix_dead_channels: bool = True
     correct_bias: bool = False
     equalize: bool = False
+    exact: bool = False
     learned: Literal["lsq", "pact", "fixed"] = "lsq"
     hold_share: float = Field(default=0.0, ge=0, lt=1)
     train: TrainConfig | None = None

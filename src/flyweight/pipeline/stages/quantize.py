@@ -235,7 +235,9 @@ def _trained(model: nn.Module, settings: Config, inputs: Inputs, folder: Path) -
     wanted = settings.quantize
     training = wanted.training(fine_tuning(settings))
     held = round(training.steps * (1 - wanted.hold_share)) if wanted.hold_share else 0
-    student = trainable(model, LearnedSteps(wanted.learned, held))
+    # Learned steps would not stay powers of two.
+    method = "fixed" if wanted.exact else wanted.learned
+    student = trainable(model, LearnedSteps(method, held))
     fitted = train_model(
         student.train(),
         settings,
