@@ -7,7 +7,7 @@ from torch import nn
 
 import flyweight as fw
 from flyweight.errors import PlanError
-from flyweight.quantization.network import frozen, plan_of, quantize_
+from flyweight.quantization.network import plan_of, quantize_
 
 
 def test_the_first_layer_computes_what_integers_give(residual, images):
@@ -61,14 +61,6 @@ def test_batch_statistics_do_not_change_in_training(residual, images):
     before = quantized.stem[1].running_mean.clone()
     quantized(images)
     assert torch.equal(quantized.stem[1].running_mean, before)
-
-
-def test_frozen_weights_compute_the_same(residual, images):
-    quantized = fw.quantize(residual, images)
-    constant = frozen(quantized)
-    with torch.no_grad():
-        assert torch.equal(constant(images), quantized(images))
-    assert frozen(residual) is residual
 
 
 def test_a_second_time_and_another_network_are_refused(residual, images):

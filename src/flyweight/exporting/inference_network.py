@@ -16,7 +16,8 @@ from flyweight.graph.containers import placed_tensors, with_tensors
 from flyweight.graph.cutting import COMPUTING_HOOKS
 from flyweight.graph.example_inputs import Example
 from flyweight.graph.stored import copy_module, run_uncompiled
-from flyweight.quantization.network import frozen, plan_of
+from flyweight.quantization.frozen import frozen
+from flyweight.quantization.network import plan_of
 from flyweight.zoo.backbones.blocks import thaw_norms
 
 _DECODED = {"classify": ("scores",), "segment": ("labels",)}

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from flyweight.errors import PlanError
 from flyweight.graph.example_inputs import Example
-from flyweight.graph.stored import copy_module
 from flyweight.quantization.exact import power_scales, require_exact
 from flyweight.quantization.fake import (
     LearnedQuantizer,
@@ -21,7 +20,6 @@ from flyweight.quantization.fake import (
     WeightQuantizer,
     least_scales,
     rounded_bias,
-    rounded_weight,
     weight_scales,
 )
 from flyweight.quantization.grids import HIGHEST_BY_BITS
@@ -33,8 +31,6 @@ CHILD = "quantizers"
 """Attribute of a quantized module that holds its quantizers."""
 WEIGHTS = "weight_quantizers"
 """Attribute of a quantized module that holds the scales of its weights, where they are stored."""
-_CONSTANTS = "quantized_constants"
-"""Attribute of a frozen module that holds its folded weights."""
 _SMALLEST_FACTOR = 1e-12
 _ARGUMENTS = ("input", "weight", "bias")
 
@@ -57,7 +53,7 @@ def quantize_(model: nn.Module, plan: QuantizationPlan) -> None:
 def equip(model: nn.Module, plan: QuantizationPlan) -> "QuantizedForward":
     """Give a module with watched paths the quantizers of a plan, in place of those it has."""
     children = {name: _quantizer(name, plan) for name in plan.grids}
-    setattr(model, CHILD, _Quantizers({key_of(name): one for name, one in children.items()}))
+    setattr(model, CHILD, Quantizers({key_of(name): one for name, one in children.items()}))
     present = dict(getattr(model, WEIGHTS, nn.ModuleDict()).items())
     if present:
         delattr(model, WEIGHTS)
@@ -76,7 +72,7 @@ def _quantizer(name: str, plan: QuantizationPlan) -> Quantizer:
     return LearnedQuantizer(grid, clipped=learned.method == "pact", limit=plan.limits.get(name))
 
 
-class _Quantizers(nn.ModuleDict):
+class Quantizers(nn.ModuleDict):
     """Quantizers or constants of a network.
 
     It hands on what it takes, because nn.Sequential runs every child.
@@ -87,7 +83,7 @@ class _Quantizers(nn.ModuleDict):
         return values
 
 
-class WeightQuantizers(_Quantizers):
+class WeightQuantizers(Quantizers):
     """The stored scales of weights, by the keys of their layers.
 
     Attributes:
@@ -441,63 +437,3 @@ def _sites_that_pass(plan: QuantizationPlan) -> frozenset[str]:
             found.add(site)
         seen.add(quantizer)
     return frozenset(found)
-
-
-def frozen(model: nn.Module) -> nn.Module:
-    """Return a copy of a quantized module whose weights are folded and rounded for good.
-
-    A file that is written from it holds integers. Other modules are returned as they are.
-    """
-    forward = forward_of(model)
-    if forward is None:
-        return model
-    copied = copy_module(model)
-    last = _FrozenForward(copied, forward.plan)
-    with torch.no_grad():
-        last.freeze()
-    copied.__dict__["forward"] = last.forward
-    return copied
-
-
-class _FrozenForward(QuantizedForward):
-    """A forward whose layers take their weights from constants."""
-
-    def __init__(self, model: nn.Module, plan: QuantizationPlan) -> None:
-        super().__init__(model, plan)
-        self._constants: Any = None
-
-    def freeze(self) -> None:
-        """Compute the weights as they are at present, and keep them in the module."""
-        self.model.eval()
-        super().prepare()
-        constants = {
-            layer.operation: self._constants_of(layer) for layer in self.plan.layers.values()
-        }
-        held = _Quantizers({key_of(name): one for name, one in constants.items()})
-        setattr(self.model, _CONSTANTS, held)
-        fixed = {key_of(name): Quantizer(one.grid()) for name, one in self._quantizers.items()}
-        setattr(self.model, CHILD, _Quantizers(fixed))
-        if self.plan.own_scales:
-            delattr(self.model, WEIGHTS)
-        self.plan = replace(self.plan, learned=None, own_scales=False)
-
-    def prepare(self) -> None:
-        """Look the tensors up; round by the operations that exporters know."""
-        super().prepare()
-        self._constants = getattr(self.model, _CONSTANTS)
-        self._steps = {}
-
-    def _constants_of(self, layer: IntegerLayer) -> nn.Module:
-        weight, bias = self.folded(layer)
-        scales = self.scales_of(layer, weight, bias)
-        weight, bias = self.rounded(layer, weight, bias)
-        named = {"weight": weight, "scales": scales, "bias": bias}
-        holder = nn.Module()
-        for name, tensor in named.items():
-            holder.register_buffer(name, tensor)
-        return holder
-
-    def parameters_of(self, layer: IntegerLayer) -> tuple[Tensor, Tensor | None]:
-        """Return the constants of a layer."""
-        held = self._constants[key_of(layer.operation)]
-        return rounded_weight(held.weight, held.scales), held.bias
