@@ -44,6 +44,25 @@ def test_quantize_as_json_then_eval_predict_and_export_its_files(flyweight, save
     assert again.json["operators"]["QuantizeLinear"] > 40
 
 
+def test_the_cost_of_each_layer(flyweight, saved, tmp_path):
+    answer = flyweight("quantize", *GIVEN, "-w", saved, "--sensitivity", "--json")
+    rows = answer.json["layers"]
+    assert len(rows) == 50
+    losses = [row["loss"] for row in rows]
+    assert losses == sorted(losses, reverse=True)
+    assert 0 < losses[0] < 1
+    table = flyweight("quantize", *GIVEN, "-w", saved, "--sensitivity", "--skip", "yolo_output")
+    assert len(table.out.splitlines()) == 48
+    assert not (tmp_path / "output" / "demo_digits" / "quantized.safetensors").exists()
+
+
+def test_exact_files_have_the_bits_of_pytorch(flyweight, saved):
+    given = ("quantize", *GIVEN, "-w", saved, "--exact", "--json")
+    found = flyweight(*given).json
+    exported = flyweight("export", "-w", found["checkpoint"], "--end", "raw", "--json").json
+    assert set(exported["max_error"].values()) == {0.0}
+
+
 def test_the_table_names_both_files(flyweight, saved):
     answer = flyweight("quantize", *GIVEN, "-w", saved)
     first, *rows = answer.out.splitlines()

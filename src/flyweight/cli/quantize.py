@@ -54,6 +54,13 @@ UsePact = Annotated[
         help="Train the ends of ranges by PACT; the same as -o quantize.learned=pact.",
     ),
 ]
+SensitivityOfLayers = Annotated[
+    bool,
+    typer.Option(
+        "--sensitivity",
+        help="Print what the quantization of each layer alone costs, and exit.",
+    ),
+]
 Output = Annotated[
     Path | None,
     typer.Option(
@@ -82,6 +89,7 @@ def quantize(
     skip: Skip = None,
     use_pact: UsePact = False,
     exact: Exact = False,
+    sensitivity: SensitivityOfLayers = False,
     output: Output = None,
     runtime: RuntimeOfFiles = "",
     resume: Resume = False,
@@ -112,12 +120,24 @@ def quantize(
     source.find()
     require_paths(settings)
     note_busy_machine()
+    if sensitivity:
+        _show_losses(pipeline.quantization_losses(source, settings, progress=True), as_json=json)
+        return
     options = pipeline.QuantizeOptions(str(output or ""))
     result = pipeline.quantize(source, settings, options, resume=resume, progress=True)
     if json:
         show_json(_record(result))
     else:
         show(_text(result))
+
+
+def _show_losses(losses: dict[str, float], *, as_json: bool) -> None:
+    if as_json:
+        show_json({"layers": [{"name": name, "loss": loss} for name, loss in losses.items()]})
+        return
+    rows = [("layer", "squared error of the outputs")]
+    rows += [(name, f"{100 * loss:.4f} %") for name, loss in losses.items()]
+    show(columns(rows))
 
 
 def _record(result: "Quantized") -> dict[str, object]:

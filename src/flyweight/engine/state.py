@@ -75,6 +75,23 @@ def remove_states(folder: Path) -> None:
     old_state_path(folder).unlink(missing_ok=True)
 
 
+def remove_foreign_state(folder: Path, model: nn.Module) -> None:
+    """Remove the state of an earlier run in `folder` if its network has other tensors than `model`.
+
+    A state that cannot be read is left; to resume from it says why.
+    """
+    try:
+        _, document = load_state(state_path(folder))
+    except CheckpointError:
+        return
+    saved = document.get("model")
+    wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    if isinstance(saved, Mapping) and wanted != {
+        name: tensor.shape for name, tensor in saved.items() if isinstance(tensor, Tensor)
+    }:
+        remove_states(folder)
+
+
 def save_state(
     path: Path, config: TrainConfig, status: RunStatus, document: Mapping[str, Any]
 ) -> None:

@@ -50,6 +50,7 @@ if TYPE_CHECKING:  # For editors and type checkers; `HOMES` has the same names a
     from flyweight.pipeline.stages.prune import PruneOptions as PruneOptions
     from flyweight.pipeline.stages.prune import prune as prune
     from flyweight.pipeline.stages.quantize import QuantizeOptions as QuantizeOptions
+    from flyweight.pipeline.stages.quantize import quantization_losses as quantization_losses
     from flyweight.pipeline.stages.quantize import quantize as quantize
     from flyweight.pipeline.stages.scan import merge_scans as merge_scans
     from flyweight.pipeline.stages.scan import scan as scan
@@ -95,6 +96,7 @@ HOMES = {
     "plan_notes": "flyweight.pipeline.pruning_text:plan_notes",
     "price": "flyweight.pipeline.pricing:price",
     "prune": "flyweight.pipeline.stages.prune:prune",
+    "quantization_losses": "flyweight.pipeline.stages.quantize:quantization_losses",
     "quantize": "flyweight.pipeline.stages.quantize:quantize",
     "report": "flyweight.pipeline.rendered_report:report",
     "run_chain": "flyweight.pipeline.chain:run_chain",

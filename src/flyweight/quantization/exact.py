@@ -113,7 +113,8 @@ def power_scales(
 
     below = above / 2
     found = torch.where(error(below) < error(above), below, above)
-    for _ in range(_MOST_DOUBLINGS):
+    # On the meta device, scales are read from a checkpoint afterwards.
+    for _ in range(0 if weight.is_meta else _MOST_DOUBLINGS):
         steps = None if bias is None else bias / (found * source.scale)
         beyond = largest_sums(levels(found), steps, source.zero_point) >= MOST
         if not beyond.any():

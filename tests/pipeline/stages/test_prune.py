@@ -151,6 +151,13 @@ def test_the_state_of_the_dense_training_is_not_resumed(config_of, monkeypatch, 
     assert fw.load(found.checkpoint).get_parameter(LAYER).shape[0] == 24
 
 
+def test_a_resumed_run_that_had_not_begun_starts(config_of):
+    config = config_of()
+    pipeline.train("run", config)
+    found = pipeline.prune("run", config, resume=True)  # Killed before it wrote anything.
+    assert fw.load(found.checkpoint).get_parameter(LAYER).shape[0] == 24
+
+
 @pytest.fixture
 def interrupted(monkeypatch):
     """Return a function that prunes, and is stopped when the fine-tuning starts."""

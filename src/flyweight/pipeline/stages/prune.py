@@ -16,7 +16,7 @@ from flyweight.config.settings import Config
 from flyweight.config.training import HARMLESS
 from flyweight.digests import digest_of_weights
 from flyweight.engine.run import BEST, FINAL
-from flyweight.engine.state import remove_states
+from flyweight.engine.state import remove_foreign_state, remove_states
 from flyweight.errors import FileError, counted
 from flyweight.files import replacing, write_text
 from flyweight.graph import ModelGraph
@@ -264,6 +264,9 @@ def _cut_now(inputs: Inputs, settings: Config, workspace: Workspace) -> _Cutting
     if options.finetune and (inputs.unchanged or not inputs.resume):
         # A training state is of another network here: this work had not come to its training.
         remove_states(workspace.folder)
+    elif options.finetune:
+        # The dense network's, where an attempt was killed before it wrote anything.
+        remove_foreign_state(workspace.folder, small)
     workspace.keep_part(options.cut_file)
     return _Cutting(graph, made, small, metrics, steps)
 

@@ -47,6 +47,7 @@ from flyweight.pipeline.stage import (
 from flyweight.pipeline.stages.export import export_model, images_to_compare
 from flyweight.pipeline.stages.train import note_left_out, train_model
 from flyweight.progress import Progress, progress_of
+from flyweight.quantization.layer_losses import layer_losses
 from flyweight.quantization.learned_steps import settled, trainable
 from flyweight.quantization.network import plan_of
 from flyweight.quantization.placement import layer_names
@@ -108,6 +109,45 @@ def quantize(
     _require_other_file(options.path_in(folder), path)
     if config.quantize.mode == "aware":
         require_training_sides(config)
+    _, config = _opened(source, config)
+    workspace = QUANTIZE.workspace(folder, in_chain=False)
+    with workspace.locked():
+        data = open_data(config, save_dir=folder)
+        found = read(path)
+        require_same_labels(found.labels, data.labels, path)
+        note_left_out(data, reports)
+        inputs = Inputs(name, data, options=options, resume=resume, progress=reports)
+        inputs = replace(inputs, results={"train": Trained(path, found.metrics, 0.0)})
+        result: Quantized = by_hand(QUANTIZE, config, inputs, workspace)
+    return result
+
+
+def quantization_losses(
+    source: ModelSource, config: Config, *, progress: Progress | bool = False
+) -> dict[str, float]:
+    """Return what the quantization of each layer alone costs, by its operation, largest first.
+
+    The cost is the squared error of the network's outputs, divided by their squared size, on the
+    images of the calibration.
+
+    Args:
+        source: As for `quantize`.
+        config: As for `quantize`.
+        progress: Receives messages.
+
+    Raises:
+        FlyweightError: As for `quantize`.
+    """
+    model, config = _opened(source, config)
+    data = open_data(config)
+    small = _calibrated(model, config, data, progress_of(progress))
+    losses = layer_losses(model, small, calibration_images(config, data))
+    return dict(sorted(losses.items(), key=lambda pair: -pair[1]))
+
+
+def _opened(source: ModelSource, config: Config) -> tuple[nn.Module, Config]:
+    """Return the float network, and the config with the preprocessing of its checkpoint."""
+    _, path = source.find()
     model, found = load_model(path, config)
     if found.preprocessing:
         saved = saved_preprocessing(found, path)
@@ -116,15 +156,7 @@ def quantize(
     if config.quantize.skip:  # Before the data are read.
         recorded = record_sites(model, Example(example_input(config.preprocessing)))
         skipped(config.quantize.skip, layer_names(recorded))
-    workspace = QUANTIZE.workspace(folder, in_chain=False)
-    with workspace.locked():
-        data = open_data(config, save_dir=folder)
-        require_same_labels(found.labels, data.labels, path)
-        note_left_out(data, reports)
-        inputs = Inputs(name, data, options=options, resume=resume, progress=reports)
-        inputs = replace(inputs, results={"train": Trained(path, found.metrics, 0.0)})
-        result: Quantized = by_hand(QUANTIZE, config, inputs, workspace)
-    return result
+    return model, config
 
 
 def _require_other_file(output: Path, path: Path) -> None:
