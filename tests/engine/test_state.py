@@ -14,6 +14,7 @@ from flyweight.engine.state import (
     load_weights,
     old_state_path,
     refuse_old_state,
+    remove_foreign_state,
     remove_states,
     require_same_config,
     save_state,
@@ -44,6 +45,20 @@ def test_the_states_of_an_earlier_run_are_removed(tmp_path):
         path.touch()
     remove_states(tmp_path)
     assert not any(path.exists() for path in paths)
+
+
+def test_only_the_state_of_another_network_is_removed(tmp_path):
+    path = state_path(tmp_path)
+    network, narrow = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 2, 3)
+    remove_foreign_state(tmp_path, network)  # There is none.
+    save_state(path, CONFIG, RunStatus(), {"model": network.state_dict()})
+    remove_foreign_state(tmp_path, network)
+    assert path.exists()
+    remove_foreign_state(tmp_path, narrow)
+    assert not path.exists()
+    path.write_bytes(b"damaged")
+    remove_foreign_state(tmp_path, network)
+    assert path.exists()
 
 
 def test_every_key_but_the_harmless_ones_must_stay():
