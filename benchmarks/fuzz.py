@@ -158,6 +158,8 @@ class _Worker:
             )
             counts.outcomes[FAILED] += 1
             at += 1
+        elif os.waitstatus_to_exitcode(status) and not seen:
+            raise RuntimeError(f"case {at} could not be made; run it with --case {at}")
         return range(at, self.cases.stop) if at < self.cases.stop else None
 
 

@@ -160,7 +160,7 @@ def _changed(source: random.Random, value: Any) -> Any:
 
 def _places(value: Any, most: int = 400) -> list[tuple[Any, Any]]:
     """Return (holder, key) of the values of a document, the outermost first."""
-    found, level = [], [value]
+    found, level = [], [value] if isinstance(value, (dict, list)) else []
     while level and len(found) < most:
         inner = []
         for holder in level:

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import random
 import time
 import warnings
 from pathlib import Path
@@ -98,3 +99,10 @@ def test_every_kind_of_failure_is_counted(fuzz, known, read, what):
     assert counts.outcomes == {fuzz.FAILED: 2}
     assert sorted(counts.failures) == [0, 1]
     assert all(what in text for text in counts.failures.values())
+
+
+def test_a_document_that_is_one_number_is_changed_too(fuzz):
+    # A mutation may have made a number of it; the next one must not fail on that.
+    mutations = importlib.import_module("fuzz_mutations")
+    assert mutations._places(1.5) == []
+    assert mutations._changed(random.Random(0), 1.5) in mutations.VALUES
