@@ -44,13 +44,12 @@ LINES = {
     "torchvision, segmentation, detectors, others": (
         *("torchvision-segmentation", "torchvision-detection", "torchvision-other"),
     ),
-    "flyweight's zoo": ("zoo",),
     "timm, one or more per family": ("timm",),
     "transformers": ("transformers",),
     "segmentation_models_pytorch": ("segmentation_models",),
     "monai": ("monai",),
     "pytorchcv": ("pytorchcv",),
-    "idioms, written by hand": ("idioms",),
+    "flyweight's zoo, and idioms written by hand": ("zoo", "idioms"),
 }
 """Lines of the table, and the suites of each."""
 _HEADER = """\

@@ -36,6 +36,10 @@ PLAIN = {
         *("case", "mode", "pictures", "scan_seconds", "plain_seconds", "ratio"),
         *("ratio_low", "ratio_high", "spearman", "same_ratios"),
     ),
+    "quantization": (
+        *("network", "tool", "metric_float", "metric", "integer_layers", "layers"),
+        *("onnxruntime_ratio", "openvino_ratio", "file_bytes_float", "file_bytes", "noisy"),
+    ),
 }
 """Tables that show columns of a file as they are."""
 COLUMNS = (
