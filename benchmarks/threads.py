@@ -4,7 +4,7 @@
 
 A job is a process that trains torchvision's MobileNetV2 on random images, with as many threads as
 torch takes by itself. So many jobs run at a time, once with `OMP_WAIT_POLICY=ACTIVE`, which is how
-torch comes, and once with `PASSIVE`, which the command line of flyweight sets. Each job takes its
+torch comes, and once as the command line of flyweight sets it: `PASSIVE`, after a short spin. Each job takes its
 steps while all others run, and the median of all steps counts. Takes less than 5 minutes on a quiet
 machine. One row per number of jobs is added to `results/threads.csv`, with the load of the machine
 before: a row with a load well above 0 is no measurement of a quiet machine.
@@ -21,6 +21,7 @@ from pathlib import Path
 
 import torch
 
+from flyweight.cli.main import WAITING
 from flyweight.files import write_text
 from flyweight.measuring.environment import commit, hardware
 from flyweight.processors import load_average
@@ -62,8 +63,9 @@ while sys.stdin.readline():  # Keeps the load up until all jobs are done.
 
 def step_seconds(policy: str, jobs: int, *, steps: int, seconds: float, size: int) -> list[float]:
     """Run jobs side by side and return the seconds of all their steps."""
-    environment = {name: value for name, value in os.environ.items() if name[:4] != "OMP_"}
-    environment["OMP_WAIT_POLICY"] = policy
+    own = ("OMP_", "GOMP_")
+    environment = {name: v for name, v in os.environ.items() if not name.startswith(own)}
+    environment |= WAITING if policy == "PASSIVE" else {"OMP_WAIT_POLICY": policy}
     command = [sys.executable, "-c", JOB, str(steps), str(seconds), str(size)]
     running = [
         subprocess.Popen(

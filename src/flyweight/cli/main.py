@@ -19,6 +19,8 @@ from flyweight.processors import thread_count
 from flyweight.stopping import signals_as_ctrl_c
 
 MISTAKE, STOPPED = 2, 130
+WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
+"""How threads of OpenMP wait: they look a thousand times, then sleep."""
 _LONGEST_LINE = 2000
 _COMPLETION = ("--install-completion", "--show-completion")
 _SEVERAL = {
@@ -56,12 +58,15 @@ def use_threads_that_wait() -> None:
     """Let the threads of computations sleep while they wait, and be as many as may run at a time.
 
     By default they spin: where other programs need the processors, too, that makes every step of a
-    training many times slower. Values that the user has set stay. Nothing changes once torch is
-    loaded.
+    training many times slower. Threads that sleep at once make it twice as slow on a quiet machine,
+    so they spin for some microseconds first. Values that the user has set stay. Nothing changes
+    once torch is loaded.
     """
     if "torch" in sys.modules:
         return
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        for name, value in WAITING.items():
+            os.environ.setdefault(name, value)
     threads = thread_count()
     if threads is not None:
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))
