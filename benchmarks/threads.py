@@ -5,9 +5,9 @@
 A job is a process that trains torchvision's MobileNetV2 on random images, with as many threads as
 torch takes by itself. So many jobs run at a time, once with `OMP_WAIT_POLICY=ACTIVE`, which is how
 torch comes, and once as the command line of flyweight sets it: `PASSIVE`, after a short spin. Each
-job takes its steps while all others run, and the median of all steps counts. Takes less than 5 minutes on a quiet
-machine. One row per number of jobs is added to `results/threads.csv`, with the load of the machine
-before: a row with a load well above 0 is no measurement of a quiet machine.
+job takes its steps while all others run, and the median of all steps counts. Takes less than 5
+minutes on a quiet machine. One row per number of jobs is added to `results/threads.csv`, with the
+load of the machine before: a row with a load well above 0 is no measurement of a quiet machine.
 """
 
 import argparse
