@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from tables import read_rows, save_rows
+from tables import replace_row
 from torch import Tensor, nn
 
 import flyweight as fw
@@ -47,6 +47,7 @@ NETWORKS = {
     "deeplabv3p_camvid11": ("deeplabv3p_camvid11.yaml", "miou"),
 }
 """Trained checkpoint to its config beside this file, and the metric."""
+KEY = ("network", "tool")
 COLUMNS = (
     *("network", "tool", "metric_name", "metric_float", "metric", "integer_layers", "layers"),
     *("float_islands", "file_bytes_float", "file_bytes"),
@@ -118,7 +119,7 @@ def main(arguments: list[str] | None = None) -> int:
             add_latencies(rows, files, options.seconds)
         rows += [{"network": name, "tool": tool, "note": why} for tool, why in failed.items()]
         for row in rows:
-            write_row({**row, **surroundings()}, options.results)
+            replace_row(options.results, {**row, **surroundings()}, COLUMNS, KEY)
             print({key: row[key] for key in COLUMNS if row.get(key) not in (None, "")}, flush=True)
     return 0
 
@@ -226,15 +227,6 @@ def surroundings() -> dict[str, str]:
         "commit": commit(HERE.parent) or "",
         "date": datetime.date.today().isoformat(),
     }
-
-
-def write_row(row: Mapping[str, Any], path: Path) -> None:
-    """Write a row in place of an earlier one of the same network and tool."""
-    new = {name: str(row.get(name, "")) for name in COLUMNS}
-    rows = read_rows(path, COLUMNS)
-    same = ("network", "tool")
-    kept = [old for old in rows if any(old[name] != new[name] for name in same)]
-    save_rows(path, [*kept, new], COLUMNS)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tables import read_rows, save_rows
+from tables import replace_row
 from torch import Tensor, nn
 
 import flyweight as fw
@@ -104,7 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
     for config in _configs(options):
         row = measured(case, config, dense, options.adaptive_rounding)
         row |= {"images": len(case.images), "dense_metric": round(first, 4)}
-        write_row({**row, **surroundings()})
+        replace_row(RESULTS, {**row, **surroundings()}, COLUMNS, KEY)
         print(row, flush=True)
     return 0
 
@@ -180,14 +180,6 @@ def surroundings() -> dict[str, str]:
         "commit": commit(HERE.parent) or "",
         "date": datetime.date.today().isoformat(),
     }
-
-
-def write_row(row: Mapping[str, Any]) -> None:
-    """Write a row in place of an earlier one of the same settings."""
-    new = {name: str(row[name]) for name in COLUMNS}
-    rows = read_rows(RESULTS, COLUMNS)
-    kept = [old for old in rows if any(old[name] != new[name] for name in KEY)]
-    save_rows(RESULTS, [*kept, new], COLUMNS)
 
 
 if __name__ == "__main__":

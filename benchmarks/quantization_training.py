@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 from quantization_accuracy import CONFIGS, HERE, Case, case_of, surroundings
-from tables import RESULTS, read_rows, save_rows
+from tables import RESULTS, replace_row
 from torch import nn
 
 import flyweight as fw
@@ -91,16 +91,8 @@ def main() -> int:
             **surroundings(),
         }
         print(row, flush=True)
-        write_row(row)
+        replace_row(TARGET, row, COLUMNS, KEY)
     return 0
-
-
-def write_row(row: dict[str, object]) -> None:
-    """Write a row in place of an earlier one of the same settings."""
-    new = {name: str(row[name]) for name in COLUMNS}
-    rows = read_rows(TARGET, COLUMNS)
-    kept = [old for old in rows if any(old[name] != new[name] for name in KEY)]
-    save_rows(TARGET, [*kept, new], COLUMNS)
 
 
 if __name__ == "__main__":

@@ -98,6 +98,16 @@ def save_rows(
         writer.writerows(rows)
 
 
+def replace_row(
+    path: Path, row: Mapping[str, object], columns: tuple[str, ...], key: Iterable[str]
+) -> None:
+    """Write a row in place of the one that has the same values in the columns of `key`."""
+    new = {name: str(row.get(name, "")) for name in columns}
+    names = tuple(key)
+    kept = [old for old in read_rows(path, columns) if any(old[n] != new[n] for n in names)]
+    save_rows(path, [*kept, new], columns)
+
+
 def markdown(rows: list[dict[str, str]], source: str) -> str:
     """Return rows as a table with the information needed to interpret it, or nothing."""
     if not rows:

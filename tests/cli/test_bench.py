@@ -129,8 +129,10 @@ def test_a_runtime_that_is_not_installed(flyweight, tmp_path, monkeypatch):
         (("none.onnx",), "'none.onnx' must be an ONNX file"),
         (("text.onnx",), "'text.onnx' must be an ONNX file"),
         (("text.onnx", "none.onnx"), "must have one ONNX file. Received 2"),
-        (("text.onnx", "--layers"), "must come without --layers"),
-        (("text.onnx", "--save", "a.json"), "must come without --layers, -c, -o and --save"),
+        (("text.onnx", "--layers"), "must come with a file, --runtime and --json alone"),
+        (("text.onnx", "--save", "a.json"), "--operators times nothing"),
+        (("text.onnx", "--threads", "2"), "--operators times nothing"),
+        (("text.onnx", "--seconds", "1"), "--operators times nothing"),
         (("text.onnx", "--runtime", "onnxruntime,openvino"), "must be one of onnxruntime"),
     ],
 )

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from flyweight.pipeline.results import LayersTimed
     from flyweight.pipeline.stages.layers import LayersOptions
 
+_SECONDS, _RUNS = 5.0, 100
+
 Files = Annotated[list[Path] | None, typer.Argument(help="Exported ONNX files.")]
 Threads = Annotated[
     str,
@@ -93,8 +95,8 @@ Runtimes = Annotated[
 def bench(
     files: Files = None,
     threads: Threads = "",
-    seconds: Seconds = 5.0,
-    runs: Runs = 100,
+    seconds: Seconds = _SECONDS,
+    runs: Runs = _RUNS,
     shape: Shape = None,
     layers: Layers = False,
     operators: Operators = False,
@@ -111,7 +113,8 @@ def bench(
     layers of a file run on integers.
     """
     if operators:
-        file = _one_file(files or (), others=bool(layers or config or opt or save))
+        timing = threads or shape or (seconds, runs) != (_SECONDS, _RUNS)
+        file = _one_file(files or (), others=bool(layers or config or opt or save or timing))
         census = heavy.take_census(file, runtime=runtime)
         if json:
             show_json(heavy.census_records(census))
@@ -166,7 +169,8 @@ def _one_file(files: Sequence[Path], *, others: bool) -> Path:
     """Return the file of --operators, which takes nothing else but a runtime."""
     if others:
         raise ConfigError(
-            "--operators must come without --layers, -c, -o and --save. Received one of them. "
+            "--operators times nothing, so it must come with a file, --runtime and --json alone. "
+            "Received another option. "
             "Write: flyweight bench FILE --operators"
         )
     if len(files) != 1:

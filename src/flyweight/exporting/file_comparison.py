@@ -75,7 +75,7 @@ class Comparison:
         Raises:
             ExportError: One exceeds its tolerance.
         """
-        name = max(errors, key=lambda output: errors[output] / self._allowed(output))
+        name = max(errors, key=lambda output: errors[output] - self._allowed(output))
         if not errors[name] <= self._allowed(name):
             raise ExportError(
                 f"Output '{name}' of '{target}' must agree with PyTorch within "

@@ -6,7 +6,7 @@ from flyweight import checkpoint, pipeline
 from flyweight.config.quantization import QuantizeConfig
 from flyweight.errors import CheckpointError, FileError, PlanError
 from flyweight.pipeline.inputs import open_data
-from flyweight.pipeline.stages.quantize import QUANTIZED, TRAINING, calibration_images
+from flyweight.pipeline.stages.quantize import QUANTIZE, QUANTIZED, TRAINING, calibration_images
 from flyweight.quantization.network import plan_of
 
 pytestmark = [
@@ -43,6 +43,17 @@ def test_a_checkpoint_and_both_files(tmp_path, config_of, dense):
     assert read.labels == tuple("0123456789")
     types = {item.data_type for item in onnx.load(found.files["int8"]).graph.initializer}
     assert onnx.TensorProto.INT8 in types
+
+
+def test_a_finished_stage_is_read_as_it_was_made(config_of, dense):
+    config = config_of()
+    made = quantized(config, dense)
+    workspace = QUANTIZE.workspace(made.checkpoint.parent, in_chain=False)
+    options = pipeline.QuantizeOptions()
+    inputs = pipeline.Inputs("demo_digits", open_data(config), options=options)
+    section = QuantizeConfig(weight_bits=7)
+    settings = QUANTIZE.view(config.model_copy(update={"quantize": section}))
+    assert QUANTIZE.read(inputs, settings, workspace) == made
 
 
 def test_training_changes_the_weights_and_keeps_the_plan(tmp_path, config_of, dense):

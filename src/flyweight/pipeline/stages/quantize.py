@@ -15,7 +15,7 @@ from flyweight.digests import digest_of_weights
 from flyweight.errors import CheckpointError, FileError, counted
 from flyweight.exporting.integer_gate import require_integer
 from flyweight.graph.example_inputs import Example
-from flyweight.measuring.census import take_census
+from flyweight.measuring.census import Census, take_census
 from flyweight.origin import Parent, note_parent
 from flyweight.pipeline.belonging import require_same_labels
 from flyweight.pipeline.exported_evaluation import evaluate_exported, open_exported
@@ -51,7 +51,7 @@ from flyweight.quantization.layer_losses import layer_losses
 from flyweight.quantization.learned_steps import settled, trainable
 from flyweight.quantization.network import plan_of
 from flyweight.quantization.placement import layer_names
-from flyweight.quantization.quantization_plan import LearnedSteps
+from flyweight.quantization.quantization_plan import LearnedSteps, QuantizationPlan
 from flyweight.quantization.quantize import QuantConfig
 from flyweight.quantization.quantize import quantize as to_integers
 from flyweight.quantization.sites import record_sites
@@ -195,63 +195,72 @@ def _run(inputs: Inputs, settings: Config, workspace: Workspace) -> Quantized:
     if settings.quantize.mode == "aware":
         small = _trained(small, settings, inputs, workspace.folder / TRAINING)
     output = inputs.options.path_in(workspace.folder)
-    before = _measured(dense, found, inputs, settings, _float_file(output))
-    after = _measured(small, found, inputs, settings, output.with_suffix(".onnx"))
+    files = _files(output)
+    _export(dense, found, inputs, settings, files["float"])
+    before = _metrics_of(files["float"], inputs, settings)
+    _export(small, found, inputs, settings, files["int8"])
+    census = take_census(files["int8"], runtime=settings.bench.runtime)
+    plan = _plan_of(small)
+    require_integer(census, plan)
+    after = _metrics_of(files["int8"], inputs, settings)
     note_parent(small, Parent("float", digest_of_weights(dense.state_dict())))
     saver = Saver(settings, data.labels, kind_of(settings), measured_on=data.val.name)
     saver(small, after, output)
-    return _result(output, settings, small, {"float": before, "int8": after})
+    measured = (task_of(dense, data.labels, settings).primary, {"float": before, "int8": after})
+    return _result(output, settings, plan, census, measured)
 
 
-def _measured(
+def _export(
     model: nn.Module, found: Checkpoint, inputs: Inputs, settings: Config, file: Path
-) -> Mapping[str, float]:
-    """Export a network and return the metrics of the file in its runtime.
-
-    Raises:
-        ExportError: The runtime computes a layer in float that the plan makes integer.
-    """
+) -> None:
     say, data, runtime = inputs.progress.note, inputs.splits, settings.bench.runtime
     say(f"exporting {file}")
     task = task_of(model, data.labels, settings)
     loaded = Loaded(model.eval(), task, settings.preprocessing, replace(found, metric_records={}))
     images = images_to_compare(data.val, settings.preprocessing)
-    written = export_model(loaded, file, name=file.stem, images=images, runtime=runtime)
-    for note in written.notes:
+    for note in export_model(loaded, file, name=file.stem, images=images, runtime=runtime).notes:
         say(note)
-    plan = plan_of(model)
-    if plan is not None:
-        require_integer(take_census(file, runtime=runtime), plan)
-    opened = open_exported(file, settings, runtime)
-    return evaluate_exported(opened, settings, data.val, progress=inputs.progress)
+
+
+def _metrics_of(file: Path, inputs: Inputs, settings: Config) -> dict[str, float]:
+    opened = open_exported(file, settings, settings.bench.runtime)
+    return evaluate_exported(opened, settings, inputs.splits.val, progress=inputs.progress)
 
 
 def _result(
     output: Path,
     settings: Config,
-    model: nn.Module,
-    metrics: Mapping[str, Mapping[str, float]],
+    plan: QuantizationPlan,
+    census: Census,
+    measured: tuple[str, Mapping[str, Mapping[str, float]]],
 ) -> Quantized:
-    files = {"float": _float_file(output), "int8": output.with_suffix(".onnx")}
-    runtime, plan = settings.bench.runtime, plan_of(model)
-    planned = {} if plan is None else plan.floats
-    census = take_census(files["int8"], runtime=runtime)
+    files, (primary, metrics) = _files(output), measured
     left = [layer for layer in census.layers if not layer.is_integer]
-    labels = read(output).labels
     return Quantized(
         output,
         files,
-        runtime,
-        task_of(model, labels, settings).primary,
+        settings.bench.runtime,
+        primary,
         metrics,
         census.integer_count,
-        {layer.name: planned.get(layer.name, layer.reason) for layer in left},
+        {layer.name: plan.floats.get(layer.name, layer.reason) for layer in left},
         {kind: file.stat().st_size for kind, file in files.items()},
     )
 
 
-def _float_file(output: Path) -> Path:
-    return output.with_name(f"{output.stem}_float.onnx")
+def _files(output: Path) -> Mapping[str, Path]:
+    """Return the ONNX files beside a checkpoint, of the float and of the quantized network."""
+    return {
+        "float": output.with_name(f"{output.stem}_float.onnx"),
+        "int8": output.with_suffix(".onnx"),
+    }
+
+
+def _plan_of(model: nn.Module) -> QuantizationPlan:
+    plan = plan_of(model)
+    if plan is None:
+        raise LookupError("a quantized network must have a plan")
+    return plan
 
 
 def _calibrated(dense: nn.Module, settings: Config, data: Data, progress: Progress) -> nn.Module:
@@ -286,7 +295,12 @@ def _trained(model: nn.Module, settings: Config, inputs: Inputs, folder: Path) -
 def _read(inputs: Inputs, settings: Config, workspace: Workspace) -> Quantized:
     output = inputs.options.path_in(workspace.folder)
     model, found = load_model(output, settings)
-    return _result(output, settings, model, {"int8": found.metrics})
+    files = _files(output)
+    before = _metrics_of(files["float"], inputs, settings)  # No checkpoint has these.
+    census = take_census(files["int8"], runtime=settings.bench.runtime)
+    primary = task_of(model, found.labels, settings).primary
+    measured = (primary, {"float": before, "int8": found.metrics})
+    return _result(output, settings, _plan_of(model), census, measured)
 
 
 QUANTIZE = Stage(
