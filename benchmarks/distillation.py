@@ -81,21 +81,21 @@ CASES = {
     "bccd": Case(
         "yolov3_mobilenet_v1_bccd",
         "map_50",
-        600,
+        300,
         (0.75,) * 12 + (0.875,) * 6,
         ("split", "l2", "crosskd", "pkd", "cwd", "mgd", "fgd", "split+pkd", "split+cwd"),
     ),
     "clothes": Case(
         "mobilenet_v2_clothing10",
         "top1",
-        630,
+        300,
         None,
         ("kl", "dkd", "pkd", "attention", "mimic", "kl+pkd", "dkd+pkd"),
     ),
     "camvid": Case(
         "deeplabv3p_camvid11",
         "miou",
-        450,
+        200,
         None,
         ("kl", "cwd", "pkd", "attention", "mgd", "kl+pkd", "kl+cwd"),
     ),
@@ -202,13 +202,21 @@ def measured(run: Run, options: argparse.Namespace) -> dict[str, Any]:
     if run.tested_on == "held-out":
         data = held_out(data)
     dense = open_checkpoint(options.dense / f"{case.config}.safetensors").model.eval()
-    student = dense if run.method == "dense" else pruned(dense, run, config, data)
+    student = dense if run.method == "dense" else student_of(dense, run, config, options)
     left = macs(student, config) / macs(dense, config)
 
-    def metric(model: nn.Module) -> float:
-        return evaluate_model(model, config, data.val, progress=False)[case.metric]
+    def metric(model: nn.Module, name: str = "") -> float:
+        """Evaluate a network; one with a name is the same in all runs and evaluated once."""
+        known = options.out / "metrics" / f"{run.case}-{run.tested_on}-{name}.json"
+        if name and known.is_file():
+            return float(json.loads(known.read_text()))
+        found = evaluate_model(model, config, data.val, progress=False)[case.metric]
+        if name:
+            write_text(known, json.dumps(found))
+        return found
 
-    before, dense_metric, began = metric(student), metric(dense), time.monotonic()
+    before, dense_metric = metric(student, run.cut), metric(dense, "dense")
+    began = time.monotonic()
     how = short_recipe(config.train, 1 - left, run.steps)
     how = how.model_copy(update={"seed": run.seed, "patience": None, "evaluate_every": run.steps})
     train(student, dense, run, (config, how, data), options.out)
@@ -247,6 +255,16 @@ def held_out(data: Data) -> Data:
     return replace(
         data, train=replace(data.train, records=kept), val=replace(data.train, records=rest)
     )
+
+
+def student_of(
+    dense: nn.Module, run: Run, config: Config, options: argparse.Namespace
+) -> nn.Module:
+    """Return the student of a run before training: made once for all runs of a case and cut."""
+    file = options.out / "students" / f"{run.case}-{run.cut}.safetensors"
+    if not file.is_file():
+        fw.save(pruned(dense, run, config, open_data(config)), file)
+    return fw.load(file)
 
 
 def pruned(dense: nn.Module, run: Run, config: Config, data: Data) -> nn.Module:

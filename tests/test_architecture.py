@@ -48,6 +48,7 @@ UNTESTED_BY_NAME = {
 # Test files without a module of their own name, and what they look at.
 TESTS_OF_MORE_THAN_ONE_MODULE = {
     "test_architecture.py": "the whole tree",
+    "test_checkpoint_formats.py": "the formats of a checkpoint's header",
     "test_conftest.py": "how the tests run",
     "test_docs.py": "the documents",
     "test_renamed.py": "the table of moved names",

@@ -192,22 +192,14 @@ def _plain_tensors(model: nn.Module, path: object) -> dict[str, Tensor]:
 
 
 def _header_text(origin: Origin, description: Description) -> str:
-    metrics = (description.get("metrics") or {}).items()
-    parents = dict.fromkeys((*origin.parents, *description.get("parents", ())))
     header = {
-        "format": FORMAT,
         "architecture": origin.architecture,
         "arguments": origin.arguments,
-        "transforms": [
-            {"kind": one.kind, "version": one.version, "data": one.data}
-            for one in origin.transforms
-        ],
         "task": description.get("task", ""),
         "labels": list(description.get("labels", ())),
         "preprocessing": dict(description.get("preprocessing") or {}),
-        "metrics": {name: _metric_json(value) for name, value in metrics},
         "notes": dict(description.get("notes") or {}),
-        "parents": [asdict(parent) for parent in parents],
+        **_by_format(origin, description),
     }
     unknown = sorted(set(description) - set(Description.__annotations__))
     if unknown:
@@ -219,6 +211,23 @@ def _header_text(origin: Origin, description: Description) -> str:
             f"The description of a checkpoint must be JSON values. Received: {error}. "
             "Give numbers, texts, lists and mappings."
         ) from error
+
+
+def _by_format(origin: Origin, description: Description) -> dict[str, Any]:
+    """Return the entries that differ between formats: the older format where it can say all."""
+    given = (description.get("metrics") or {}).items()
+    metrics = {name: _metric_json(value) for name, value in given}
+    parents = dict.fromkeys((*origin.parents, *description.get("parents", ())))
+    plain = all(one["data"] is None and one["date"] is None for one in metrics.values())
+    cuts = [one for one in origin.transforms if (one.kind, one.version) == ("prune", 1)]
+    if plain and not parents and len(cuts) == len(origin.transforms):
+        values = {name: one["value"] for name, one in metrics.items()}
+        return {"format": 1, "plans": [one.data for one in cuts], "metrics": values}
+    transforms = [
+        {"kind": one.kind, "version": one.version, "data": one.data} for one in origin.transforms
+    ]
+    listed = [asdict(parent) for parent in parents]
+    return {"format": FORMAT, "transforms": transforms, "metrics": metrics, "parents": listed}
 
 
 def _metric_json(value: float | MetricRecord) -> dict[str, Any]:

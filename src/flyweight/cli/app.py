@@ -44,7 +44,7 @@ COMMANDS: Mapping[str, Entry] = {
     "distill": Entry("flyweight.cli.distill:distill", "Train a student against a teacher."),
     "export": Entry("flyweight.cli.export:export", "Write a checkpoint as an ONNX file."),
     "bench": Entry("flyweight.cli.bench:bench", "Measure latency, memory and size."),
-    "predict": Entry("flyweight.cli.predict:predict", "Draw and list predictions on images."),
+    "predict": Entry("flyweight.cli.predict:command", "Draw and list predictions on images."),
     "check-data": Entry(
         "flyweight.cli.check_data:check_data", "Check a config's data; draw a contact sheet."
     ),

@@ -44,7 +44,7 @@ Threshold = Annotated[
 ]
 
 
-def predict(
+def command(
     images: Images = None,
     config: ConfigOfWeights = "",
     opt: Overrides = None,
@@ -65,8 +65,33 @@ def predict(
         raise ConfigError(f"--draw-threshold must lie in 0..1. Received {threshold}. Try 0.5.")
     require_installed(runtime)
     given = [*(images or []), *(path for path in (infer_img, infer_dir) if path is not None)]
-    targets = targets_of(images_of(given), output_dir)
     source = pipeline.ModelSource(config, tuple(opt or ()), weights)
+    predict(source, given, output_dir, threshold=threshold, as_json=json, runtime=runtime)
+
+
+def predict(
+    source: "pipeline.ModelSource",
+    images: Sequence[Path],
+    output_dir: Path,
+    *,
+    threshold: float,
+    as_json: bool,
+    runtime: str = DEFAULT_RUNTIME,
+) -> None:
+    """Draw and list predictions of a model.
+
+    Args:
+        source: Names the checkpoint or the exported file.
+        images: Files and folders of images.
+        output_dir: Gets the drawn images.
+        threshold: Lowest score that is drawn and listed, 0 to 1.
+        as_json: Print JSON instead of lines.
+        runtime: Runs an exported file.
+
+    Raises:
+        FlyweightError: The model or an image cannot be read, or they do not fit.
+    """
+    targets = targets_of(images_of(images), output_dir)
     _, path = source.find()
     onnx = path.suffix == ".onnx"
     predictor = (
@@ -82,9 +107,9 @@ def predict(
         draw = partial(predictor.draw, prediction=prediction, threshold=threshold)
         heavy.draw_file(image, target, draw)
         found[str(image)] = predictor.listed(prediction, threshold=threshold)
-        if not json:
+        if not as_json:
             _show_found(image, target, found[str(image)])
-    if json:
+    if as_json:
         show_json(found)
 
 
