@@ -40,6 +40,11 @@ PLAIN = {
         *("network", "tool", "metric_float", "metric", "integer_layers", "layers"),
         *("onnxruntime_ratio", "openvino_ratio", "file_bytes_float", "file_bytes", "noisy"),
     ),
+    "distillation_gains": (
+        *("case", "cut", "tested_on", "steps", "macs_share", "method", "runs"),
+        *("metric_before", "plain", "metric", "gain", "gain_low", "gain_high"),
+        *("dense_metric", "dense_longer"),
+    ),
 }
 """Tables that show columns of a file as they are."""
 COLUMNS = (

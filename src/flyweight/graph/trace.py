@@ -12,6 +12,7 @@ from torch import nn
 
 from flyweight.graph.entry import plain_module
 from flyweight.graph.example_inputs import Example
+from flyweight.graph.kept_results import results_kept, without_results
 from flyweight.graph.model_graph import ModelGraph
 from flyweight.graph.operations import operations_of
 from flyweight.graph.program import RecordedRun, Run
@@ -59,6 +60,8 @@ def trace(
         ['0.conv2d', '1.conv2d']
     """
     model = plain_module(model)
+    example = Example(args, dict(kwargs or {}))
+    model = without_results(model, results_kept(model, lambda: example))
     more = [given if isinstance(given, Example) else Example(given) for given in also]
     copies = Copies(model)
     recording = record(model, args, WHOLE, kwargs, more, copies)

@@ -10,12 +10,14 @@ from torch.optim import Optimizer
 from flyweight.errors import PlanError
 from flyweight.graph.cutting import Removed, cut_tensors, narrowed, set_numbers
 from flyweight.graph.entry import plain_module
+from flyweight.graph.example_inputs import Example
+from flyweight.graph.kept_results import KeptResult, results_kept, without_results
 from flyweight.graph.rescaling import correct
 from flyweight.graph.stored import copy_module, held_tensors
 from flyweight.origin import PRUNE_VERSION, Transform, note_transform
 from flyweight.pruning.optimizers import carry_over
 from flyweight.pruning.plans import PruningPlan
-from flyweight.pruning.verification import require_same
+from flyweight.pruning.verification import require_same, runs_of
 
 
 def prune(model: nn.Module, plan: PruningPlan, *, verify: bool = True) -> nn.Module:
@@ -23,7 +25,8 @@ def prune(model: nn.Module, plan: PruningPlan, *, verify: bool = True) -> nn.Mod
 
     The copy keeps what the model carries beside its values: layout in memory (channels_last), type
     and device of tensors, attributes set on parameters, hooks of modules, and the mode. Gradients
-    and hooks registered on single tensors stay with the model.
+    and hooks registered on single tensors stay with the model. So do results that the model keeps
+    for its next run; the copy computes its own.
 
     Args:
         model: The module that the plan's graph was traced from, or one of the same architecture.
@@ -40,13 +43,18 @@ def prune(model: nn.Module, plan: PruningPlan, *, verify: bool = True) -> nn.Mod
     removed = plan.removed()
     # Tensors that are cut are replaced, so their old values need not be copied.
     shared = {id(tensor): tensor for name, tensor, _ in held_tensors(model) if name in removed}
+    kept = _results_kept(model, plan, removed)
     small = copy_module(model, shared, private=False)
+    for place in kept:
+        place.forget(small)
     _cut(small, plan, removed)
     for parameter in small.parameters():
         parameter.grad = None  # A copy has no gradients, as with `copy.deepcopy`.
     has_example = bool(plan.inputs or plan.keywords)
     if verify and has_example and not any(tensor.is_meta for tensor in model.parameters()):
-        require_same(model, small, plan, lambda part: prune(model, part, verify=False))
+        # Results of an earlier run were not computed in the precision of the check.
+        dense = without_results(model, kept)
+        require_same(dense, small, plan, lambda part: prune(model, part, verify=False))
     return small
 
 
@@ -67,7 +75,19 @@ def prune_(model: nn.Module, plan: PruningPlan, optimizer: Optimizer | None = No
     model = plain_module(model)
     _require_tensors(model, plan)
     removed = plan.removed()
+    for place in _results_kept(model, plan, removed):
+        place.forget(model)
     _cut(model, plan, removed, optimizer)
+
+
+def _results_kept(model: nn.Module, plan: PruningPlan, removed: Removed) -> tuple[KeptResult, ...]:
+    def cheapest() -> Example:
+        runs = [run for run in runs_of(model, plan) if run.mode == "evaluation"]
+        return min(runs, key=lambda run: run.macs).example
+
+    if not (plan.inputs or plan.keywords):
+        return ()
+    return results_kept(model, cheapest, removed.keys(), values=True)
 
 
 def _cut(

@@ -93,7 +93,7 @@ def require_same(
         PlanError: The module's code fails after the cut, the results differ, or a parameter that
             received a gradient does not receive one any more.
     """
-    for run in _runs_of(dense, plan):
+    for run in runs_of(dense, plan):
         problem = _problem(dense, small, plan, run)
         if problem is not None:
             raise PlanError(problem.message(_culprit(dense, plan, run, cut)))
@@ -161,8 +161,8 @@ class _Outcome:
         return SINGLE_TOLERANCE if self.narrow else DOUBLE_TOLERANCE
 
 
-def _runs_of(dense: nn.Module, plan: PruningPlan) -> Iterator[RecordedRun]:
-    """Yield what to repeat. In training the batch is doubled: one image may have no average."""
+def runs_of(dense: nn.Module, plan: PruningPlan) -> Iterator[RecordedRun]:
+    """Yield what a check repeats. In training the batch is doubled: one image has no average."""
     runs = plan.runs or _drawn_runs(dense, plan)
     cheapest = min(runs, key=lambda run: run.macs)
     for run in runs:
