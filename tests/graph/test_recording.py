@@ -192,3 +192,17 @@ def test_what_is_left_in_the_inputs_is_known_and_the_user_s_inputs_stay(reads):
     run = recorded(Writing(), (given, kept))
     assert [value.shape for value in run.left] == [(1, 8, 8, 8)]
     assert [value.shape for value in run.outputs] == [(1, 2, 8, 8)]
+
+
+class OneSize(nn.Module):
+    """Asks for values, and takes one image size and every batch."""
+
+    def forward(self, x):
+        if float(x.mean()) > 2 or x.shape[2] != 8:
+            raise ValueError
+        return x * 2
+
+
+def test_few_other_sizes_are_tried_on_values():
+    recording = record(OneSize(), (torch.rand(2, 3, 8, 8),), FOLLOWED)
+    assert [tuple(one.outputs[0].shape) for one in recording.runs if one.resized] == [(3, 3, 8, 8)]

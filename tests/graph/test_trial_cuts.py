@@ -263,3 +263,32 @@ def test_the_ends_of_a_slice_are_never_tied():
     assert parts
     for group in parts:
         assert group.reason is not None or prune(Shifted(), plan(graph, {group.name: 0.5}))
+
+
+class Layer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(12, 3, batch_first=True)
+        self.into, self.out = nn.Linear(12, 24), nn.Linear(24, 12)
+
+    def forward(self, x):
+        x = x + self.attention(x, x, x, need_weights=False)[0]
+        return x + self.out(self.into(x).relu())
+
+
+def test_blocks_of_pytorch_are_frozen_in_every_place_at_once():
+    model = nn.Sequential(*(Layer() for _ in range(8))).double()
+    settled = []
+    original = trial_cuts._Trial._settle_walk
+
+    def counted(self):
+        settled.append(1)
+        original(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trial_cuts._Trial, "_settle_walk", counted)
+        graph = trace(model, TOKENS)
+    assert [group.name for group in graph.prunable().values()] == [
+        f"{place}.into.weight" for place in range(8)
+    ]
+    assert len(settled) <= 3

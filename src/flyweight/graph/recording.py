@@ -43,6 +43,8 @@ Begun = Callable[[Recorder], None]
 
 _MOST_KNOWN = 1 << 16
 """Largest tensor of `Call.known`, in values."""
+_MOST_ON_VALUES = 4
+"""Other sizes that are tried where the code runs on values alone."""
 
 
 def record(
@@ -99,10 +101,17 @@ def record(
             "Operations that run in training only were not seen. Give an example for training: "
             "trace(..., also=[...])."
         )
-    others = (copies.run(given, whole, values=first.on_values) for given in variants(example))
+    sizes = _tried(list(variants(example)), values=first.on_values)
+    others = (copies.run(given, whole, values=first.on_values) for given in sizes)
     other = next((run for run in others if isinstance(run, Run) and _accepts(run, first)), None)
     found = (*runs, replace(other, resized=True)) if other else tuple(runs)
     return Recording(found, tuple(notes))
+
+
+def _tried(sizes: Sequence[Example], *, values: bool) -> Sequence[Example]:
+    """Return the sizes to try: all on shapes; on values, which are slow, few and a batch alone."""
+    few = values and len(sizes) > _MOST_ON_VALUES
+    return [*sizes[: _MOST_ON_VALUES - 1], sizes[-1]] if few else sizes
 
 
 def _first(model: nn.Module, example: Example, whole: Container[str], copies: "Copies") -> Run:

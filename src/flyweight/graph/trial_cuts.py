@@ -14,6 +14,8 @@ wrong that was right.
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from torch import nn
+
 from flyweight.graph.cost import AxisSize
 from flyweight.graph.cutting import numbers_in
 from flyweight.graph.model_graph import ModelGraph
@@ -292,12 +294,11 @@ class _Trial(TrialRuns):
     ) -> Iterator[tuple[str, Place]]:
         """Yield the same place around the same step of other modules of the same class.
 
-        The class is that of the module whose code diverges: networks repeat their blocks. A class
-        of PyTorch has no such code; it stands in unrelated places.
+        The class is that of the module whose code diverges: networks repeat their blocks.
         """
         firsts, predictions = self.first_call[divergence.run], self.predicted[divergence.run]
         kind = type(self.modules.get(divergence.where))
-        if place is None or kind.__module__.split(".")[0] == "torch" or not divergence.where:
+        if place is None or not divergence.where or not _is_block(self.modules[divergence.where]):
             return
         step = predictions[divergence.index]
         for other, first in firsts.items():
@@ -325,6 +326,17 @@ class _Trial(TrialRuns):
         return near or dict.fromkeys(
             group for group, stays in self.kept.items() if stays < self.full[group]
         )
+
+
+def _is_block(module: nn.Module) -> bool:
+    """Whether a module has code that computes with widths.
+
+    Layers and containers of PyTorch have none; they stand in unrelated places. Its blocks, such as
+    attention, hold layers and parameters.
+    """
+    if type(module).__module__.split(".")[0] != "torch":
+        return True
+    return bool(module._modules) and bool(module._parameters)
 
 
 def _inside_out(path: str) -> Iterator[str]:
