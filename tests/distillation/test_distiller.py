@@ -7,10 +7,10 @@ from tests.distillation.networks import Classifier, Segmenter, pruned, randomise
 from torch import nn
 
 import flyweight as fw
-from flyweight.distillation import kl, l2_distill, pkd, split_distill
+from flyweight.distillation import crosskd, kl, l2_distill, pkd, split_distill
 from flyweight.distillation.distiller import Distiller
 from flyweight.distillation.strategies import STRATEGIES, Strategy, Term
-from flyweight.distillation.teacher import Teacher
+from flyweight.distillation.teacher import Teacher, evaluating
 from flyweight.distillation.truth import Truth
 from flyweight.errors import ConfigError, PlanError, TrainingError
 
@@ -114,16 +114,47 @@ def test_every_strategy_teaches_a_pruned_detector(name):
         torch.testing.assert_close(loss, plain)
 
 
-def test_crosskd_sends_the_students_features_through_the_teachers_last_layer():
+def test_crosskd_sends_the_students_features_through_the_teachers_last_layers():
     dense, student = randomised(yolo()), randomised(yolo(seed=7))
     images = torch.randn(1, 3, 64, 64)
     distiller = Distiller(student, exact(dense), strategy="crosskd", example=images)
     student.eval()(images)
-    distiller.loss(images).backward()
-    heads = [p.grad for n, p in student.named_parameters() if n.startswith("yolo_output")]
-    assert heads == [None] * 6  # The student's own last layers learn from labels alone.
-    assert student.yolo_block[0]["tip"].conv.weight.grad.abs().sum() > 0
+    found = distiller.loss(images)
+    crossed = []
+    with torch.no_grad(), evaluating(dense):
+        theirs = dense(images)
+        for index, (block, output) in enumerate(
+            zip(dense.yolo_block, dense.yolo_output, strict=True)
+        ):
+            features = hooked(student, f"yolo_block.{index}.2", images)
+            crossed.append(output["conv"](block["tip"](features)))
+    torch.testing.assert_close(found, crosskd(crossed, theirs, 2))
+    found.backward()
+    own = {n: p.grad for n, p in student.named_parameters() if ".tip." in n or "_output" in n}
+    assert len(own) == 3 * 3 + 3 * 2
+    assert all(one is None for one in own.values())  # The student's last layers learn from labels.
+    assert student.yolo_block[0]["2"].conv.weight.grad.abs().sum() > 0
     assert all(parameter.grad is None for parameter in dense.parameters())
+
+
+def hooked(model, path, images):
+    kept = []
+    handle = model.get_submodule(path).register_forward_hook(lambda *given: kept.append(given[2]))
+    model(images)
+    handle.remove()
+    return kept[0].detach()
+
+
+def test_only_the_taps_that_losses_use_are_kept_in_training():
+    dense = randomised(yolo())
+    student = pruned(dense, side=64)
+    images = torch.randn(1, 3, 64, 64)
+    for name, count in (("l2", 0), ("crosskd", 3), ("fgd", 3), ("pkd", 7)):
+        distiller = Distiller(student, exact(dense), strategy=name, example=images)
+        student(images)
+        assert len(distiller._capture.features) == count
+        distiller.close()
+        assert len(distiller.similarity(student, images)) == 7
 
 
 def test_a_segmenter_is_taught_by_another_size_and_width_with_a_mask():

@@ -44,10 +44,11 @@ _USUAL_SIDE = 224
 
 @dataclass(frozen=True, eq=False)
 class _Guide:
-    """One teacher, what it is compared at, and the modules that learn there."""
+    """One teacher, what it is compared at, the taps that losses use, and modules that learn there."""
 
     teacher: Teacher
     plan: DistillationPlan
+    used: tuple[Tap, ...]
     own: nn.ModuleDict
 
     @property
@@ -126,22 +127,24 @@ class Distiller:
         place = next((one.device for one in plain.parameters()), torch.device("cpu"))
         modules = nn.ModuleList(guide.own for guide in guides).to(place)
         self.modules = modules if next(modules.parameters(), None) is not None else None
-        self._capture = Capture(tap.student for plan in self.plans for tap in plan.taps)
+        self._capture = Capture(tap.student for guide in guides for tap in guide.used)
         if watch:
             self._capture.attach(plain)
 
     def _guide(self, student: nn.Module, teacher: Teacher, plan: DistillationPlan) -> _Guide:
         require_fit(student, plain_module(teacher.model), plan, self.strategy)
-        own = nn.ModuleDict()
-        for tap in plan.taps:
-            found = modules_for(tap, list(self._terms_at(tap, plan)))
+        own, used = nn.ModuleDict(), []
+        for tap in dict.fromkeys((*plan.taps, *(one.tap for one in plan.crossings))):
+            terms = list(self._terms_at(tap, plan))
+            used += [tap] if terms else []
+            found = modules_for(tap, terms)
             if len(found):
                 own[key_of(tap)] = found
-        return _Guide(teacher, plan, own)
+        return _Guide(teacher, plan, tuple(used), own)
 
     def _terms_at(self, tap: Tap, plan: DistillationPlan) -> Iterator[Term]:
         for term in self.strategy.terms:
-            crosses = term.on == "crossed" and any(pair.crossed is tap for pair in plan.outputs)
+            crosses = term.on == "crossed" and any(one.tap == tap for one in plan.crossings)
             if tap in plan.features(term.places) if term.on_features else crosses:
                 yield term
 
@@ -184,13 +187,13 @@ class Distiller:
 
     def terms(self, images: Tensor, truth: Truth | None = None) -> dict[str, Tensor]:
         """Return the weighted losses by name; arguments and errors are those of `loss`."""
-        features, outputs = self._taken(images)
+        features, outputs = _taken(self._capture, images)
         size = (int(images.shape[-2]), int(images.shape[-1]))
         context = Context(self.strategy, self._num_classes, size, truth or Truth())
         totals: dict[str, Tensor] = {}
         with torch.autocast(images.device.type, enabled=False):
             for guide in self._guides:
-                theirs, their_outputs = _run(guide, images)
+                theirs, their_outputs = _run(guide, guide.used, images)
                 seen = _Seen(features, theirs, outputs, their_outputs)
                 for term in self.strategy.terms:
                     share = term.weight / len(self._guides)
@@ -198,23 +201,6 @@ class Distiller:
                     name = term.loss
                     totals[name] = totals[name] + value if name in totals else value
         return totals
-
-    def _taken(self, images: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        capture = self._capture
-        if capture.returned is None:
-            raise TrainingError(
-                "The student must run before its loss is computed. Received no run since the last "
-                "loss. Call student(images) first, then distiller.loss(images)."
-            )
-        features, outputs = capture.features, capture.outputs()
-        capture.clear()
-        count = next((len(one) for one in (*features.values(), *outputs.values())), len(images))
-        if count != len(images):
-            raise TrainingError(
-                "The loss must be of the images that the student has just run on. Received "
-                f"{len(images)} images after a run on {count}. Give the same images to both."
-            )
-        return features, outputs
 
     def similarity(self, student: nn.Module, images: Tensor) -> dict[str, float]:
         """Return how alike the features are at each tap of the first teacher.
@@ -227,12 +213,17 @@ class Distiller:
             `similarity.linear_cka` by the name of the tap: 1 is equal up to rotation and scale.
         """
         guide, plain = self._guides[0], plain_module(student)
-        with self.watching(plain), torch.no_grad(), evaluating(plain):
+        taps = guide.plan.taps
+        with (
+            Capture(tap.student for tap in taps).on(plain) as capture,
+            torch.no_grad(),
+            evaluating(plain),
+        ):
             student(images)
-        ours, _ = self._taken(images)
-        theirs, _ = _run(guide, images)
+        ours, _ = _taken(capture, images)
+        theirs, _ = _run(guide, taps, images)
         found = {}
-        for tap in guide.plan.taps:
+        for tap in taps:
             one = as_maps(ours[tap.student.operation], tap.student)
             other = as_maps(theirs[tap.teacher.operation], tap.teacher)
             found[tap.name] = linear_cka(compared(one, other, nn.ModuleDict(), ""), other)
@@ -240,8 +231,8 @@ class Distiller:
 
 
 def key_of(tap: Tap) -> str:
-    """Return the name of a tap as a key of modules, which has no dots."""
-    return tap.name.replace(".", "/")
+    """Return place and name of a tap as a key of modules, which has no dots."""
+    return f"{tap.place}/{tap.name}".replace(".", "/")
 
 
 def _teachers(
@@ -272,9 +263,29 @@ def _like(images: Tensor, model: nn.Module) -> Tensor:
     return images.to(place)
 
 
-def _run(guide: _Guide, images: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def _taken(capture: Capture, images: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return the features and outputs of a student's last run, once, if it was on these images."""
+    if capture.returned is None:
+        raise TrainingError(
+            "The student must run before its loss is computed. Received no run since the last "
+            "loss. Call student(images) first, then distiller.loss(images)."
+        )
+    features, outputs = capture.features, capture.outputs()
+    capture.clear()
+    count = next((len(one) for one in (*features.values(), *outputs.values())), len(images))
+    if count != len(images):
+        raise TrainingError(
+            "The loss must be of the images that the student has just run on. Received "
+            f"{len(images)} images after a run on {count}. Give the same images to both."
+        )
+    return features, outputs
+
+
+def _run(
+    guide: _Guide, taps: Sequence[Tap], images: Tensor
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Run a teacher and return its features by operation and its outputs by place."""
-    with Capture(tap.teacher for tap in guide.plan.taps).on(guide.model) as capture:
+    with Capture(tap.teacher for tap in taps).on(guide.model) as capture:
         guide.teacher.run(images)
     outputs = capture.outputs() if guide.plan.outputs else {}
     return (
@@ -312,15 +323,18 @@ def _of_outputs(term: Term, pairs: Sequence[OutputPair], seen: _Seen, context: C
 def _of_crossed(guide: _Guide, seen: _Seen, context: Context) -> Tensor:
     crossed, wanted = [], []
     for pair in guide.plan.outputs:
-        tap, path = pair.crossed, pair.teacher.layer
-        if tap is None or path is None:
+        if pair.crossed is None:
             continue
+        tap = pair.crossed.tap
         own = _own(tap, guide)
-        features = as_maps(seen.ours[tap.student.operation], tap.student)
-        layer = guide.model.get_submodule(path)
-        frozen = {name: one.detach() for name, one in layer.named_parameters()}
-        given = own["widen"](features) if "widen" in own else features
-        crossed.append(functional_call(layer, frozen, (given,)))
+        found = as_maps(seen.ours[tap.student.operation], tap.student)
+        found = own["widen"](found) if "widen" in own else found
+        for path in pair.crossed.modules:
+            layer = guide.model.get_submodule(path)
+            frozen = {name: one.detach() for name, one in layer.named_parameters()}
+            with evaluating(layer):
+                found = functional_call(layer, frozen, (found,))
+        crossed.append(found)
         wanted.append(seen.their_outputs[pair.teacher.place].to(torch.float32))
     return OUTPUT_LOSSES["crosskd"](crossed, wanted, context)
 
