@@ -15,8 +15,8 @@ Place = Literal["stage", "head"]
 _MOST_STAGES = 4
 """Of the coarsest stages; maps of finer ones are large, and hardly differ."""
 _CROSSED_LAYERS = 2
-"""Convolutions of a teacher's head that a student's features go through: the last hidden one and the
-one of the output, as in the published configs of CrossKD."""
+"""Convolutions of a teacher's head that a student's features go through: the last hidden one and
+that of the output, as in the published configs of CrossKD."""
 _MOST_DEEPER, _MOST_DEEPER_TOKENS = 2, 1
 """Parts of a path by which the end of a stage may lie deeper than others. Attention maps and hidden
 layers have sizes of their own, deep inside of blocks."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -23,7 +24,8 @@ from flyweight.distillation.fit_of_networks import kind_of_outputs, require_fit,
 from flyweight.distillation.seen_tensors import SeenNetwork, see_network
 from flyweight.distillation.similarity import linear_cka
 from flyweight.distillation.strategies import Strategy, Term, strategy_for, without_features
-from flyweight.distillation.teacher import Teacher, evaluating, plain_copy
+from flyweight.distillation.teacher import Teacher, evaluating, plain_copy, run_teacher
+from flyweight.distillation.teacher_cache import Named, identity_of
 from flyweight.distillation.terms import (
     FEATURE_LOSSES,
     OUTPUT_LOSSES,
@@ -44,12 +46,23 @@ _USUAL_SIDE = 224
 
 @dataclass(frozen=True, eq=False)
 class _Guide:
-    """One teacher, what it is compared at, the taps that losses use, and modules that learn there."""
+    """One teacher, and what it is compared at.
+
+    Attributes:
+        teacher: The teacher.
+        plan: What can be compared.
+        used: The taps that losses use.
+        outputs: Places of the teacher's outputs that losses use.
+        own: Modules that learn, by tap.
+        identity: Short name of what the teacher computes, for its cache.
+    """
 
     teacher: Teacher
     plan: DistillationPlan
     used: tuple[Tap, ...]
+    outputs: tuple[str, ...]
     own: nn.ModuleDict
+    identity: str
 
     @property
     def model(self) -> nn.Module:
@@ -140,7 +153,11 @@ class Distiller:
             found = modules_for(tap, terms)
             if len(found):
                 own[key_of(tap)] = found
-        return _Guide(teacher, plan, tuple(used), own)
+        on_outputs = not all(term.on_features for term in self.strategy.terms)
+        outputs = tuple(pair.teacher.place for pair in plan.outputs) if on_outputs else ()
+        names = [*(_FEATURE + tap.teacher.operation for tap in used), *outputs]
+        identity = "" if teacher.cache is None else identity_of(teacher.model, names)
+        return _Guide(teacher, plan, tuple(used), outputs, own, identity)
 
     def _terms_at(self, tap: Tap, plan: DistillationPlan) -> Iterator[Term]:
         for term in self.strategy.terms:
@@ -161,6 +178,20 @@ class Distiller:
     def parameters(self) -> Iterator[nn.Parameter]:
         """Yield the parameters of the adaptors, for the optimizer."""
         return iter(()) if self.modules is None else self.modules.parameters()
+
+    def cache_plans(self, images: Tensor) -> list[str]:
+        """Return what the caches of the teachers will hold, one sentence each.
+
+        Args:
+            images: Of the student; the first one is taken.
+        """
+        found = []
+        for guide in self._guides:
+            if guide.teacher.cache is not None:
+                results = _run(guide, guide.teacher.images(images[:1]))
+                size = sum(one.nbytes for one in results.values())
+                found.append(guide.teacher.cache.plan(size))
+        return found
 
     def close(self) -> None:
         """Remove the hooks from the student."""
@@ -193,7 +224,7 @@ class Distiller:
         totals: dict[str, Tensor] = {}
         with torch.autocast(images.device.type, enabled=False):
             for guide in self._guides:
-                theirs, their_outputs = _run(guide, guide.used, images)
+                theirs, their_outputs = _taught(guide, images)
                 seen = _Seen(features, theirs, outputs, their_outputs)
                 for term in self.strategy.terms:
                     share = term.weight / len(self._guides)
@@ -221,11 +252,11 @@ class Distiller:
         ):
             student(images)
         ours, _ = _taken(capture, images)
-        theirs, _ = _run(guide, taps, images)
+        theirs = _run(guide, guide.teacher.images(images), taps)
         found = {}
         for tap in taps:
             one = as_maps(ours[tap.student.operation], tap.student)
-            other = as_maps(theirs[tap.teacher.operation], tap.teacher)
+            other = as_maps(theirs[_FEATURE + tap.teacher.operation], tap.teacher)
             found[tap.name] = linear_cka(compared(one, other, nn.ModuleDict(), ""), other)
         return found
 
@@ -281,17 +312,44 @@ def _taken(capture: Capture, images: Tensor) -> tuple[dict[str, Tensor], dict[st
     return features, outputs
 
 
-def _run(
-    guide: _Guide, taps: Sequence[Tap], images: Tensor
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Run a teacher and return its features by operation and its outputs by place."""
-    with Capture(tap.teacher for tap in taps).on(guide.model) as capture:
-        guide.teacher.run(images)
-    outputs = capture.outputs() if guide.plan.outputs else {}
-    return (
-        {name: plain_copy(value) for name, value in capture.features.items()},
-        {name: plain_copy(value) for name, value in outputs.items()},
-    )
+def _taught(guide: _Guide, images: Tensor) -> tuple[Named, Named]:
+    """Return a teacher's features by operation and its outputs by place, for a student's images."""
+    teacher, given = guide.teacher, guide.teacher.images(images)
+    if teacher.cache is None:
+        found = _run(guide, given)
+    else:
+        halves = teacher.computes_halves(given.device)
+        name = f"{guide.identity}_{'bf16' if halves else '32'}"
+        found = teacher.cache.results(name, given, partial(_run, guide))
+    features = {
+        name.removeprefix(_FEATURE): value
+        for name, value in found.items()
+        if name.startswith(_FEATURE)
+    }
+    return features, found
+
+
+def _run(guide: _Guide, images: Tensor, taps: Sequence[Tap] | None = None) -> Named:
+    """Run a teacher on its images; return its features, and its outputs where losses use them.
+
+    Args:
+        guide: The teacher.
+        images: As it takes them.
+        taps: Whose features; by default those that losses use.
+    """
+    with Capture(tap.teacher for tap in (guide.used if taps is None else taps)).on(
+        guide.model
+    ) as capture:
+        run_teacher(guide.teacher.model, images, guide.teacher.precision)
+    outputs = capture.outputs()
+    return {
+        **{_FEATURE + name: plain_copy(value) for name, value in capture.features.items()},
+        **{place: plain_copy(outputs[place]) for place in guide.outputs if place in outputs},
+    }
+
+
+_FEATURE = "feature "
+"""Before the operation of a feature, where outputs are called by their places."""
 
 
 def _value(term: Term, guide: _Guide, seen: _Seen, context: Context) -> Tensor:
