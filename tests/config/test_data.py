@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from flyweight.config.data import AugmentConfig, DataConfig
+from flyweight.config.data import AugmentConfig, ClassAugment, DataConfig, MapAugment
 
 
 @pytest.mark.parametrize(

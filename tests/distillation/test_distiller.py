@@ -11,6 +11,7 @@ from flyweight.distillation import crosskd, kl, l2_distill, pkd, split_distill
 from flyweight.distillation.distiller import Distiller
 from flyweight.distillation.strategies import STRATEGIES, Strategy, Term
 from flyweight.distillation.teacher import Teacher, evaluating
+from flyweight.distillation.teacher_cache import OutputCache
 from flyweight.distillation.truth import Truth
 from flyweight.errors import ConfigError, PlanError, TrainingError
 
@@ -301,3 +302,26 @@ def test_a_distiller_can_be_sent_to_another_process():
                 student.eval()(IMAGES)
             values.append(one.loss(IMAGES).item())
         assert values[0] == pytest.approx(values[1])
+
+
+def test_a_teacher_with_a_cache_runs_once_on_each_image(tmp_path):
+    dense = randomised(seeded(Classifier))
+    student = pruned(dense)
+    plain = Distiller(student, exact(dense), example=EXAMPLE, watch=False)
+    kept = OutputCache(tmp_path, 10**7, inputs=2, repeats=True)
+    cached = Distiller(student, Teacher(dense, precision="32", cache=kept), example=EXAMPLE)
+    cached.modules.load_state_dict(plain.modules.state_dict())
+    (sentence,) = cached.cache_plans(IMAGES)
+    # Scores of 5 classes, 8 channels of 16 x 16 and 16 of 8 x 8.
+    size = 4 * (5 + 8 * 256 + 16 * 64)
+    assert f"{size / 1000:.1f} kB per image, {2 * size / 1000:.1f} kB for 2 inputs" in sentence
+    assert plain.cache_plans(IMAGES) == []
+    with plain.watching(student.eval()):
+        student(IMAGES)
+    wanted = plain.loss(IMAGES)
+    dense.register_forward_hook(lambda *_: runs.append(1))
+    runs = []
+    for _ in range(2):
+        student(IMAGES)
+        assert torch.equal(cached.loss(IMAGES), wanted)
+    assert len(runs) == 1

@@ -47,7 +47,7 @@ class OutputCache:
     ) -> None:
         self.folder, self.limit = folder, limit
         self.inputs, self.repeats = inputs, repeats
-        self._rows: dict[str, dict[str, _Row]] = {}
+        self._rows: dict[str, dict[str, list[_Row]]] = {}
         self._used: int | None = None
 
     def results(self, teacher: str, images: Tensor, run: Callable[[Tensor], Named]) -> Named:
@@ -60,7 +60,7 @@ class OutputCache:
         """
         names = [digest_of_image(image) for image in images]
         known = self._known(teacher)
-        found = {at: self._read(known[name]) for at, name in enumerate(names) if name in known}
+        found = {at: _read(known[name]) for at, name in enumerate(names) if name in known}
         kept = {at: rows for at, rows in found.items() if rows is not None}
         missing = [at for at in range(len(names)) if at not in kept]
         if missing:
@@ -89,22 +89,15 @@ class OutputCache:
             return total
         return f"{total}; random augmentation repeats them only in another run of the same seed"
 
-    def _known(self, teacher: str) -> dict[str, _Row]:
+    def _known(self, teacher: str) -> dict[str, list[_Row]]:
+        """Return where each image is; in several files, where one was damaged."""
         if teacher not in self._rows:
-            found: dict[str, _Row] = {}
+            found: dict[str, list[_Row]] = {}
             for path in sorted((self.folder / teacher).glob("*.safetensors")):
-                found.update(_rows_of(path))
+                for name, row in _rows_of(path).items():
+                    found.setdefault(name, []).append(row)
             self._rows[teacher] = found
         return self._rows[teacher]
-
-    def _read(self, row: _Row) -> Named | None:
-        """Return the results for one image; None where the file is damaged or gone."""
-        try:
-            with safe_open(row.path, framework="pt") as file:
-                found = {name: file.get_slice(name)[row.place] for name in sorted(file.keys())}
-        except (OSError, SafetensorError, IndexError):
-            return None
-        return found if found and _checksum(found) == row.checksum else None
 
     def _write(self, teacher: str, names: Sequence[str], fresh: Named) -> None:
         values = {name: value.detach().cpu().contiguous() for name, value in fresh.items()}
@@ -123,7 +116,7 @@ class OutputCache:
             save_file(values, draft, metadata=about)
         self._used += path.stat().st_size
         for place, (name, checksum) in enumerate(zip(names, sums, strict=True)):
-            self._rows[teacher][name] = _Row(path, place, checksum)
+            self._rows[teacher].setdefault(name, []).append(_Row(path, place, checksum))
 
 
 def identity_of(model: nn.Module, results: Sequence[str]) -> str:
@@ -155,6 +148,19 @@ def _rows_of(path: Path) -> Mapping[str, _Row]:
         return {name: _Row(path, place, one) for place, (name, one) in enumerate(rows)}
     except (OSError, SafetensorError, KeyError, ValueError):
         return {}
+
+
+def _read(rows: Sequence[_Row]) -> Named | None:
+    """Return the results for one image; None where every file is damaged or gone."""
+    for row in rows:
+        try:
+            with safe_open(row.path, framework="pt") as file:
+                found = {name: file.get_slice(name)[row.place] for name in sorted(file.keys())}
+        except (OSError, SafetensorError, IndexError):
+            continue
+        if found and _checksum(found) == row.checksum:
+            return found
+    return None
 
 
 def _checksum(rows: Mapping[str, Tensor]) -> int:

@@ -65,7 +65,6 @@ from flyweight.untrusted.failures import refusing
 from flyweight.untrusted.file_bytes import read_text
 from flyweight.workspace import Workspace
 
-
 OUTPUTS = "teacher_outputs"
 """Folder, within that of the distillation, of what the teacher makes of the images."""
 
