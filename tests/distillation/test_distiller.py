@@ -231,6 +231,12 @@ def test_similarity_is_one_for_a_copy_and_smaller_after_a_cut():
     assert same == pytest.approx(dict.fromkeys(same, 1.0), abs=1e-4)
     assert list(cut) == list(same)
     assert all(0 < value < 0.9999 for value in cut.values())
+    watching = Distiller(small, exact(dense), example=EXAMPLE)
+    watching.similarity(small, images)
+    with pytest.raises(TrainingError, match="Received no run"):
+        watching.loss(images)
+    small(images)
+    watching.loss(images)
 
 
 def test_libraries_and_defaults_need_no_example():

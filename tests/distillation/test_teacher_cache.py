@@ -72,15 +72,15 @@ def test_a_file_that_is_removed_meanwhile_is_computed_again(cache, tmp_path):
 
 
 def test_the_folder_stays_below_its_limit(cache, tmp_path):
-    run, kept = Counting(), cache(2500)
+    run, kept = Counting(), cache(2400)
     for _ in range(2):
         kept.results("a", IMAGES[:3], run)
         kept.results("b", IMAGES, run)
     assert run.ran == [3, 6, 6]  # The second teacher's results do not fit.
-    cache(2500).results("b", IMAGES, run)
+    cache(2400).results("b", IMAGES, run)
     assert len(run.ran) == 4
     files = [path for path in (tmp_path / "kept").rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) < 2500
+    assert sum(path.stat().st_size for path in files) < 2400
 
 
 def test_the_size_is_stated_before():

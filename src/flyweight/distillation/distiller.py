@@ -251,6 +251,7 @@ class Distiller:
             evaluating(plain),
         ):
             student(images)
+        self._capture.clear()  # It saw this run, too, where its hooks are registered.
         ours, _ = _taken(capture, images)
         theirs = _run(guide, guide.teacher.images(images), taps)
         found = {}

@@ -21,6 +21,8 @@ from flyweight.files import replacing
 
 Named = dict[str, Tensor]
 _IMAGES, _SUMS = "images", "checksums"
+_HEADER = 256
+"""Bytes that a file's header takes per tensor, at most."""
 
 
 @dataclass(frozen=True)
@@ -101,16 +103,17 @@ class OutputCache:
 
     def _write(self, teacher: str, names: Sequence[str], fresh: Named) -> None:
         values = {name: value.detach().cpu().contiguous() for name, value in fresh.items()}
-        size = sum(value.nbytes for value in values.values())
-        if self._used is None:
-            self._used = sum(path.stat().st_size for path in self.folder.rglob("*.safetensors"))
-        if self._used + size > self.limit:
-            return
         sums = [
             _checksum({name: value[row] for name, value in values.items()})
             for row in range(len(names))
         ]
         about = {_IMAGES: " ".join(names), _SUMS: " ".join(map(str, sums))}
+        size = sum(value.nbytes for value in values.values()) + sum(map(len, about.values()))
+        size += _HEADER * (1 + len(values))
+        if self._used is None:
+            self._used = sum(path.stat().st_size for path in self.folder.rglob("*.safetensors"))
+        if self._used + size > self.limit:
+            return
         path = self.folder / teacher / f"{digest_of_value(list(names))[-32:]}.safetensors"
         with replacing(path, durable=False) as draft:
             save_file(values, draft, metadata=about)
@@ -172,7 +175,7 @@ def _checksum(rows: Mapping[str, Tensor]) -> int:
 
 def _bytes(tensor: Tensor) -> memoryview:
     flat = tensor.detach().cpu().contiguous().flatten()
-    return memoryview(flat.view(torch.uint8).numpy())
+    return flat.view(torch.uint8).numpy().data
 
 
 def _size(count: int) -> str:
