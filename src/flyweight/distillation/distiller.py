@@ -41,6 +41,8 @@ from flyweight.errors import ConfigError, TrainingError
 from flyweight.graph.entry import plain_module
 
 TapNames = Sequence[str | tuple[str, str]]
+Taught = tuple[Named, Named]
+"""Features of a teacher by operation, and its outputs by place."""
 _USUAL_SIDE = 224
 
 
@@ -216,15 +218,31 @@ class Distiller:
         """
         return torch.stack(tuple(self.terms(images, truth).values())).sum()
 
-    def terms(self, images: Tensor, truth: Truth | None = None) -> dict[str, Tensor]:
-        """Return the weighted losses by name; arguments and errors are those of `loss`."""
+    def teach(self, images: Tensor) -> list[Taught]:
+        """Run the teachers on a student's images, and return what `terms` takes.
+
+        Before the student's run it costs least: with the student's activations in memory, the
+        teacher's layers get theirs from the system anew, which took as long as the teacher itself.
+        """
+        return [_taught(guide, images) for guide in self._guides]
+
+    def terms(
+        self, images: Tensor, truth: Truth | None = None, taught: Sequence[Taught] | None = None
+    ) -> dict[str, Tensor]:
+        """Return the weighted losses by name; errors are those of `loss`.
+
+        Args:
+            images: As for `loss`.
+            truth: As for `loss`.
+            taught: From `teach`, for these images; None runs the teachers now.
+        """
         features, outputs = _taken(self._capture, images)
         size = (int(images.shape[-2]), int(images.shape[-1]))
         context = Context(self.strategy, self._num_classes, size, truth or Truth())
         totals: dict[str, Tensor] = {}
         with torch.autocast(images.device.type, enabled=False):
-            for guide in self._guides:
-                theirs, their_outputs = _taught(guide, images)
+            found = self.teach(images) if taught is None else taught
+            for guide, (theirs, their_outputs) in zip(self._guides, found, strict=True):
                 seen = _Seen(features, theirs, outputs, their_outputs)
                 for term in self.strategy.terms:
                     share = term.weight / len(self._guides)
@@ -313,7 +331,7 @@ def _taken(capture: Capture, images: Tensor) -> tuple[dict[str, Tensor], dict[st
     return features, outputs
 
 
-def _taught(guide: _Guide, images: Tensor) -> tuple[Named, Named]:
+def _taught(guide: _Guide, images: Tensor) -> Taught:
     """Return a teacher's features by operation and its outputs by place, for a student's images."""
     teacher, given = guide.teacher, guide.teacher.images(images)
     if teacher.cache is None:
