@@ -203,12 +203,15 @@ class Distiller:
         """Watch the runs of a student within a context; `loss` may follow it."""
         return self._capture.on(plain_module(student))
 
-    def loss(self, images: Tensor, truth: Truth | None = None) -> Tensor:
+    def loss(
+        self, images: Tensor, truth: Truth | None = None, taught: Sequence[Taught] | None = None
+    ) -> Tensor:
         """Return the weighted sum of the losses, for the student's run on these images.
 
         Args:
             images: What the student was just called with.
             truth: Labels or boxes, for strategies that need them (dkd, fgd), and a mask.
+            taught: From `teach`, for these images; None runs the teachers now.
 
         Returns:
             A scalar with gradients to the student and the adaptors.
@@ -216,7 +219,7 @@ class Distiller:
         Raises:
             TrainingError: The student has not run since the last call, or not on these images.
         """
-        return torch.stack(tuple(self.terms(images, truth).values())).sum()
+        return torch.stack(tuple(self.terms(images, truth, taught).values())).sum()
 
     def teach(self, images: Tensor) -> list[Taught]:
         """Run the teachers on a student's images, and return what `terms` takes.
@@ -229,13 +232,7 @@ class Distiller:
     def terms(
         self, images: Tensor, truth: Truth | None = None, taught: Sequence[Taught] | None = None
     ) -> dict[str, Tensor]:
-        """Return the weighted losses by name; errors are those of `loss`.
-
-        Args:
-            images: As for `loss`.
-            truth: As for `loss`.
-            taught: From `teach`, for these images; None runs the teachers now.
-        """
+        """Return the weighted losses by name; arguments and errors are those of `loss`."""
         features, outputs = _taken(self._capture, images)
         size = (int(images.shape[-2]), int(images.shape[-1]))
         context = Context(self.strategy, self._num_classes, size, truth or Truth())
