@@ -236,7 +236,7 @@ class AugmentConfig(BaseModel):
         return self
 
     def repeats(self, task: str) -> bool:
-        """Return whether an image looks the same in every epoch of a task's training.
+        """Return whether an image is the same in every epoch of a task's training.
 
         Example:
             >>> AugmentConfig.off().repeats("detect"), AugmentConfig().repeats("detect")

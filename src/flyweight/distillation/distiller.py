@@ -225,7 +225,7 @@ class Distiller:
         """Run the teachers on a student's images, and return what `terms` takes.
 
         Before the student's run it costs least: with the student's activations in memory, the
-        teacher's layers get theirs from the system anew, which took as long as the teacher itself.
+        teacher's layers request theirs from the system again, which took as long as the teacher itself.
         """
         return [_taught(guide, images) for guide in self._guides]
 

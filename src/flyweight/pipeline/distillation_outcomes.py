@@ -1,4 +1,4 @@
-"""What a distillation gave back: the classes that a cut lowered, before and after it."""
+"""Results of a distillation by class: what a cut had lowered, before and after it."""
 
 from collections.abc import Mapping
 from pathlib import Path
