@@ -224,8 +224,8 @@ class Distiller:
     def teach(self, images: Tensor) -> list[Taught]:
         """Run the teachers on a student's images, and return what `terms` takes.
 
-        Before the student's run it costs least: with the student's activations in memory, the
-        teacher's layers request theirs from the system again, which took as long as the teacher itself.
+        Before the student's run it costs least: with the student's activations in memory, each
+        layer of the teacher requests its own from the system, which took as long as its operations.
         """
         return [_taught(guide, images) for guide in self._guides]
 
