@@ -304,7 +304,8 @@ def _images(inputs: ReportInputs) -> Iterator[ReportImage]:
     changed: tuple[str, ...] = ()
     if inputs.untaught is not None:
         last = inputs.networks[-1].name
-        files = {**files, UNTAUGHT: inputs.untaught, last: files.pop(last)}
+        taught = files.pop(last)
+        files |= {UNTAUGHT: inputs.untaught, last: taught}
         changed = (UNTAUGHT, last) if inputs.outcomes else ()
     models = {name: open_checkpoint(path, inputs.config) for name, path in files.items()}
     data, folder = inputs.data.val, inputs.folder
