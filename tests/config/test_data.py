@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from flyweight.config.data import AugmentConfig, DataConfig
+from flyweight.config.data import AugmentConfig, ClassAugment, DataConfig, MapAugment
 
 
 @pytest.mark.parametrize(
@@ -59,3 +59,22 @@ def test_configs_are_values():
     assert AugmentConfig.off() == AugmentConfig.model_validate_json(
         AugmentConfig.off().model_dump_json()
     )
+
+
+@pytest.mark.parametrize(
+    ("changed", "detect", "classify", "segment"),
+    [
+        ({}, True, True, True),
+        ({"flip": True}, False, True, True),
+        ({"random_interpolation": True}, False, True, True),
+        ({"multi_scale": (320,)}, True, True, True),
+        ({"multi_scale": (320, 352)}, False, False, False),
+        ({"max_boxes": 50}, True, True, True),
+        ({"classify": ClassAugment(crop="none")}, True, False, True),
+        ({"segment": MapAugment(scale=(1.0, 1.0))}, True, True, False),
+    ],
+)
+def test_which_augmentations_repeat_their_images(changed, detect, classify, segment):
+    config = AugmentConfig.off().model_copy(update=changed)
+    found = [config.repeats(task) for task in ("detect", "classify", "segment")]
+    assert found == [detect, classify, segment]

@@ -16,8 +16,11 @@ from flyweight.zoo import spec_of
 
 ORIGINALS = (
     "yolov3_mobilenet_v1",
+    "yolov3_mobilenet_v1_distilled",
     "yolov3_mobilenet_v1_voc",
+    "yolov3_mobilenet_v1_voc_distilled",
     "yolov3_mobilenet_v3",
+    "yolov3_mobilenet_v3_distilled",
     "yolov3_r34",
     "yolov3_r34_voc",
     "yolov3_r50vd_dcn",
@@ -72,6 +75,27 @@ def test_what_it_prunes_is_there(name):
         return
     names = [parameter for parameter, _ in weightless(config).named_parameters()]
     assert [resolve(param, names) for param in cut.params] == list(cut.params)
+
+
+# Student, teacher, and whether its loss is the fine-grained one.
+TAUGHT = {
+    "yolov3_mobilenet_v1_voc": ("yolov3_r34_voc", False),
+    "yolov3_mobilenet_v1": ("yolov3_r34", True),
+    "yolov3_mobilenet_v3": ("yolov3_r34", True),
+}
+
+
+@pytest.mark.parametrize("name", TAUGHT)
+def test_the_students_of_the_originals_differ_only_in_their_teacher(name):
+    alone, taught = load_config(name)[1], load_config(f"{name}_distilled")[1]
+    changed = {key for key in vars(alone) if getattr(alone, key) != getattr(taught, key)}
+    assert changed <= {"distill", "quantize"}
+    teacher, fine_grained = TAUGHT[name]
+    assert taught.distill.teacher == f"output/{teacher}/best_model.safetensors"
+    assert taught.distill.strategy_name == ("split" if fine_grained else "l2")
+    assert taught.distill.recipe == "finetune"
+    other = load_config(teacher)[1]
+    assert (other.num_classes, other.data) == (taught.num_classes, taught.data)
 
 
 @pytest.mark.parametrize("name", YOLO_SCHEDULES)

@@ -4,10 +4,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tests.distillation.networks import Classifier, pruned, randomised, seeded
+from torch import nn
 
 from flyweight.config.training import TrainConfig
 from flyweight.data.batch import Batch, ClassTarget
 from flyweight.distillation.distill import distill
+from flyweight.distillation.strategies import Strategy, Term
 from flyweight.distillation.teacher import Teacher
 from flyweight.engine.run import Loaders
 from flyweight.errors import DataError, TrainingError
@@ -96,3 +98,55 @@ def test_images_are_those_of_training_where_nothing_is_evaluated(tmp_path):
         start(tmp_path / "none", Loaders(lambda *_: iter(())))
     with pytest.raises(TypeError, match="'colour'"):
         start(tmp_path / "none", colour="red")
+
+
+class Unnormalised(nn.Module):
+    """A classifier whose results for one image do not depend on the other images."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.deep = nn.Sequential(
+            *(nn.Conv2d(3, width, 3, 2, 1), nn.ReLU()),
+            *(nn.Conv2d(width, 2 * width, 3, 2, 1), nn.ReLU()),
+        )
+        self.fc = nn.Linear(2 * width, 5)
+
+    def forward(self, images):
+        return self.fc(self.deep(images).mean(dim=(2, 3)))
+
+
+def shared_batches(start, rank, world_size):
+    for step in range(start, CONFIG.steps):
+        whole = batch_of(step % 3)
+        mine = slice(rank * 8 // world_size, (rank + 1) * 8 // world_size)
+        yield Batch(whole.images[mine], whole.targets[mine])
+
+
+def shared_val_batches(rank, world_size):
+    return [batch_of(9)] if rank == 0 else []
+
+
+@pytest.mark.slow
+def test_two_processes_agree_with_one(tmp_path):
+    """Each has half of a batch; student and adaptors are synchronised."""
+    losses = Strategy("both", (Term("kl", "outputs"), Term("l2", "features")))
+    found = []
+    for devices in (1, 2):
+        student, teacher = seeded(lambda: Unnormalised(4)), seeded(lambda: Unnormalised(6), 1)
+        torch.manual_seed(3)  # Of the adaptors.
+        made = distill(
+            student,
+            Teacher(teacher, precision="32"),
+            Classification(LABELS),
+            Loaders(shared_batches, shared_val_batches),
+            CONFIG.model_copy(update={"devices": devices, "ema_decay": None}),
+            strategy=losses,
+            save_dir=tmp_path / str(devices),
+            progress=False,
+        )
+        found.append((student.state_dict(), made))
+    (one, alone), (two, together) = found
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value)
+    assert together.after == pytest.approx(alone.after, rel=1e-4)
+    assert together.fit.last_metrics == pytest.approx(alone.fit.last_metrics)

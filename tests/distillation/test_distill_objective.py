@@ -66,3 +66,16 @@ def test_boxes_and_masks_reach_the_losses_that_need_them():
     found = objective.loss(student.train(), batch)
     assert torch.isfinite(found["distill/fgd"])
     assert objective.modules is distiller.modules
+
+
+def test_the_teacher_runs_before_the_student():
+    """Afterwards, each of its layers would ask the system for memory."""
+    dense = randomised(yolo())
+    student = pruned(dense, side=64)
+    batch, order = box_batch(), []
+    distiller = Distiller(student, dense, strategy="l2", example=batch.images, watch=False)
+    for name, model in (("teacher", dense), ("student", student)):
+        model.register_forward_hook(lambda *_, name=name: order.append(name))
+    task = YoloDetection(("a", "b"), COCO_GEOMETRY, DetectConfig())
+    DistillObjective(task, distiller).loss(student.train(), batch)
+    assert order == ["teacher", "student"]

@@ -51,7 +51,12 @@ def test_a_detector_is_compared_at_its_backbone_and_before_its_heads():
     assert [tap.name for tap in plan.features(["head"])] == [
         f"yolo_block.{index}.tip.activation.leaky_relu" for index in range(3)
     ]
-    assert [pair.crossed.student.stride for pair in plan.outputs] == [32, 16, 8]
+    # CrossKD leaves the student's head two convolutions earlier, at the same places.
+    assert [one.tap.student.stride for one in plan.crossings] == [32, 16, 8]
+    assert [one.tap.name for one in plan.crossings] == [
+        f"yolo_block.{index}.2.activation.leaky_relu" for index in range(3)
+    ]
+    assert [len(one.modules) for one in plan.crossings] == [4, 4, 4]
     assert "backbone.res5c.relu" in str(plan)
 
 

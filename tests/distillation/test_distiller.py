@@ -7,10 +7,11 @@ from tests.distillation.networks import Classifier, Segmenter, pruned, randomise
 from torch import nn
 
 import flyweight as fw
-from flyweight.distillation import kl, l2_distill, pkd, split_distill
+from flyweight.distillation import crosskd, kl, l2_distill, pkd, split_distill
 from flyweight.distillation.distiller import Distiller
 from flyweight.distillation.strategies import STRATEGIES, Strategy, Term
-from flyweight.distillation.teacher import Teacher
+from flyweight.distillation.teacher import Teacher, evaluating
+from flyweight.distillation.teacher_cache import OutputCache
 from flyweight.distillation.truth import Truth
 from flyweight.errors import ConfigError, PlanError, TrainingError
 
@@ -114,16 +115,47 @@ def test_every_strategy_teaches_a_pruned_detector(name):
         torch.testing.assert_close(loss, plain)
 
 
-def test_crosskd_sends_the_students_features_through_the_teachers_last_layer():
+def test_crosskd_sends_the_students_features_through_the_teachers_last_layers():
     dense, student = randomised(yolo()), randomised(yolo(seed=7))
     images = torch.randn(1, 3, 64, 64)
     distiller = Distiller(student, exact(dense), strategy="crosskd", example=images)
     student.eval()(images)
-    distiller.loss(images).backward()
-    heads = [p.grad for n, p in student.named_parameters() if n.startswith("yolo_output")]
-    assert heads == [None] * 6  # The student's own last layers learn from labels alone.
-    assert student.yolo_block[0]["tip"].conv.weight.grad.abs().sum() > 0
+    found = distiller.loss(images)
+    crossed = []
+    with torch.no_grad(), evaluating(dense):
+        theirs = dense(images)
+        for index, (block, output) in enumerate(
+            zip(dense.yolo_block, dense.yolo_output, strict=True)
+        ):
+            features = hooked(student, f"yolo_block.{index}.2", images)
+            crossed.append(output["conv"](block["tip"](features)))
+    torch.testing.assert_close(found, crosskd(crossed, theirs, 2))
+    found.backward()
+    own = {n: p.grad for n, p in student.named_parameters() if ".tip." in n or "_output" in n}
+    assert len(own) == 3 * 3 + 3 * 2
+    assert all(one is None for one in own.values())  # The student's last layers learn from labels.
+    assert student.yolo_block[0]["2"].conv.weight.grad.abs().sum() > 0
     assert all(parameter.grad is None for parameter in dense.parameters())
+
+
+def hooked(model, path, images):
+    kept = []
+    handle = model.get_submodule(path).register_forward_hook(lambda *given: kept.append(given[2]))
+    model(images)
+    handle.remove()
+    return kept[0].detach()
+
+
+def test_only_the_taps_that_losses_use_are_kept_in_training():
+    dense = randomised(yolo())
+    student = pruned(dense, side=64)
+    images = torch.randn(1, 3, 64, 64)
+    for name, count in (("l2", 0), ("crosskd", 3), ("fgd", 3), ("pkd", 7)):
+        distiller = Distiller(student, exact(dense), strategy=name, example=images)
+        student(images)
+        assert len(distiller._capture.features) == count
+        distiller.close()
+        assert len(distiller.similarity(student, images)) == 7
 
 
 def test_a_segmenter_is_taught_by_another_size_and_width_with_a_mask():
@@ -199,6 +231,12 @@ def test_similarity_is_one_for_a_copy_and_smaller_after_a_cut():
     assert same == pytest.approx(dict.fromkeys(same, 1.0), abs=1e-4)
     assert list(cut) == list(same)
     assert all(0 < value < 0.9999 for value in cut.values())
+    watching = Distiller(small, exact(dense), example=EXAMPLE)
+    watching.similarity(small, images)
+    with pytest.raises(TrainingError, match="Received no run"):
+        watching.loss(images)
+    small(images)
+    watching.loss(images)
 
 
 def test_libraries_and_defaults_need_no_example():
@@ -270,3 +308,26 @@ def test_a_distiller_can_be_sent_to_another_process():
                 student.eval()(IMAGES)
             values.append(one.loss(IMAGES).item())
         assert values[0] == pytest.approx(values[1])
+
+
+def test_a_teacher_with_a_cache_runs_once_on_each_image(tmp_path):
+    dense = randomised(seeded(Classifier))
+    student = pruned(dense)
+    plain = Distiller(student, exact(dense), example=EXAMPLE, watch=False)
+    kept = OutputCache(tmp_path, 10**7, inputs=2, repeats=True)
+    cached = Distiller(student, Teacher(dense, precision="32", cache=kept), example=EXAMPLE)
+    cached.modules.load_state_dict(plain.modules.state_dict())
+    (sentence,) = cached.cache_plans(IMAGES)
+    # Scores of 5 classes, 8 channels of 16 x 16 and 16 of 8 x 8.
+    size = 4 * (5 + 8 * 256 + 16 * 64)
+    assert f"{size / 1000:.1f} kB per image, {2 * size / 1000:.1f} kB for 2 inputs" in sentence
+    assert plain.cache_plans(IMAGES) == []
+    with plain.watching(student.eval()):
+        student(IMAGES)
+    wanted = plain.loss(IMAGES)
+    dense.register_forward_hook(lambda *_: runs.append(1))
+    runs = []
+    for _ in range(2):
+        student(IMAGES)
+        assert torch.equal(cached.loss(IMAGES), wanted)
+    assert len(runs) == 1

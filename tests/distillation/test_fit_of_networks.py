@@ -57,7 +57,7 @@ def test_what_cannot_be_compared_is_refused():
     with pytest.raises(ConfigError, match="pkd must compare features"):
         require_fit(student, teacher, nothing, STRATEGIES["pkd"])
     plan = plan_taps(see(student), see(Classifier()))
-    with pytest.raises(ConfigError, match="crosskd must find a head"):
+    with pytest.raises(ConfigError, match="crosskd must find heads"):
         require_fit(student, student, plan, STRATEGIES["crosskd"])
 
 

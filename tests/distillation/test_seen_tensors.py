@@ -4,7 +4,7 @@ from tests.distillation.networks import Classifier, Segmenter, pruned, seeded, y
 from torch import nn
 
 import flyweight as fw
-from flyweight.distillation.seen_tensors import see_network
+from flyweight.distillation.seen_tensors import LastLayers, see_network
 from flyweight.errors import GraphError
 
 
@@ -44,13 +44,44 @@ def test_a_module_that_passes_a_tensor_on_is_not_hooked():
 
 def test_heads_know_their_layer_and_what_it_takes():
     head = see(Classifier()).heads[0]
-    assert (head.place, head.shape, head.layer) == ("output", (1, 5), "fc")
-    assert (head.source, head.feeds) == ("layer1.1.relu.relu#2", False)
-    first, *_ = see(yolo(), 64).heads
-    assert (first.place, first.layer, first.feeds) == ("output[0]", "yolo_output.0.conv", True)
+    assert (head.place, head.shape) == ("output", (1, 5))
+    assert (head.source, head.ends) == ("layer1.1.relu.relu#2", ())  # It is of vectors.
     # Scores that are resized afterwards are not taken for features.
     scores = see(Segmenter()).heads[0]
-    assert (scores.layer, scores.source) == (None, "up.1.relu")
+    assert (scores.ends, scores.source) == ((), "up.1.relu")
+    first, *_ = see(yolo(), 64).heads
+    tip = tuple(f"yolo_block.0.tip.{name}" for name in ("conv", "bn", "activation"))
+    assert first.place == "output[0]"
+    assert first.ends[:2] == (
+        LastLayers("yolo_block.0.tip.activation.leaky_relu", ("yolo_output.0.conv",)),
+        LastLayers("yolo_block.0.2.activation.leaky_relu", (*tip, "yolo_output.0.conv")),
+    )
+
+
+def test_the_last_layers_of_a_head_begin_where_modules_do_more_or_take_more():
+    class Summed(nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.stem, self.first = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, padding=1)
+            self.act, self.inner = nn.ReLU(inplace=True), inner
+            self.last = nn.Conv2d(4, 2, 1)
+
+        def forward(self, x):
+            found = self.stem(x)
+            return self.last(self.inner(found + self.act(self.first(found))))
+
+    class Twice(nn.Conv2d):
+        def forward(self, x):
+            return super().forward(x).relu()
+
+    for inner, modules in (
+        (nn.Conv2d(4, 4, 1), [("last",), ("inner", "last")]),  # Before it lies a sum.
+        (Twice(4, 4, 1), [("last",)]),
+        (nn.Identity(), []),  # The sum is no result of a module.
+    ):
+        head = see(Summed(inner)).heads[0]
+        found = [one.modules for one in head.ends]
+        assert found[: len(modules)] == modules[: len(found)]
 
 
 def test_a_pruned_network_is_seen_under_the_same_names():

@@ -10,9 +10,12 @@ from flyweight.pipeline.build_report import (
     _compared,
     build_report,
 )
+from flyweight.pipeline.distillation_outcomes import UNTAUGHT
 from flyweight.pipeline.inputs import Saver, open_data
 from flyweight.pipeline.network_plans import build_model, plan_cut, trace_model
+from flyweight.pipeline.report_outcomes import outcomes_of
 from flyweight.pipeline.results import Compared, ComparedNetwork
+from flyweight.progress import SILENT
 
 SMALL = ("width=0.1", "input_size=64", "data.size=64", "data.train_count=2", "data.val_count=2")
 CONFIG = load_config("demo_digits", SMALL)[1]
@@ -125,3 +128,28 @@ def test_compared_networks_are_rows(folder, report):
     assert (again["metric"].value, again["metric"].difference) == (0.81, (-0.01, 0.02))
     assert pruned["latency_1"] == report.rows[1].quantities["latency_1"]
     assert pruned["metric"].difference == (-0.15, -0.05)
+
+
+def test_a_distillation_is_shown_beside_the_student_before_it(folder, report):
+    graph = trace_model(build_model(CONFIG), CONFIG.preprocessing)
+    paths = {name: folder / name / "best_model.safetensors" for name in ("dense", "pruned")}
+    networks = tuple(
+        ReportedNetwork(name, path, folder / f"{name}.onnx", (measured(1, 5.0),))
+        for name, path in paths.items()
+    )
+    data = open_data(CONFIG)
+    shown = {"dense": paths["dense"], UNTAUGHT: paths["pruned"], "pruned": paths["pruned"]}
+    outcomes = {
+        name: outcomes_of(path, CONFIG, data.val, name=name, progress=SILENT)
+        for name, path in shown.items()
+    }
+    plan = plan_cut(graph, RatioCut((CUT,), (0.5,)))
+    found = build_report(
+        ReportInputs(
+            "tiny", CONFIG, data, folder, plan, graph, networks, None, outcomes, paths["pruned"]
+        )
+    )
+    assert found.stages == ("dense", "pruned")
+    assert found.class_results.stages == ("dense", UNTAUGHT, "pruned")
+    assert [one.stage for one in found.images[:4]] == ["ground truth", "dense", UNTAUGHT, "pruned"]
+    assert found.notes[0] == "Classes that the cut lowered: 0; raised by distillation: 0."

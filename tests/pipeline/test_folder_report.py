@@ -85,6 +85,20 @@ def test_the_data_of_a_config_are_evaluated(trained):
     assert report(trained / "both").report == made
 
 
+def test_a_distillation_by_hand(trained, tmp_path):
+    shutil.copytree(trained / "both", tmp_path / "run")
+    (tmp_path / "run" / "distilled").mkdir()
+    small = fw.load(tmp_path / "run" / "best_model.safetensors")
+    distilled = tmp_path / "run" / "distilled" / "best_model.safetensors"
+    Saver(CONFIG, tuple("0123456789"), "detect")(small, {"map_50": 0.75}, distilled)
+    made = report(tmp_path / "run", CONFIG).report
+    assert made.stages == ("dense", "pruned", "distilled")
+    assert made.class_results.stages == made.stages
+    shown = ["ground truth", "dense", "pruned", "distilled"]
+    assert [image.stage for image in made.images[:4]] == shown
+    assert made.notes[0].startswith("Classes that the cut lowered: 0;")
+
+
 @pytest.mark.parametrize(("metric", "detail"), [("coco", "COCO"), ("wider", "faces, hard")])
 def test_the_metric_is_that_of_the_config(trained, tmp_path, metric, detail):
     model = fw.load(trained / "alone" / "best_model.safetensors")

@@ -40,6 +40,9 @@ def test_ground_truth_is_drawn(tmp_path):
         assert [image.stage for image in shown] == ["ground truth"] * 2
         assert all((tmp_path / kind / image.path).is_file() for image in shown)
         assert caption in shown[0].caption
+        named = {"one": quality, "two": quality, "three": quality}
+        again = list(report_images(images, {}, tmp_path / kind, named, changed=("two", "three")))
+        assert [image.path for image in again] == [image.path for image in shown]
         assert len(classes_in(images)) == 2
     classes = open_set(DataConfig(format="digits_classes", **data), "val")
     assert shown[0].caption == ""

@@ -235,6 +235,23 @@ class AugmentConfig(BaseModel):
             raise ValueError("anchor_scales must rise from above 0")
         return self
 
+    def repeats(self, task: str) -> bool:
+        """Return whether an image is the same in every epoch of a task's training.
+
+        Example:
+            >>> AugmentConfig.off().repeats("detect"), AugmentConfig().repeats("detect")
+            (True, False)
+        """
+        fixed = AugmentConfig.off()
+        names: tuple[str, ...] = ("classify",)
+        if task == "segment":
+            names = ("segment",)
+        elif task != "classify":
+            names = ("mixup_alpha", "color_distort", "expand", "crop", "face_crop", "flip")
+            names = (*names, "random_interpolation")
+        same = all(getattr(self, name) == getattr(fixed, name) for name in names)
+        return same and len(self.multi_scale or (0,)) == 1
+
     @classmethod
     def off(cls) -> "AugmentConfig":
         """Return the settings that only resize and normalise.

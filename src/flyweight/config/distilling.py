@@ -56,6 +56,9 @@ class DistillConfig(BaseModel):
         steps: Optimizer steps; None takes those of `finetune`, or else a third of those of `train`.
         precision: Of the teacher; `auto` is bfloat16 where the processor computes with it.
         similarity_images: Images for which features are compared before and after.
+        cache_bytes: Bytes that the teacher's outputs may take on disk, so that the same images need
+            no second run of it; 0 keeps none. They come again in every epoch where the augmentation
+            is not random, and in another run of the same seed.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -73,6 +76,7 @@ class DistillConfig(BaseModel):
     steps: int | None = Field(default=None, gt=0)
     precision: Literal["auto", "32", "bf16"] = "auto"
     similarity_images: int = Field(default=16, ge=2)
+    cache_bytes: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _one_teacher(self) -> Self:

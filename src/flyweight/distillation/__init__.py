@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # For editors and type checkers; `HOMES` has the same names a
     from flyweight.distillation.strategies import Term as Term
     from flyweight.distillation.teacher import MatchedInput as MatchedInput
     from flyweight.distillation.teacher import Teacher as Teacher
+    from flyweight.distillation.teacher_cache import OutputCache as OutputCache
     from flyweight.distillation.truth import Truth as Truth
 
 # Public name to the module it lives in and its name there.
@@ -34,6 +35,7 @@ HOMES = {
     "Distiller": "flyweight.distillation.distiller:Distiller",
     "FgdWeights": "flyweight.distillation.detector_losses:FgdWeights",
     "MatchedInput": "flyweight.distillation.teacher:MatchedInput",
+    "OutputCache": "flyweight.distillation.teacher_cache:OutputCache",
     "STRATEGIES": "flyweight.distillation.strategies:STRATEGIES",
     "Strategy": "flyweight.distillation.strategies:Strategy",
     "Teacher": "flyweight.distillation.teacher:Teacher",

@@ -18,7 +18,7 @@ from flyweight.engine.fit import FitResult, fit
 from flyweight.engine.hooks import Hook
 from flyweight.engine.run import Loaders, SaveModel
 from flyweight.errors import DataError
-from flyweight.progress import Progress
+from flyweight.progress import Progress, progress_of
 from flyweight.tasks.task import Task
 
 
@@ -101,6 +101,8 @@ def distill(
     images = images.to(device)
     taps = options.get("taps")
     distiller = Distiller(student, teacher, taps, strategy, example=images[:1], watch=False)
+    for sentence in distiller.cache_plans(images):
+        progress_of(options.get("progress", True)).note(sentence)
     before = distiller.similarity(student, images)
     result = fit(
         student,

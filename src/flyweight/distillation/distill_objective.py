@@ -34,9 +34,10 @@ class DistillObjective(Objective):
         The task's own loss is `task`.
         """
         watched = model if self._model is None else self._model
+        found = self.distiller.teach(batch.images)
         with self.distiller.watching(watched):
             own = self.task.loss(self.task.forward(model, batch), batch)
-        taught = self.distiller.terms(batch.images, truth_of(batch))
+        taught = self.distiller.terms(batch.images, truth_of(batch), found)
         terms = {name: value for name, value in own.items() if name != "loss"}
         named = {f"distill/{name}": value for name, value in taught.items()}
         total = own["loss"] + sum(taught.values())

@@ -14,6 +14,9 @@ from flyweight.errors import PlanError, nearest
 Place = Literal["stage", "head"]
 _MOST_STAGES = 4
 """Of the coarsest stages; maps of finer ones are large, and hardly differ."""
+_CROSSED_LAYERS = 2
+"""Convolutions of a teacher's head that a student's features go through: the last hidden one and
+that of the output, as in the published configs of CrossKD."""
 _MOST_DEEPER, _MOST_DEEPER_TOKENS = 2, 1
 """Parts of a path by which the end of a stage may lie deeper than others. Attention maps and hidden
 layers have sizes of their own, deep inside of blocks."""
@@ -46,19 +49,32 @@ class Tap:
 
 
 @dataclass(frozen=True)
+class Crossing:
+    """A place in a student's head whose features the teacher's last layers can take.
+
+    Attributes:
+        tap: The features; those of the teacher are what its layers take otherwise.
+        modules: Paths of the teacher's modules from there to its output.
+    """
+
+    tap: Tap
+    modules: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class OutputPair:
     """A pair of outputs to compare.
 
     Attributes:
         student: The student's output.
         teacher: The teacher's.
-        crossed: What the student's head takes, which the teacher's last layer can take in its
-            place; None where there is something between, or no such layer.
+        crossed: Where the student's features enter the teacher's head; None where the output is
+            not what convolutions make of a map.
     """
 
     student: Head
     teacher: Head
-    crossed: Tap | None
+    crossed: Crossing | None
 
 
 @dataclass(frozen=True)
@@ -83,6 +99,11 @@ class DistillationPlan:
         """
         return tuple(tap for tap in self.taps if tap.place in places) or self.taps
 
+    @property
+    def crossings(self) -> tuple[Crossing, ...]:
+        """Where a student's features enter the teacher's heads."""
+        return tuple(pair.crossed for pair in self.outputs if pair.crossed is not None)
+
     def __str__(self) -> str:
         return "\n".join(
             [*map(str, self.taps), *(f"output {o.student.place}" for o in self.outputs)]
@@ -105,8 +126,7 @@ def plan_taps(student: SeenNetwork, teacher: SeenNetwork) -> DistillationPlan:
     same = bool(by_name)
     pairs = by_name or list(_pairs_by_stride(student, teacher))
     taps = tuple(Tap(ours.operation, place, ours, theirs) for place, ours, theirs in pairs)
-    outputs = _outputs(student, teacher, taps)
-    return DistillationPlan(taps, outputs, same)
+    return DistillationPlan(taps, _outputs(student, teacher), same)
 
 
 def plan_named(
@@ -239,19 +259,24 @@ def _alike(one: SeenTensor, other: SeenTensor) -> bool:
     return one.layout == other.layout and one.shape[1:-1] == other.shape[1:-1]
 
 
-def _outputs(
-    student: SeenNetwork, teacher: SeenNetwork, taps: Sequence[Tap]
-) -> tuple[OutputPair, ...]:
+def _outputs(student: SeenNetwork, teacher: SeenNetwork) -> tuple[OutputPair, ...]:
     if len(student.heads) != len(teacher.heads):
         return ()
-    by_operation = {tap.student.operation: tap for tap in taps}
-    pairs = []
-    for ours, theirs in zip(student.heads, teacher.heads, strict=True):
-        tap = by_operation.get(ours.source or "")
-        direct = ours.feeds and theirs.feeds and theirs.layer is not None
-        crosses = direct and tap is not None and tap.teacher.operation == theirs.source
-        pairs.append(OutputPair(ours, theirs, tap if crosses else None))
-    return tuple(pairs)
+    return tuple(
+        OutputPair(ours, theirs, _crossing(ours, theirs, student, teacher))
+        for ours, theirs in zip(student.heads, teacher.heads, strict=True)
+    )
+
+
+def _crossing(
+    ours: Head, theirs: Head, student: SeenNetwork, teacher: SeenNetwork
+) -> Crossing | None:
+    """Return the earliest place among the last layers where both heads take maps of one stride."""
+    for one, other in [*zip(ours.ends, theirs.ends, strict=False)][:_CROSSED_LAYERS][::-1]:
+        taken, given = student.find(one.source), teacher.find(other.source)
+        if taken is not None and given is not None and _alike(taken, given):
+            return Crossing(Tap(one.source, "head", taken, given), other.modules)
+    return None
 
 
 def _sizes(shape: tuple[int, ...]) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -23,7 +24,8 @@ from flyweight.distillation.fit_of_networks import kind_of_outputs, require_fit,
 from flyweight.distillation.seen_tensors import SeenNetwork, see_network
 from flyweight.distillation.similarity import linear_cka
 from flyweight.distillation.strategies import Strategy, Term, strategy_for, without_features
-from flyweight.distillation.teacher import Teacher, evaluating, plain_copy
+from flyweight.distillation.teacher import Teacher, evaluating, plain_copy, run_teacher
+from flyweight.distillation.teacher_cache import Named, identity_of
 from flyweight.distillation.terms import (
     FEATURE_LOSSES,
     OUTPUT_LOSSES,
@@ -39,16 +41,30 @@ from flyweight.errors import ConfigError, TrainingError
 from flyweight.graph.entry import plain_module
 
 TapNames = Sequence[str | tuple[str, str]]
+Taught = tuple[Named, Named]
+"""Features of a teacher by operation, and its outputs by place."""
 _USUAL_SIDE = 224
 
 
 @dataclass(frozen=True, eq=False)
 class _Guide:
-    """One teacher, what it is compared at, and the modules that learn there."""
+    """One teacher, and what it is compared at.
+
+    Attributes:
+        teacher: The teacher.
+        plan: What can be compared.
+        used: The taps that losses use.
+        outputs: Places of the teacher's outputs that losses use.
+        own: Modules that learn, by tap.
+        identity: Short name of what the teacher computes, for its cache.
+    """
 
     teacher: Teacher
     plan: DistillationPlan
+    used: tuple[Tap, ...]
+    outputs: tuple[str, ...]
     own: nn.ModuleDict
+    identity: str
 
     @property
     def model(self) -> nn.Module:
@@ -126,22 +142,28 @@ class Distiller:
         place = next((one.device for one in plain.parameters()), torch.device("cpu"))
         modules = nn.ModuleList(guide.own for guide in guides).to(place)
         self.modules = modules if next(modules.parameters(), None) is not None else None
-        self._capture = Capture(tap.student for plan in self.plans for tap in plan.taps)
+        self._capture = Capture(tap.student for guide in guides for tap in guide.used)
         if watch:
             self._capture.attach(plain)
 
     def _guide(self, student: nn.Module, teacher: Teacher, plan: DistillationPlan) -> _Guide:
         require_fit(student, plain_module(teacher.model), plan, self.strategy)
-        own = nn.ModuleDict()
-        for tap in plan.taps:
-            found = modules_for(tap, list(self._terms_at(tap, plan)))
+        own, used = nn.ModuleDict(), []
+        for tap in dict.fromkeys((*plan.taps, *(one.tap for one in plan.crossings))):
+            terms = list(self._terms_at(tap, plan))
+            used += [tap] if terms else []
+            found = modules_for(tap, terms)
             if len(found):
                 own[key_of(tap)] = found
-        return _Guide(teacher, plan, own)
+        on_outputs = not all(term.on_features for term in self.strategy.terms)
+        outputs = tuple(pair.teacher.place for pair in plan.outputs) if on_outputs else ()
+        names = [*(_FEATURE + tap.teacher.operation for tap in used), *outputs]
+        identity = "" if teacher.cache is None else identity_of(teacher.model, names)
+        return _Guide(teacher, plan, tuple(used), outputs, own, identity)
 
     def _terms_at(self, tap: Tap, plan: DistillationPlan) -> Iterator[Term]:
         for term in self.strategy.terms:
-            crosses = term.on == "crossed" and any(pair.crossed is tap for pair in plan.outputs)
+            crosses = term.on == "crossed" and any(one.tap == tap for one in plan.crossings)
             if tap in plan.features(term.places) if term.on_features else crosses:
                 yield term
 
@@ -159,6 +181,20 @@ class Distiller:
         """Yield the parameters of the adaptors, for the optimizer."""
         return iter(()) if self.modules is None else self.modules.parameters()
 
+    def cache_plans(self, images: Tensor) -> list[str]:
+        """Return what the caches of the teachers will hold, one sentence each.
+
+        Args:
+            images: Of the student; the first one is taken.
+        """
+        found = []
+        for guide in self._guides:
+            if guide.teacher.cache is not None:
+                results = _run(guide, guide.teacher.images(images[:1]))
+                size = sum(one.nbytes for one in results.values())
+                found.append(guide.teacher.cache.plan(size))
+        return found
+
     def close(self) -> None:
         """Remove the hooks from the student."""
         self._capture.detach()
@@ -167,12 +203,15 @@ class Distiller:
         """Watch the runs of a student within a context; `loss` may follow it."""
         return self._capture.on(plain_module(student))
 
-    def loss(self, images: Tensor, truth: Truth | None = None) -> Tensor:
+    def loss(
+        self, images: Tensor, truth: Truth | None = None, taught: Sequence[Taught] | None = None
+    ) -> Tensor:
         """Return the weighted sum of the losses, for the student's run on these images.
 
         Args:
             images: What the student was just called with.
             truth: Labels or boxes, for strategies that need them (dkd, fgd), and a mask.
+            taught: From `teach`, for these images; None runs the teachers now.
 
         Returns:
             A scalar with gradients to the student and the adaptors.
@@ -180,17 +219,27 @@ class Distiller:
         Raises:
             TrainingError: The student has not run since the last call, or not on these images.
         """
-        return torch.stack(tuple(self.terms(images, truth).values())).sum()
+        return torch.stack(tuple(self.terms(images, truth, taught).values())).sum()
 
-    def terms(self, images: Tensor, truth: Truth | None = None) -> dict[str, Tensor]:
+    def teach(self, images: Tensor) -> list[Taught]:
+        """Run the teachers on a student's images, and return what `terms` takes.
+
+        Before the student's run it costs least: with the student's activations in memory, each
+        layer of the teacher requests its own from the system, which took as long as its operations.
+        """
+        return [_taught(guide, images) for guide in self._guides]
+
+    def terms(
+        self, images: Tensor, truth: Truth | None = None, taught: Sequence[Taught] | None = None
+    ) -> dict[str, Tensor]:
         """Return the weighted losses by name; arguments and errors are those of `loss`."""
-        features, outputs = self._taken(images)
+        features, outputs = _taken(self._capture, images)
         size = (int(images.shape[-2]), int(images.shape[-1]))
         context = Context(self.strategy, self._num_classes, size, truth or Truth())
         totals: dict[str, Tensor] = {}
         with torch.autocast(images.device.type, enabled=False):
-            for guide in self._guides:
-                theirs, their_outputs = _run(guide, images)
+            found = self.teach(images) if taught is None else taught
+            for guide, (theirs, their_outputs) in zip(self._guides, found, strict=True):
                 seen = _Seen(features, theirs, outputs, their_outputs)
                 for term in self.strategy.terms:
                     share = term.weight / len(self._guides)
@@ -198,23 +247,6 @@ class Distiller:
                     name = term.loss
                     totals[name] = totals[name] + value if name in totals else value
         return totals
-
-    def _taken(self, images: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        capture = self._capture
-        if capture.returned is None:
-            raise TrainingError(
-                "The student must run before its loss is computed. Received no run since the last "
-                "loss. Call student(images) first, then distiller.loss(images)."
-            )
-        features, outputs = capture.features, capture.outputs()
-        capture.clear()
-        count = next((len(one) for one in (*features.values(), *outputs.values())), len(images))
-        if count != len(images):
-            raise TrainingError(
-                "The loss must be of the images that the student has just run on. Received "
-                f"{len(images)} images after a run on {count}. Give the same images to both."
-            )
-        return features, outputs
 
     def similarity(self, student: nn.Module, images: Tensor) -> dict[str, float]:
         """Return how alike the features are at each tap of the first teacher.
@@ -227,21 +259,27 @@ class Distiller:
             `similarity.linear_cka` by the name of the tap: 1 is equal up to rotation and scale.
         """
         guide, plain = self._guides[0], plain_module(student)
-        with self.watching(plain), torch.no_grad(), evaluating(plain):
+        taps = guide.plan.taps
+        with (
+            Capture(tap.student for tap in taps).on(plain) as capture,
+            torch.no_grad(),
+            evaluating(plain),
+        ):
             student(images)
-        ours, _ = self._taken(images)
-        theirs, _ = _run(guide, images)
+        self._capture.clear()  # It saw this run, too, where its hooks are registered.
+        ours, _ = _taken(capture, images)
+        theirs = _run(guide, guide.teacher.images(images), taps)
         found = {}
-        for tap in guide.plan.taps:
+        for tap in taps:
             one = as_maps(ours[tap.student.operation], tap.student)
-            other = as_maps(theirs[tap.teacher.operation], tap.teacher)
+            other = as_maps(theirs[_FEATURE + tap.teacher.operation], tap.teacher)
             found[tap.name] = linear_cka(compared(one, other, nn.ModuleDict(), ""), other)
         return found
 
 
 def key_of(tap: Tap) -> str:
-    """Return the name of a tap as a key of modules, which has no dots."""
-    return tap.name.replace(".", "/")
+    """Return place and name of a tap as a key of modules, which has no dots."""
+    return f"{tap.place}/{tap.name}".replace(".", "/")
 
 
 def _teachers(
@@ -272,15 +310,62 @@ def _like(images: Tensor, model: nn.Module) -> Tensor:
     return images.to(place)
 
 
-def _run(guide: _Guide, images: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Run a teacher and return its features by operation and its outputs by place."""
-    with Capture(tap.teacher for tap in guide.plan.taps).on(guide.model) as capture:
-        guide.teacher.run(images)
-    outputs = capture.outputs() if guide.plan.outputs else {}
-    return (
-        {name: plain_copy(value) for name, value in capture.features.items()},
-        {name: plain_copy(value) for name, value in outputs.items()},
-    )
+def _taken(capture: Capture, images: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return the features and outputs of a student's last run, once, if it was on these images."""
+    if capture.returned is None:
+        raise TrainingError(
+            "The student must run before its loss is computed. Received no run since the last "
+            "loss. Call student(images) first, then distiller.loss(images)."
+        )
+    features, outputs = capture.features, capture.outputs()
+    capture.clear()
+    count = next((len(one) for one in (*features.values(), *outputs.values())), len(images))
+    if count != len(images):
+        raise TrainingError(
+            "The loss must be of the images that the student has just run on. Received "
+            f"{len(images)} images after a run on {count}. Give the same images to both."
+        )
+    return features, outputs
+
+
+def _taught(guide: _Guide, images: Tensor) -> Taught:
+    """Return a teacher's features by operation and its outputs by place, for a student's images."""
+    teacher, given = guide.teacher, guide.teacher.images(images)
+    if teacher.cache is None:
+        found = _run(guide, given)
+    else:
+        halves = teacher.computes_halves(given.device)
+        name = f"{guide.identity}_{'bf16' if halves else '32'}"
+        found = teacher.cache.results(name, given, partial(_run, guide))
+    features = {
+        name.removeprefix(_FEATURE): value
+        for name, value in found.items()
+        if name.startswith(_FEATURE)
+    }
+    return features, found
+
+
+def _run(guide: _Guide, images: Tensor, taps: Sequence[Tap] | None = None) -> Named:
+    """Run a teacher on its images; return its features, and its outputs where losses use them.
+
+    Args:
+        guide: The teacher.
+        images: As it takes them.
+        taps: Whose features; by default those that losses use.
+    """
+    with Capture(tap.teacher for tap in (guide.used if taps is None else taps)).on(
+        guide.model
+    ) as capture:
+        run_teacher(guide.teacher.model, images, guide.teacher.precision)
+    outputs = capture.outputs()
+    return {
+        **{_FEATURE + name: plain_copy(value) for name, value in capture.features.items()},
+        **{place: plain_copy(outputs[place]) for place in guide.outputs if place in outputs},
+    }
+
+
+_FEATURE = "feature "
+"""Before the operation of a feature, where outputs are called by their places."""
 
 
 def _value(term: Term, guide: _Guide, seen: _Seen, context: Context) -> Tensor:
@@ -312,15 +397,18 @@ def _of_outputs(term: Term, pairs: Sequence[OutputPair], seen: _Seen, context: C
 def _of_crossed(guide: _Guide, seen: _Seen, context: Context) -> Tensor:
     crossed, wanted = [], []
     for pair in guide.plan.outputs:
-        tap, path = pair.crossed, pair.teacher.layer
-        if tap is None or path is None:
+        if pair.crossed is None:
             continue
+        tap = pair.crossed.tap
         own = _own(tap, guide)
-        features = as_maps(seen.ours[tap.student.operation], tap.student)
-        layer = guide.model.get_submodule(path)
-        frozen = {name: one.detach() for name, one in layer.named_parameters()}
-        given = own["widen"](features) if "widen" in own else features
-        crossed.append(functional_call(layer, frozen, (given,)))
+        found = as_maps(seen.ours[tap.student.operation], tap.student)
+        found = own["widen"](found) if "widen" in own else found
+        for path in pair.crossed.modules:
+            layer = guide.model.get_submodule(path)
+            frozen = {name: one.detach() for name, one in layer.named_parameters()}
+            with evaluating(layer):
+                found = functional_call(layer, frozen, (found,))
+        crossed.append(found)
         wanted.append(seen.their_outputs[pair.teacher.place].to(torch.float32))
     return OUTPUT_LOSSES["crosskd"](crossed, wanted, context)
 

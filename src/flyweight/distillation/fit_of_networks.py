@@ -62,9 +62,9 @@ def require_fit(
         else:
             _require_outputs(plan, term.loss)
             _require_geometry(geometry_of(student), geometry_of(teacher), term.loss)
-        if term.on == "crossed" and not any(pair.crossed for pair in plan.outputs):
+        if term.on == "crossed" and not plan.crossings:
             raise ConfigError(
-                "crosskd must find a head whose last layer takes features of the taps. Received "
+                "crosskd must find heads that end in convolutions on maps. Received "
                 "networks without one. Choose another strategy, for example pkd."
             )
 

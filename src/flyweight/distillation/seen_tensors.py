@@ -72,25 +72,36 @@ class SeenTensor:
 
 
 @dataclass(frozen=True)
+class LastLayers:
+    """The last layers of a head: modules that make an output of one map, one after the other.
+
+    Attributes:
+        source: Operation of the map that the first module takes.
+        modules: Their paths, from the first to the one that makes the output.
+    """
+
+    source: str
+    modules: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Head:
-    """An output of a network, and the layer that makes it.
+    """An output of a network, and the layers that make it.
 
     Attributes:
         place: Where it lies in what the network returns, for example `output[1]`.
         shape: Sizes with the recorded input.
         operation: Name of the operation that makes it.
-        layer: Path of the convolution or linear layer that makes it; None where something else
-            does.
         source: Operation of the last seen map of features before it; None where there is none.
-        feeds: Whether `source` is what the layer takes, with nothing between.
+        ends: The last convolution, the last two, and so on, each with the modules after it. Empty
+            where something else makes the output, such as a resize.
     """
 
     place: str
     shape: tuple[int, ...]
     operation: str
-    layer: str | None
     source: str | None
-    feeds: bool
+    ends: tuple[LastLayers, ...]
 
 
 @dataclass(frozen=True)
@@ -289,9 +300,10 @@ _LEAST_STRIDE = 0.5
 """Maps are hardly ever larger than the image; what seems so has channels there."""
 
 
-_LAYERS = frozenset({"conv2d", "linear", "addmm"})
+_LAYER = "conv2d"
 _MOST_BEFORE = 12
-"""Operations between an output and the last map before it, such as flatten, pool, interpolate."""
+"""Operations between an output and the last map before it, such as flatten, pool, interpolate; and
+operations of a head's last layers."""
 
 
 def _heads(
@@ -302,33 +314,63 @@ def _heads(
 ) -> Iterator[Head]:
     by_name = {operation.name: operation for operation in operations}
     names = {number: name for name, call in names_of(recorded.calls) for number in call.makes}
-    widths = {one.operation: one.channels for one in tensors if one.is_map}
+    maps = {one.operation: one for one in tensors if one.is_map}
     tokens = {one.operation for one in tensors if one.layout == "tokens"}
+    # Also those that an activation overwrites later.
+    returned = {(names[one.number], one.module) for one in returns if one.number in names}
     for one in returns:
         if one.module or one.number not in names:
             continue
         operation = by_name[names[one.number]]
-        layer = operation.module if operation.op in _LAYERS and operation.module else None
         shape = operation.outputs[0].shape
         # Scores that are only resized afterwards are no features.
-        maps = {name for name, width in widths.items() if width not in shape[1:2]}
-        source, steps = _map_before(operation, by_name, maps, tokens)
-        yield Head(one.place, shape, operation.name, layer, source, steps == 1)
+        features = {name for name, found in maps.items() if found.channels not in shape[1:2]}
+        source = _map_before(operation, by_name, features, tokens)
+        ends = tuple(_ends(operation, by_name, maps, returned))
+        yield Head(one.place, shape, operation.name, source, ends)
 
 
 def _map_before(
     operation: Operation, by_name: dict[str, Operation], maps: set[str], tokens: set[str]
-) -> tuple[str | None, int]:
-    """Return the last seen map before an operation, and the number of steps to it.
+) -> str | None:
+    """Return the last seen map before an operation.
 
     There is none where tokens lie between: the map is only what they were made of.
     """
     current = operation
-    for steps in range(1, _MOST_BEFORE + 1):
-        made = next((one.operation for one in current.inputs if one.operation is not None), None)
+    for _ in range(_MOST_BEFORE):
+        made = next(_made_inputs(current), None)
         if made is None or made in tokens:
-            return None, steps
+            return None
         if made in maps:
-            return made, steps
+            return made
         current = by_name[made]
-    return None, _MOST_BEFORE
+    return None
+
+
+def _ends(
+    operation: Operation,
+    by_name: dict[str, Operation],
+    maps: dict[str, SeenTensor],
+    returned: set[tuple[str, str]],
+) -> Iterator[LastLayers]:
+    """Yield the last layers of a head, as far as every module does one operation on one tensor.
+
+    Such modules can be called one after the other on another map, of any size.
+    """
+    modules: tuple[str, ...] = ()
+    current = operation
+    for _ in range(_MOST_BEFORE):
+        made = list(_made_inputs(current))
+        alone = len(made) == 1 and by_name[made[0]].module != current.module
+        if not (alone and current.module and (current.name, current.module) in returned):
+            return
+        modules = (current.module, *modules)
+        if current.op == _LAYER and made[0] in maps and maps[made[0]].layout == "maps":
+            yield LastLayers(made[0], modules)
+        current = by_name[made[0]]
+
+
+def _made_inputs(operation: Operation) -> Iterator[str]:
+    """Yield the operations that make what an operation takes."""
+    return (one.operation for one in operation.inputs if one.operation is not None)

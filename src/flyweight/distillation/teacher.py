@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from flyweight.config.preprocessing import Preprocessing
+from flyweight.distillation.teacher_cache import OutputCache
 
 TeacherPrecision = Literal["auto", "32", "bf16"]
 ImageChange = Callable[[Tensor], Tensor]
@@ -59,11 +60,13 @@ class Teacher:
         model: The network; it is not changed.
         change: Makes its images of the student's; None gives it the same.
         precision: Of its convolutions and matrix products; see `run_teacher`.
+        cache: Keeps what it makes of the images of a training; None runs it each time.
     """
 
     model: nn.Module
     change: ImageChange | None = None
     precision: TeacherPrecision = "auto"
+    cache: OutputCache | None = None
 
     def images(self, images: Tensor) -> Tensor:
         """Return the teacher's images."""
@@ -72,6 +75,10 @@ class Teacher:
     def run(self, images: Tensor) -> Any:
         """Return what the teacher makes of the student's images."""
         return run_teacher(self.model, self.images(images), self.precision)
+
+    def computes_halves(self, device: torch.device) -> bool:
+        """Return whether it computes with bfloat16 on a device."""
+        return computes_bf16(device) if self.precision == "auto" else self.precision == "bf16"
 
 
 def _per_channel(values: tuple[float, ...], images: Tensor) -> Tensor:

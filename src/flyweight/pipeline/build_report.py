@@ -23,6 +23,7 @@ from flyweight.pipeline.distillation_curves import (
     similarity_curves,
     terms_in,
 )
+from flyweight.pipeline.distillation_outcomes import UNTAUGHT, regained, with_teacher
 from flyweight.pipeline.inputs import Data, open_checkpoint
 from flyweight.pipeline.report_images import report_images
 from flyweight.pipeline.report_outcomes import (
@@ -34,6 +35,7 @@ from flyweight.pipeline.report_outcomes import (
 from flyweight.pipeline.results import Compared
 from flyweight.pruning import PruningPlan
 from flyweight.report import quantities
+from flyweight.report.class_results import ClassResults
 from flyweight.report.rows import Curve, Quantity, Report, ReportImage, Row, Width
 from flyweight.runtimes.runtime_table import RUNTIMES
 from flyweight.untrusted.failures import refusing
@@ -60,7 +62,20 @@ class ReportedNetwork:
 
 @dataclass(frozen=True)
 class ReportInputs:
-    """Everything that a report is made from."""
+    """Everything that a report is made from.
+
+    Attributes:
+        name: Of the run.
+        config: Settings of data and task.
+        data: Its validation split is shown.
+        folder: Of the run.
+        plan: What was cut.
+        graph: Of the dense network.
+        networks: The dense network first, the last one of the chain last.
+        comparison: Further rows, where there are some.
+        outcomes: Of the networks by name, and of the student before its distillation.
+        untaught: Checkpoint of that student; None without a distillation.
+    """
 
     name: str
     config: Config
@@ -71,6 +86,7 @@ class ReportInputs:
     networks: tuple[ReportedNetwork, ...]
     comparison: Compared | None = None
     outcomes: Mapping[str, Outcomes] | None = None
+    untaught: Path | None = None
 
 
 def build_report(inputs: ReportInputs) -> Report:
@@ -85,6 +101,7 @@ def build_report(inputs: ReportInputs) -> Report:
     if inputs.comparison is not None:
         rows = tuple(_compared(inputs.comparison, rows))
     first = inputs.networks[0].measured[0].environment
+    by_class, taught = _by_class(inputs, outcomes)
     return Report(
         title=f"{inputs.name}: dense and pruned",
         subject=inputs.name,
@@ -100,11 +117,24 @@ def build_report(inputs: ReportInputs) -> Report:
         widths=_widths(inputs),
         curves=tuple(_curves(inputs)),
         images=tuple(_images(inputs)),
-        class_results=class_results(outcomes, inputs.data.val) if outcomes else None,
+        class_results=by_class,
         precision_recall=precision_recall(outcomes),
         confusions=confusions(outcomes, inputs.data.val),
-        notes=_notes(inputs),
+        notes=(*taught, *_notes(inputs)),
     )
+
+
+def _by_class(
+    inputs: ReportInputs, outcomes: Mapping[str, Outcomes]
+) -> tuple[ClassResults | None, tuple[str, ...]]:
+    """Return the metric of every class, and notes on what a distillation did to it."""
+    if not outcomes:
+        return None, ()
+    found, last = class_results(outcomes, inputs.data.val), inputs.networks[-1]
+    if inputs.untaught is None:
+        return found, ()
+    note = regained(found, before=UNTAUGHT, after=last.name)
+    return with_teacher(found, last.checkpoint), (note,)
 
 
 def _quantities(inputs: ReportInputs, stage: ReportedNetwork, cost: Cost) -> dict[str, Quantity]:
@@ -270,7 +300,13 @@ def _curve(path: Path, column: str, name: str, series: str, unit: str) -> Iterat
 
 def _images(inputs: ReportInputs) -> Iterator[ReportImage]:
     """Draw ground truth and what each network finds on chosen images of the validation split."""
-    models = {
-        stage.name: open_checkpoint(stage.checkpoint, inputs.config) for stage in inputs.networks
-    }
-    return report_images(inputs.data.val, models, inputs.folder, inputs.outcomes)
+    files = {stage.name: stage.checkpoint for stage in inputs.networks}
+    changed: tuple[str, ...] = ()
+    if inputs.untaught is not None:
+        last = inputs.networks[-1].name
+        taught = files.pop(last)
+        files |= {UNTAUGHT: inputs.untaught, last: taught}
+        changed = (UNTAUGHT, last) if inputs.outcomes else ()
+    models = {name: open_checkpoint(path, inputs.config) for name, path in files.items()}
+    data, folder = inputs.data.val, inputs.folder
+    return report_images(data, models, folder, inputs.outcomes, changed=changed)

@@ -28,6 +28,7 @@ from flyweight.pipeline.build_report import (
     stage_curves,
     with_intervals,
 )
+from flyweight.pipeline.distillation_outcomes import DISTILLED, regained, with_teacher
 from flyweight.pipeline.inputs import load_model, open_checkpoint, open_val, saved_preprocessing
 from flyweight.pipeline.network_plans import trace_model
 from flyweight.pipeline.networks import kind_of
@@ -49,7 +50,7 @@ from flyweight.untrusted.file_bytes import read_text
 
 _ROWS = TypeAdapter(tuple[Measurement, ...])
 DENSE, PRUNED_BEFORE, PRUNED = "dense", "pruned before", "pruned"
-_ORDER = (DENSE, PRUNED_BEFORE, PRUNED)
+_ORDER = (DENSE, PRUNED_BEFORE, PRUNED, DISTILLED)
 """Names of networks in a report. Weights that were pruned before may have been pruned again."""
 
 
@@ -67,8 +68,8 @@ def build_folder_report(folder: Path, config: Config | None, progress: Progress)
     """Return the report of the checkpoints in a run folder.
 
     Args:
-        folder: Has checkpoints of `flyweight train` or `flyweight prune`, and perhaps exported
-            files and measurements.
+        folder: Has checkpoints of `flyweight train`, `flyweight prune` or `flyweight distill`, and
+            perhaps exported files and measurements.
         config: The data to evaluate on; None shows only what the folder holds.
         progress: Receives messages and progress.
 
@@ -114,12 +115,20 @@ def _evaluated(
         for name, one in networks.items()
     }
     models = {name: open_checkpoint(one.path, config) for name, one in networks.items()}
+    by_class, notes = class_results(outcomes, images), report.notes
+    is_taught = DISTILLED in networks
+    taught = (PRUNED, DISTILLED) if is_taught and {DENSE, PRUNED} <= {*networks} else ()
+    if taught:
+        notes = (regained(by_class, before=PRUNED, after=DISTILLED), *notes)
+    if is_taught:
+        by_class = with_teacher(by_class, networks[DISTILLED].path)
     changed = {
         "rows": tuple(
             with_intervals(_with_metric(report.rows, outcomes, config, images), outcomes)
         ),
-        "images": tuple(report_images(images, models, folder, outcomes)),
-        "class_results": class_results(outcomes, images),
+        "images": tuple(report_images(images, models, folder, outcomes, changed=taught)),
+        "class_results": by_class,
+        "notes": notes,
         "precision_recall": precision_recall(outcomes),
         "confusions": confusions(outcomes, images),
     }
@@ -144,9 +153,9 @@ def _with_metric(
 
 
 def _networks(folder: Path) -> dict[str, _Network]:
-    """Return the checkpoints of a folder: the dense network first, then the pruned ones."""
+    """Return the checkpoints of a folder: the dense network, the pruned ones, the distilled one."""
     files: list[Path] = []
-    for place in (folder / DENSE, folder, folder / PRUNED):
+    for place in (folder / DENSE, folder, folder / PRUNED, folder / DISTILLED):
         names = (KEPT, BEST) if (place / KEPT).is_file() else (BEST,)
         found = [place / name for name in names if (place / name).is_file()]
         files += found or [path for path in (place / FINAL,) if path.is_file()]
@@ -157,6 +166,8 @@ def _networks(folder: Path) -> dict[str, _Network]:
         name = PRUNED if read.plans else DENSE
         if read.plans and path.name == KEPT:
             name = PRUNED_BEFORE
+        if path.parent == folder / DISTILLED:
+            name = DISTILLED
         exported = _exported(folder, name, alone=len(files) == 1)
         rows = tuple(row for row in measured if exported and Path(row.path).name == exported.name)
         networks[name] = _Network(path, read, exported, rows)

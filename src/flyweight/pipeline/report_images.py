@@ -72,6 +72,8 @@ def report_images(
     models: Mapping[str, Loaded],
     folder: Path,
     outcomes: Mapping[str, Outcomes] | None,
+    *,
+    changed: Sequence[str] = (),
 ) -> Iterator[ReportImage]:
     """Draw ground truth and predictions on the chosen images.
 
@@ -80,9 +82,11 @@ def report_images(
         models: The networks by name.
         folder: The run folder.
         outcomes: Of the networks; None shows the first images.
+        changed: The two networks whose difference decides; by default the first and the last one.
     """
     if outcomes:
-        chosen = choose([found.quality.tolist() for found in outcomes.values()], classes_in(images))
+        compared = [outcomes[name] for name in changed] or list(outcomes.values())
+        chosen = choose([found.quality.tolist() for found in compared], classes_in(images))
     else:
         chosen = list(range(min(IMAGES, len(images))))
     predictors = {name: from_checkpoint(loaded) for name, loaded in models.items()}

@@ -7,12 +7,15 @@ from tests.pipeline.stages.conftest import LAYER
 
 import flyweight as fw
 from flyweight import checkpoint, pipeline
+from flyweight.distillation.teacher_cache import OutputCache
 from flyweight.errors import CheckpointError, ConfigError, TrainingError
 from flyweight.pipeline.build_report import stage_curves
 from flyweight.pipeline.chain import run_chain
+from flyweight.pipeline.inputs import Saver
 from flyweight.pipeline.stages.distill import DISTILL, DistillOptions, training_of
 from flyweight.pipeline.stages.prune import PRUNE
 from flyweight.pipeline.stages.train import TRAIN
+from flyweight.quantization.network import plan_of
 
 CUT = ("prune.params=[yolo_block.0.0.0.conv.weight]", "prune.ratios=[0.5]")
 STEPS = ("distill.steps=3", "distill.precision=32", "distill.similarity_images=3")
@@ -72,7 +75,6 @@ def test_a_dense_student_needs_a_teacher_of_the_same_classes(config_of, dense, t
     named = config_of(f"weights={dense}", *STEPS, f"distill.teacher={tmp_path / 'none'}")
     with pytest.raises(CheckpointError, match="A file of weights must exist"):
         pipeline.distill("run", named)
-    from flyweight.pipeline.inputs import Saver
     from flyweight.pipeline.network_plans import build_model
 
     other = config_of("model=yolov3_r34")
@@ -133,3 +135,40 @@ def test_the_training_of_a_student_is_short_or_that_of_the_config(config_of):
     )
     found = training_of(cut, 0.5)
     assert (found.steps, found.milestones, found.warmup_steps) == (2, (1,), 2)
+
+
+def test_kept_outputs_of_the_teacher_give_the_same_bits(config_of, pruned, notes, monkeypatch):
+    """Kept for a second student, strategy or run of the same seed."""
+    told = (f"weights={pruned.checkpoint}", *STEPS)
+    without = fw.load(pipeline.distill("run", config_of(*told)).checkpoint).state_dict()
+    kept = config_of(*told, "distill.cache_bytes=50000000")
+    first = fw.load(pipeline.distill("run", kept, progress=notes).checkpoint).state_dict()
+    assert any(said.startswith("outputs of the teacher are kept: ") for said in notes.said)
+
+    def fails(self, teacher, images, run):
+        return results(self, teacher, images, lambda _: pytest.fail("the teacher ran again"))
+
+    results = OutputCache.results
+    monkeypatch.setattr(OutputCache, "results", fails)
+    again = fw.load(pipeline.distill("run", kept).checkpoint).state_dict()
+    for name, value in without.items():
+        assert torch.equal(first[name], value)
+        assert torch.equal(again[name], value)
+
+
+def test_a_quantized_student_stays_quantized(config_of, dense, notes, tmp_path):
+    config = config_of()
+    images = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    small = fw.quantize(fw.load(dense).eval(), images, fw.QuantConfig(weight_bits=7))
+    path = tmp_path / "quantized.safetensors"
+    Saver(config, tuple("0123456789"), "detect")(small, {}, path)
+    with pytest.raises(ConfigError, match="A dense student must have a teacher"):
+        pipeline.distill("run", config_of(f"weights={path}", *STEPS))
+    taught = config_of(f"weights={path}", *STEPS, f"distill.teacher={dense}")
+    found = pipeline.distill("run", taught, progress=notes)
+    student = fw.load(found.checkpoint)
+    assert plan_of(student) == plan_of(fw.load(path))
+    assert len(found.similarity) == 7
+    weight = dict(student.named_parameters())[LAYER]
+    assert not torch.equal(weight, dict(small.named_parameters())[LAYER])  # It has learned.
+    assert {parent.role for parent in checkpoint.read(found.checkpoint).parents} >= {"teacher"}

@@ -25,6 +25,7 @@ from flyweight.distillation.recipe import short_recipe
 from flyweight.distillation.seen_tensors import see_network
 from flyweight.distillation.strategies import Strategy, strategy_for
 from flyweight.distillation.teacher import MatchedInput, Teacher
+from flyweight.distillation.teacher_cache import OutputCache
 from flyweight.engine.evaluate import evaluate
 from flyweight.engine.run import BEST
 from flyweight.errors import FileError
@@ -63,6 +64,9 @@ from flyweight.report.text_table import metrics_table
 from flyweight.untrusted.failures import refusing
 from flyweight.untrusted.file_bytes import read_text
 from flyweight.workspace import Workspace
+
+OUTPUTS = "teacher_outputs"
+"""Folder, within that of the distillation, of what the teacher makes of the images."""
 
 
 @dataclass(frozen=True)
@@ -152,9 +156,10 @@ def _run(inputs: Inputs, settings: Config, workspace: Workspace) -> Distilled:
     how = training_of(settings, removed_share(student, settings))
     note_parent(student, Parent("teacher", digest_of_weights(teacher.model.state_dict())))
     matched = MatchedInput(settings.preprocessing, teacher.preprocessing, kind == "classify")
+    cache = _cache(settings, how, inputs, workspace.folder)
     made = train_student(
         student.train(),
-        Teacher(teacher.model, matched, settings.distill.precision),
+        Teacher(teacher.model, matched, settings.distill.precision, cache),
         task,
         loaders_for(settings, how, inputs.splits),
         how,
@@ -280,6 +285,15 @@ def _shortened(config: TrainConfig, steps: int) -> TrainConfig:
     )
 
 
+def _cache(settings: Config, how: TrainConfig, inputs: Inputs, folder: Path) -> OutputCache | None:
+    limit = settings.distill.cache_bytes
+    if not limit:
+        return None
+    repeats, count = settings.augment.repeats(kind_of(settings)), how.steps * how.batch_size
+    inputs_of_run = min(count, len(inputs.splits.train)) if repeats else count
+    return OutputCache(folder / OUTPUTS, limit, inputs=inputs_of_run, repeats=repeats)
+
+
 def _images(settings: Config, inputs: Inputs) -> Tensor:
     """Return validation images to compare features on."""
     wanted, size = settings.distill.similarity_images, settings.eval_batch_size
@@ -296,6 +310,7 @@ DISTILL = Stage(
         *LOADING,
         *(f"train.{key}" for key in sorted(HARMLESS - {"num_workers"})),
         *(f"finetune.{key}" for key in sorted(HARMLESS)),
+        "distill.cache_bytes",
     ),
     files=("data.ground_truth", "distill.teacher", "distill.teacher_pretrained"),
     splits=("train", "val"),

@@ -8,6 +8,7 @@ from flyweight.config.scanning import SCANS
 from flyweight.config.settings import Config
 from flyweight.digests import digest_of_file
 from flyweight.pipeline.build_report import ReportedNetwork, ReportInputs, build_report
+from flyweight.pipeline.distillation_outcomes import UNTAUGHT
 from flyweight.pipeline.explorer_inputs import with_explorer
 from flyweight.pipeline.inputs import load_model
 from flyweight.pipeline.network_plans import trace_model
@@ -34,15 +35,13 @@ def _run(inputs: Inputs, settings: Config, workspace: Workspace) -> Reported:
     )
     model = load_model(dense.checkpoint, settings)[0]
     graph = trace_model(model, settings.preprocessing)
+    untaught = pruned.checkpoint if "distill" in inputs.results else None
+    shown = {network.name: network.checkpoint for network in networks}
+    if untaught is not None:
+        shown = {"dense": shown["dense"], UNTAUGHT: untaught, "pruned": shown["pruned"]}
     outcomes = {
-        network.name: outcomes_of(
-            network.checkpoint,
-            settings,
-            inputs.splits.val,
-            name=network.name,
-            progress=inputs.progress,
-        )
-        for network in networks
+        name: outcomes_of(path, settings, inputs.splits.val, name=name, progress=inputs.progress)
+        for name, path in shown.items()
     }
     wanted = ReportInputs(
         name=inputs.name,
@@ -54,6 +53,7 @@ def _run(inputs: Inputs, settings: Config, workspace: Workspace) -> Reported:
         networks=networks,
         comparison=inputs.results.get("comparison"),
         outcomes=outcomes,
+        untaught=untaught,
     )
     built = build_report(wanted)
 
