@@ -88,14 +88,14 @@ CASES = {
     "clothes": Case(
         "mobilenet_v2_clothing10",
         "top1",
-        300,
+        120,
         None,
         ("kl", "dkd", "pkd", "attention", "mimic", "kl+pkd", "dkd+pkd"),
     ),
     "camvid": Case(
         "deeplabv3p_camvid11",
         "miou",
-        200,
+        80,
         None,
         ("kl", "cwd", "pkd", "attention", "mgd", "kl+pkd", "kl+cwd"),
     ),
@@ -217,7 +217,8 @@ def measured(run: Run, options: argparse.Namespace) -> dict[str, Any]:
 
     before, dense_metric = metric(student, run.cut), metric(dense, "dense")
     began = time.monotonic()
-    how = short_recipe(config.train, 1 - left, run.steps)
+    repaired = config.prune.repair and run.cut in CUTS
+    how = short_recipe(config.train, 1 - left, run.steps, repaired=repaired)
     how = how.model_copy(update={"seed": run.seed, "patience": None, "evaluate_every": run.steps})
     train(student, dense, run, (config, how, data), options.out)
     seconds = time.monotonic() - began

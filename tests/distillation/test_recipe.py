@@ -11,6 +11,8 @@ DENSE = TrainConfig(steps=9000, learning_rate=0.02, milestones=(6000,), batch_si
 )
 def test_the_rate_is_the_share_removed_of_the_dense_one(removed, rate):
     assert short_recipe(DENSE, removed, 1000).learning_rate == pytest.approx(rate)
+    repaired = short_recipe(DENSE, removed, 1000, repaired=True)
+    assert repaired.learning_rate == pytest.approx(rate / 4)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 30, 100000])

@@ -9,17 +9,26 @@ _LEAST_SHARE = 0.1
 """Of the dense network's learning rate, for a student that has lost nothing."""
 
 
-def short_recipe(dense: TrainConfig, removed: float, steps: int) -> TrainConfig:
+_REPAIRED = 0.25
+"""Of that rate, for a student that was repaired. Heavily pruned MobileNetV2, photos of clothes: 45 %
+after the repair; 120 steps end at 48 % with a quarter of the rate and at 33 % with all of it."""
+
+
+def short_recipe(
+    dense: TrainConfig, removed: float, steps: int, *, repaired: bool = False
+) -> TrainConfig:
     """Return a training that ends: cosine, warm-up, average, early stop.
 
     A student that kept its weights needs small steps, one that lost most of them needs steps like
     those of a fresh network, so the learning rate is the share of multiply-adds removed times the
-    dense network's, and at least a tenth of it.
+    dense network's, and at least a tenth of it. A repair has put the weights near a good place, and
+    such steps would lead away from it: a repaired student gets a quarter.
 
     Args:
         dense: How the dense network was trained.
         removed: Share of its multiply-adds that the student lacks; below 0 counts as 0.
         steps: Optimizer steps.
+        repaired: Whether the student was repaired after the cut and not trained since.
 
     Example:
         >>> dense = TrainConfig(steps=9000, learning_rate=0.02, milestones=(6000,))
@@ -31,7 +40,7 @@ def short_recipe(dense: TrainConfig, removed: float, steps: int) -> TrainConfig:
     return dense.model_copy(
         update={
             "steps": steps,
-            "learning_rate": dense.learning_rate * share,
+            "learning_rate": dense.learning_rate * share * (_REPAIRED if repaired else 1),
             "schedule": "cosine",
             "milestones": (),
             "warmup_steps": steps // 20,

@@ -28,6 +28,7 @@ from flyweight.engine.estimate import first_line, seconds_of_a_step, shown_evalu
 from flyweight.engine.evaluate import merge_states, predict_batches
 from flyweight.engine.hooks import Change, restore_hooks
 from flyweight.engine.logs import Logs, NoLogs
+from flyweight.engine.memory_layout import put_channels_last
 from flyweight.engine.network_errors import network_errors
 from flyweight.engine.objective import TaskObjective
 from flyweight.engine.optimizer import keep_state, make_optimizer, restore_state, set_rate
@@ -284,7 +285,7 @@ class Training:
             self.ema.model.eval().requires_grad_(False)
         if self.config.channels_last:
             for module in (self.model, self._evaluated()):
-                module.to(memory_format=torch.channels_last)
+                put_channels_last(module)
         earlier, self.optimizer = self.optimizer, self._new_optimizer()
         keep_state(self.optimizer, earlier)
 
@@ -367,7 +368,7 @@ def _prepared(model: nn.Module, config: TrainConfig, fabric: Fabric) -> nn.Modul
         # As in the originals: statistics of the few images of one device would be too noisy.
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     if config.channels_last:
-        model.to(memory_format=torch.channels_last)
+        put_channels_last(model)
     return model.train()
 
 

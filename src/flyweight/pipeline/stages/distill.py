@@ -153,7 +153,9 @@ def _run(inputs: Inputs, settings: Config, workspace: Workspace) -> Distilled:
     before = evaluate_model(student, settings, inputs.splits.val, progress=inputs.progress)
     say(f"before distillation\n{metrics_table(before)}")
     theirs = teacher_metrics(teacher, settings, inputs)
-    how = training_of(settings, removed_share(student, settings))
+    last = found.transforms[-1].kind if found.transforms else ""
+    removed = removed_share(student, settings)
+    how = training_of(settings, removed, repaired=last == "repair")
     note_parent(student, Parent("teacher", digest_of_weights(teacher.model.state_dict())))
     matched = MatchedInput(settings.preprocessing, teacher.preprocessing, kind == "classify")
     cache = _cache(settings, how, inputs, workspace.folder)
@@ -263,18 +265,20 @@ def removed_share(student: nn.Module, settings: Config) -> float:
     return 1 - trace_model(student, settings.preprocessing).cost().macs / max(dense, 1)
 
 
-def training_of(settings: Config, removed: float) -> TrainConfig:
+def training_of(settings: Config, removed: float, *, repaired: bool = False) -> TrainConfig:
     """Return how to train a student.
 
     Args:
         settings: Say which recipe.
         removed: Share of the dense network's multiply-adds that it lacks.
+        repaired: Whether it was repaired after the cut.
     """
     section, base = settings.distill, fine_tuning(settings)
     if section.recipe == "finetune":
         return base if section.steps is None else _shortened(base, section.steps)
     usual = base.steps if base != settings.train else max(base.steps // 3, 1)
-    return short_recipe(settings.train, removed, section.steps or usual)
+    steps = section.steps or usual
+    return short_recipe(settings.train, removed, steps, repaired=repaired)
 
 
 def _shortened(config: TrainConfig, steps: int) -> TrainConfig:
