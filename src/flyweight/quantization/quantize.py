@@ -174,10 +174,15 @@ def _recorded(model: nn.Module, example: Example) -> RecordedSites:
         ) from error
 
 
-def batches_of(images: Images) -> Iterator[Example]:
-    """Yield the inputs of every call of a network on images, as `quantize` takes them."""
+def batches_of(images: Images, size: int = _BATCH) -> Iterator[Example]:
+    """Yield the inputs of every call of a network on images, as `quantize` takes them.
+
+    Args:
+        images: Batches, or a tensor of all images.
+        size: Images of a batch of a tensor; other batches are as they are given.
+    """
     if isinstance(images, Tensor):
-        yield from (Example((part,)) for part in torch.split(images, _BATCH) if len(part))
+        yield from (Example((part,)) for part in torch.split(images, size) if len(part))
         return
     for batch in images:
         if isinstance(batch, Example):
