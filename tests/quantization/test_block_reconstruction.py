@@ -84,5 +84,5 @@ def test_mistakes_are_named(coarse):
     with pytest.raises(PlanError, match="'stem'"):
         reconstruct_blocks(coarse, quantized, images(1), AdaptiveRounding(("stem",)))
     scaled = fw.quantize(coarse, images(1), fw.QuantConfig(exact=True))
-    with pytest.raises(PlanError, match="with others. Quantize without equalize"):
+    with pytest.raises(PlanError, match=r"with others. Quantize without equalize"):
         reconstruct_blocks(coarse, scaled, images(1))

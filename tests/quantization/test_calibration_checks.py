@@ -28,7 +28,9 @@ def test_inputs_as_in_training_are_not_mentioned(residual, images):
 def test_inputs_of_another_scale_are_refused(residual, images, scale):
     with pytest.raises(PlanError, match=r"scale that the network was trained on\. Received inputs"):
         fw.quantize(residual, images * scale)
-    with pytest.raises(PlanError, match="'stem.0.conv2d' .* times the deviation .* Normalise them"):
+    with pytest.raises(
+        PlanError, match=r"'stem.0.conv2d' .* times the deviation .* Normalise them"
+    ):
         fw.quantize(residual, images * scale)
 
 
@@ -55,7 +57,7 @@ def test_without_normalisations_pixels_are_named(images):
 
 
 def test_a_single_value_is_refused_and_equal_images_are_named(residual, images):
-    with pytest.raises(PlanError, match="single value 0.5. Give images"):
+    with pytest.raises(PlanError, match=r"single value 0.5. Give images"):
         fw.quantize(residual, torch.full((4, 3, 16, 16), 0.5))
     (note,) = warned(residual, images[:1].repeat(12, 1, 1, 1))
     assert note.startswith("12 calibration images are all equal")
@@ -63,7 +65,7 @@ def test_a_single_value_is_refused_and_equal_images_are_named(residual, images):
 
 def test_empty_batches_are_no_images(residual):
     for given in ([], torch.empty(0, 3, 16, 16), [torch.empty(0, 3, 16, 16)], iter(())):
-        with pytest.raises(PlanError, match="must see images. Received none"):
+        with pytest.raises(PlanError, match=r"must see images. Received none"):
             fw.quantize(residual, given)
 
 

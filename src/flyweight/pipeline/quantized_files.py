@@ -49,18 +49,24 @@ class QuantizedFiles:
         Raises:
             FileError: There are files of another network, or of an unknown one.
         """
-        taken = [path for path in (self.checkpoint, *self.networks.values()) if path.exists()]
+        taken = [path for path in self._all if path.exists()]
         if not taken:
             return
         recorded = self._recorded(taken[0])
         if recorded in digests:
             return
-        state = f"made of other weights (digest {recorded[:12]})" if recorded else "of unknown origin"
+        state = (
+            f"made of other weights (digest {recorded[:12]})" if recorded else "of unknown origin"
+        )
         raise FileError(
             "A quantized network must not replace that of another checkpoint. Received "
             f"'{source}' for '{taken[0]}', which is {state}. Give another --output, or add "
             "--overwrite"
         )
+
+    @property
+    def _all(self) -> tuple[Path, ...]:
+        return (self.checkpoint, *self.networks.values(), self.record)
 
     def _recorded(self, path: Path) -> str:
         """Return the digest of what a file says that it was made of; empty where it does not."""

@@ -49,13 +49,12 @@ def bias_shifts(
     means, shifts = _Means(dense, plan), _Shifts(quantized, plan)
     count = 0
     with evaluating(dense, quantized):
-        for count, batch in enumerate(batches, 1):
+        for batch in batches:
+            count += 1
             means.run(dense, batch)
             shifts.wanted = means.means
             shifts.forward(*batch.args, **batch.kwargs)
-    return BiasShifts(
-        {name: total.cpu().numpy() / count for name, total in shifts.totals.items()}
-    )
+    return BiasShifts({name: total.cpu().numpy() / count for name, total in shifts.totals.items()})
 
 
 @torch.no_grad()

@@ -126,10 +126,10 @@ def _compared(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return spread and shift of the living channels of a layer."""
     norm = layer.norm
-    assert norm is not None and norm.scale is not None and norm.shift is not None  # noqa: S101
+    assert norm is not None  # noqa: S101 - only such layers come here
     scale, shift, variance = (
         tensors[name].detach().double().cpu().numpy()
-        for name in (norm.scale, norm.shift, norm.variance)
+        for name in (str(norm.scale), str(norm.shift), norm.variance)
     )
     scale = np.abs(scale)
     living = (scale > _LIVING * scale.max()) & (variance > _LIVING**2 * variance.max())

@@ -146,7 +146,9 @@ def _quantization(report: Report) -> str:
     parts = [
         "## Quantization",
         _escaped(summary(found)),
-        _table(["In the runtime", "float", "int8", "change"], [[*row] for row in comparison(found)]),
+        _table(
+            ["In the runtime", "float", "int8", "change"], [[*row] for row in comparison(found)]
+        ),
     ]
     if found.steps:
         steps = [[*step_cells(found, place)] for place in range(len(found.steps))]

@@ -67,8 +67,8 @@ class QuantizationResult(BaseModel):
     Attributes:
         metric: Name of the metric: "map_50".
         measured_on: Images that the metric was measured on.
-        runtime: That executed both files: "ONNX Runtime".
-        metrics: Of both files, as the runtime executes them.
+        runtime: Name of the one that executed both files: "onnxruntime".
+        metrics: Name of each metric to those of both files, as the runtime executes them.
         steps: In order, with metrics of PyTorch; without steps that were not measured.
         layers: In the order of the network.
         file_bytes: Of both files.
@@ -79,7 +79,7 @@ class QuantizationResult(BaseModel):
     metric: _Text
     measured_on: str = ""
     runtime: _Text
-    metrics: Pair
+    metrics: dict[str, Pair]
     steps: tuple[QuantizationStep, ...] = ()
     layers: tuple[QuantizedLayer, ...]
     file_bytes: Pair

@@ -1,4 +1,4 @@
-"""Values of the page's section on quantization: metrics, steps, layers, and what each layer costs."""
+"""Values of the page's section on quantization: metrics, steps, layers, costs of layers."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -15,6 +15,7 @@ _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 1016.0, 200.0, 64.0, 10.0, 24.0
 _WIDEST = 30.0  # of a bar with its gap
 _MOST_LISTED = 10
 _MIB = 2**20
+_RUNTIMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 
 
 def quantization_values(found: QuantizationResult | None) -> Mapping[str, Any] | None:
@@ -36,16 +37,17 @@ def quantization_values(found: QuantizationResult | None) -> Mapping[str, Any] |
 def summary(found: QuantizationResult) -> str:
     """Return how many layers are integer, in a sentence."""
     every = counted(len(found.layers), "layer")
-    return f"{found.integer_count} of {every} run on integers in {found.runtime}."
+    runtime = _RUNTIMES.get(found.runtime, found.runtime)
+    return f"{found.integer_count} of {every} run on integers in {runtime}."
 
 
 def comparison(found: QuantizationResult) -> list[tuple[str, str, str, str]]:
     """Return name, values of the float and the quantized network, and the change."""
-    metrics = [found.metrics.get(kind) for kind in ("float", "int8")]
+    pair = found.metrics.get(found.metric, {})
     sizes = [found.file_bytes.get(kind, 0.0) for kind in ("float", "int8")]
     rows = []
-    if None not in metrics:
-        before, after = (100 * float(value or 0) for value in metrics)
+    if len(pair) == 2:  # A metric without any object has no number.
+        before, after = 100 * pair["float"], 100 * pair["int8"]
         change = f"{after - before:+.2f} points"
         rows.append((found.metric, f"{before:.2f} %", f"{after:.2f} %", change))
     ratio = f"{sizes[0] / sizes[1]:.2f}\N{MULTIPLICATION SIGN} smaller" if all(sizes) else ABSENT
