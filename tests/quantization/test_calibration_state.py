@@ -97,7 +97,7 @@ def test_a_killed_quantization_continues_in_its_pass(tmp_path, residual, often):
     config = fw.QuantConfig(ranges="minmax")
     plain = fw.quantize(residual, Stream(6), config)
     assert sum(map(len, plan_of(plain).constant.values()))
-    for stops in (6, 16):  # After the first batch and the search for equal images.
+    for stops in (6, 12):  # In the first pass, and in the one after the search for equal images.
         with pytest.raises(KilledError):
             fw.quantize(residual, Stream(6, stops=stops), config, state_dir=tmp_path / "state")
         assert list((tmp_path / "state").iterdir())

@@ -231,15 +231,15 @@ def _run(inputs: Inputs, settings: Config, workspace: Workspace) -> Quantized:
     made = _quantized(dense, inputs, settings, workspace)
     files = inputs.options.files_in(workspace.folder)
     with files.written() as drafts:
-        metrics = {}
         for kind, model in (("float", dense), ("int8", made.model)):
             inputs.progress.note(f"exporting {files.networks[kind]}")
-            file, weights = drafts.networks[kind], digest_of_checkpoint(path)
-            _export(model, found, inputs, settings, file, weights)
-            if kind == "int8":
-                census = take_census(file, runtime=settings.bench.runtime)
-                require_integer(census, _plan_of(model))
-            metrics[kind] = _metrics_of(file, inputs, settings)
+            weights = digest_of_checkpoint(path)
+            _export(model, found, inputs, settings, drafts.networks[kind], weights)
+        census = take_census(drafts.networks["int8"], runtime=settings.bench.runtime)
+        require_integer(census, _plan_of(made.model))
+        metrics = {
+            kind: _metrics_of(file, inputs, settings) for kind, file in drafts.networks.items()
+        }
         note_parent(made.model, Parent(FLOAT, digest_of_weights(dense.state_dict())))
         data = inputs.splits
         saver = Saver(settings, data.labels, kind_of(settings), measured_on=data.val.name)
@@ -293,7 +293,7 @@ def _record(
     )
     pairs = {
         name: {kind: found[name] for kind, found in metrics.items()}
-        for name, value in metrics["int8"].items()
+        for name in metrics["int8"]
         if all(finite(found.get(name)) is not None for found in metrics.values())
     }
     return QuantizationResult(
