@@ -1,6 +1,7 @@
 import pytest
 import torch
 from pydantic import ValidationError
+from tests.pipeline.test_folder_report import CONFIG
 
 from flyweight.config.quantization import QuantizeConfig
 from flyweight.pipeline.inputs import open_data
@@ -8,7 +9,6 @@ from flyweight.pipeline.network_plans import build_model
 from flyweight.pipeline.quantization_steps import CalibrationImages, calibrated, takes_steps
 from flyweight.progress import SILENT
 from flyweight.quantization.network import plan_of
-from tests.pipeline.test_folder_report import CONFIG
 
 DATA = open_data(CONFIG)
 
