@@ -3,10 +3,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-
-from flyweight.errors import FileError
 from tests.report.test_quantization_results import result
 
+from flyweight.errors import FileError
 from flyweight.report.html import SECTIONS, to_html
 from flyweight.report.rows import Curve, Report, ReportImage, Row, Width
 
