@@ -51,7 +51,7 @@ def test_every_step_has_the_metric_before_and_after_it(tmp_path):
 
 
 def test_a_metric_that_is_no_number_has_no_steps(tmp_path):
-    found = made(tmp_path, [float("nan")] * 6, equalize=True, fix_dead_channels=False)
+    found = made(tmp_path, [float("nan")] * 4, equalize=True, fix_dead_channels=False)
     assert found.steps == ()
 
 

@@ -44,6 +44,7 @@ def test_a_record_is_read_as_it_was_written(tmp_path):
         ("{}", "another format"),
         ('{"format": 1}', "Field required"),
         ("[]", "Quantize again"),
+        (result(metrics={}).to_json().replace('"float": 8', '"other": 8'), "must have the keys"),
     ],
 )
 def test_other_files_are_refused(tmp_path, text, message):

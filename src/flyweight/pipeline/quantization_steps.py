@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -122,11 +123,13 @@ def takes_steps(settings: Config) -> bool:
 
 def _plain_steps(whole: QuantConfig) -> Iterator[tuple[str, QuantConfig]]:
     """Yield the steps of a calibration: each has one more option than the one before."""
-    config = replace(whole, **dict.fromkeys(_TITLES, False))
+    off: dict[str, Any] = dict.fromkeys(_TITLES, False)
+    config = replace(whole, **off)
     yield "calibration", config
     for option, title in _TITLES.items():
         if getattr(whole, option):
-            config = replace(config, **{option: True})
+            added: dict[str, Any] = {option: True}
+            config = replace(config, **added)
             yield title, config
 
 

@@ -6,9 +6,9 @@ The file that `flyweight quantize` leaves beside its checkpoint holds the same v
 import json
 import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from flyweight.errors import FileError
 from flyweight.untrusted.failures import refusing
@@ -22,8 +22,9 @@ RECORD_NAME = "quantized.json"
 _STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 _Text = Annotated[str, Field(min_length=1)]
 _Number = Annotated[float, Field(ge=-1e100, le=1e100)]
-Pair = dict[Literal["float", "int8"], _Number]
-"""Of the float network, and of the quantized one."""
+KINDS = ("float", "int8")
+Pair = dict[str, _Number]
+"""Of the float network, and of the quantized one: the keys are `KINDS`."""
 
 
 class QuantizationStep(BaseModel):
@@ -83,6 +84,12 @@ class QuantizationResult(BaseModel):
     steps: tuple[QuantizationStep, ...] = ()
     layers: tuple[QuantizedLayer, ...]
     file_bytes: Pair
+
+    @model_validator(mode="after")
+    def _pairs_are_whole(self) -> Self:
+        if any(set(pair) != set(KINDS) for pair in (*self.metrics.values(), self.file_bytes)):
+            raise ValueError(f"pairs must have the keys {', '.join(KINDS)}")
+        return self
 
     @property
     def integer_count(self) -> int:
