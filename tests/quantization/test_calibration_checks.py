@@ -52,7 +52,7 @@ def test_without_normalisations_pixels_are_named(images):
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1)).eval()
     pixels = (images * 50 + 120).clamp(0, 255).round()
     (note,) = warned(model, pixels)
-    assert note.startswith("inputs from 0 to 255 look like pixels")
+    assert note.startswith("inputs from 0 to 255 seem to be pixels")
     assert warned(model, images) == []
 
 

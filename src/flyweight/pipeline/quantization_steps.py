@@ -35,7 +35,7 @@ _TITLES = {
 class CalibrationImages:
     """Training images, spread over the split, as in use, in batches of shape (n, 3, h, w).
 
-    They are decoded anew whenever they are gone through, so that no more than a batch is kept.
+    They are decoded again whenever they are gone through, so that no more than a batch is kept.
 
     Attributes:
         config: Has the preprocessing.

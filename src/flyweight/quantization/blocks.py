@@ -21,7 +21,7 @@ _NEAR = 4
 
 @dataclass(frozen=True, eq=False)
 class Placed:
-    """What a plan says of the operations of a run, by their names; see `graph.Operation.name`.
+    """What a plan does with the operations of a run, by their names; see `graph.Operation.name`.
 
     Attributes:
         layers: Operation to the integer layer that it is.
@@ -54,7 +54,7 @@ class Block:
 
 
 def placed(plan: QuantizationPlan, recorded: RecordedSites) -> Placed:
-    """Return what `plan` says of operations, where its own names are those of sites."""
+    """Return what `plan` does with operations, where its own names are those of sites."""
     last = {site.name: site.operation for site in recorded.sites if site.operations}
     return Placed(
         {layer.operation: layer for layer in plan.layers.values()},

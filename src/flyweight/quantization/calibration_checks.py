@@ -24,7 +24,7 @@ _CERTAIN = 16.0
 """Factor between deviations from which on inputs are certainly not those of the training."""
 _DOUBTFUL = 2.5
 _DOUBTFUL_SHIFT = 1.0
-"""Distance between means, in deviations, from which on the user is told."""
+"""Distance between means, in deviations, from which on there is a warning."""
 _LIVING = 1e-2
 """Share of the largest scale or variance below which a channel is taken for a dead one."""
 _PIXELS = 20.0
@@ -73,9 +73,9 @@ def require_fitting(
         )
     found = norm_evidence(plan, observed.channels, tensors)
     if found is None:
-        looks_raw = bool(seen) and low >= 0 and high >= _PIXELS
-        note = f"inputs from {low:.4g} to {high:.4g} look like pixels that were not normalised"
-        return (f"{note}. If the network takes normalised ones: {_REMEDY}.",) if looks_raw else ()
+        is_raw = bool(seen) and low >= 0 and high >= _PIXELS
+        note = f"inputs from {low:.4g} to {high:.4g} seem to be pixels that were not normalised"
+        return (f"{note}. If the network takes normalised ones: {_REMEDY}.",) if is_raw else ()
     given = f"inputs from {low:.4g} to {high:.4g}, " if seen else "inputs "
     text = (
         f"{given}which give '{found.layer}' {found.spread:.3g} times the deviation that its batch "
@@ -93,7 +93,7 @@ def require_fitting(
 def norm_evidence(
     plan: QuantizationPlan, channels: Mapping[str, ChannelMoments], tensors: Mapping[str, Tensor]
 ) -> NormEvidence | None:
-    """Return what the first normalisations say of the inputs; None where there are none.
+    """Return how the first normalisations see the inputs; None where there are none.
 
     Those with the statistics of a new module have seen nothing and are left out.
 

@@ -107,7 +107,7 @@ def _bar(layer: QuantizedLayer, place: int, pitch: float, full: float) -> str:
     loss = 100 * (layer.loss or 0.0)
     stays = layer.precision != "int8"
     tall = 4.0 if stays else max(_tall(loss, full), 1.0)
-    told = f"float: {layer.reason}" if stays else f"costs {loss_text(layer)}"
+    text = f"float: {layer.reason}" if stays else f"costs {loss_text(layer)}"
     over = {"x": left, "y": _TOP, "width": pitch, "height": _HEIGHT - _TOP - _BOTTOM}
     bar = {
         "class": "before" if stays else "after",
@@ -117,5 +117,5 @@ def _bar(layer: QuantizedLayer, place: int, pitch: float, full: float) -> str:
         "height": tall,
     }
     whole = svg.element("rect", {"class": "over", **over})
-    title = svg.title(f"{layer.name}: {told}")
+    title = svg.title(f"{layer.name}: {text}")
     return svg.element("g", {"class": "layer"}, title, whole, svg.element("rect", bar))
