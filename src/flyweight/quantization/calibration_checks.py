@@ -22,7 +22,7 @@ from flyweight.quantization.quantization_plan import IntegerLayer, QuantizationP
 
 _CERTAIN = 16.0
 """Factor between deviations from which on inputs are certainly not those of the training."""
-_DOUBTFUL = 2.5
+_DOUBTFUL = 3.0
 _DOUBTFUL_SHIFT = 1.0
 """Distance between means, in deviations, from which on there is a warning."""
 _LIVING = 1e-2
