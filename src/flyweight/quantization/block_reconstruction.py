@@ -25,10 +25,10 @@ from flyweight.graph.recording import private_copy
 from flyweight.graph.stored import copy_module
 from flyweight.progress import Progress, progress_of
 from flyweight.quantization.adaptive_rounding import AdaptiveRounding, require_roundable
-from flyweight.quantization.blocks import Block, blocks_of, placed
 from flyweight.quantization.grids import HIGHEST, LOWEST
 from flyweight.quantization.network import QuantizedForward, unfold
 from flyweight.quantization.quantize import Images, batches_of
+from flyweight.quantization.recorded_blocks import Block, blocks_of, placed
 from flyweight.quantization.sites import record_sites
 from flyweight.quantization.weight_choice import WeightChoice, undecided
 from flyweight.replay.rerun import ReplayError, record

@@ -7,8 +7,8 @@ from flyweight.graph.example_inputs import Example
 from flyweight.graph.program import numbers_in
 from flyweight.graph.recorder import module_paths
 from flyweight.graph.recording import private_copy
-from flyweight.quantization.blocks import blocks_of, placed
 from flyweight.quantization.placement import place
+from flyweight.quantization.recorded_blocks import blocks_of, placed
 from flyweight.quantization.sites import record_sites
 from flyweight.replay.rerun import record
 
