@@ -12,6 +12,7 @@ to `results/quantization_accuracy.csv`, in place of earlier ones of the same set
 import argparse
 import datetime
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -28,7 +29,9 @@ from flyweight.graph.dispatch import evaluating
 from flyweight.measuring.environment import commit, hardware
 from flyweight.pipeline.evaluation import evaluate_model
 from flyweight.pipeline.inputs import open_checkpoint, open_data, val_batches
-from flyweight.quantization.adaptive_rounding import round_adaptively
+from flyweight.quantization.adaptive_rounding import AdaptiveRounding, round_adaptively
+from flyweight.quantization.block_reconstruction import reconstruct_blocks
+from flyweight.quantization.layer_losses import layer_losses, sensitive_layers
 from flyweight.quantization.network import plan_of
 
 HERE = Path(__file__).resolve().parent
@@ -40,13 +43,16 @@ CONFIGS = {
 }
 KEY = (
     *("benchmark", "ranges", "percentile", "images", "fix_dead_channels", "correct_bias"),
-    *("equalize", "adaptive_rounding", "weight_bits", "exact"),
+    *("equalize", "rounding", "weight_bits", "exact"),
 )
 COLUMNS = (
     *KEY,
     *("metric_name", "metric", "dense_metric", "output_snr_db", "same_share", "constant_channels"),
     *("tested_on", "hardware", "runtime", "commit", "date"),
 )
+ROUNDINGS = ("nearest", "layers", "blocks", "sensitive layers", "sensitive blocks")
+"""How weights are rounded: by `fw.quantize`, by adaptive rounding of layers or blocks, and by that
+of those that have the most of the loss."""
 RANGES: tuple[Mapping[str, Any], ...] = (
     {"ranges": "percentile", "percentile": 99.99},
     {"ranges": "percentile", "percentile": 99.9},
@@ -92,7 +98,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--checkpoint", type=Path, required=True, help="of the dense network")
     parser.add_argument("--images", type=int, default=16, help="to calibrate with")
     parser.add_argument("--weight-bits", type=int, default=8)
-    parser.add_argument("--adaptive-rounding", action="store_true", help="that alone")
+    parser.add_argument("--rounding", choices=ROUNDINGS, default="nearest", help="that alone")
+    parser.add_argument("--percentile", type=float, help="not every one")
     parser.add_argument("--ranges", action="append", help="not every way")
     parser.add_argument("--exact", action="store_true", help="that alone, on exact grids")
     options = parser.parse_args(arguments)
@@ -102,7 +109,7 @@ def main(arguments: list[str] | None = None) -> int:
     first = case.metric(case.model)
     print(f"{case.name}: {first:.4f} in float", flush=True)
     for config in _configs(options):
-        row = measured(case, config, dense, options.adaptive_rounding)
+        row = measured(case, config, dense, options.rounding)
         row |= {"images": len(case.images), "dense_metric": round(first, 4)}
         replace_row(RESULTS, {**row, **surroundings()}, COLUMNS, KEY)
         print(row, flush=True)
@@ -114,7 +121,10 @@ def _configs(options: argparse.Namespace) -> Iterator[fw.QuantConfig]:
     for ranges in RANGES:
         if options.ranges and ranges["ranges"] not in options.ranges:
             continue
-        for option in OPTIONS[:1] if options.adaptive_rounding or options.exact else OPTIONS:
+        if options.percentile not in (None, ranges.get("percentile")):
+            continue
+        alone = options.rounding != "nearest" or options.exact
+        for option in OPTIONS[:1] if alone else OPTIONS:
             yield replace(plain, **ranges, **option)
 
 
@@ -142,13 +152,13 @@ def case_of(options: argparse.Namespace) -> Case:
     )
 
 
-def measured(
-    case: Case, config: fw.QuantConfig, dense: list[Any], adaptive: bool
-) -> dict[str, Any]:
+def measured(case: Case, config: fw.QuantConfig, dense: list[Any], rounding: str) -> dict[str, Any]:
     """Return the row of one setting."""
     quantized = fw.quantize(case.model, case.images, config)
-    if adaptive:
-        quantized = round_adaptively(case.model, quantized, case.images)
+    began = time.monotonic()
+    if rounding != "nearest":
+        quantized = _rounded(case, quantized, rounding)
+    print(f"rounding took {time.monotonic() - began:.0f} s", flush=True)
     signal = noise = same = count = 0.0
     with evaluating(quantized):
         for batch, wanted in zip(case.test, dense, strict=True):
@@ -162,7 +172,7 @@ def measured(
     return {
         **{name: settings[name] for name in KEY if name in settings},
         "benchmark": case.name,
-        "adaptive_rounding": adaptive,
+        "rounding": rounding,
         "metric_name": case.metric_name,
         "metric": round(case.metric(quantized), 4),
         "output_snr_db": round(float(10 * torch.log10(torch.tensor(signal / noise))), 2),
@@ -170,6 +180,19 @@ def measured(
         "constant_channels": sum(map(len, plan.constant.values())),
         "tested_on": case.tested_on,
     }
+
+
+def _rounded(case: Case, quantized: nn.Module, rounding: str) -> nn.Module:
+    """Return a network whose weights are rounded to keep what layers or blocks compute."""
+    layers: tuple[str, ...] = ()
+    if rounding.startswith("sensitive"):
+        losses = layer_losses(case.model, quantized, case.images[:4])
+        layers = sensitive_layers(losses)
+        print(f"{len(layers)} of {len(losses)} layers are sensitive", flush=True)
+    settings = AdaptiveRounding(layers)
+    if rounding.endswith("blocks"):
+        return reconstruct_blocks(case.model, quantized, case.images, settings)
+    return round_adaptively(case.model, quantized, case.images, settings)
 
 
 def surroundings() -> dict[str, str]:

@@ -21,6 +21,7 @@ import flyweight as fw
 from flyweight.config.reading import load_config
 from flyweight.config.training import TrainConfig
 from flyweight.engine.fit import fit
+from flyweight.graph.containers import tensors_in
 from flyweight.pipeline.inputs import loaders_for, open_data, task_of
 from flyweight.quantization.learned_steps import settled, trainable
 from flyweight.quantization.network import plan_of
@@ -30,7 +31,8 @@ TARGET = RESULTS / "quantization_training.csv"
 KEY = ("benchmark", "method", "steps", "hold_after", "learning_rate")
 COLUMNS = (
     *KEY,
-    *("metric_name", "metric", "metric_before", "dense_metric", "seed", "tested_on"),
+    *("metric_name", "metric", "metric_before", "same_share", "dense_metric", "seed"),
+    "tested_on",
     *("hardware", "runtime", "commit", "date"),
 )
 
@@ -45,6 +47,16 @@ def networks(case: Case, steps: int) -> Iterator[tuple[str, int, nn.Module]]:
     yield "lsq", held, trainable(quantized, LearnedSteps("lsq", held))
 
 
+@torch.no_grad()
+def _classes(case: Case, model: nn.Module) -> torch.Tensor:
+    """Return the class of every test image, or pixel; of a detector, the best anchor's."""
+    was = model.training
+    model.eval()
+    made = [next(tensors_in(model(batch))).argmax(1) for batch in case.test]
+    model.train(was)
+    return torch.cat(made)
+
+
 def main() -> int:
     """Measure and write rows; return the exit status."""
     parser = argparse.ArgumentParser(description="What training a quantized network gains")
@@ -54,6 +66,7 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=16, help="to calibrate with")
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--learning-rate", type=float, default=0.001)
+    parser.add_argument("--method", action="append", help="not every one: float, lsq, lsq-held")
     options = parser.parse_args()
     case = case_of(options)
     file = str(HERE / CONFIGS[options.case][0])
@@ -71,6 +84,9 @@ def main() -> int:
         devices=1,
     )
     for method, held, model in networks(case, options.steps):
+        if options.method and f"{method}{'-held' if held else ''}" not in options.method:
+            continue
+        classes = _classes(case, model)
         before, task = case.metric(model), task_of(model, data.val.labels, config)
         with tempfile.TemporaryDirectory() as folder:
             loaders = loaders_for(config, train, data)
@@ -85,6 +101,7 @@ def main() -> int:
             "metric_name": case.metric_name,
             "metric": round(case.metric(ended), 4),
             "metric_before": round(before, 4),
+            "same_share": round(float((_classes(case, ended) == classes).float().mean()), 4),
             "dense_metric": round(dense, 4),
             "seed": train.seed,
             "tested_on": case.tested_on,

@@ -63,11 +63,13 @@ def test_exact_files_have_the_bits_of_pytorch(flyweight, saved):
     assert set(exported["max_error"].values()) == {0.0}
 
 
-def test_the_table_names_both_files(flyweight, saved):
-    answer = flyweight("quantize", *GIVEN, "-w", saved)
+def test_the_table_names_both_files_and_each_step(flyweight, saved):
+    more = ("quantize.reconstruct=blocks", "quantize.reconstruct_steps=2", "quantize.images=2")
+    answer = flyweight("quantize", *GIVEN, *more, "-w", saved)
     first, *rows = answer.out.splitlines()
     assert first.split() == ["float", "int8"]
     assert rows[0].startswith("map_50")
+    assert [row.split("  ")[0] for row in rows if row.startswith(("calib", "recon"))]
     assert "50 of 50 layers run on integers in ONNX Runtime" in answer.out
     assert answer.out.splitlines()[-1].startswith("saved output/demo_digits/quantized.safetensors")
 

@@ -1,20 +1,37 @@
 import shutil
 
 import pytest
+import torch
 
 import flyweight as fw
+from flyweight import checkpoint
 from flyweight.config.cuts import RatioCut
 from flyweight.config.reading import load_config
 from flyweight.errors import FileError
+from flyweight.origin import Parent, note_parent
 from flyweight.pipeline.folder_report import build_folder_report
 from flyweight.pipeline.inputs import Saver
 from flyweight.pipeline.network_plans import build_model, plan_cut, trace_model
+from flyweight.pipeline.quantized_files import FLOAT, QuantizedFiles
 from flyweight.pipeline.rendered_report import report
+from flyweight.pipeline.setting_files import digest_of_checkpoint
 from flyweight.progress import SILENT
 from flyweight.pruning import prune
+from flyweight.report.collect import read_report
+from flyweight.report.quantization_results import QuantizationResult, QuantizedLayer
 
 SMALL = ("width=0.1", "input_size=64", "data.size=64", "data.train_count=2", "data.val_count=3")
 CONFIG = load_config("demo_digits", (*SMALL, "train.num_workers=0"))[1]
+RECORD = QuantizationResult(
+    metric="map_50",
+    runtime="onnxruntime",
+    metrics={"map_50": {"float": 0.8, "int8": 0.75}},
+    layers=(
+        QuantizedLayer(name="first", precision="int8", loss=0.1),
+        QuantizedLayer(name="second", precision="float32", reason="named by the option to skip"),
+    ),
+    file_bytes={"float": 400, "int8": 100},
+)
 CUT = "yolo_block.0.0.0.conv.weight"
 
 
@@ -115,3 +132,31 @@ def test_the_metric_is_that_of_the_config(trained, tmp_path, metric, detail):
 def test_a_folder_without_a_checkpoint(tmp_path):
     with pytest.raises(FileError, match="a report or a checkpoint"):
         build_folder_report(tmp_path, None, SILENT)
+
+
+def test_a_quantized_network_is_compared_with_the_file_of_its_float_one(trained, tmp_path):
+    folder = shutil.copytree(trained / "alone", tmp_path / "run")
+    (folder / "model.onnx").unlink()
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    small = fw.quantize(checkpoint.load(folder / "best_model.safetensors"), images)
+    save = Saver(CONFIG, tuple("0123456789"), "detect", measured_on="digits/val")
+    files = QuantizedFiles(folder / "quantized.safetensors")
+    digest = digest_of_checkpoint(folder / "best_model.safetensors")
+    note_parent(small, Parent(FLOAT, digest))
+    save(small, {"map_50": 0.75}, files.checkpoint)
+    files.networks["float"].write_bytes(b"400 bytes!" * 40)
+    files.networks["int8"].write_bytes(b"onnx" * 25)
+    files.record.write_text(RECORD.to_json())
+    made = build_folder_report(folder, None, SILENT)
+    assert made.stages == ("dense", "quantized")
+    dense, quantized = (row.quantities for row in made.rows)
+    assert (dense["file_size"].value, quantized["file_size"].value) == (400, 100)
+    assert quantized["metric"].value == 0.75
+    assert "macs" not in quantized
+    assert [curve.series for curve in made.curves] == ["dense"]
+    shown = report(folder)
+    assert shown.report.quantization == RECORD
+    assert "bytes of the ONNX file" in dense["file_size"].method
+    page = shown.page.read_text()
+    assert "1 of 2 layers run on integers in ONNX Runtime." in page
+    assert read_report(folder).quantization == RECORD

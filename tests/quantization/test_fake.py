@@ -2,6 +2,7 @@ import torch
 
 from flyweight.quantization.fake import (
     Quantizer,
+    WeightQuantizer,
     rounded_bias,
     rounded_weight,
     weight_scales,
@@ -50,3 +51,27 @@ def test_seven_bits_use_half_of_the_levels():
     weight = torch.randn(5, 3)
     levels = weight / weight_scales(weight, 7)[:, None]
     assert levels.abs().amax(1).round().tolist() == [63.0] * 5
+
+
+def test_steps_of_a_folded_weight_move_as_those_of_the_weight_before_folding():
+    """LSQ on the weight that is trained, by PyTorch's own learnable operation, is the oracle."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(3, 4, 2, 2, generator=generator)
+    folding = torch.tensor([0.1, -0.5, 30.0])
+    own = (weight.flatten(1).abs().amax(1) / 90).requires_grad_()
+    made = torch._fake_quantize_learnable_per_channel_affine(
+        weight, own, torch.zeros(3), 0, -127, 127, 1.0
+    )
+    gradient = torch.randn(made.shape, generator=generator)
+    (of_step,) = torch.autograd.grad(made * folding.reshape(-1, 1, 1, 1), own, gradient)
+    wanted = of_step * (16 * 127) ** -0.5 / own.detach()
+
+    scales = own.detach() * folding.abs()
+    quantizer = WeightQuantizer(scales, 8, learned=True)
+    folded = weight * folding.reshape(-1, 1, 1, 1)
+    result = quantizer.rounded(folded, scales, folding)
+    assert torch.allclose(result, made.detach() * folding.reshape(-1, 1, 1, 1), atol=1e-5)
+    (found,) = torch.autograd.grad(result, quantizer.factor, gradient)
+    # A large factor, of a channel that is nearly constant, does not make it faster.
+    assert torch.allclose(found[:2], wanted[:2], rtol=1e-3)
+    assert torch.allclose(found[2], wanted[2] / 900, rtol=1e-3)

@@ -11,6 +11,7 @@ from flyweight.quantization.layer_losses import (
     layer_losses,
     most_sensitive,
     relative_squared_error,
+    sensitive_layers,
 )
 from flyweight.quantization.network import plan_of
 
@@ -72,6 +73,16 @@ def test_a_layer_with_a_coarse_grid_costs_most(residual, images):
         losses = layer_losses(residual, quantized, images, loss)
         assert all(value > 0 for value in losses.values())
         assert most_sensitive(losses, 4)[0] == max(losses, key=losses.get)
+
+
+def test_sensitive_layers_are_the_fewest_with_the_wanted_share_of_the_losses():
+    losses = {"a": 0.1, "b": 0.6, "c": 0.3, "d": 0.0}
+    assert sensitive_layers(losses, 0.6) == ("b",)
+    assert sensitive_layers(losses, 0.8) == ("b", "c")
+    assert sensitive_layers({"a": 0.0, "b": 0.0}) == ()
+    for share in (0, 1.5):
+        with pytest.raises(PlanError, match="at most 1"):
+            sensitive_layers(losses, share)
 
 
 def test_a_loss_with_labels_receives_the_number_of_the_batch(residual, images):

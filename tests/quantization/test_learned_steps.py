@@ -181,7 +181,10 @@ def test_the_gain_of_a_normalisation_is_held_with_the_integers(residual, images)
     with torch.no_grad():
         residual.stem[1].running_mean += 50
         residual.stem[1].bias += 50 * residual.stem[1].weight / residual.stem[1].running_var.sqrt()
-    model = trainable(fw.quantize(residual, images), LearnedSteps(hold_after=2))
+    said = []  # The mean is not that of the images, and that is said.
+    quantized = fw.quantize(residual, images, say=said.append)
+    assert len(said) == 1
+    model = trainable(quantized, LearnedSteps(hold_after=2))
     optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9)
     train(model, 2, optimizer)
     gain = model.weight_quantizers["stem/0/conv2d"].gain.clone()

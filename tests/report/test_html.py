@@ -3,6 +3,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from tests.report.test_quantization_results import result
 
 from flyweight.errors import FileError
 from flyweight.report.html import SECTIONS, to_html
@@ -44,7 +45,9 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def page(report: Report, run_folder: Path) -> Page:
-    return Page(to_html(report, run_folder))
+    # A section of its own; other pages have none.
+    whole = report.model_copy(update={"quantization": result()})
+    return Page(to_html(whole, run_folder))
 
 
 def test_page_is_well_formed_and_complete(page: Page) -> None:

@@ -70,6 +70,9 @@ Output = Annotated[
         metavar="FILE",
     ),
 ]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the quantized network of another checkpoint.")
+]
 RuntimeOfFiles = Annotated[
     str,
     typer.Option(
@@ -93,12 +96,14 @@ def quantize(
     output: Output = None,
     runtime: RuntimeOfFiles = "",
     resume: Resume = False,
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Quantize a network; measure what that costs.
 
     Writes a checkpoint, and the float and the quantized network as ONNX files. Both files are
-    evaluated as the runtime executes them.
+    evaluated as the runtime executes them. The quantized network of another checkpoint is not
+    replaced without --overwrite, and nothing is written where a layer does not run as planned.
     """
     source = pipeline.ModelSource(config, tuple(opt or ()), weights)
     _, settings = pipeline.load_config(config, opt or ())
@@ -124,7 +129,8 @@ def quantize(
         _show_losses(pipeline.quantization_losses(source, settings, progress=True), as_json=json)
         return
     options = pipeline.QuantizeOptions(str(output or ""))
-    result = pipeline.quantize(source, settings, options, resume=resume, progress=True)
+    how = {"resume": resume, "overwrite": overwrite}
+    result = pipeline.quantize(source, settings, options, **how, progress=True)
     if json:
         show_json(_record(result))
     else:
@@ -159,6 +165,9 @@ def _text(result: "Quantized") -> str:
         rows.append((name, f"{100 * values[0]:.2f} %", f"{100 * values[1]:.2f} %"))
     sizes = [result.file_bytes[kind] / 2**20 for kind in KINDS]
     rows.append(("file", f"{sizes[0]:.2f} MiB", f"{sizes[1]:.2f} MiB"))
+    for step in result.steps:
+        before, after = (f"{100 * value:.2f} %" for value in (step.before, step.after))
+        rows.append((step.name, before, after))
     title = RUNTIMES[result.runtime].title
     every = result.integer_layers + len(result.float_layers)
     lines = [

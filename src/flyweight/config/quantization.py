@@ -1,8 +1,8 @@
 """The `quantize` section of a config: what stays float, how ranges are chosen, whether to train."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from flyweight.config.training import TrainConfig
 
@@ -25,6 +25,10 @@ class QuantizeConfig(BaseModel):
         correct_bias: Let biases make up for the mean error of rounding.
         equalize: Scale channels that depthwise convolutions read.
         exact: Let PyTorch and runtimes compute the same in every bit, see `quantization.exact`.
+        reconstruct: Choose roundings of weights together, of single "layers" or of "blocks", where
+            the loss by layer is large; see `quantization.block_reconstruction`. Not with `equalize`
+            or `exact`.
+        reconstruct_steps: Steps of training for each layer or block.
         learned: What mode "aware" trains besides the weights: "lsq", "pact" or "fixed", see
             `quantization.quantization_plan.LearnedSteps`.
         hold_share: Share of the training at whose end weights keep their average integers; 0 never.
@@ -44,9 +48,21 @@ class QuantizeConfig(BaseModel):
     correct_bias: bool = False
     equalize: bool = False
     exact: bool = False
+    reconstruct: Literal["none", "layers", "blocks"] = "none"
+    reconstruct_steps: int = Field(default=200, gt=0)
     learned: Literal["lsq", "pact", "fixed"] = "lsq"
     hold_share: float = Field(default=0.0, ge=0, lt=1)
     train: TrainConfig | None = None
+
+    @model_validator(mode="after")
+    def _weights_stay_in_place(self) -> Self:
+        moved = next((name for name in ("equalize", "exact") if getattr(self, name)), None)
+        if self.reconstruct != "none" and moved:
+            raise ValueError(
+                f"reconstruct compares layers with the float ones, which {moved} scales; leave one "
+                "of them out"
+            )
+        return self
 
     def training(self, finetune: TrainConfig) -> TrainConfig:
         """Return how to train, where `finetune` is how pruned networks are trained."""

@@ -4,7 +4,7 @@ import datetime
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -32,6 +32,7 @@ from flyweight.pipeline.distillation_outcomes import DISTILLED, regained, with_t
 from flyweight.pipeline.inputs import load_model, open_checkpoint, open_val, saved_preprocessing
 from flyweight.pipeline.network_plans import trace_model
 from flyweight.pipeline.networks import kind_of
+from flyweight.pipeline.quantized_files import FLOAT, QuantizedFiles
 from flyweight.pipeline.report_images import report_images
 from flyweight.pipeline.report_outcomes import (
     Outcomes,
@@ -40,8 +41,10 @@ from flyweight.pipeline.report_outcomes import (
     outcomes_of,
     precision_recall,
 )
+from flyweight.pipeline.setting_files import digest_of_checkpoint
 from flyweight.pipeline.stages.bench import MEASUREMENTS
 from flyweight.pipeline.stages.prune import PLAN
+from flyweight.pipeline.stages.quantize import QUANTIZED, TRAINING
 from flyweight.progress import Progress
 from flyweight.pruning import PruningPlan
 from flyweight.report import quantities
@@ -50,7 +53,8 @@ from flyweight.untrusted.file_bytes import read_text
 
 _ROWS = TypeAdapter(tuple[Measurement, ...])
 DENSE, PRUNED_BEFORE, PRUNED = "dense", "pruned before", "pruned"
-_ORDER = (DENSE, PRUNED_BEFORE, PRUNED, DISTILLED)
+INTEGER = "quantized"
+_ORDER = (DENSE, PRUNED_BEFORE, PRUNED, DISTILLED, INTEGER)
 """Names of networks in a report. Weights that were pruned before may have been pruned again."""
 
 
@@ -95,10 +99,20 @@ def build_folder_report(folder: Path, config: Config | None, progress: Progress)
         curves=tuple(
             curve
             for name, one in networks.items()
-            for curve in stage_curves(name, one.path, metric_name(one.path, _metric(one.found))[0])
+            for path in _trained(one.path, name)
+            for curve in stage_curves(name, path, metric_name(path, _metric(one.found))[0])
         ),
     )
     return report if config is None else _evaluated(report, networks, folder, config, progress)
+
+
+def _trained(path: Path, name: str) -> Iterator[Path]:
+    """Yield the checkpoint beside which the logs of a network's training are, if there are any."""
+    best = path.parent / TRAINING / BEST
+    if name != INTEGER:
+        yield path
+    elif best.is_file():
+        yield best
 
 
 def _evaluated(
@@ -171,7 +185,27 @@ def _networks(folder: Path) -> dict[str, _Network]:
         exported = _exported(folder, name, alone=len(files) == 1)
         rows = tuple(row for row in measured if exported and Path(row.path).name == exported.name)
         networks[name] = _Network(path, read, exported, rows)
+    networks |= _quantized(folder, networks, measured)
     return {name: networks[name] for name in _ORDER if name in networks}
+
+
+def _quantized(
+    folder: Path, networks: Mapping[str, _Network], measured: Sequence[Measurement]
+) -> dict[str, _Network]:
+    """Return the quantized network, and the float one with the export that it is compared with."""
+    files = QuantizedFiles(folder / QUANTIZED)
+    if not files.checkpoint.is_file() or not files.networks["int8"].is_file():
+        return {}
+    found = checkpoints.read(files.checkpoint)
+    made_of = {parent.digest for parent in found.origin.parents if parent.role == FLOAT}
+    networks = {
+        name: replace(one, exported=files.networks["float"])
+        for name, one in networks.items()
+        if files.networks["float"].is_file() and digest_of_checkpoint(one.path) in made_of
+    }
+    file = files.networks["int8"]
+    rows = tuple(row for row in measured if Path(row.path).name == file.name)
+    return {**networks, INTEGER: _Network(files.checkpoint, found, file, rows)}
 
 
 def _exported(folder: Path, name: str, *, alone: bool) -> Path | None:
@@ -224,6 +258,9 @@ def _cost(path: Path, found: Checkpoint) -> tuple[Cost | None, str]:
     """Return the cost of a network and its input size; None for a network of the user's own."""
     try:
         shape = saved_preprocessing(found, path)
+        if any(one.kind == "quantize" for one in found.origin.transforms):
+            # Those of the float network, which has a row of its own.
+            return None, f"{shape.height} x {shape.width}"
         graph = trace_model(load_model(path)[0], shape)
     except CheckpointError:
         return None, "unknown size"

@@ -8,6 +8,7 @@ from flyweight import on_demand
 from flyweight.config.scanning import SCANS
 from flyweight.progress import Progress, progress_of
 from flyweight.report.collect import JSON_NAME, read_report
+from flyweight.report.quantization_results import RECORD_NAME, read_quantization
 from flyweight.report.render import render_all
 from flyweight.report.rows import Report
 
@@ -82,6 +83,11 @@ def _must_be_made(folder: Path) -> bool:
 
 
 def rendered(report: Report, folder: Path) -> Reported:
-    """Write a report as JSON, Markdown and HTML, and return what was written."""
+    """Write a report as JSON, Markdown and HTML, and return what was written.
+
+    What `flyweight quantize` has left in the folder is a section of it.
+    """
+    found = read_quantization(folder / RECORD_NAME)
+    report = report.model_copy(update={"quantization": found})
     files = tuple(render_all(report, folder))
     return Reported(report, files[-1], files)

@@ -13,6 +13,7 @@ from flyweight.measuring.measure import Measurement
 from flyweight.pipeline.setting_files import digest_of_checkpoint
 from flyweight.pruning import PruningPlan
 from flyweight.pruning.repair.repair import RepairStep
+from flyweight.report.quantization_results import QuantizationStep
 from flyweight.sensitivity import Sensitivity
 
 
@@ -68,6 +69,7 @@ class Quantized:
         integer_layers: Number of layers that the runtime computes with integers.
         float_layers: Name of every other layer to the reason.
         file_bytes: "float" and "int8" to the size of the file.
+        steps: What was done, each with the metric before and after; empty for calibration alone.
     """
 
     checkpoint: Path
@@ -78,6 +80,7 @@ class Quantized:
     integer_layers: int
     float_layers: Mapping[str, str]
     file_bytes: Mapping[str, int]
+    steps: tuple[QuantizationStep, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,11 @@
 """AdaRound: each weight is rounded down or up, whichever keeps the results of its layer.
 
-Nagel et al. 2020, https://arxiv.org/abs/2004.10568. For every weight a value between 0 and 1 says
-how much of a step is added to the lower integer. These are trained, layer after layer, until the
-layer of the quantized network, on the input that it has there, computes what the float one does;
-a term that grows pushes them to 0 or 1. Images need no labels.
+Nagel et al. 2020, https://arxiv.org/abs/2004.10568. The roundings (`weight_choice`) are trained,
+layer after layer, until the layer of the quantized network, on the input that it has there,
+computes what the float one does. Images need no labels.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -20,20 +19,16 @@ from flyweight.graph.dispatch import plain_attention
 from flyweight.graph.example_inputs import Example
 from flyweight.graph.recording import private_copy
 from flyweight.graph.stored import copy_module
-from flyweight.quantization.grids import HIGHEST, HIGHEST_BY_BITS, LOWEST, Grid
+from flyweight.quantization.grids import HIGHEST, LOWEST, Grid
 from flyweight.quantization.network import Handler, QuantizedForward, forward_of, unfold
 from flyweight.quantization.quantization_plan import IntegerLayer, QuantizationPlan
 from flyweight.quantization.quantize import Images, batches_of
-from flyweight.quantization.rounding import by_channel, levels_of
+from flyweight.quantization.rounding import levels_of
 from flyweight.quantization.sites import watch_paths
+from flyweight.quantization.weight_choice import WeightChoice, undecided
 
-_LOW, _HIGH = -0.1, 1.1
-"""Ends of the stretched sigmoid, which reaches 0 and 1."""
-_SHARPEST, _BLUNTEST = 2.0, 20.0
-_WARM_UP = 0.2
-"""Share of the steps without the term that pushes."""
-_ON_GRID = 1e-3
-"""Distance from an integer, in steps, below which a weight has no choice."""
+_FARTHEST = 1.5
+"""Steps by which weights may differ from the float ones: rounded before, but not scaled."""
 
 
 @dataclass(frozen=True)
@@ -79,37 +74,75 @@ def round_adaptively(
 
     Args:
         model: The float network; it is not changed.
-        quantized: From `fw.quantize`, with fixed steps; it is not changed.
+        quantized: From `fw.quantize`, with fixed steps and neither `equalize` nor `exact`, which
+            change what single layers compute; it is not changed.
         images: As `fw.quantize` takes them; 16 do, more are better.
         settings: How; the default takes all layers.
 
     Raises:
-        PlanError: There are no images, the network is float or in training, or it has no such
-            layer.
+        PlanError: There are no images, the network is float or in training, it has no such layer,
+            or its weights are not those of the float one, up to a step.
     """
     settings = settings or AdaptiveRounding()
     copied = copy_module(quantized, private=False)
-    mode = copied.training
-    forward = forward_of(copied)
+    mode, dense = copied.training, private_copy(model, values=True)
+    batches = list(batches_of(images))
+    forward, chosen = require_roundable(dense, copied, batches, settings.layers)
+    watch_paths(dense)
+    copied.eval()
+    with plain_attention(dense, copied):
+        for layer in chosen:
+            _round_layer(layer, (dense, forward), batches, settings)
+    return copied.train(mode)
+
+
+def require_roundable(
+    model: nn.Module, quantized: nn.Module, batches: Sequence[Example], names: Sequence[str]
+) -> tuple[QuantizedForward, list[IntegerLayer]]:
+    """Return the forward of a quantized network, and its layers whose roundings can be chosen.
+
+    Args:
+        model: The float network.
+        quantized: From `fw.quantize`.
+        batches: What both run on.
+        names: Operations of the layers to take; empty for all.
+
+    Raises:
+        PlanError: As of `round_adaptively`.
+    """
+    forward = forward_of(quantized)
     if forward is None or forward.plan.learned is not None:
         raise PlanError(
             "Adaptive rounding must start from a quantized network with fixed steps. Received "
             f"a {'float' if forward is None else 'trained'} {type(quantized).__name__}. Give what "
             "fw.quantize or settled returned."
         )
-    batches = list(batches_of(images))
     if not batches:
         raise PlanError("Adaptive rounding must see images. Received none. Give at least one.")
-    dense = private_copy(model, values=True)
-    watch_paths(dense)
-    copied.eval()
-    with plain_attention(dense, copied):
-        for layer in _chosen(forward.plan, settings.layers):
-            _round_layer(layer, (dense, forward), batches, settings)
-    return copied.train(mode)
+    _require_same_weights(model, forward)
+    return forward, _chosen(forward.plan, names)
 
 
-def _chosen(plan: QuantizationPlan, names: tuple[str, ...]) -> list[IntegerLayer]:
+@torch.no_grad()
+def _require_same_weights(model: nn.Module, forward: QuantizedForward) -> None:
+    """Check that layers compute the same in both networks, up to a step of their weights."""
+    dense, plan = Handler(model, forward.plan), forward.plan
+    dense.prepare()
+    forward.prepare()
+    for layer in plan.layers.values():
+        weight, bias = forward.folded(layer)
+        scales = forward.scales_of(layer, weight, bias)
+        apart = levels_of(weight - dense.folded(layer)[0], scales).abs().flatten(1).amax(1)
+        apart[list(plan.constant.get(layer.operation, ()))] = 0.0
+        if bool((apart > _FARTHEST).any()):
+            raise PlanError(
+                "Adaptive rounding must start from the weights of the float network. Received "
+                f"'{layer.operation}' with others. Quantize without equalize and exact, or give "
+                "the float network that was quantized."
+            )
+
+
+def _chosen(plan: QuantizationPlan, names: Sequence[str]) -> list[IntegerLayer]:
     layers = [one for one in plan.layers.values() if one.weight not in plan.shared_weights]
     missing = set(names) - {layer.operation for layer in layers}
     if missing:
@@ -138,7 +171,7 @@ def _round_layer(
         forward.prepare()
         folded, added = forward.folded(layer)
         _, rounded = forward.rounded(layer, folded, added)
-        choice = _Choice(folded, forward.scales_of(layer, folded, added), plan.weight_bits)
+        choice = WeightChoice(folded, forward.scales_of(layer, folded, added), plan.weight_bits)
         problem = _Problem(
             partial(arrived.func, bias=rounded, **arrived.settings),
             arrived.given,
@@ -148,42 +181,6 @@ def _round_layer(
     _train(choice, problem, settings)
     with torch.no_grad():
         unfold(forward.tensor(layer.weight), choice.hard(), forward.factor_of(layer))
-
-
-class _Choice(nn.Module):
-    """The roundings of one weight.
-
-    Args:
-        weight: Folded, of any shape; its first axis is that of the output channels.
-        scales: Its steps, shape (channels,).
-        bits: 8 or 7.
-    """
-
-    def __init__(self, weight: Tensor, scales: Tensor, bits: int) -> None:
-        super().__init__()
-        levels = levels_of(weight, scales)
-        # The largest values define the scales, so what lies on an integer stays there.
-        self.settled = (levels - levels.round()).abs() < _ON_GRID
-        self.lower = torch.where(self.settled, levels.round(), levels.floor())
-        self.steps, self.highest = by_channel(scales, weight), HIGHEST_BY_BITS[bits]
-        share = (levels - self.lower).clamp(_ON_GRID, 1 - _ON_GRID)
-        stretched = (share - _LOW) / (_HIGH - _LOW)
-        self.raised = nn.Parameter(torch.log(stretched / (1 - stretched)))
-
-    def shares(self) -> Tensor:
-        """Return how much of a step is added to the lower integers, from 0 to 1."""
-        soft = (torch.sigmoid(self.raised) * (_HIGH - _LOW) + _LOW).clamp(0, 1)
-        return torch.where(self.settled, 0.0, soft)
-
-    def soft(self) -> Tensor:
-        """Return the weight with these shares."""
-        levels = (self.lower + self.shares()).clamp(-self.highest, self.highest)
-        return levels * self.steps
-
-    def hard(self) -> Tensor:
-        """Return the weight with the shares rounded."""
-        levels = (self.lower + self.shares().round()).clamp(-self.highest, self.highest)
-        return levels * self.steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,7 +205,7 @@ class _Problem:
         return values.clamp(low, high)
 
 
-def _train(choice: _Choice, problem: _Problem, settings: AdaptiveRounding) -> None:
+def _train(choice: WeightChoice, problem: _Problem, settings: AdaptiveRounding) -> None:
     generator = torch.Generator().manual_seed(settings.seed)
     optimizer = torch.optim.Adam(choice.parameters(), settings.rate)
     with torch.no_grad():
@@ -220,11 +217,7 @@ def _train(choice: _Choice, problem: _Problem, settings: AdaptiveRounding) -> No
         made = problem.compute(problem.given[places], weight=choice.soft())
         error = problem.clipped(made) - problem.clipped(problem.wanted[places])
         loss = error.square().mean() / unit
-        progress = (step / settings.steps - _WARM_UP) / (1 - _WARM_UP)
-        if progress > 0:
-            power = _SHARPEST + (_BLUNTEST - _SHARPEST) * (1 - progress)
-            undecided = 1 - (2 * choice.shares() - 1).abs().pow(power)
-            loss = loss + settings.push * undecided.mean()
+        loss = loss + settings.push * undecided([choice], step / settings.steps)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

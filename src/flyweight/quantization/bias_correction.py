@@ -47,15 +47,14 @@ def bias_shifts(
     dense = private_copy(model, values=True)
     watch_paths(dense)
     means, shifts = _Means(dense, plan), _Shifts(quantized, plan)
-    given = list(batches)
+    count = 0
     with evaluating(dense, quantized):
-        for batch in given:
+        for batch in batches:
+            count += 1
             means.run(dense, batch)
             shifts.wanted = means.means
             shifts.forward(*batch.args, **batch.kwargs)
-    return BiasShifts(
-        {name: total.cpu().numpy() / len(given) for name, total in shifts.totals.items()}
-    )
+    return BiasShifts({name: total.cpu().numpy() / count for name, total in shifts.totals.items()})
 
 
 @torch.no_grad()

@@ -3,16 +3,25 @@
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from flyweight.digests import digest_of_value, digest_of_weights
 from flyweight.errors import PlanError
 from flyweight.graph.dispatch import evaluating
 from flyweight.graph.example_inputs import Example
 from flyweight.graph.recording import private_copy
+from flyweight.quantization.calibration_state import (
+    CalibrationState,
+    PassState,
+    digest_after,
+    digest_of_batches,
+)
 from flyweight.quantization.exact import exact_grids
 from flyweight.quantization.grids import grid_of
 from flyweight.quantization.network import Handler
@@ -34,6 +43,16 @@ class ChannelMoments:
         self.highest = np.full(len(self.weight), -np.inf)
         self._count = 0
         self._sum, self._squares = np.zeros(len(self.weight)), np.zeros(len(self.weight))
+
+    def values(self) -> NDArray[np.float64]:
+        """Return what was counted, shape (4, channels), for `restore`."""
+        counts = np.full(len(self.weight), float(self._count))
+        return np.stack([self.highest, self._sum, self._squares, counts])
+
+    def restore(self, values: NDArray[np.float64]) -> None:
+        """Continue from what `values` returned."""
+        self.highest, self._sum, self._squares = (row.copy() for row in values[:3])
+        self._count = int(values[3].max(initial=0.0))
 
     def observe(self, values: Tensor, axis: int) -> None:
         """Count the values of a batch; `axis` is that of the channels."""
@@ -77,28 +96,54 @@ def observe(
     plan: QuantizationPlan,
     batches: Iterable[Example],
     shown: Callable[[int], None] | None = None,
+    *,
+    state: CalibrationState | None = None,
 ) -> Observed:
     """Run the float network on images and return what it computes.
+
+    Batches are taken one by one and not kept. What is kept does not grow with their number: 16 KiB
+    for each quantized tensor, and 32 bytes for each output channel of an integer layer.
 
     Args:
         model: The float network; it is not changed.
         plan: From `placement.place`.
         batches: Inputs as in use: normalised, of the usual size. 16 images do.
         shown: Called with the number of batches done.
+        state: Where a pass that was killed continues, with the same result to the last bit; needs
+            batches that can be gone through again. One of another network or of other batches
+            is left alone.
 
     Raises:
         PlanError: A value is not finite.
+        FileError: The state cannot be written.
     """
     copy = private_copy(model, values=True)
     watch_paths(copy)
     observing = _Observing(copy, plan)
-    done = 0
+    key = "" if state is None else _key(model, plan)
+    done, digest = 0, ""
+    saved = None if state is None else state.saved(key)
+    if saved is not None and digest_of_batches(islice(batches, saved.done)) == saved.images:
+        observing.restore(saved.values)
+        done, digest = saved.done, saved.images
     with evaluating(copy):
-        for done, batch in enumerate(batches, 1):
+        for batch in islice(batches, done, None):
             observing(batch)
+            done += 1
             if shown is not None:
                 shown(done)
+            if state is not None:
+                digest = digest_after(digest, batch)
+                if state.is_due():
+                    state.save(key, PassState(done, digest, observing.values()))
+    if state is not None:
+        state.save(key, PassState(done, digest, observing.values()))
     return Observed(done, observing.observers, observing.channels)
+
+
+def _key(model: nn.Module, plan: QuantizationPlan) -> str:
+    """Return a digest of what a pass depends on besides the images."""
+    return digest_of_value([digest_of_weights(model.state_dict()), plan.to_json()])
 
 
 def with_grids(
@@ -151,6 +196,24 @@ class _Observing(Handler):
             if place in self.plan.inputs:
                 self.result(self.plan.inputs[place], tensor)
         return self.run(self.model, batch)
+
+    def values(self) -> dict[str, Tensor]:
+        """Return what was counted so far, for `restore`."""
+        found = {f"tensor:{name}": one.values() for name, one in self.observers.items()}
+        found |= {f"channels:{name}": one.values() for name, one in self.channels.items()}
+        return {name: torch.from_numpy(values) for name, values in found.items()}
+
+    def restore(self, values: Mapping[str, Tensor]) -> None:
+        """Continue from what `values` returned."""
+        self.prepare()
+        for name, observer in self.observers.items():
+            observer.restore(values[f"tensor:{name}"].numpy())
+        for layer in self.plan.layers.values():
+            found = values.get(f"channels:{layer.operation}")
+            if found is not None:
+                moments = ChannelMoments(self.parameters_of(layer)[0].detach())
+                moments.restore(found.numpy())
+                self.channels[layer.operation] = moments
 
     def made(self, layer: IntegerLayer, weight: Tensor, values: Tensor) -> Tensor:
         """Count the channels of a layer's result."""

@@ -29,6 +29,7 @@ _LARGEST_BIAS = float(1 << 30)
 """Largest integer of a bias: half of what 32 bits hold, so that sums have the other half."""
 _MOST_CHANGE = 16.0
 """How many times larger or smaller than at the start a trained step may become."""
+_SMALLEST_FOLDING = 1e-12
 _FORGET = 0.01
 """Share of the newest integers in their average; of the first 100 steps it is the plain mean."""
 
@@ -169,10 +170,31 @@ class WeightQuantizer(nn.Module):
         factor = torch.nan_to_num(self.factor, 1.0)
         return self.scales * factor.clamp(1 / _MOST_CHANGE, _MOST_CHANGE)
 
-    def rounded(self, weight: Tensor, scales: Tensor) -> Tensor:
-        """Return the weight on the grid of `scales`, which are `current` or larger."""
-        made: Tensor = WeightRounding.apply(weight, self.factor, scales, self.scales, self.highest)
+    def rounded(self, weight: Tensor, scales: Tensor, folding: Tensor | None = None) -> Tensor:
+        """Return the weight on the grid of `scales`, which are `current` or larger.
+
+        Args:
+            weight: Folded.
+            scales: Shape (channels,).
+            folding: By what a normalisation multiplied every channel, shape (channels,), or None.
+        """
+        start = self._start(folding)
+        made: Tensor = WeightRounding.apply(weight, self.factor, scales, start, self.highest)
         return made
+
+    @torch.no_grad()
+    def _start(self, folding: Tensor | None) -> Tensor:
+        """Return what gradients of the factor are divided by, shape (channels,).
+
+        What is trained is the weight before folding, with a step that is `folding` times smaller,
+        and LSQ is for that step: a relative change of it is `folding` squared times that of the
+        step of a folded weight. Otherwise steps move a hundred times as fast as weights where
+        `folding` is 0.1, which is usual. Large ones, of channels that are nearly constant, do not
+        make it faster.
+        """
+        if folding is None:
+            return self.scales
+        return self.scales / folding.square().clamp(_SMALLEST_FOLDING, 1.0)
 
     @torch.no_grad()
     def count(self, weight: Tensor, scales: Tensor, step: int, *, last: bool) -> None:
@@ -197,12 +219,13 @@ class WeightQuantizer(nn.Module):
         if self.gain is not None and gain is not None:
             self.gain.copy_(gain)
 
-    def held(self, weight: Tensor, scales: Tensor) -> Tensor:
-        """Return the average integers, rounded, on the grid of `scales`."""
+    def held(self, weight: Tensor, scales: Tensor, folding: Tensor | None = None) -> Tensor:
+        """Return the average integers, rounded, on the grid of `scales`; see `rounded`."""
         if self.integers is None:
-            return self.rounded(weight, scales)
+            return self.rounded(weight, scales, folding)
         made = self.integers.round() * by_channel(scales, weight)
-        held: Tensor = HeldWeight.apply(weight, self.factor, made, scales, self.scales)
+        start = self._start(folding)
+        held: Tensor = HeldWeight.apply(weight, self.factor, made, scales, start)
         return held
 
 

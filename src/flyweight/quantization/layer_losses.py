@@ -191,3 +191,25 @@ def most_sensitive(losses: Mapping[str, float], count: int) -> tuple[str, ...]:
         raise PlanError(f"A number of layers must be 0 or more. Received: {count}.")
     ordered = sorted(losses, key=lambda name: -losses[name])
     return tuple(ordered[:count])
+
+
+def sensitive_layers(losses: Mapping[str, float], share: float = 0.8) -> tuple[str, ...]:
+    """Return the fewest operations that together have a share of the losses, the largest first.
+
+    Args:
+        losses: From `layer_losses`, none below 0.
+        share: Above 0 and at most 1.
+
+    Raises:
+        PlanError: It is not.
+    """
+    if not 0 < share <= 1:
+        raise PlanError(f"A share of losses must be above 0 and at most 1. Received: {share}.")
+    ordered, found = sorted(losses, key=lambda name: -losses[name]), list[str]()
+    wanted, total = share * sum(losses.values()), 0.0
+    for name in ordered:
+        if total >= wanted:
+            break
+        found.append(name)
+        total += losses[name]
+    return tuple(found)

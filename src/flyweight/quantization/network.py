@@ -338,14 +338,15 @@ class QuantizedForward(Handler):
             made: Tensor = WeightRounding.apply(weight, None, scales, scales, highest)
             return made
         own = self._weight_quantizer(layer)
+        folding = self.factor_of(layer)
         if self._held:
-            return own.held(weight, scales)
+            return own.held(weight, scales, folding)
         learned = self.plan.learned
         if learned is not None and self.model.training and own.integers is not None:
             step = int(self._own.steps)
             own.count(weight, scales, step, last=step + 1 == learned.hold_after)
             own.note_gain(self._gain(layer))
-        return own.rounded(weight, scales)
+        return own.rounded(weight, scales, folding)
 
     def _gain(self, layer: IntegerLayer) -> Tensor | None:
         name = None if layer.norm is None else layer.norm.scale

@@ -1,8 +1,11 @@
 """Post-training quantization: from a float network and a few images to an integer one."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +18,12 @@ from flyweight.graph.stored import copy_module
 from flyweight.origin import QUANTIZE_VERSION, Transform, note_transform
 from flyweight.quantization.bias_correction import bias_shifts, shift_biases_
 from flyweight.quantization.calibration import observe, with_grids
+from flyweight.quantization.calibration_checks import (
+    note_on_repeated,
+    repeated_images,
+    require_fitting,
+)
+from flyweight.quantization.calibration_state import CalibrationState
 from flyweight.quantization.dead_channels import dead_channels, hold_constant_, noted
 from flyweight.quantization.equalization import equalize_, equalized
 from flyweight.quantization.exact import unclip_, unclipped
@@ -26,7 +35,12 @@ from flyweight.quantization.ranges import RANGE_METHODS, RangeMethod
 from flyweight.quantization.sites import RecordedSites, record_sites
 
 Images = Tensor | Iterable[Tensor | Sequence[Any] | Example]
+Say = Callable[[str], None]
 _BATCH = 8
+_ON_SHAPES = "Give images of the shape that its forward takes."
+_ON_PAIRS = (
+    "A batch of several tensors is as many positional inputs; give images alone, without labels."
+)
 
 
 @dataclass(frozen=True)
@@ -85,12 +99,24 @@ class QuantConfig:
 DEFAULT = QuantConfig()
 
 
-def quantize(model: nn.Module, images: Images, config: QuantConfig = DEFAULT) -> nn.Module:
+def quantize(
+    model: nn.Module,
+    images: Images,
+    config: QuantConfig = DEFAULT,
+    *,
+    state_dir: str | os.PathLike[str] | None = None,
+    say: Say | None = None,
+) -> nn.Module:
     """Return a copy of `model` that computes what the integer runtime will compute.
 
     The copy is a module of the same class with the same parameters. It can be trained, where
     gradients pass through the rounding, saved with `fw.save`, and exported with `fw.export`: the
     file holds 8-bit weights, which ONNX Runtime and OpenVINO run as integers.
+
+    Batches are taken one by one, two to four times. The memory of the calibration is one batch with
+    the network's own tensors, 16 KiB for each quantized tensor, and 32 bytes for each output
+    channel of an integer layer, however many images there are. An iterator, which can be gone
+    through only once, is kept in memory as a whole.
 
     Args:
         model: A trained float network, dense or pruned; it is not changed.
@@ -98,15 +124,21 @@ def quantize(model: nn.Module, images: Images, config: QuantConfig = DEFAULT) ->
             A tensor of shape (N, C, H, W), or an iterable of batches: tensors, tuples of
             positional inputs, or `Example`s.
         config: What to quantize, and how ranges are chosen.
+        state_dir: A folder of its own for the state of the calibration while it runs: one that was
+            killed continues there, and ends with the same bits. It is emptied at the end.
+        say: Called with what is odd about the images; by default each is a warning of Python.
 
     Raises:
         GraphError: The model does not run on the images.
-        PlanError: There are no images, no operation can run on integers, a value is not finite,
-            the model is quantized already, or the sums of a layer are too large to be exact.
+        PlanError: There are no images, their values are all equal or of another scale than in
+            training, no operation can run on integers, a value is not finite, the model is
+            quantized already, or the sums of a layer are too large to be exact.
+        FileError: The state cannot be written.
     """
-    model = plain_module(model)
-    small, batches = copy_module(model, private=False), _as_list(images)
-    plan = _prepare(small, batches, config)
+    model, batches = plain_module(model), _Batches(images)
+    small = copy_module(model, private=False)
+    state = None if state_dir is None else CalibrationState(Path(state_dir))
+    plan = _prepare(small, batches, config, say or _warn, state)
     quantize_(small, plan)
     if config.correct_bias:
         shift_biases_(small, plan, bias_shifts(model, small, plan, batches))
@@ -114,6 +146,8 @@ def quantize(model: nn.Module, images: Images, config: QuantConfig = DEFAULT) ->
     if config.exact and forward is not None:
         forward.require_exact()
     note_transform(small, Transform("quantize", QUANTIZE_VERSION, plan.to_json()))
+    if state is not None:
+        state.clear()
     return small
 
 
@@ -121,23 +155,43 @@ def plan_quantization(
     model: nn.Module, images: Images, config: QuantConfig = DEFAULT
 ) -> QuantizationPlan:
     """Return the plan that `quantize` carries out; see there."""
-    return _prepare(copy_module(plain_module(model), private=False), _as_list(images), config)
+    small = copy_module(plain_module(model), private=False)
+    return _prepare(small, _Batches(images), config, _warn, None)
 
 
-def _as_list(images: Images) -> list[Example]:
-    """Return the batches, at least one."""
-    batches = list(batches_of(images))
-    if not batches:
-        raise PlanError(
-            "Quantization must see images. Received none. Give at least one, better 16, as they "
-            "are in use."
-        )
-    return batches
+def _warn(text: str) -> None:
+    warnings.warn(text[:1].upper() + text[1:], stacklevel=4)
 
 
-def _prepare(small: nn.Module, batches: Sequence[Example], config: QuantConfig) -> QuantizationPlan:
+class _Batches:
+    """Batches that can be gone through several times, without empty ones; there is one at least."""
+
+    def __init__(self, images: Images) -> None:
+        self._images = list(images) if isinstance(images, Iterator) else images
+        first = next(iter(self), None)
+        if first is None:
+            raise PlanError(
+                "Quantization must see images. Received none. Give at least one, better 16, as "
+                "they are in use."
+            )
+        self.first = first
+
+    def __iter__(self) -> Iterator[Example]:
+        """Yield the batches."""
+        for batch in batches_of(self._images):
+            if any(tensor.numel() for _, tensor in batch.tensors()):
+                yield batch
+
+
+def _prepare(
+    small: nn.Module,
+    batches: _Batches,
+    config: QuantConfig,
+    say: Say,
+    state: CalibrationState | None,
+) -> QuantizationPlan:
     """Return the plan for a float network, after its channels were prepared in place."""
-    recorded = _recorded(small, _first_alone(batches[0]))
+    recorded = _recorded(small, _first_alone(batches.first))
     placed = replace(place(recorded, config.skip), weight_bits=config.weight_bits)
     if not placed.layers:
         reasons = "; ".join(f"{name}: {why}" for name, why in list(placed.floats.items())[:3])
@@ -151,33 +205,44 @@ def _prepare(small: nn.Module, batches: Sequence[Example], config: QuantConfig) 
     )
     if config.exact:
         placed = unclip_(small, placed, unclipped(recorded, placed))
-    observed = observe(small, placed, batches)
+    observed = observe(small, placed, batches, state=state)
+    tensors = {**dict(small.named_parameters()), **dict(small.named_buffers())}
+    for warning in require_fitting(placed, observed, tensors):
+        say(warning)
+    if count := repeated_images(batches):
+        say(note_on_repeated(count))
     if config.equalize and (found := equalized(recorded, placed, observed.channels)):
         equalize_(small, found)
-        observed = observe(small, placed, batches)
+        observed = observe(small, placed, batches, state=state)
     plan = ranges(placed, observed)
     constants = dead_channels(plan, observed.channels) if config.fix_dead_channels else {}
     if not constants:
         return plan
     hold_constant_(small, plan, constants)
-    return noted(ranges(placed, observe(small, placed, batches)), constants)
+    return noted(ranges(placed, observe(small, placed, batches, state=state)), constants)
 
 
 def _recorded(model: nn.Module, example: Example) -> RecordedSites:
     try:
         return record_sites(model, example)
     except Exception as error:  # Whatever the code of the model raises.
+        remedy = _ON_PAIRS if len(example.args) > 1 else _ON_SHAPES
         text = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
         raise GraphError(
             f"The model must run on the images. Received from {type(model).__name__}: {text}. "
-            "Give images of the shape that its forward takes."
+            f"{remedy}"
         ) from error
 
 
-def batches_of(images: Images) -> Iterator[Example]:
-    """Yield the inputs of every call of a network on images, as `quantize` takes them."""
+def batches_of(images: Images, size: int = _BATCH) -> Iterator[Example]:
+    """Yield the inputs of every call of a network on images, as `quantize` takes them.
+
+    Args:
+        images: Batches, or a tensor of all images.
+        size: Images of a batch of a tensor; other batches are as they are given.
+    """
     if isinstance(images, Tensor):
-        yield from (Example((part,)) for part in torch.split(images, _BATCH) if len(part))
+        yield from (Example((part,)) for part in torch.split(images, size) if len(part))
         return
     for batch in images:
         if isinstance(batch, Example):

@@ -69,6 +69,18 @@ class RangeObserver:
         places = ((flat - self._start) / self._width * BINS).long().clamp_(0, BINS - 1)
         self.counts += torch.bincount(places, minlength=BINS).cpu().numpy()
 
+    def values(self) -> NDArray[np.float64]:
+        """Return what was observed, shape (BINS + 6,), for `restore`."""
+        average = self.average or Range(math.nan, math.nan)
+        ends = [self.low, self.high, average.low, average.high, self._start, self._width]
+        return np.concatenate([self.counts, ends])
+
+    def restore(self, values: NDArray[np.float64]) -> None:
+        """Continue from what `values` returned."""
+        self.counts = values[:BINS].copy()
+        self.low, self.high, low, high, self._start, self._width = map(float, values[BINS:])
+        self.average = None if math.isnan(low) else Range(low, high)
+
     @property
     def edges(self) -> NDArray[np.float64]:
         """Where the bins begin and end, shape (BINS + 1,)."""

@@ -36,6 +36,7 @@ from flyweight.report.headline import headline
 from flyweight.report.layer_blocks import Block, blocks_of
 from flyweight.report.line_charts import line_chart
 from flyweight.report.markdown import methods
+from flyweight.report.quantization_sections import quantization_values
 from flyweight.report.rows import Curve, Quantity, Report
 from flyweight.report.units import Scale, scale_for, unit_of
 from flyweight.report.width_chart import width_chart
@@ -230,6 +231,10 @@ def _block(block: Block) -> dict[str, Any]:
     }
 
 
+def _quantization(report: Report, _: Path) -> Mapping[str, Any] | None:
+    return quantization_values(report.quantization)
+
+
 def _explorer(report: Report, _: Path) -> Mapping[str, Any] | None:
     return explorer_values(report.explorer) if report.explorer is not None else None
 
@@ -300,6 +305,7 @@ SECTIONS: tuple[Section, ...] = (
     Section("classes", "Results by class", _classes),
     Section("images", "Images", _images),
     Section("widths", "Channels per layer", _widths),
+    Section("quantization", "Quantization", _quantization),
     Section("explorer", "Plan explorer", _explorer),
     Section("sensitivity", "Sensitivity", _sensitivity),
     Section("curves", "Training", _curves),

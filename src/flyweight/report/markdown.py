@@ -7,6 +7,13 @@ from itertools import groupby
 from flyweight.report.change import compare
 from flyweight.report.formatting import ABSENT, cell, common_scale, full, head, short
 from flyweight.report.headline import headline
+from flyweight.report.quantization_sections import (
+    comparison,
+    costliest,
+    loss_text,
+    step_cells,
+    summary,
+)
 from flyweight.report.rows import Quantity, Report, ReportImage
 from flyweight.report.units import unit_of
 
@@ -20,6 +27,7 @@ def to_markdown(report: Report) -> str:
         _classes(report),
         _images(report.images),
         _widths(report),
+        _quantization(report),
         _methods(report),
         _environment(report),
         *(_escaped(note) for note in report.notes),
@@ -129,6 +137,27 @@ def _widths(report: Report) -> str:
         for width in report.widths
     ]
     return "## Channels per layer\n\n" + _table(["Layer", "before", "after", "kept (%)"], lines)
+
+
+def _quantization(report: Report) -> str:
+    found = report.quantization
+    if found is None:
+        return ""
+    parts = [
+        "## Quantization",
+        _escaped(summary(found)),
+        _table(
+            ["In the runtime", "float", "int8", "change"], [[*row] for row in comparison(found)]
+        ),
+    ]
+    if found.steps:
+        steps = [[*step_cells(found, place)] for place in range(len(found.steps))]
+        parts.append(_table(["Step", "before", "after", "points"], steps))
+    costly = [[one.name, loss_text(one)] for one in costliest(found)]
+    floats = [[one.name, one.precision, one.reason] for one in found.layers if one.reason]
+    parts += [_table(["Layer", "cost of its quantization alone"], costly)] if costly else []
+    parts += [_table(["Float layer", "precision", "reason"], floats)] if floats else []
+    return "\n\n".join(parts)
 
 
 def _methods(report: Report) -> str:

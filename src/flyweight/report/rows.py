@@ -21,6 +21,7 @@ from pydantic import (
 from flyweight.errors import FileError
 from flyweight.report.class_results import ClassResults, Confusion
 from flyweight.report.explorer import Explorer
+from flyweight.report.quantization_results import QuantizationResult
 from flyweight.untrusted.failures import refusing
 from flyweight.untrusted.json_values import parse_json
 
@@ -177,6 +178,7 @@ class Report(_Value):
         precision_recall: Detection: precision by recall of every stage, over all classes.
         confusions: Classification and segmentation: a confusion matrix per stage.
         notes: Remarks on the method, each shown as one paragraph.
+        quantization: Of the folder's network; None where it was not quantized.
         explorer: Data of the plan explorer; None without a scan.
     """
 
@@ -197,6 +199,7 @@ class Report(_Value):
     precision_recall: tuple[Curve, ...] = ()
     confusions: tuple[Confusion, ...] = ()
     notes: tuple[str, ...] = ()
+    quantization: QuantizationResult | None = None
     explorer: Explorer | None = None
 
     @model_validator(mode="after")

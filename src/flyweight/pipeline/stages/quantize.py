@@ -1,39 +1,42 @@
 """Quantization stage: calibrate, train where that is wanted, export, and measure both files."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from flyweight.checkpoint import Checkpoint, read
+from flyweight.config.preprocessing import Preprocessing
 from flyweight.config.reading import touched
 from flyweight.config.settings import Config
 from flyweight.config.training import HARMLESS
 from flyweight.digests import digest_of_weights
 from flyweight.errors import CheckpointError, FileError, counted
 from flyweight.exporting.integer_gate import require_integer
+from flyweight.folder_lock import FolderLock
 from flyweight.graph.example_inputs import Example
 from flyweight.measuring.census import Census, take_census
 from flyweight.origin import Parent, note_parent
 from flyweight.pipeline.belonging import require_same_labels
+from flyweight.pipeline.evaluation import evaluate_model
 from flyweight.pipeline.exported_evaluation import evaluate_exported, open_exported
 from flyweight.pipeline.inputs import (
-    Data,
     Loaded,
     Saver,
     load_model,
     open_data,
     saved_preprocessing,
     task_of,
-    val_batches,
     with_overrides,
 )
 from flyweight.pipeline.model_source import ModelSource
 from flyweight.pipeline.network_plans import example_input
 from flyweight.pipeline.networks import kind_of, require_training_sides
+from flyweight.pipeline.quantization_steps import Calibrated, CalibrationImages, calibrated
+from flyweight.pipeline.quantized_files import FLOAT, QuantizedFiles
 from flyweight.pipeline.results import Quantized, Trained
+from flyweight.pipeline.setting_files import digest_of_checkpoint
 from flyweight.pipeline.stage import (
     INPUT,
     LOADING,
@@ -56,12 +59,24 @@ from flyweight.quantization.quantize import QuantConfig
 from flyweight.quantization.quantize import quantize as to_integers
 from flyweight.quantization.sites import record_sites
 from flyweight.quantization.skipping import skipped
-from flyweight.workspace import Workspace
+from flyweight.report.quantization_results import (
+    RECORD_NAME,
+    QuantizationResult,
+    QuantizationStep,
+    QuantizedLayer,
+    finite,
+    read_quantization,
+)
+from flyweight.workspace import LOCK, Workspace
 
 QUANTIZED = "quantized.safetensors"
 """The checkpoint in a run folder, where no other name is given."""
 TRAINING = "quantization_training"
 """Folder, within that of the run, of checkpoints and logs of the training."""
+CALIBRATION = "calibration"
+"""Folder, within that of the run, of the state of a calibration while it runs."""
+_COLOURS = ("mean", "std", "value_range", "channels")
+"""What of the preprocessing changes the values of an image."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +90,9 @@ class QuantizeOptions:
 
     output: str = ""
 
-    def path_in(self, folder: Path) -> Path:
-        """Return the checkpoint to write, where `folder` is that of the run."""
-        return Path(self.output) if self.output else folder / QUANTIZED
+    def files_in(self, folder: Path) -> QuantizedFiles:
+        """Return the files to write, where `folder` is that of the run."""
+        return QuantizedFiles(Path(self.output) if self.output else folder / QUANTIZED)
 
 
 def quantize(
@@ -86,32 +101,40 @@ def quantize(
     options: QuantizeOptions = QuantizeOptions(),
     *,
     resume: bool = False,
+    overwrite: bool = False,
     progress: Progress | bool = False,
 ) -> Quantized:
     """Quantize a trained network, dense or pruned.
 
     The result is a checkpoint and two ONNX files, of the float and of the quantized network, whose
-    metrics are measured on the validation split as the runtime executes them.
+    metrics are measured on the validation split as the runtime executes them. All of them appear at
+    the end; where something is refused, none does. An interrupted calibration continues.
 
     Args:
         source: The float checkpoint and its config.
         config: That config; its section `quantize` says how.
         options: What to write.
         resume: Resume an interrupted training.
+        overwrite: Replace the quantized network of another checkpoint.
         progress: Receives messages and progress.
 
     Raises:
         FlyweightError: The data, the checkpoint or a setting is unusable, a pattern to skip matches
-            no layer, or another run works in the folder.
+            no layer, another run works in the folder, or the files are those of another checkpoint.
     """
     (name, path), reports = source.find(), progress_of(progress)
     folder = Path(config.save_dir) / name
-    _require_other_file(options.path_in(folder), path)
+    files = options.files_in(folder)
+    _require_other_file(files.checkpoint, path)
     if config.quantize.mode == "aware":
         require_training_sides(config)
-    _, config = _opened(source, config)
+    model, config = _opened(source, config, reports.note)
+    if not overwrite:
+        digests = (digest_of_checkpoint(path), digest_of_weights(model.state_dict()))
+        files.require_own(digests, path)
     workspace = QUANTIZE.workspace(folder, in_chain=False)
-    with workspace.locked():
+    lock = files.checkpoint.with_name(f".{files.checkpoint.name}{LOCK}")
+    with workspace.locked(), FolderLock(lock):
         data = open_data(config, save_dir=folder)
         found = read(path)
         require_same_labels(found.labels, data.labels, path)
@@ -138,20 +161,27 @@ def quantization_losses(
     Raises:
         FlyweightError: As for `quantize`.
     """
-    model, config = _opened(source, config)
-    data = open_data(config)
-    small = _calibrated(model, config, data, progress_of(progress))
-    losses = layer_losses(model, small, calibration_images(config, data))
+    reports = progress_of(progress)
+    model, config = _opened(source, config, reports.note)
+    data, wanted = open_data(config), config.quantize
+    images = CalibrationImages(config, data, wanted.images)
+    reports.note(f"calibrating on {counted(len(images), 'training image')}, without labels")
+    shared = {field.name: getattr(wanted, field.name) for field in fields(QuantConfig)}
+    small = to_integers(model, images, QuantConfig(**shared), say=reports.note)
+    losses = layer_losses(model, small, images)
     return dict(sorted(losses.items(), key=lambda pair: -pair[1]))
 
 
-def _opened(source: ModelSource, config: Config) -> tuple[nn.Module, Config]:
+def _opened(
+    source: ModelSource, config: Config, say: Callable[[str], None]
+) -> tuple[nn.Module, Config]:
     """Return the float network, and the config with the preprocessing of its checkpoint."""
     _, path = source.find()
     model, found = load_model(path, config)
     if found.preprocessing:
         saved = saved_preprocessing(found, path)
         config = with_overrides(config, saved, touched(source.overrides))
+        _note_other_colours(saved, config.preprocessing, path, say)
     _require_float(model, path)
     if config.quantize.skip:  # Before the data are read.
         recorded = record_sites(model, Example(example_input(config.preprocessing)))
@@ -179,47 +209,62 @@ def _require_float(model: nn.Module, path: Path) -> None:
         )
 
 
-def calibration_images(config: Config, data: Data) -> Tensor:
-    """Return training images, spread over the split, as in use: `(n, 3, height, width)`."""
-    count = min(config.quantize.images, len(data.train))
-    order = [place * len(data.train) // count for place in range(count)]
-    return torch.cat([batch.images for batch in val_batches(config, data.train, order=order)])
+def _note_other_colours(
+    saved: Preprocessing, used: Preprocessing, path: Path, say: Callable[[str], None]
+) -> None:
+    """Say where the values of the images are others than the network was trained on."""
+    other = [name for name in _COLOURS if getattr(saved, name) != getattr(used, name)]
+    if other:
+        was, now = (
+            ", ".join(f"{name} {getattr(one, name)}" for name in other) for one in (saved, used)
+        )
+        say(
+            f"note: images are calibrated with {now}, where '{path}' was trained with {was}. If "
+            "that is not intended, leave the -o preprocessing out"
+        )
 
 
 def _run(inputs: Inputs, settings: Config, workspace: Workspace) -> Quantized:
-    say, data = inputs.progress.note, inputs.splits
     path: Path = inputs.results["train"].checkpoint
     dense, found = load_model(path, settings)
-    say(f"weights: {path}")
-    small = _calibrated(dense, settings, data, inputs.progress)
-    if settings.quantize.mode == "aware":
-        small = _trained(small, settings, inputs, workspace.folder / TRAINING)
-    output = inputs.options.path_in(workspace.folder)
-    files = _files(output)
-    _export(dense, found, inputs, settings, files["float"])
-    before = _metrics_of(files["float"], inputs, settings)
-    _export(small, found, inputs, settings, files["int8"])
-    census = take_census(files["int8"], runtime=settings.bench.runtime)
-    plan = _plan_of(small)
-    require_integer(census, plan)
-    after = _metrics_of(files["int8"], inputs, settings)
-    note_parent(small, Parent("float", digest_of_weights(dense.state_dict())))
-    saver = Saver(settings, data.labels, kind_of(settings), measured_on=data.val.name)
-    saver(small, after, output)
-    measured = (task_of(dense, data.labels, settings).primary, {"float": before, "int8": after})
-    return _result(output, settings, plan, census, measured)
+    inputs.progress.note(f"weights: {path}")
+    made = _quantized(dense, inputs, settings, workspace)
+    files = inputs.options.files_in(workspace.folder)
+    with files.written() as drafts:
+        for kind, model in (("float", dense), ("int8", made.model)):
+            inputs.progress.note(f"exporting {files.networks[kind]}")
+            weights = digest_of_checkpoint(path)
+            _export(model, found, inputs, settings, drafts.networks[kind], weights)
+        census = take_census(drafts.networks["int8"], runtime=settings.bench.runtime)
+        require_integer(census, _plan_of(made.model))
+        metrics = {
+            kind: _metrics_of(file, inputs, settings) for kind, file in drafts.networks.items()
+        }
+        note_parent(made.model, Parent(FLOAT, digest_of_weights(dense.state_dict())))
+        data = inputs.splits
+        saver = Saver(settings, data.labels, kind_of(settings), measured_on=data.val.name)
+        saver(made.model, metrics["int8"], drafts.checkpoint)
+        sizes = {kind: file.stat().st_size for kind, file in drafts.networks.items()}
+        record = _record(made, census, sizes, metrics, inputs, settings)
+        drafts.record.write_text(record.to_json(), encoding="utf-8")
+    return _result(files, record)
 
 
 def _export(
-    model: nn.Module, found: Checkpoint, inputs: Inputs, settings: Config, file: Path
+    model: nn.Module,
+    found: Checkpoint,
+    inputs: Inputs,
+    settings: Config,
+    file: Path,
+    weights: str,
 ) -> None:
-    say, data, runtime = inputs.progress.note, inputs.splits, settings.bench.runtime
-    say(f"exporting {file}")
+    data, runtime = inputs.splits, settings.bench.runtime
     task = task_of(model, data.labels, settings)
     loaded = Loaded(model.eval(), task, settings.preprocessing, replace(found, metric_records={}))
     images = images_to_compare(data.val, settings.preprocessing)
-    for note in export_model(loaded, file, name=file.stem, images=images, runtime=runtime).notes:
-        say(note)
+    named = {"name": file.stem, "weights": weights}
+    for note in export_model(loaded, file, images=images, runtime=runtime, **named).notes:
+        inputs.progress.note(note)
 
 
 def _metrics_of(file: Path, inputs: Inputs, settings: Config) -> dict[str, float]:
@@ -227,33 +272,54 @@ def _metrics_of(file: Path, inputs: Inputs, settings: Config) -> dict[str, float
     return evaluate_exported(opened, settings, inputs.splits.val, progress=inputs.progress)
 
 
-def _result(
-    output: Path,
-    settings: Config,
-    plan: QuantizationPlan,
+def _record(
+    made: Calibrated,
     census: Census,
-    measured: tuple[str, Mapping[str, Mapping[str, float]]],
-) -> Quantized:
-    files, (primary, metrics) = _files(output), measured
-    left = [layer for layer in census.layers if not layer.is_integer]
-    return Quantized(
-        output,
-        files,
-        settings.bench.runtime,
-        primary,
-        metrics,
-        census.integer_count,
-        {layer.name: plan.floats.get(layer.name, layer.reason) for layer in left},
-        {kind: file.stat().st_size for kind, file in files.items()},
+    sizes: Mapping[str, int],
+    metrics: Mapping[str, Mapping[str, float]],
+    inputs: Inputs,
+    settings: Config,
+) -> QuantizationResult:
+    """Return what was measured, for the result and for a report."""
+    plan, images = _plan_of(made.model), inputs.splits.val
+    layers = tuple(
+        QuantizedLayer(
+            name=layer.name,
+            precision=layer.precision,
+            reason="" if layer.is_integer else plan.floats.get(layer.name, layer.reason),
+            loss=finite(made.losses.get(layer.name)),
+        )
+        for layer in census.layers
+    )
+    pairs = {
+        name: {kind: found[name] for kind, found in metrics.items()}
+        for name in metrics["int8"]
+        if all(finite(found.get(name)) is not None for found in metrics.values())
+    }
+    return QuantizationResult(
+        metric=task_of(made.model, inputs.splits.labels, settings).primary,
+        measured_on=f"{counted(len(images), 'image')} of {images.name}",
+        runtime=settings.bench.runtime,
+        metrics=pairs,
+        steps=made.steps,
+        layers=layers,
+        file_bytes=dict(sizes),
     )
 
 
-def _files(output: Path) -> Mapping[str, Path]:
-    """Return the ONNX files beside a checkpoint, of the float and of the quantized network."""
-    return {
-        "float": output.with_name(f"{output.stem}_float.onnx"),
-        "int8": output.with_suffix(".onnx"),
-    }
+def _result(files: QuantizedFiles, found: QuantizationResult) -> Quantized:
+    kinds = tuple(files.networks)
+    return Quantized(
+        checkpoint=files.checkpoint,
+        files=files.networks,
+        runtime=found.runtime,
+        primary=found.metric,
+        metrics={k: {name: pair[k] for name, pair in found.metrics.items()} for k in kinds},
+        integer_layers=found.integer_count,
+        float_layers={one.name: one.reason for one in found.layers if one.precision != "int8"},
+        file_bytes={kind: int(size) for kind, size in found.file_bytes.items()},
+        steps=found.steps,
+    )
 
 
 def _plan_of(model: nn.Module) -> QuantizationPlan:
@@ -263,12 +329,27 @@ def _plan_of(model: nn.Module) -> QuantizationPlan:
     return plan
 
 
-def _calibrated(dense: nn.Module, settings: Config, data: Data, progress: Progress) -> nn.Module:
-    wanted = settings.quantize
-    images = calibration_images(settings, data)
-    progress.note(f"calibrating on {counted(len(images), 'training image')}, without labels")
-    shared = {field.name: getattr(wanted, field.name) for field in fields(QuantConfig)}
-    return to_integers(dense, images, QuantConfig(**shared))
+def _quantized(
+    dense: nn.Module, inputs: Inputs, settings: Config, workspace: Workspace
+) -> Calibrated:
+    """Return the quantized network, trained where that is wanted."""
+    data, say = inputs.splits, inputs.progress
+    primary = task_of(dense, data.labels, settings).primary
+
+    def evaluate(model: nn.Module) -> float:
+        return evaluate_model(model, settings, data.val, progress=say)[primary]
+
+    state = workspace.folder / CALIBRATION
+    made = calibrated(dense, settings, data, evaluate, state, say)
+    if settings.quantize.mode != "aware":
+        return made
+    trained = _trained(made.model, settings, inputs, workspace.folder / TRAINING)
+    before = made.steps[-1].after if made.steps else None
+    after = finite(evaluate(trained))
+    if before is None or after is None:
+        return replace(made, model=trained)
+    step = QuantizationStep(name="training", before=before, after=after)
+    return replace(made, model=trained, steps=(*made.steps, step))
 
 
 def _trained(model: nn.Module, settings: Config, inputs: Inputs, folder: Path) -> nn.Module:
@@ -293,14 +374,11 @@ def _trained(model: nn.Module, settings: Config, inputs: Inputs, folder: Path) -
 
 
 def _read(inputs: Inputs, settings: Config, workspace: Workspace) -> Quantized:
-    output = inputs.options.path_in(workspace.folder)
-    model, found = load_model(output, settings)
-    files = _files(output)
-    before = _metrics_of(files["float"], inputs, settings)  # No checkpoint has these.
-    census = take_census(files["int8"], runtime=settings.bench.runtime)
-    primary = task_of(model, found.labels, settings).primary
-    measured = (primary, {"float": before, "int8": found.metrics})
-    return _result(output, settings, _plan_of(model), census, measured)
+    files = inputs.options.files_in(workspace.folder)
+    found = read_quantization(files.record)
+    if found is None:
+        raise FileError(f"'{files.record}' must exist. Received: none. Quantize again.")
+    return _result(files, found)
 
 
 QUANTIZE = Stage(
@@ -316,7 +394,7 @@ QUANTIZE = Stage(
     files=("data.ground_truth",),
     splits=("train", "val"),
     needs=("train.weights", "train.description"),
-    makes=lambda _: (QUANTIZED,),
+    makes=lambda _: (QUANTIZED, RECORD_NAME),
     options=QuantizeOptions(),
     folder="quantized",
 )

@@ -18,6 +18,7 @@ from flyweight.pipeline.results import Benchmarked, Exported, Pruned, Trained, p
 from flyweight.pipeline.stage import INPUT, LOADING, NETWORK, TASKS, Inputs, Stage
 from flyweight.pipeline.version_0_1_0 import digest_as_recorded
 from flyweight.report.collect import HTML_NAME, JSON_NAME, MARKDOWN_NAME, read_report
+from flyweight.report.quantization_results import RECORD_NAME
 from flyweight.workspace import Workspace
 
 FILES = (JSON_NAME, MARKDOWN_NAME, HTML_NAME)
@@ -73,7 +74,12 @@ def _read(inputs: Inputs, settings: Config, workspace: Workspace) -> Reported:
 
 def _surroundings(folder: Path) -> Mapping[str, Any]:
     # Users put scans of the dense network there.
-    return {"scans": {path.name: digest_of_file(path) for path in sorted(folder.glob(SCANS))}}
+    found: dict[str, Any] = {
+        "scans": {path.name: digest_of_file(path) for path in sorted(folder.glob(SCANS))}
+    }
+    if (folder / RECORD_NAME).is_file():
+        found["quantization"] = digest_of_file(folder / RECORD_NAME)
+    return found
 
 
 REPORT = Stage(
