@@ -109,9 +109,7 @@ def time_layers(
     )
 
 
-def owners_of(
-    operators: Sequence[OptimizedOperator], layers: Mapping[str, str]
-) -> dict[str, str]:
+def owners_of(operators: Sequence[OptimizedOperator], layers: Mapping[str, str]) -> dict[str, str]:
     """Return the layer that every operator belongs to.
 
     Args:
@@ -120,9 +118,7 @@ def owners_of(
     """
     maker = {tensor: one.name for one in operators for tensor in one.makes}
     place = {one.name: number for number, one in enumerate(operators)}
-    before = {
-        one.name: [maker[name] for name in one.reads if name in maker] for one in operators
-    }
+    before = {one.name: [maker[name] for name in one.reads if name in maker] for one in operators}
     after: dict[str, list[str]] = {name: [] for name in before}
     for name, sources in before.items():
         for source in sources:

@@ -10,6 +10,7 @@ from flyweight.digests import digest_of_value
 from flyweight.graph import Cost, ModelGraph
 from flyweight.measuring.latency_table import LayerTable
 from flyweight.measuring.measure import Measurement
+from flyweight.pipeline.precision_record import PrecisionLatency
 from flyweight.pipeline.setting_files import digest_of_checkpoint
 from flyweight.pruning import PruningPlan
 from flyweight.pruning.repair.repair import RepairStep
@@ -68,6 +69,7 @@ class Quantized:
         integer_layers: Number of layers that the runtime computes with integers.
         float_layers: Name of every other layer to the reason.
         file_bytes: "float" and "int8" to the size of the file.
+        latency: Of the quantized file beside the float one, where precisions were chosen by it.
     """
 
     checkpoint: Path
@@ -78,6 +80,7 @@ class Quantized:
     integer_layers: int
     float_layers: Mapping[str, str]
     file_bytes: Mapping[str, int]
+    latency: PrecisionLatency | None = None
 
 
 @dataclass(frozen=True)

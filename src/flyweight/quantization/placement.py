@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from flyweight.quantization.layer_flow import makers_of
 from flyweight.quantization.quantization_plan import FoldedNorm, IntegerLayer, QuantizationPlan
+from flyweight.quantization.rewriting import is_rewritable
 from flyweight.quantization.sites import RecordedSites, Site
 from flyweight.quantization.skipping import skipped
 
@@ -44,6 +45,7 @@ _UNSUPPORTED = {
     "gru": "recurrent layer, whose weights PyTorch applies in one operation",
     "scaled_dot_product_attention": "attention, which PyTorch executes as one operation",
 }
+_REWRITABLE = "; --rewrite makes a 1x1 convolution and a shuffle of it, which have"
 _RELU6 = 6.0
 _NO_REASONS: Mapping[str, str] = MappingProxyType({})
 _NOTHING: frozenset[str] = frozenset()
@@ -126,7 +128,8 @@ class _Placement:
     def _reason(self, site: Site, op: str, operation: str) -> str | None:
         """Return why an operation stays float; None where it does not, or has no weight."""
         if op in _UNSUPPORTED:
-            return _UNSUPPORTED[op]
+            can = any(is_rewritable(call) for call in site.calls)
+            return f"{_UNSUPPORTED[op]}{_REWRITABLE if can else ''}"
         if op not in (*_LAYERS, *_MULTIPLYING):
             return None
         if operation in self.skipped:

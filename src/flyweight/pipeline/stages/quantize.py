@@ -1,8 +1,10 @@
 """Quantization stage: calibrate, train where that is wanted, export, and measure both files."""
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,7 @@ from flyweight.config.training import HARMLESS
 from flyweight.digests import digest_of_weights
 from flyweight.errors import CheckpointError, FileError, counted
 from flyweight.exporting.integer_gate import require_integer
+from flyweight.exporting.model_card import precision_facts
 from flyweight.graph.example_inputs import Example
 from flyweight.measuring.census import Census, take_census
 from flyweight.origin import Parent, note_parent
@@ -33,6 +36,8 @@ from flyweight.pipeline.inputs import (
 from flyweight.pipeline.model_source import ModelSource
 from flyweight.pipeline.network_plans import example_input
 from flyweight.pipeline.networks import kind_of, require_training_sides
+from flyweight.pipeline.precision_choice import Subject, choose
+from flyweight.pipeline.precision_record import PrecisionRecord, read_record, record_path
 from flyweight.pipeline.results import Quantized, Trained
 from flyweight.pipeline.stage import (
     INPUT,
@@ -54,6 +59,7 @@ from flyweight.quantization.placement import layer_names
 from flyweight.quantization.quantization_plan import LearnedSteps, QuantizationPlan
 from flyweight.quantization.quantize import QuantConfig
 from flyweight.quantization.quantize import quantize as to_integers
+from flyweight.quantization.rewriting import rewritten
 from flyweight.quantization.sites import record_sites
 from flyweight.quantization.skipping import skipped
 from flyweight.workspace import Workspace
@@ -140,6 +146,7 @@ def quantization_losses(
     """
     model, config = _opened(source, config)
     data = open_data(config)
+    model = rewritten(model) if config.quantize.rewrite else model
     small = _calibrated(model, config, data, progress_of(progress))
     losses = layer_losses(model, small, calibration_images(config, data))
     return dict(sorted(losses.items(), key=lambda pair: -pair[1]))
@@ -154,7 +161,8 @@ def _opened(source: ModelSource, config: Config) -> tuple[nn.Module, Config]:
         config = with_overrides(config, saved, touched(source.overrides))
     _require_float(model, path)
     if config.quantize.skip:  # Before the data are read.
-        recorded = record_sites(model, Example(example_input(config.preprocessing)))
+        start = rewritten(model) if config.quantize.rewrite else model
+        recorded = record_sites(start, Example(example_input(config.preprocessing)))
         skipped(config.quantize.skip, layer_names(recorded))
     return model, config
 
@@ -191,34 +199,69 @@ def _run(inputs: Inputs, settings: Config, workspace: Workspace) -> Quantized:
     path: Path = inputs.results["train"].checkpoint
     dense, found = load_model(path, settings)
     say(f"weights: {path}")
-    small = _calibrated(dense, settings, data, inputs.progress)
-    if settings.quantize.mode == "aware":
-        small = _trained(small, settings, inputs, workspace.folder / TRAINING)
     output = inputs.options.path_in(workspace.folder)
+    small, record = _quantized(dense, settings, data, inputs.progress)
+    if settings.quantize.mode == "aware" and plan_of(small) is not None:
+        small = _trained(small, settings, inputs, workspace.folder / TRAINING)
     files = _files(output)
     _export(dense, found, inputs, settings, files["float"])
     before = _metrics_of(files["float"], inputs, settings)
-    _export(small, found, inputs, settings, files["int8"])
+    facts = {} if record is None else precision_facts(record.latency.inference)
+    _export(small, found, inputs, settings, files["int8"], facts=facts)
     census = take_census(files["int8"], runtime=settings.bench.runtime)
-    plan = _plan_of(small)
-    require_integer(census, plan)
+    plan = plan_of(small)
+    if plan is not None:
+        require_integer(census, plan)
+        note_parent(small, Parent("float", digest_of_weights(dense.state_dict())))
     after = _metrics_of(files["int8"], inputs, settings)
-    note_parent(small, Parent("float", digest_of_weights(dense.state_dict())))
+    if record is not None:
+        record.save(record_path(output))
     saver = Saver(settings, data.labels, kind_of(settings), measured_on=data.val.name)
     saver(small, after, output)
     measured = (task_of(dense, data.labels, settings).primary, {"float": before, "int8": after})
-    return _result(output, settings, plan, census, measured)
+    return _result(output, settings, plan, census, measured, record)
+
+
+def _quantized(
+    dense: nn.Module, settings: Config, data: Data, progress: Progress
+) -> tuple[nn.Module, PrecisionRecord | None]:
+    """Return the quantized network, and the record of its precisions where they were chosen.
+
+    The network is the float one itself where no choice of integer layers is faster.
+    """
+    wanted = settings.quantize
+    start = rewritten(dense) if wanted.rewrite else dense
+    if not wanted.chooses:
+        return _calibrated(start, settings, data, progress), None
+
+    def with_floats(floats: Mapping[str, str]) -> nn.Module:
+        return _calibrated(start, settings, data, progress, floats)
+
+    images = calibration_images(settings, data)
+    subject = Subject(
+        dense, start, with_floats, images, settings.preprocessing, settings.bench.runtime
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        choice = choose(subject, wanted.budget, Path(folder), progress)
+    return choice.model or dense, choice.record
 
 
 def _export(
-    model: nn.Module, found: Checkpoint, inputs: Inputs, settings: Config, file: Path
+    model: nn.Module,
+    found: Checkpoint,
+    inputs: Inputs,
+    settings: Config,
+    file: Path,
+    *,
+    facts: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     say, data, runtime = inputs.progress.note, inputs.splits, settings.bench.runtime
     say(f"exporting {file}")
     task = task_of(model, data.labels, settings)
     loaded = Loaded(model.eval(), task, settings.preprocessing, replace(found, metric_records={}))
     images = images_to_compare(data.val, settings.preprocessing)
-    for note in export_model(loaded, file, name=file.stem, images=images, runtime=runtime).notes:
+    made = export_model(loaded, file, name=file.stem, images=images, runtime=runtime, facts=facts)
+    for note in made.notes:
         say(note)
 
 
@@ -230,12 +273,14 @@ def _metrics_of(file: Path, inputs: Inputs, settings: Config) -> dict[str, float
 def _result(
     output: Path,
     settings: Config,
-    plan: QuantizationPlan,
+    plan: QuantizationPlan | None,
     census: Census,
     measured: tuple[str, Mapping[str, Mapping[str, float]]],
+    record: PrecisionRecord | None,
 ) -> Quantized:
     files, (primary, metrics) = _files(output), measured
     left = [layer for layer in census.layers if not layer.is_integer]
+    known = {**({} if plan is None else plan.floats), **({} if record is None else record.floats)}
     return Quantized(
         output,
         files,
@@ -243,8 +288,9 @@ def _result(
         primary,
         metrics,
         census.integer_count,
-        {layer.name: plan.floats.get(layer.name, layer.reason) for layer in left},
+        {layer.name: known.get(layer.name, layer.reason) for layer in left},
         {kind: file.stat().st_size for kind, file in files.items()},
+        None if record is None else record.latency,
     )
 
 
@@ -256,19 +302,19 @@ def _files(output: Path) -> Mapping[str, Path]:
     }
 
 
-def _plan_of(model: nn.Module) -> QuantizationPlan:
-    plan = plan_of(model)
-    if plan is None:
-        raise LookupError("a quantized network must have a plan")
-    return plan
-
-
-def _calibrated(dense: nn.Module, settings: Config, data: Data, progress: Progress) -> nn.Module:
+def _calibrated(
+    dense: nn.Module,
+    settings: Config,
+    data: Data,
+    progress: Progress,
+    floats: Mapping[str, str] = MappingProxyType({}),
+) -> nn.Module:
     wanted = settings.quantize
     images = calibration_images(settings, data)
     progress.note(f"calibrating on {counted(len(images), 'training image')}, without labels")
-    shared = {field.name: getattr(wanted, field.name) for field in fields(QuantConfig)}
-    return to_integers(dense, images, QuantConfig(**shared))
+    names = {field.name for field in fields(QuantConfig)} - {"floats"}
+    shared = {name: getattr(wanted, name) for name in names}
+    return to_integers(dense, images, QuantConfig(**shared, floats=floats))
 
 
 def _trained(model: nn.Module, settings: Config, inputs: Inputs, folder: Path) -> nn.Module:
@@ -300,7 +346,8 @@ def _read(inputs: Inputs, settings: Config, workspace: Workspace) -> Quantized:
     census = take_census(files["int8"], runtime=settings.bench.runtime)
     primary = task_of(model, found.labels, settings).primary
     measured = (primary, {"float": before, "int8": found.metrics})
-    return _result(output, settings, _plan_of(model), census, measured)
+    record = read_record(record_path(output)) if settings.quantize.chooses else None
+    return _result(output, settings, plan_of(model), census, measured, record)
 
 
 QUANTIZE = Stage(
