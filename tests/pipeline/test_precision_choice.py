@@ -1,6 +1,7 @@
 """Choices on a machine that is made up: the times of every layer are known."""
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -59,8 +60,8 @@ class Machine:
         return TimesByLayer(times, integer, reasons, self._conversions(integer), {})
 
     def _conversions(self, integer):
-        pairs = zip(NAMES, NAMES[1:], strict=False)
-        return self.conversion_ms * sum((a in integer) != (b in integer) for a, b in pairs)
+        changes = sum((a in integer) != (b in integer) for a, b in pairwise(NAMES))
+        return self.conversion_ms * changes
 
     def measure(self, files, *, precisions, **_):
         rows = []
@@ -110,6 +111,7 @@ def test_every_layer_that_is_faster_runs_on_integers(monkeypatch, tmp_path):
     assert plan_of(found.model).floats == found.plan.floats
     assert "1.000 ms in float, 3.000 ms on integers" in found.plan.floats["2.conv2d"]
     assert found.record.floats == found.plan.floats
+    assert [one.precision for one in found.measured] == ["float", "mixed", "int8"]
 
 
 def test_conversions_are_priced_by_the_mixed_file(monkeypatch, tmp_path):

@@ -79,11 +79,13 @@ class Choice:
         model: The quantized network; None where float is faster.
         plan: Which layers run on integers.
         latency: The file of the choice beside the float file.
+        measured: Of every file that was measured in turns with it, the float file first.
     """
 
     model: nn.Module | None
     plan: PrecisionPlan
     latency: PrecisionLatency
+    measured: tuple[PrecisionLatency, ...] = ()
 
     @property
     def record(self) -> PrecisionRecord:
@@ -254,9 +256,13 @@ class _Trial:
             precisions=[precision for _, precision in every],
             progress=self.progress,
         )
+        latencies = tuple(
+            latency_of(found[0], one, some_float=bool(plan.floats), some_integer=bool(plan.integer))
+            for ((plan, _, _), _), one in zip(every, found, strict=True)
+        )
         return [
-            Choice(model, plan, latency_of(found[0], one, bool(plan.floats), bool(plan.integer)))
-            for ((plan, _, model), _), one in zip(every, found, strict=True)
+            Choice(model, plan, latency, latencies)
+            for ((plan, _, model), _), latency in zip(every, latencies, strict=True)
         ]
 
     def _precisions(self) -> tuple[str, ...]:

@@ -59,7 +59,7 @@ class PrecisionLatency:
 
 
 def latency_of(
-    dense: Measurement, found: Measurement, some_float: bool, some_integer: bool
+    dense: Measurement, found: Measurement, *, some_float: bool, some_integer: bool
 ) -> PrecisionLatency:
     """Return the latency of a file that was measured together with the float file.
 
