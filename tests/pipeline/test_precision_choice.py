@@ -91,6 +91,7 @@ def chosen(monkeypatch, tmp_path, machine, budget=None, runtime="onnxruntime"):
     def quantized(floats):
         return fw.quantize(model, images, fw.QuantConfig(floats=floats))
 
+    tmp_path.mkdir(exist_ok=True)
     subject = Subject(model, model, quantized, images, Preprocessing(height=8, width=8), runtime)
     notes = Notes()
     found = choose(subject, budget, tmp_path, notes)
