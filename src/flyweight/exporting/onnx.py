@@ -148,8 +148,7 @@ def to_onnx(
     graph_tools.finish(proto, card, target)
     opset = _require_opset(graph_tools.opset_of(proto), config.opset, target)
     if network.quantized:
-        load(_INTEGER_GRAPH).fold_integers(proto)
-        load(_FLOAT_LAYERS).keep_float(proto)
+        _settle_precisions(proto)
     trials = [inputs, *(FlatInputs.of(more).tensors for more in compare_on)]
     trials += _that_run(network, _random_inputs(inputs, config), len(names))
     errors = _write_checked(proto, trials, compared, target)
@@ -204,6 +203,12 @@ def _checked_target(path: str | os.PathLike[str]) -> Path:
             f"The path of an ONNX export must end in '.onnx'. Received: '{target}'. Rename it."
         )
     return target
+
+
+def _settle_precisions(proto: Any) -> None:
+    """Make integers of rounded weights, and keep runtimes from rounding the others, in place."""
+    load(_INTEGER_GRAPH).fold_integers(proto)
+    load(_FLOAT_LAYERS).keep_float(proto)
 
 
 def _network(

@@ -16,7 +16,7 @@ from flyweight.quantization.layer_flow import Flow
 
 FORMAT = 1
 SLACK = 0.02
-"""Share of the fastest choice's time that may be given for less loss: no measurement can tell."""
+"""Share of the fastest choice's time that may be given for less loss: no measurement shows it."""
 _FLOAT, _INTEGER = 32, 8
 _MILLION = 1e6
 
