@@ -11,7 +11,7 @@ README.md describes the protocol; the rows go to `results/quantization_precision
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,11 +122,12 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def rows_of(name: str, runtime: str, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Return the rows of a network on a runtime."""
+def rows_of(name: str, runtime: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a network on a runtime, each when it is measured."""
     if name == TRAINED:
-        return [trained_row(runtime, options)]
-    wanted, found = UNTRAINED[name], []
+        yield trained_row(runtime, options)
+        return
+    wanted = UNTRAINED[name]
     torch.manual_seed(0)
     model = wanted.build().eval()
     square = Preprocessing(height=wanted.size, width=wanted.size)
@@ -134,8 +135,7 @@ def rows_of(name: str, runtime: str, options: argparse.Namespace) -> list[dict[s
     for rewrite in wanted.rewrites:
         choice = chosen(model, images, square, runtime, rewrite=rewrite, seconds=options.seconds)
         row = {"network": name, "weights": "random", "size": wanted.size, "rewrite": rewrite}
-        found.append({**row, **facts_of(choice, runtime)})
-    return found
+        yield {**row, **facts_of(choice, runtime)}
 
 
 def trained_row(runtime: str, options: argparse.Namespace) -> dict[str, Any]:
