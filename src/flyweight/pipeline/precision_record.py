@@ -26,7 +26,8 @@ class PrecisionLatency:
 
     Attributes:
         runtime: Name of the runtime.
-        precision: `float`, `int8`, or `mixed` where some layers that could run on integers do not.
+        precision: `float`, `int8`, or `mixed` where some layers stay float, by choice or because no
+            kernel computes them with integers.
         inference: Precision of float operations: `float32` or `bfloat16`.
         float_ms: Milliseconds of one inference of the float file, in float32.
         chosen_ms: Milliseconds of this file.
