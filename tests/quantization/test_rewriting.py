@@ -5,6 +5,7 @@ from torch import nn
 import flyweight as fw
 from flyweight.errors import PlanError
 from flyweight.graph.example_inputs import Example
+from flyweight.measuring.census import take_census
 from flyweight.origin import Origin, note_origin, origin_of
 from flyweight.quantization.network import plan_of
 from flyweight.quantization.placement import place
@@ -126,3 +127,15 @@ def test_the_note_on_a_network_brings_it_back():
 def test_a_place_that_holds_something_else_is_named():
     with pytest.raises(PlanError, match="Received '0' with a stride of 2"):
         rewrite_(nn.Sequential(nn.Conv2d(3, 3, 1)), {"0": 2})
+
+
+@pytest.mark.filterwarnings("default::DeprecationWarning", "default::FutureWarning")
+def test_both_runtimes_run_it_on_integers(tmp_path):
+    torch.manual_seed(0)
+    images = torch.randn(4, 3, 16, 16)
+    small = fw.quantize(rewritten(Decoder().eval()), images, fw.QuantConfig(weight_bits=7))
+    fw.export(small, tmp_path / "net.onnx", example=(images[:1],))
+    for runtime in ("onnxruntime", "openvino"):
+        pytest.importorskip(runtime)
+        census = take_census(tmp_path / "net.onnx", runtime=runtime)
+        assert [one.precision for one in census.layers] == ["int8"] * 3, runtime
