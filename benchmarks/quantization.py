@@ -35,8 +35,8 @@ from flyweight.measuring.comparison import compare
 from flyweight.measuring.environment import commit, hardware
 from flyweight.measuring.measure import Measurement, measure
 from flyweight.pipeline.inputs import Loaded, open_checkpoint, open_data, task_of, val_batches
+from flyweight.pipeline.quantization_steps import CalibrationImages
 from flyweight.pipeline.stages.export import export_model
-from flyweight.pipeline.stages.quantize import calibration_images
 from flyweight.processors import processor_flags
 
 HERE = Path(__file__).resolve().parent
@@ -139,7 +139,7 @@ def case_of(name: str, options: argparse.Namespace) -> Case:
     def metric_of(path: Path) -> float:
         return evaluate(FileNetwork(path), task, val_batches(config, data.val))[metric]
 
-    images = calibration_images(config, data)
+    images = torch.cat(list(CalibrationImages(config, data, config.quantize.images)))
     return Case(name, config, loaded, images, folder, metric, metric_of, len(data.val))
 
 

@@ -63,3 +63,9 @@ def test_epsilons_are_set():
             apply_transform(model, Transform.of("epsilons", 1, {path: 0.25}))
     apply_transform(model, Transform.of("epsilons", 1, {"1": 0.25}))
     assert model[1].eps == 0.25
+
+
+@pytest.mark.parametrize("factors", [{"up": 0}, {"up": 2.0}, {"up": True}, {"up": "2"}])
+def test_a_stride_that_is_none_is_refused(factors):
+    with pytest.raises(ValueError, match="the stride of 'up' is"):
+        require_known([Transform("rewrite", 1, json.dumps(factors))], "a.st")

@@ -24,6 +24,9 @@ EPSILONS_VERSION = 1
 QUANTIZE_VERSION = 1
 """Version of the data of the transform "quantize", which is a plan with a version of its own."""
 
+REWRITE_VERSION = 1
+"""Version of the data of the transform "rewrite": path of a module to its stride."""
+
 _ATTRIBUTE = "_flyweight_origin"
 
 
@@ -32,7 +35,7 @@ class Transform:
     """One change that was made to a network after it was built.
 
     Attributes:
-        kind: What was done: "prune", "repair", "epsilons" or "quantize";
+        kind: What was done: "prune", "repair", "epsilons", "rewrite" or "quantize";
             `transform_kinds.TRANSFORMS` lists the kinds.
         version: Version of the format of `text`.
         text: What was done, as JSON text. Text, because the note is copied with its module, and a

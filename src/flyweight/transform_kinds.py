@@ -14,12 +14,14 @@ from flyweight.origin import (
     PRUNE_VERSION,
     QUANTIZE_VERSION,
     REPAIR_VERSION,
+    REWRITE_VERSION,
     Transform,
 )
 from flyweight.pruning.plans import PruningPlan
 from flyweight.pruning.surgery import prune_
 from flyweight.quantization.network import quantize_
 from flyweight.quantization.quantization_plan import QuantizationPlan
+from flyweight.quantization.rewriting import rewrite_
 from flyweight.untrusted.json_values import parse_json
 
 
@@ -66,6 +68,13 @@ def _set_epsilons(model: nn.Module, text: str) -> None:
         module.eps = value
 
 
+def _check_factors(text: str) -> str:
+    for path, factor in parse_json(_check_mapping(text)).items():
+        if isinstance(factor, bool) or not isinstance(factor, int) or factor < 1:
+            raise ValueError(f"the stride of '{path}' is {factor!r}")
+    return text
+
+
 TRANSFORMS: Mapping[str, TransformKind] = {
     "prune": TransformKind(
         version=PRUNE_VERSION,
@@ -74,6 +83,11 @@ TRANSFORMS: Mapping[str, TransformKind] = {
     ),
     "repair": TransformKind(version=REPAIR_VERSION, check=_check_mapping, apply=_weights_only),
     "epsilons": TransformKind(EPSILONS_VERSION, check=_check_epsilons, apply=_set_epsilons),
+    "rewrite": TransformKind(
+        version=REWRITE_VERSION,
+        check=_check_factors,
+        apply=lambda model, text: rewrite_(model, parse_json(text)),
+    ),
     "quantize": TransformKind(
         version=QUANTIZE_VERSION,
         check=lambda text: QuantizationPlan.from_json(text).to_json(),

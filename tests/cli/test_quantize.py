@@ -44,6 +44,23 @@ def test_quantize_as_json_then_eval_predict_and_export_its_files(flyweight, save
     assert again.json["operators"]["QuantizeLinear"] > 40
 
 
+@pytest.mark.slow
+def test_precisions_by_latency_as_json_and_as_text(flyweight, saved, tmp_path):
+    given = ("quantize", *GIVEN, "-w", saved, "--precision", "auto")
+    answer = flyweight(*given, "--json")
+    assert answer.status == 0, answer.err
+    found = answer.json
+    latency, layers = found["latency"], found["layers"]
+    assert latency["runtime"] == "onnxruntime"
+    assert latency["precision"] in ("float", "mixed", "int8")
+    assert latency["precision"] == "float" or latency["ratio"] > 1
+    assert layers["integer"] + len(layers["float"]) == 50
+    assert all(" ms " in reason for reason in layers["float"].values())
+    assert (tmp_path / "output" / "demo_digits" / "quantized.precision.json").is_file()
+    measured = flyweight("eval", *GIVEN, "-w", found["onnx"], "--json")
+    assert measured.json["metrics"]["map_50"] == found["metric"]["int8"]
+
+
 def test_the_cost_of_each_layer(flyweight, saved, tmp_path):
     answer = flyweight("quantize", *GIVEN, "-w", saved, "--sensitivity", "--json")
     rows = answer.json["layers"]
@@ -78,6 +95,9 @@ def test_the_table_names_both_files_and_each_step(flyweight, saved):
     ("more", "message"),
     [
         (("--mode", "qat"), "--mode must be one of post, aware. Received 'qat'"),
+        (("--precision", "int4"), "--precision must be one of int8, auto. Received 'int4'"),
+        (("--budget", "macs=0.5"), "must limit latency_ms or latency_share. Received macs=0.5"),
+        (("--budget", "fast"), "A budget must read QUANTITY=NUMBER"),
         (("--runtime", "tensorrt"), "A runtime must be one of onnxruntime, openvino"),
         (("--skip", "nothing"), "A pattern to skip must match a layer. Received 'nothing'"),
         (("-w", "none"), "A file of weights must exist. Received 'none'"),

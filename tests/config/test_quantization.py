@@ -1,8 +1,10 @@
 import pytest
 from pydantic import ValidationError
 
+from flyweight.config.budget import Budget
 from flyweight.config.quantization import QuantizeConfig
 from flyweight.config.training import TrainConfig
+from flyweight.errors import PlanError
 
 FINETUNE = TrainConfig(steps=100, learning_rate=0.01, warmup_steps=10, precision="bf16")
 
@@ -26,3 +28,14 @@ def test_training_of_its_own_has_32_bits():
 def test_wrong_values_are_refused(wrong):
     with pytest.raises(ValidationError):
         QuantizeConfig(**wrong)
+
+
+def test_a_budget_limits_latency_and_chooses_precisions():
+    found = QuantizeConfig(budget="latency_share=0.25")
+    assert found.budget == Budget(latency_share=0.25)
+    assert found.chooses
+    assert QuantizeConfig(precision="auto").chooses
+    assert not QuantizeConfig().chooses
+    assert found.model_dump(mode="json")["budget"] == {"latency_share": 0.25}
+    with pytest.raises(PlanError, match="must limit latency_ms or latency_share"):
+        QuantizeConfig(budget={"macs": 0.5})

@@ -1,10 +1,46 @@
 import pytest
 import torch
 
+from flyweight.config.preprocessing import Preprocessing
 from flyweight.errors import ConfigError, ExportError, FileError
+from flyweight.exporting import exported_model
 from flyweight.exporting.exported_model import ExportedModel
+from flyweight.exporting.model_card import ModelCard, precision_facts, to_properties
 from flyweight.exporting.onnx import OnnxConfig, to_onnx
 from flyweight.runtimes.runtime_table import RUNTIMES
+
+
+class FakeRuntime:
+    """A runtime with some precisions, whose files have the description of a card."""
+
+    def __init__(self, known, facts):
+        self.known, self.opened = known, []
+        square = Preprocessing(height=8, width=8)
+        self.properties = to_properties(ModelCard(name="net", preprocessing=square, extra=facts))
+
+    def precisions(self):
+        return self.known
+
+    def open(self, path, settings):
+        self.opened.append(settings.precision)
+        return self
+
+
+@pytest.mark.parametrize(
+    ("known", "facts", "given", "opened"),
+    [
+        (("float32", "bfloat16"), precision_facts("bfloat16"), "", "bfloat16"),
+        (("float32",), precision_facts("bfloat16"), "", "float32"),
+        (("float32", "bfloat16"), precision_facts("bfloat16"), "float32", "float32"),
+        (("float32", "bfloat16"), precision_facts("float32"), "", "float32"),
+    ],
+)
+def test_the_description_names_the_precision(monkeypatch, tmp_path, known, facts, given, opened):
+    runtime = FakeRuntime(known, facts)
+    monkeypatch.setattr(exported_model, "runtime_by_name", lambda name: runtime)
+    (tmp_path / "net.onnx").touch()
+    ExportedModel(tmp_path / "net.onnx", precision=given)
+    assert runtime.opened[-1] == opened
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

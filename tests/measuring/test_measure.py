@@ -214,6 +214,14 @@ def test_an_unknown_runtime_is_refused(make_chain, runtime, children):
     assert not children()
 
 
+def test_each_file_may_have_a_precision_of_its_own(make_chain):
+    path = make_chain()
+    with pytest.raises(ConfigError, match=r"precision on ONNX Runtime must be float32"):
+        measure([path, path], threads=(1,), config=QUICK, precisions=["float32", "bfloat16"])
+    rows = measure([path], threads=(1,), config=QUICK, precisions=["float32"])
+    assert [row.precision for row in rows] == ["float32"]
+
+
 def test_a_precision_that_the_runtime_does_not_have(make_chain):
     config = BenchConfig(precision="bfloat16")
     with pytest.raises(ConfigError, match=r"precision on ONNX Runtime must be float32"):

@@ -5,7 +5,7 @@ import pytest
 
 from flyweight.errors import PlanError
 from flyweight.graph.cost import AxisSize
-from flyweight.planning.knapsack import Option, Program, expanded, solved
+from flyweight.planning.knapsack import Option, Program, cheapest, expanded, solved
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -48,6 +48,7 @@ def test_any_cost_of_a_pair_is_solved_to_the_optimum(seed):
     assert cost(found) <= limit
     best = min(sum(o.loss for o in chosen.values()) for chosen in every if cost(chosen) <= limit)
     assert sum(option.loss for option in found.values()) == pytest.approx(best, abs=1e-6)
+    assert cost(cheapest(program)) == pytest.approx(costs[0], abs=1e-6)
 
 
 def test_what_cannot_be_solved():

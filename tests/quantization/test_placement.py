@@ -107,3 +107,28 @@ def test_a_network_without_layers_has_an_empty_plan():
     plan, _ = placed(nn.Sequential(nn.ReLU(), nn.MaxPool2d(2)))
     assert not plan.layers
     assert not plan.outputs
+
+
+def chosen(model, *names):
+    example = Example((torch.randn(1, 3, 16, 16),))
+    return place(record_sites(model, example), (), dict.fromkeys(names, "measured"))
+
+
+def test_layers_that_are_chosen_to_stay_float_keep_what_joins_them_in_float(residual):
+    plan = chosen(residual, "narrow.conv2d")
+    assert plan.floats == {"narrow.conv2d": "measured"}
+    assert {layer.operation for layer in plan.layers.values()} == {
+        "stem.0.conv2d",
+        "branch.0.conv2d",
+        "head.linear",
+    }
+    # The sum is float, and what leads from it to the next integer layer is rounded once.
+    assert "|add|1" not in plan.outputs
+    assert plan.outputs["|flatten|1"] == plan.outputs["|adaptive_avg_pool2d|1"]
+
+
+def test_nothing_is_rounded_that_only_chosen_layers_read(residual):
+    plan = chosen(residual, "narrow.conv2d", "head.linear")
+    assert "|adaptive_avg_pool2d|1" not in plan.outputs
+    assert "|max_pool2d|1" not in plan.outputs
+    assert plan.outputs["branch.2|hardtanh|1"] == "branch.2.hardtanh"

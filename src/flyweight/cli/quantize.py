@@ -1,11 +1,13 @@
 """`flyweight quantize`: a network that runtimes execute on integers."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flyweight import pipeline
+from flyweight.cli import heavy
 from flyweight.cli.console import note_busy_machine, show, show_json
 from flyweight.cli.options import ConfigName, Json, Overrides, Resume, Weights
 from flyweight.errors import ConfigError, nearest
@@ -14,9 +16,11 @@ from flyweight.report.text_table import columns
 from flyweight.runtimes.runtime_table import RUNTIMES, require_installed
 
 if TYPE_CHECKING:
+    from flyweight.pipeline.precision_record import PrecisionLatency
     from flyweight.pipeline.results import Quantized
 
 MODES = ("post", "aware")
+PRECISIONS = ("int8", "auto")
 KINDS = ("float", "int8")
 
 ModeOfQuantization = Annotated[
@@ -44,6 +48,32 @@ Exact = Annotated[
         "--exact",
         help="Scales are powers of two, so that ONNX Runtime computes PyTorch's bits; the same as "
         "-o quantize.exact=true.",
+    ),
+]
+Precision = Annotated[
+    str,
+    typer.Option(
+        "--precision",
+        help="Precision of layers: int8, or auto for integers only where that is measured to be "
+        "faster on the runtime and this machine; default: the config's quantize.precision.",
+        metavar="NAME",
+    ),
+]
+LatencyBudget = Annotated[
+    str,
+    typer.Option(
+        "--budget",
+        help="Latency that the network may have, met with the least loss by choosing layers: "
+        "latency_share=0.25 or latency_ms=10.",
+        metavar="QUANTITY=NUMBER",
+    ),
+]
+Rewrite = Annotated[
+    bool,
+    typer.Option(
+        "--rewrite",
+        help="Replace transposed convolutions whose kernel equals their stride by convolutions "
+        "that compute the same; the same as -o quantize.rewrite=true.",
     ),
 ]
 UsePact = Annotated[
@@ -92,6 +122,9 @@ def quantize(
     skip: Skip = None,
     use_pact: UsePact = False,
     exact: Exact = False,
+    precision: Precision = "",
+    budget: LatencyBudget = "",
+    rewrite: Rewrite = False,
     sensitivity: SensitivityOfLayers = False,
     output: Output = None,
     runtime: RuntimeOfFiles = "",
@@ -111,8 +144,16 @@ def quantize(
         raise ConfigError(
             f"--mode must be one of {', '.join(MODES)}. Received '{mode}'. {nearest(mode, MODES)}"
         )
+    if precision and precision not in PRECISIONS:
+        raise ConfigError(
+            f"--precision must be one of {', '.join(PRECISIONS)}. Received '{precision}'. "
+            f"{nearest(precision, PRECISIONS)}"
+        )
     given = {
         "mode": mode,
+        "precision": precision,
+        "budget": heavy.latency_budget(budget) if budget else None,
+        "rewrite": rewrite,
         "skip": tuple(skip or ()),
         "learned": "pact" if use_pact else "",
         "exact": exact,
@@ -148,6 +189,7 @@ def _show_losses(losses: dict[str, float], *, as_json: bool) -> None:
 
 def _record(result: "Quantized") -> dict[str, object]:
     metrics = {kind: found.get(result.primary) for kind, found in result.metrics.items()}
+    latency = {} if result.latency is None else {"latency": asdict(result.latency)}
     return {
         "checkpoint": result.checkpoint,
         "onnx": result.files["int8"],
@@ -155,6 +197,7 @@ def _record(result: "Quantized") -> dict[str, object]:
         "metric": metrics,
         "layers": {"integer": result.integer_layers, "float": dict(result.float_layers)},
         "file_bytes": dict(result.file_bytes),
+        **latency,
     }
 
 
@@ -175,5 +218,22 @@ def _text(result: "Quantized") -> str:
         f"{result.integer_layers} of {every} layers run on integers in {title}",
         *(f"float: {name}: {reason}" for name, reason in result.float_layers.items()),
     ]
+    if result.latency is not None:
+        lines.append(_latency_text(result.latency, title))
     lines.append(f"saved {result.checkpoint}, {result.files['int8']}")
     return "\n".join(lines)
+
+
+def _latency_text(latency: "PrecisionLatency", title: str) -> str:
+    low, high = latency.interval
+    inference = (
+        "" if latency.inference == "float32" else f", float operations in {latency.inference}"
+    )
+    note = f" ({latency.note})" if latency.note else ""
+    if latency.is_reference:
+        return f"float is fastest in {title} on this machine: {latency.float_ms:.3f} ms{note}"
+    return (
+        f"{latency.chosen_ms:.3f} ms in {title} on one thread ({latency.precision}{inference}), "
+        f"{latency.float_ms:.3f} ms in float: {latency.ratio:.2f} times as fast, "
+        f"{low:.2f} to {high:.2f}{note}"
+    )

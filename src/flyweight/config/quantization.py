@@ -1,14 +1,50 @@
 """The `quantize` section of a config: what stays float, how ranges are chosen, whether to train."""
 
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    model_validator,
+)
 
+from flyweight.config.budget import Budget
 from flyweight.config.training import TrainConfig
+from flyweight.errors import PlanError
 
 Mode = Literal["post", "aware"]
 MODES: tuple[Mode, ...] = ("post", "aware")
+PRECISIONS = ("int8", "auto")
 _RATE = 0.1
+
+
+def latency_budget(given: Any) -> Budget:
+    """Return the budget of a quantization that a config or a caller gives.
+
+    Args:
+        given: As `Budget.of` takes it.
+
+    Raises:
+        PlanError: It is no budget, or limits something else than latency.
+    """
+    budget = Budget.of(given)
+    if not budget.measured:
+        raise PlanError(
+            "The budget of a quantization must limit latency_ms or latency_share. Received "
+            f"{budget}. Prune for fewer {budget.quantity}: flyweight prune --budget {budget}"
+        )
+    return budget
+
+
+def _budget(given: Any) -> Budget | None:
+    return None if given is None else latency_budget(given)
+
+
+def _plain(budget: Budget | None) -> dict[str, float] | None:
+    return None if budget is None else budget.plain()
 
 
 class QuantizeConfig(BaseModel):
@@ -29,6 +65,13 @@ class QuantizeConfig(BaseModel):
             the loss by layer is large; see `quantization.block_reconstruction`. Not with `equalize`
             or `exact`.
         reconstruct_steps: Steps of training for each layer or block.
+        precision: "int8" for integers wherever the runtime has them; "auto" for integers where that
+            is measured to be faster on `bench.runtime` and this machine, see
+            `pipeline.precision_choice`.
+        budget: The latency of the quantized network on `bench.runtime` and this machine, met with
+            the least loss: `{latency_share: 0.25}`, or `{latency_ms: 10}`. It implies "auto".
+        rewrite: Replace transposed convolutions whose kernel equals their stride by convolutions
+            that compute the same, see `quantization.rewriting`.
         learned: What mode "aware" trains besides the weights: "lsq", "pact" or "fixed", see
             `quantization.quantization_plan.LearnedSteps`.
         hold_share: Share of the training at whose end weights keep their average integers; 0 never.
@@ -50,6 +93,9 @@ class QuantizeConfig(BaseModel):
     exact: bool = False
     reconstruct: Literal["none", "layers", "blocks"] = "none"
     reconstruct_steps: int = Field(default=200, gt=0)
+    precision: Literal["int8", "auto"] = "int8"
+    budget: Annotated[Budget | None, BeforeValidator(_budget), PlainSerializer(_plain)] = None
+    rewrite: bool = False
     learned: Literal["lsq", "pact", "fixed"] = "lsq"
     hold_share: float = Field(default=0.0, ge=0, lt=1)
     train: TrainConfig | None = None
@@ -63,6 +109,11 @@ class QuantizeConfig(BaseModel):
                 "of them out"
             )
         return self
+
+    @property
+    def chooses(self) -> bool:
+        """Whether precisions are chosen by measured latency."""
+        return self.precision == "auto" or self.budget is not None
 
     def training(self, finetune: TrainConfig) -> TrainConfig:
         """Return how to train, where `finetune` is how pruned networks are trained."""

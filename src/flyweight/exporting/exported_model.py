@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from flyweight.errors import ConfigError, ExportError, FileError
-from flyweight.exporting.model_card import ModelCard, from_properties
+from flyweight.exporting.model_card import PRECISION, ModelCard, from_properties
 from flyweight.runtimes.protocol import FLOAT32, OpenModel, OpenSettings, TensorInfo
 from flyweight.runtimes.runtime_table import DEFAULT_RUNTIME, require_installed, runtime_by_name
 
@@ -19,7 +19,8 @@ class ExportedModel:
         path: The file.
         threads: Threads of one inference.
         runtime: Name of the runtime, see `flyweight.runtimes.runtime_table`.
-        precision: Precision of float operations.
+        precision: Precision of float operations; empty for the one that the description names, if
+            the runtime supports it on this machine, or else float32.
 
     Attributes:
         path: The file.
@@ -38,11 +39,14 @@ class ExportedModel:
         *,
         threads: int = 1,
         runtime: str = DEFAULT_RUNTIME,
-        precision: str = FLOAT32,
+        precision: str = "",
     ) -> None:
         self.path = Path(path)
-        self._model = _open(self.path, OpenSettings(threads, precision), runtime)
+        self._model = _open(self.path, OpenSettings(threads, precision or FLOAT32), runtime)
         self.card: ModelCard = from_properties(self._model.properties, path=self.path)
+        named = self.card.extra.get(PRECISION, FLOAT32)
+        if not precision and named != FLOAT32 and named in runtime_by_name(runtime).precisions():
+            self._model = _open(self.path, OpenSettings(threads, named), runtime)
 
     @property
     def output_names(self) -> tuple[str, ...]:

@@ -17,11 +17,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from flyweight.config.preprocessing import Preprocessing
 from flyweight.errors import ExportError, FileError
 from flyweight.on_demand import load
+from flyweight.runtimes.protocol import FLOAT32
 from flyweight.untrusted.failures import refusing
 from flyweight.untrusted.file_bytes import read_bytes
 from flyweight.untrusted.json_values import parse_json
 
 FORMAT = 1
+PRECISION = "inference_precision"
+"""Key, among the further facts, of the precision of float operations that the file is best run in;
+without it, float32."""
 _KEY = "flyweight."
 _LOAD_ONNX = "onnx:load_from_string"
 _MOST_BYTES = 2**31  # Protobuf reads no larger message; weights beyond it lie beside the file.
@@ -54,6 +58,11 @@ class ModelCard(BaseModel):
     outputs: Literal["raw", "decoded", "detections"] = "raw"
     extra: Mapping[str, str] = Field(default_factory=dict)
     flyweight_version: str = Field(default_factory=lambda: _version())
+
+
+def precision_facts(precision: str) -> dict[str, str]:
+    """Return the further facts of a file whose float operations are best run in a precision."""
+    return {} if precision == FLOAT32 else {PRECISION: precision}
 
 
 def to_properties(card: ModelCard) -> dict[str, str]:

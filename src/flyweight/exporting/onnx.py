@@ -31,6 +31,7 @@ from flyweight.runtimes.runtime_table import DEFAULT_RUNTIME, require_installed,
 OPSET = 20
 _ONNX_GRAPH = "flyweight.exporting.onnx_graph"  # imports onnx and onnxscript
 _INTEGER_GRAPH = "flyweight.exporting.integer_graph"  # imports onnx
+_FLOAT_LAYERS = "flyweight.exporting.float_layers"  # imports onnx
 
 _CLIPPED_BITS = 8
 """Bits of weights from which on sums of two products exceed 16 bits."""
@@ -147,7 +148,7 @@ def to_onnx(
     graph_tools.finish(proto, card, target)
     opset = _require_opset(graph_tools.opset_of(proto), config.opset, target)
     if network.quantized:
-        load(_INTEGER_GRAPH).fold_integers(proto)
+        _settle_precisions(proto)
     trials = [inputs, *(FlatInputs.of(more).tensors for more in compare_on)]
     trials += _that_run(network, _random_inputs(inputs, config), len(names))
     errors = _write_checked(proto, trials, compared, target)
@@ -202,6 +203,12 @@ def _checked_target(path: str | os.PathLike[str]) -> Path:
             f"The path of an ONNX export must end in '.onnx'. Received: '{target}'. Rename it."
         )
     return target
+
+
+def _settle_precisions(proto: Any) -> None:
+    """Make integers of rounded weights, and keep runtimes from rounding the others, in place."""
+    load(_INTEGER_GRAPH).fold_integers(proto)
+    load(_FLOAT_LAYERS).keep_float(proto)
 
 
 def _network(

@@ -100,7 +100,13 @@ def take_census(
     """
     require_installed(runtime)
     graph = open_graph(path)
-    operators, versions = _optimized(graph, Path(path), (runtime, precision), timeout_seconds)
+    operators, versions = optimized_operators(
+        graph,
+        Path(path),
+        runtime=runtime,
+        precision=precision,
+        timeout_seconds=timeout_seconds,
+    )
     return census_of(graph, operators, runtime, versions)
 
 
@@ -141,11 +147,29 @@ def _layer(
     return LayerCensus(layer.name, layer.kind, precision, reason)
 
 
-def _optimized(
-    graph: FileGraph, path: Path, way: tuple[str, str], timeout_seconds: float
+def optimized_operators(
+    graph: FileGraph,
+    path: Path,
+    *,
+    runtime: str = DEFAULT_RUNTIME,
+    precision: str = FLOAT32,
+    timeout_seconds: float = 300.0,
 ) -> tuple[tuple[OptimizedOperator, ...], dict[str, str]]:
-    """Let the runtime load the file with the names of its graph, in a process of its own."""
-    runtime, precision = way
+    """Return what a runtime makes of a file, with the names of its graph, and versions.
+
+    The runtime loads the file in a process of its own.
+
+    Args:
+        graph: The file.
+        path: Where it is, for messages.
+        runtime: Name of the runtime.
+        precision: Precision of float operations.
+        timeout_seconds: How long the runtime may take to load the file.
+
+    Raises:
+        ConfigError: The runtime is not installed, or does not support the precision here.
+        MeasureError: The runtime cannot load the file, or the process that loads it ended.
+    """
     title = require_installed(runtime).title
     with (
         tempfile.TemporaryDirectory() as folder,

@@ -98,6 +98,7 @@ def measure(
     threads: Sequence[int] = (1, 2),
     runtime: str | Sequence[str] = DEFAULT_RUNTIME,
     config: BenchConfig = DEFAULT,
+    precisions: Sequence[str] = (),
     progress: Progress | bool = False,
 ) -> tuple[Measurement, ...]:
     """Measure every file on every runtime at every thread count, interleaved.
@@ -111,6 +112,7 @@ def measure(
         threads: Thread counts.
         runtime: Name of a runtime, see `flyweight.runtimes.runtime_table`, or several names.
         config: The protocol.
+        precisions: Precision of float operations in each file; empty for that of the protocol.
         progress: Receives the number of blocks that are done.
 
     Returns:
@@ -131,13 +133,14 @@ def measure(
     load_before = load_average()
     with ExitStack() as stack:
         rows = []
-        for file, title in zip(files, _distinct_names(files), strict=True):
+        wanted = precisions or [config.precision] * len(files)
+        for file, title, precision in zip(files, _distinct_names(files), wanted, strict=True):
             for name, count in product(names, counts):
                 full = f"{title} on {name}" if len(names) > 1 else title
                 label = f"{full} at {counted(count, 'thread')}"
                 child = WorkerProcess(label, timeout_seconds=config.timeout_seconds)
                 stack.enter_context(child)
-                row = _Row(file, full, name, count, child)
+                row = _Row(file, full, name, count, child, precision)
                 _prepare(row, config, cores)
                 rows.append(row)
         _take_turns(rows, config.blocks, progress_of(progress))
@@ -156,6 +159,7 @@ class _Row:
     runtime: str
     threads: int
     child: WorkerProcess
+    precision: str = FLOAT32
     versions: dict[str, str] = field(default_factory=dict)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     memory: dict[str, int | None] = field(default_factory=dict)
@@ -211,7 +215,7 @@ def _prepare(row: _Row, config: BenchConfig, cores: tuple[int, ...]) -> None:
     settings = {
         "threads": row.threads,
         "spinning": config.spinning,
-        "precision": config.precision,
+        "precision": row.precision,
     }
     try:
         loaded = row.child.ask("load", path=str(row.path), **settings)
@@ -318,7 +322,7 @@ def _summarise(
         blocks_ms=tuple(row.wall_ms),
         blocks_cpu_ms=tuple(row.cpu_ms),
         runtime=row.runtime,
-        precision=config.precision,
+        precision=row.precision,
     )
 
 

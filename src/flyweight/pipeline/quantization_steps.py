@@ -1,13 +1,15 @@
 """Steps by which a network is quantized, each with the metric before and after it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from flyweight.config.quantization import QuantizeConfig
 from flyweight.config.settings import Config
 from flyweight.errors import PlanError, counted
 from flyweight.pipeline.inputs import Data, val_batches
@@ -81,6 +83,8 @@ def calibrated(
     evaluate: Evaluate,
     state_dir: Path,
     progress: Progress,
+    *,
+    floats: Mapping[str, str] = MappingProxyType({}),
 ) -> Calibrated:
     """Quantize a float network as the section `quantize` says, without training.
 
@@ -91,6 +95,7 @@ def calibrated(
         evaluate: Returns the metric of a network; called where there are several steps.
         state_dir: Where an interrupted calibration continues.
         progress: Receives messages.
+        floats: Layers that stay float by choice, to the reason.
 
     Raises:
         PlanError: As of `fw.quantize`, or a network to reconstruct cannot be run in parts.
@@ -98,9 +103,7 @@ def calibrated(
     wanted = settings.quantize
     images = CalibrationImages(settings, data, wanted.images)
     progress.note(f"calibrating on {counted(len(images), 'training image')}, without labels")
-    whole = QuantConfig(
-        **{field.name: getattr(wanted, field.name) for field in fields(QuantConfig)}
-    )
+    whole = quant_config(wanted, floats)
     recorded = _Recorded(evaluate if takes_steps(settings) else None, progress)
     small = dense
     for name, config in _plain_steps(whole) if recorded.evaluate else (("", whole),):
@@ -112,6 +115,19 @@ def calibrated(
         before, small = small, _reconstructed(dense, small, settings, losses, images, progress)
         recorded.add(f"reconstruction of {wanted.reconstruct}", before, small)
     return Calibrated(small, tuple(recorded.steps), losses)
+
+
+def quant_config(
+    wanted: QuantizeConfig, floats: Mapping[str, str] = MappingProxyType({})
+) -> QuantConfig:
+    """Return the part of a section `quantize` that `fw.quantize` takes.
+
+    Args:
+        wanted: The section.
+        floats: Layers that stay float by choice, to the reason.
+    """
+    names = {field.name for field in fields(QuantConfig)} - {"floats"}
+    return QuantConfig(**{name: getattr(wanted, name) for name in names}, floats=floats)
 
 
 def takes_steps(settings: Config) -> bool:

@@ -10,6 +10,7 @@ from flyweight.checkpoint import read
 from flyweight.errors import CheckpointError, ExportError, FileError
 from flyweight.exporting.model_card import read_metadata, sidecar_path
 from flyweight.files import DRAFT
+from flyweight.pipeline.precision_record import record_path
 from flyweight.pipeline.stages.export import WEIGHTS
 
 FLOAT = "float"
@@ -38,6 +39,11 @@ class QuantizedFiles:
     def record(self) -> Path:
         """What was measured, as JSON."""
         return self.checkpoint.with_suffix(".json")
+
+    @property
+    def precisions(self) -> Path:
+        """How precisions were chosen, as JSON; only where they were."""
+        return record_path(self.checkpoint)
 
     def require_own(self, digests: Collection[str], source: Path) -> None:
         """Check that no file is there, or that the files are those of the same float network.
@@ -94,6 +100,10 @@ class QuantizedFiles:
             networks = zip(drafts.networks.values(), self.networks.values(), strict=True)
             pairs = [*networks, (drafts.record, self.record)]
             pairs += [(sidecar_path(one), sidecar_path(two)) for one, two in pairs[:2]]
+            if drafts.precisions.exists():
+                pairs.append((drafts.precisions, self.precisions))
+            else:
+                self.precisions.unlink(missing_ok=True)
             # The checkpoint last: it says that the others are whole.
             for draft, final in (*pairs, (drafts.checkpoint, self.checkpoint)):
                 draft.replace(final)

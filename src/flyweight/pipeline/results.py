@@ -10,6 +10,7 @@ from flyweight.digests import digest_of_value
 from flyweight.graph import Cost, ModelGraph
 from flyweight.measuring.latency_table import LayerTable
 from flyweight.measuring.measure import Measurement
+from flyweight.pipeline.precision_record import PrecisionLatency
 from flyweight.pipeline.setting_files import digest_of_checkpoint
 from flyweight.pruning import PruningPlan
 from flyweight.pruning.repair.repair import RepairStep
@@ -70,6 +71,7 @@ class Quantized:
         float_layers: Name of every other layer to the reason.
         file_bytes: "float" and "int8" to the size of the file.
         steps: What was done, each with the metric before and after; empty for calibration alone.
+        latency: Of the quantized file beside the float one, where precisions were chosen by it.
     """
 
     checkpoint: Path
@@ -81,6 +83,7 @@ class Quantized:
     float_layers: Mapping[str, str]
     file_bytes: Mapping[str, int]
     steps: tuple[QuantizationStep, ...] = ()
+    latency: PrecisionLatency | None = None
 
 
 @dataclass(frozen=True)

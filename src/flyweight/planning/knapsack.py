@@ -29,10 +29,10 @@ Monomial = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Option:
-    """A width that a group can take.
+    """A width that a group can take, or a precision that a layer can have.
 
     Attributes:
-        keep: Number of channels that stay.
+        keep: Number of channels that stay, or of bits.
         loss: Predicted loss, in any unit.
     """
 
@@ -73,30 +73,52 @@ def solved(program: "Program", limit: float) -> dict[str, Option]:
     Raises:
         PlanError: The solver found no solution.
     """
-    milp, bounds, linear_constraint, csr_array = map(load, _SCIPY)
-    options = program.options
-    rows, columns, values, low, high = program.constraints()
-    shape = (len(low), program.count)
-    matrix = csr_array((values, (rows, columns)), shape=shape)
     most = (limit - program.fixed) / max(program.scale, 1.0)
-    cost = csr_array(program.costs[None, :] / max(program.scale, 1.0))
-    found = milp(
-        program.losses,
-        integrality=program.whole,
-        bounds=bounds(0, 1),
-        constraints=[linear_constraint(matrix, low, high), linear_constraint(cost, -np.inf, most)],
-        options={"mip_rel_gap": 1e-6, "time_limit": 60.0},
-    )
+    found = _optimum(program, program.losses, most)
     if found.x is None:
         raise PlanError(
             f"A budget must be one that can be solved for. Received {limit:,.6g}; the solver "
             f"reports: {found.message}. Give a little more."
         )
-    chosen = {
-        group: int(np.argmax(found.x[place : place + len(rows)]))
-        for (group, rows), place in zip(options.items(), program.starts.values(), strict=True)
+    return _chosen(program, found.x)
+
+
+def cheapest(program: "Program") -> dict[str, Option]:
+    """Return one option for each group: those of the least cost.
+
+    Raises:
+        PlanError: The solver found no solution.
+    """
+    found = _optimum(program, program.costs / max(program.scale, 1.0), np.inf)
+    if found.x is None:
+        raise PlanError(
+            "The cheapest options must be found within a minute. Received a problem of "
+            f"{program.count} variables; the solver reports: {found.message}. Leave out layers."
+        )
+    return _chosen(program, found.x)
+
+
+def _optimum(program: "Program", objective: Any, most: float) -> Any:
+    milp, bounds, linear_constraint, csr_array = map(load, _SCIPY)
+    rows, columns, values, low, high = program.constraints()
+    matrix = csr_array((values, (rows, columns)), shape=(len(low), program.count))
+    cost = csr_array(program.costs[None, :] / max(program.scale, 1.0))
+    return milp(
+        objective,
+        integrality=program.whole,
+        bounds=bounds(0, 1),
+        constraints=[linear_constraint(matrix, low, high), linear_constraint(cost, -np.inf, most)],
+        options={"mip_rel_gap": 1e-6, "time_limit": 60.0},
+    )
+
+
+def _chosen(program: "Program", columns: Any) -> dict[str, Option]:
+    return {
+        group: rows[int(np.argmax(columns[place : place + len(rows)]))]
+        for (group, rows), place in zip(
+            program.options.items(), program.starts.values(), strict=True
+        )
     }
-    return {group: options[group][index] for group, index in chosen.items()}
 
 
 class Program:

@@ -6,8 +6,11 @@ docs/quantization.md.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
+from flyweight.quantization.layer_flow import makers_of
 from flyweight.quantization.quantization_plan import FoldedNorm, IntegerLayer, QuantizationPlan
+from flyweight.quantization.rewriting import is_rewritable
 from flyweight.quantization.sites import RecordedSites, Site
 from flyweight.quantization.skipping import skipped
 
@@ -42,20 +45,27 @@ _UNSUPPORTED = {
     "gru": "recurrent layer, whose weights PyTorch applies in one operation",
     "scaled_dot_product_attention": "attention, which PyTorch executes as one operation",
 }
+_REWRITABLE = "; --rewrite makes a 1x1 convolution and a shuffle of it, which have"
 _RELU6 = 6.0
+_NO_REASONS: Mapping[str, str] = MappingProxyType({})
+_NOTHING: frozenset[str] = frozenset()
 
 
-def place(recorded: RecordedSites, skip: Sequence[str] = ()) -> QuantizationPlan:
+def place(
+    recorded: RecordedSites, skip: Sequence[str] = (), floats: Mapping[str, str] = _NO_REASONS
+) -> QuantizationPlan:
     """Return what to quantize in a recorded network, before calibration.
 
     Args:
         recorded: From `sites.record_sites`.
         skip: Patterns of the layers that stay float, see `skipping.skipped`.
+        floats: Operations of layers that stay float, to the reason. What joins their results with
+            others stays float with them, and nothing is rounded that only float layers read.
 
     Raises:
         PlanError: A pattern matches no layer.
     """
-    return _Placement(recorded, skip).plan()
+    return _Placement(recorded, skip, floats).plan()
 
 
 def layer_names(recorded: RecordedSites) -> list[str]:
@@ -73,8 +83,10 @@ def layer_names(recorded: RecordedSites) -> list[str]:
 class _Placement:
     """Finds what is quantized, from the layers outwards."""
 
-    def __init__(self, recorded: RecordedSites, skip: Sequence[str]) -> None:
-        self.recorded = recorded
+    def __init__(
+        self, recorded: RecordedSites, skip: Sequence[str], chosen: Mapping[str, str]
+    ) -> None:
+        self.recorded, self.chosen = recorded, chosen
         self.skipped = skipped(skip, layer_names(recorded)) if skip else frozenset[str]()
         self.maker = {number: site for site in recorded.sites for number in site.makes}
         self.takers: dict[int, list[Site]] = {}
@@ -85,11 +97,15 @@ class _Placement:
         self.fused: set[str] = set()
         self.wanted: set[int] = set()
         self.floats: dict[str, str] = {}
+        self.needed: set[int] | None = None
 
     def plan(self) -> QuantizationPlan:
         layers = [site for site in self.recorded.sites if self._is_integer(site)]
         ends = {site: self._end(site) for site in layers}
         joins = [site for site in self.recorded.sites if self._joins(site)]
+        if self.chosen:
+            joins = self._apart_from_chosen(joins)
+            self.needed = self._read_by([*layers, *joins])
         for site in layers:
             self.wanted.add(self._data(site))
             self.wanted.update(ends[site].makes)
@@ -112,11 +128,14 @@ class _Placement:
     def _reason(self, site: Site, op: str, operation: str) -> str | None:
         """Return why an operation stays float; None where it does not, or has no weight."""
         if op in _UNSUPPORTED:
-            return _UNSUPPORTED[op]
+            can = any(is_rewritable(call) for call in site.calls)
+            return f"{_UNSUPPORTED[op]}{_REWRITABLE if can else ''}"
         if op not in (*_LAYERS, *_MULTIPLYING):
             return None
         if operation in self.skipped:
             return "named by the option to skip"
+        if operation in self.chosen:
+            return self.chosen[operation]
         if site.op != op:
             function = site.name.split("|")[1]
             return f"executed inside of the torch function {function}, which hides its tensors"
@@ -137,6 +156,23 @@ class _Placement:
             return False
         known = all(n in self.maker or n in self.recorded.inputs for n in site.reads)
         return known and (len(site.reads) > 1 or site.op == "cat")
+
+    def _apart_from_chosen(self, joins: Sequence[Site]) -> list[Site]:
+        """Return the joins that take nothing of a layer that was chosen to stay float."""
+        makers = makers_of(self.recorded, frozenset(layer_names(self.recorded)))
+        return [
+            site
+            for site in joins
+            if not any(makers.get(number, _NOTHING) & self.chosen.keys() for number in site.reads)
+        ]
+
+    def _read_by(self, sites: Sequence[Site]) -> set[int]:
+        """Return the tensors that some of these sites read, directly or changed on the way."""
+        found = {number for site in sites for number in self._tensors(site)}
+        for site in reversed(self.recorded.sites):
+            if site.op in (*_PASSING, *_CURVED) and not found.isdisjoint(site.makes):
+                found.update(self._tensors(site)[:1])
+        return found
 
     def _end(self, site: Site) -> Site:
         """Return the site whose result the operation, with what is fused into it, makes."""
@@ -180,7 +216,8 @@ class _Placement:
     def _follow(self, site: Site) -> None:
         taken = self._tensors(site)[:1]
         known = bool(taken) and taken[0] in self.wanted
-        if known and site.op in (*_PASSING, *_CURVED) and site.name not in self.fused:
+        used = self.needed is None or not self.needed.isdisjoint(site.makes)
+        if known and used and site.op in (*_PASSING, *_CURVED) and site.name not in self.fused:
             self.wanted.update(site.makes)
 
     def _written(self, ends: Mapping[Site, Site]) -> QuantizationPlan:

@@ -2,8 +2,8 @@
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,8 @@ class QuantConfig:
             powers of two, which costs some accuracy; see `exact`.
         weight_bits: 8, or 7 where the file shall be right on processors without VNNI, too: ONNX
             Runtime and OpenVINO add two products in 16 bits there, which 8 bits may exceed.
+        floats: Operations of further layers that stay float, to the reason, such as a time that was
+            measured. What joins their results with others stays float, too.
 
     Raises:
         PlanError: There is no such method, the percentile is not in (50, 100], or the bits are
@@ -77,6 +79,7 @@ class QuantConfig:
     correct_bias: bool = False
     equalize: bool = False
     exact: bool = False
+    floats: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.ranges not in RANGE_METHODS:
@@ -192,7 +195,7 @@ def _prepare(
 ) -> QuantizationPlan:
     """Return the plan for a float network, after its channels were prepared in place."""
     recorded = _recorded(small, _first_alone(batches.first))
-    placed = replace(place(recorded, config.skip), weight_bits=config.weight_bits)
+    placed = replace(place(recorded, config.skip, config.floats), weight_bits=config.weight_bits)
     if not placed.layers:
         reasons = "; ".join(f"{name}: {why}" for name, why in list(placed.floats.items())[:3])
         raise PlanError(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from torch import Tensor, nn
 
@@ -14,7 +15,7 @@ from flyweight.data.loading import open_set
 from flyweight.data.records import ImageSet
 from flyweight.digests import digest_of_file
 from flyweight.errors import DataError, ExportError, FileError, counted
-from flyweight.exporting.model_card import ModelCard, read_metadata
+from flyweight.exporting.model_card import ModelCard, precision_facts, read_metadata
 from flyweight.exporting.nms import Detections
 from flyweight.exporting.onnx import ExportResult, OnnxConfig, to_onnx
 from flyweight.folder_lock import FolderLock
@@ -23,6 +24,7 @@ from flyweight.pipeline.inputs import Loaded, open_checkpoint
 from flyweight.pipeline.model_source import ModelSource
 from flyweight.pipeline.network_plans import example_input
 from flyweight.pipeline.networks import kind_of
+from flyweight.pipeline.precision_record import read_record, record_path
 from flyweight.pipeline.preflight import ends_of, require_end
 from flyweight.pipeline.results import Exported, pruned_checkpoint
 from flyweight.pipeline.setting_files import digest_of_checkpoint
@@ -85,8 +87,20 @@ def export(
     images = _images_of(config, loaded.preprocessing, reports)
     with FolderLock(target.with_name(f".{target.name}{LOCK}")):
         return export_model(
-            loaded, target, end=end, name=name, images=images, runtime=runtime, weights=digest
+            loaded,
+            target,
+            end=end,
+            name=name,
+            images=images,
+            runtime=runtime,
+            facts={WEIGHTS: digest, **_precision_of(path)},
         )
+
+
+def _precision_of(checkpoint: Path) -> Mapping[str, str]:
+    """Return the precision that was found fastest for the float operations of a checkpoint."""
+    record = record_path(checkpoint)
+    return precision_facts(read_record(record).latency.inference) if record.is_file() else {}
 
 
 def require_own_export(target: Path, digest: str, checkpoint: Path) -> None:
@@ -194,7 +208,7 @@ def export_model(
     name: str = "",
     images: Sequence[Tensor] = (),
     runtime: str = DEFAULT_RUNTIME,
-    weights: str = "",
+    facts: Mapping[str, str] = MappingProxyType({}),
 ) -> ExportResult:
     """Write a checkpoint's network as ONNX, checked against PyTorch.
 
@@ -206,7 +220,7 @@ def export_model(
         images: Prepared inputs, `(3, height, width)`, to compare on besides random ones: in
             random ones a trained detector finds nothing, so they say little of its detections.
         runtime: Name of the runtime that is compared with PyTorch.
-        weights: Digest of the checkpoint's weights, for the description.
+        facts: Further facts for the description, such as the digest of the checkpoint's weights.
 
     Raises:
         ConfigError: `end` is none of these, or the runtime is not installed.
@@ -224,7 +238,7 @@ def export_model(
         outputs=end,  # type: ignore[arg-type]
         extra={
             **{key: f"{value:.6g}" for key, value in loaded.checkpoint.metrics.items()},
-            **({WEIGHTS: weights} if weights else {}),
+            **facts,
         },
     )
     return to_onnx(

@@ -1,9 +1,11 @@
 """Quantization stage: calibrate, train where that is wanted, export, and measure both files."""
 
+import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from flyweight.checkpoint import Checkpoint, read
@@ -14,6 +16,7 @@ from flyweight.config.training import HARMLESS
 from flyweight.digests import digest_of_weights
 from flyweight.errors import CheckpointError, FileError, counted
 from flyweight.exporting.integer_gate import require_integer
+from flyweight.exporting.model_card import precision_facts
 from flyweight.folder_lock import FolderLock
 from flyweight.graph.example_inputs import Example
 from flyweight.measuring.census import Census, take_census
@@ -22,6 +25,7 @@ from flyweight.pipeline.belonging import require_same_labels
 from flyweight.pipeline.evaluation import evaluate_model
 from flyweight.pipeline.exported_evaluation import evaluate_exported, open_exported
 from flyweight.pipeline.inputs import (
+    Data,
     Loaded,
     Saver,
     load_model,
@@ -33,7 +37,14 @@ from flyweight.pipeline.inputs import (
 from flyweight.pipeline.model_source import ModelSource
 from flyweight.pipeline.network_plans import example_input
 from flyweight.pipeline.networks import kind_of, require_training_sides
-from flyweight.pipeline.quantization_steps import Calibrated, CalibrationImages, calibrated
+from flyweight.pipeline.precision_choice import Choice, Subject, choose
+from flyweight.pipeline.precision_record import PrecisionRecord, read_record
+from flyweight.pipeline.quantization_steps import (
+    Calibrated,
+    CalibrationImages,
+    calibrated,
+    quant_config,
+)
 from flyweight.pipeline.quantized_files import FLOAT, QuantizedFiles
 from flyweight.pipeline.results import Quantized, Trained
 from flyweight.pipeline.setting_files import digest_of_checkpoint
@@ -47,16 +58,16 @@ from flyweight.pipeline.stage import (
     by_hand,
     fine_tuning,
 )
-from flyweight.pipeline.stages.export import export_model, images_to_compare
+from flyweight.pipeline.stages.export import WEIGHTS, export_model, images_to_compare
 from flyweight.pipeline.stages.train import note_left_out, train_model
 from flyweight.progress import Progress, progress_of
 from flyweight.quantization.layer_losses import layer_losses
 from flyweight.quantization.learned_steps import settled, trainable
 from flyweight.quantization.network import plan_of
 from flyweight.quantization.placement import layer_names
-from flyweight.quantization.quantization_plan import LearnedSteps, QuantizationPlan
-from flyweight.quantization.quantize import QuantConfig
+from flyweight.quantization.quantization_plan import LearnedSteps
 from flyweight.quantization.quantize import quantize as to_integers
+from flyweight.quantization.rewriting import rewritten
 from flyweight.quantization.sites import record_sites
 from flyweight.quantization.skipping import skipped
 from flyweight.report.quantization_results import (
@@ -166,8 +177,8 @@ def quantization_losses(
     data, wanted = open_data(config), config.quantize
     images = CalibrationImages(config, data, wanted.images)
     reports.note(f"calibrating on {counted(len(images), 'training image')}, without labels")
-    shared = {field.name: getattr(wanted, field.name) for field in fields(QuantConfig)}
-    small = to_integers(model, images, QuantConfig(**shared), say=reports.note)
+    model = rewritten(model) if wanted.rewrite else model
+    small = to_integers(model, images, quant_config(wanted), say=reports.note)
     losses = layer_losses(model, small, images)
     return dict(sorted(losses.items(), key=lambda pair: -pair[1]))
 
@@ -184,7 +195,8 @@ def _opened(
         _note_other_colours(saved, config.preprocessing, path, say)
     _require_float(model, path)
     if config.quantize.skip:  # Before the data are read.
-        recorded = record_sites(model, Example(example_input(config.preprocessing)))
+        start = rewritten(model) if config.quantize.rewrite else model
+        recorded = record_sites(start, Example(example_input(config.preprocessing)))
         skipped(config.quantize.skip, layer_names(recorded))
     return model, config
 
@@ -228,15 +240,18 @@ def _run(inputs: Inputs, settings: Config, workspace: Workspace) -> Quantized:
     path: Path = inputs.results["train"].checkpoint
     dense, found = load_model(path, settings)
     inputs.progress.note(f"weights: {path}")
-    made = _quantized(dense, inputs, settings, workspace)
+    made, precisions = _quantized(dense, inputs, settings, workspace)
     files = inputs.options.files_in(workspace.folder)
+    facts = {WEIGHTS: digest_of_checkpoint(path)}
+    told = facts if precisions is None else facts | precision_facts(precisions.latency.inference)
     with files.written() as drafts:
-        for kind, model in (("float", dense), ("int8", made.model)):
+        for kind, model, extra in (("float", dense, facts), ("int8", made.model, told)):
             inputs.progress.note(f"exporting {files.networks[kind]}")
-            weights = digest_of_checkpoint(path)
-            _export(model, found, inputs, settings, drafts.networks[kind], weights)
+            _export(model, found, inputs, settings, drafts.networks[kind], extra)
         census = take_census(drafts.networks["int8"], runtime=settings.bench.runtime)
-        require_integer(census, _plan_of(made.model))
+        plan = plan_of(made.model)
+        if plan is not None:  # Else float was faster.
+            require_integer(census, plan)
         metrics = {
             kind: _metrics_of(file, inputs, settings) for kind, file in drafts.networks.items()
         }
@@ -245,9 +260,12 @@ def _run(inputs: Inputs, settings: Config, workspace: Workspace) -> Quantized:
         saver = Saver(settings, data.labels, kind_of(settings), measured_on=data.val.name)
         saver(made.model, metrics["int8"], drafts.checkpoint)
         sizes = {kind: file.stat().st_size for kind, file in drafts.networks.items()}
-        record = _record(made, census, sizes, metrics, inputs, settings)
+        floats = {} if precisions is None else precisions.floats
+        record = _record(made, floats, census, sizes, metrics, (inputs, settings))
         drafts.record.write_text(record.to_json(), encoding="utf-8")
-    return _result(files, record)
+        if precisions is not None:
+            precisions.save(drafts.precisions)
+    return _result(files, record, precisions)
 
 
 def _export(
@@ -256,14 +274,14 @@ def _export(
     inputs: Inputs,
     settings: Config,
     file: Path,
-    weights: str,
+    facts: Mapping[str, str],
 ) -> None:
     data, runtime = inputs.splits, settings.bench.runtime
     task = task_of(model, data.labels, settings)
     loaded = Loaded(model.eval(), task, settings.preprocessing, replace(found, metric_records={}))
     images = images_to_compare(data.val, settings.preprocessing)
-    named = {"name": file.stem, "weights": weights}
-    for note in export_model(loaded, file, images=images, runtime=runtime, **named).notes:
+    made = export_model(loaded, file, name=file.stem, images=images, runtime=runtime, facts=facts)
+    for note in made.notes:
         inputs.progress.note(note)
 
 
@@ -274,19 +292,20 @@ def _metrics_of(file: Path, inputs: Inputs, settings: Config) -> dict[str, float
 
 def _record(
     made: Calibrated,
+    chosen: Mapping[str, str],
     census: Census,
     sizes: Mapping[str, int],
     metrics: Mapping[str, Mapping[str, float]],
-    inputs: Inputs,
-    settings: Config,
+    given: tuple[Inputs, Config],
 ) -> QuantizationResult:
     """Return what was measured, for the result and for a report."""
-    plan, images = _plan_of(made.model), inputs.splits.val
+    (inputs, settings), plan = given, plan_of(made.model)
+    images, reasons = inputs.splits.val, {**({} if plan is None else plan.floats), **chosen}
     layers = tuple(
         QuantizedLayer(
             name=layer.name,
             precision=layer.precision,
-            reason="" if layer.is_integer else plan.floats.get(layer.name, layer.reason),
+            reason="" if layer.is_integer else reasons.get(layer.name, layer.reason),
             loss=finite(made.losses.get(layer.name)),
         )
         for layer in census.layers
@@ -307,7 +326,9 @@ def _record(
     )
 
 
-def _result(files: QuantizedFiles, found: QuantizationResult) -> Quantized:
+def _result(
+    files: QuantizedFiles, found: QuantizationResult, precisions: PrecisionRecord | None
+) -> Quantized:
     kinds = tuple(files.networks)
     return Quantized(
         checkpoint=files.checkpoint,
@@ -319,30 +340,60 @@ def _result(files: QuantizedFiles, found: QuantizationResult) -> Quantized:
         float_layers={one.name: one.reason for one in found.layers if one.precision != "int8"},
         file_bytes={kind: int(size) for kind, size in found.file_bytes.items()},
         steps=found.steps,
+        latency=None if precisions is None else precisions.latency,
     )
-
-
-def _plan_of(model: nn.Module) -> QuantizationPlan:
-    plan = plan_of(model)
-    if plan is None:
-        raise LookupError("a quantized network must have a plan")
-    return plan
 
 
 def _quantized(
     dense: nn.Module, inputs: Inputs, settings: Config, workspace: Workspace
-) -> Calibrated:
-    """Return the quantized network, trained where that is wanted."""
-    data, say = inputs.splits, inputs.progress
+) -> tuple[Calibrated, PrecisionRecord | None]:
+    """Return the quantized network, and the record of its precisions where they were chosen.
+
+    The network is trained where that is wanted, and the float one where no choice is faster.
+    """
+    data, say, wanted = inputs.splits, inputs.progress, settings.quantize
     primary = task_of(dense, data.labels, settings).primary
 
     def evaluate(model: nn.Module) -> float:
         return evaluate_model(model, settings, data.val, progress=say)[primary]
 
-    state = workspace.folder / CALIBRATION
-    made = calibrated(dense, settings, data, evaluate, state, say)
-    if settings.quantize.mode != "aware":
-        return made
+    start = rewritten(dense) if wanted.rewrite else dense
+    record, floats = None, {}
+    if wanted.chooses:
+        choice = _choice(dense, start, settings, data, say)
+        record, plan = choice.record, None if choice.model is None else plan_of(choice.model)
+        if plan is None:
+            return Calibrated(dense, (), {}), record
+        floats = {name: why for name, why in record.floats.items() if plan.floats.get(name) == why}
+    made = calibrated(
+        start, settings, data, evaluate, workspace.folder / CALIBRATION, say, floats=floats
+    )
+    if wanted.mode == "aware":
+        made = _with_training(made, inputs, settings, workspace, evaluate)
+    return made, record
+
+
+def _choice(
+    dense: nn.Module, start: nn.Module, settings: Config, data: Data, progress: Progress
+) -> Choice:
+    wanted, runtime = settings.quantize, settings.bench.runtime
+    images = torch.cat(list(CalibrationImages(settings, data, wanted.images)))
+
+    def with_floats(floats: Mapping[str, str]) -> nn.Module:
+        return to_integers(start, images, quant_config(wanted, floats), say=progress.note)
+
+    subject = Subject(dense, start, with_floats, images, settings.preprocessing, runtime)
+    with tempfile.TemporaryDirectory() as folder:
+        return choose(subject, wanted.budget, Path(folder), progress)
+
+
+def _with_training(
+    made: Calibrated,
+    inputs: Inputs,
+    settings: Config,
+    workspace: Workspace,
+    evaluate: Callable[[nn.Module], float],
+) -> Calibrated:
     trained = _trained(made.model, settings, inputs, workspace.folder / TRAINING)
     before = made.steps[-1].after if made.steps else None
     after = finite(evaluate(trained))
@@ -378,7 +429,8 @@ def _read(inputs: Inputs, settings: Config, workspace: Workspace) -> Quantized:
     found = read_quantization(files.record)
     if found is None:
         raise FileError(f"'{files.record}' must exist. Received: none. Quantize again.")
-    return _result(files, found)
+    chosen = settings.quantize.chooses
+    return _result(files, found, read_record(files.precisions) if chosen else None)
 
 
 QUANTIZE = Stage(
