@@ -60,10 +60,10 @@ COLUMNS = (
     *("weight_bits", "seconds", "hardware", "versions", "commit", "date"),
 )
 MOST_FLIPS = 1e-4
-"""Share of the integers of a piece that may differ by a level."""
+"""Share of the integers of a layer, and of all pieces together, that may differ by a level."""
 _FEW = 3
-"""Integers of a small piece that may differ, whatever their share."""
-_IMAGES, _TRIALS = 8, 2
+"""Integers of a small layer that may differ, whatever their share."""
+_IMAGES, _TRIALS = 4, 2
 _REASON_LENGTH = 240
 _GIGABYTE = 2**30
 Row = dict[str, object]
@@ -88,7 +88,7 @@ def probe(case: Case, folder: Path) -> Iterator[Row]:
     settings = OnnxConfig(tolerance=1e6)
     to_onnx(small, path, example=trials[0], compare_on=trials[1:], config=settings)
     yield from _censuses(path, plan)
-    yield from _comparisons(small, path, trials)
+    yield from _comparisons(small, path, trials, plan)
 
 
 def _network(case: Case) -> tuple[nn.Module, list[Example]]:
@@ -151,11 +151,14 @@ def _left(census: Census, wanted: set[str]) -> str:
     return f"{title} leaves {len(left)} planned layers in float: '{first.name}' ({first.reason})"
 
 
-def _comparisons(small: nn.Module, path: Path, trials: Sequence[Example]) -> Iterator[Row]:
+def _comparisons(
+    small: nn.Module, path: Path, trials: Sequence[Example], plan: QuantizationPlan
+) -> Iterator[Row]:
     flat = [FlatInputs.of(trial) for trial in trials]
     tensors = [rounded_tensors(small, trial) for trial in trials]
     pieces = path.with_name("pieces.onnx")
     names = cut(path, tensors[0], pieces)
+    layers = {layer.result for layer in plan.layers.values()}
     yield {"pieces": len(names), "uncompared": len(tensors[0]) - len(names)}
     for runtime in RUNTIMES:
         yield {"phase": f"run in {runtime}"}
@@ -171,7 +174,7 @@ def _comparisons(small: nn.Module, path: Path, trials: Sequence[Example]) -> Ite
             for values, inputs in zip(tensors, given, strict=True)
             for one in differences(cut_open.run, inputs, values, names)
         ]
-        yield from _judged(runtime, every)
+        yield from _judged(runtime, every, layers)
 
 
 def _arrays(flat: FlatInputs, taken: set[str]) -> Mapping[str, Any]:
@@ -179,13 +182,18 @@ def _arrays(flat: FlatInputs, taken: set[str]) -> Mapping[str, Any]:
     return {name: tensor.numpy() for name, tensor in named if name in taken}
 
 
-def _judged(runtime: str, every: Sequence[Difference]) -> Iterator[Row]:
+def _judged(runtime: str, every: Sequence[Difference], layers: set[str]) -> Iterator[Row]:
+    """Judge layers one by one, and other operations, which have ties, all together."""
     total = sum(one.values for one in every)
-    flips = sum(one.flips for one in every)
+    share = sum(one.flips for one in every) / max(total, 1)
     levels = max((one.levels for one in every), default=0)
-    yield {f"{runtime}_flips": f"{flips / max(total, 1):.2g}", f"{runtime}_levels": levels}
+    yield {f"{runtime}_flips": f"{share:.2g}", f"{runtime}_levels": levels}
     bad = [
-        one for one in every if one.levels > 1 or one.flips > max(_FEW, MOST_FLIPS * one.values)
+        one
+        for one in every
+        if one.levels > 1
+        or (one.flips > max(_FEW, MOST_FLIPS * one.values) and one.quantizer in layers)
+        or (one.flips and share > MOST_FLIPS)
     ]
     if bad:
         worst = max(bad, key=lambda one: (one.levels, one.flips / one.values))
@@ -258,6 +266,7 @@ def _child(case: Case, limits: tuple[int, float], sending: Connection) -> None:
         with tempfile.TemporaryDirectory() as folder:
             for columns in probe(case, Path(folder)):
                 phase = columns.get("phase", phase)
+                print(time.process_time(), columns, flush=True)
                 sending.send(columns)
     except FlyweightError as error:
         sending.send({"status": "refused", "reason": str(error)})
