@@ -73,9 +73,7 @@ def rounded_tensors(model: nn.Module, example: Example) -> list[Rounded]:
         grid = forward._quantizers[quantizer].grid()
         scale = np.float32(grid.scale)
         integers = np.round(made.numpy() / scale) + grid.zero_point
-        found.append(
-            Rounded(quantizer, float(scale), grid.zero_point, integers.astype(np.uint8))
-        )
+        found.append(Rounded(quantizer, float(scale), grid.zero_point, integers.astype(np.uint8)))
         return made
 
     forward.result = result
@@ -152,6 +150,5 @@ def differences(
     for name, place in names.items():
         wanted = tensors[place].integers.astype(np.int16)
         levels = np.abs(np.asarray(found[name]).astype(np.int16) - wanted)
-        yield Difference(
-            tensors[place].quantizer, levels.size, int((levels > 0).sum()), int(levels.max(initial=0))
-        )
+        flips, most = int((levels > 0).sum()), int(levels.max(initial=0))
+        yield Difference(tensors[place].quantizer, levels.size, flips, most)

@@ -31,7 +31,7 @@ import torch
 from coverage_case import Case, randomise
 from quantization_networks import networks
 from quantization_pieces import Difference, cut, differences, rounded_tensors
-from tables import replace_row
+from tables import read_rows, replace_row
 from torch import Tensor, nn
 
 import flyweight as fw
@@ -209,6 +209,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", default=[], help="Names of networks.")
     parser.add_argument("--source", nargs="+", default=[], help="Sources of networks.")
+    parser.add_argument("--missing", action="store_true", help="Only networks without a row.")
     parser.add_argument("--results", type=Path, default=RESULTS, help="Where the rows go.")
     parser.add_argument("--limit", type=int, default=600, help="CPU seconds of a network.")
     parser.add_argument("--memory", type=float, default=8, help="Gigabytes of a network.")
@@ -219,16 +220,22 @@ def main() -> int:
     versions = "; ".join(f"{name} {version(name).partition('-')[0]}" for name in RUNTIMES)
     facts = {"hardware": hardware(), "versions": versions, "commit": commit(HERE)}
     bad = 0
-    for case in networks():
-        if options.only and case.name not in options.only:
-            continue
-        if options.source and case.suite not in options.source:
-            continue
+    for case in _chosen(options):
         row = {**_row(case, options.limit, options.memory), **facts}
         replace_row(options.results, row, COLUMNS, KEY)
         print(*(f"{row.get(name, '')}" for name in COLUMNS[:20]), sep=" | ", flush=True)
         bad += row["status"] in ("wrong", "crashed")
     return int(bad > 0)
+
+
+def _chosen(options: argparse.Namespace) -> Iterator[Case]:
+    known = {tuple(row[name] for name in KEY) for row in read_rows(options.results, COLUMNS)}
+    for case in networks():
+        named = not options.only or case.name in options.only
+        sourced = not options.source or case.suite in options.source
+        done = options.missing and (case.suite, case.name) in known
+        if named and sourced and not done:
+            yield case
 
 
 def _row(case: Case, limit: int, memory: float) -> Row:
@@ -266,7 +273,6 @@ def _child(case: Case, limits: tuple[int, float], sending: Connection) -> None:
         with tempfile.TemporaryDirectory() as folder:
             for columns in probe(case, Path(folder)):
                 phase = columns.get("phase", phase)
-                print(time.process_time(), columns, flush=True)
                 sending.send(columns)
     except FlyweightError as error:
         sending.send({"status": "refused", "reason": str(error)})

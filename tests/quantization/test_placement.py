@@ -176,3 +176,19 @@ def test_a_product_with_a_stored_tensor_has_a_reason():
     plan, _ = placed(Product(), (2, 4))
     assert "no linear layer" in plan.floats["matmul"]
     assert "|matmul|1" not in plan.outputs
+
+
+def test_tokens_with_a_stored_code_of_places_stay_features():
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(4, 4)
+            self.token = nn.Parameter(torch.randn(1, 1, 4))
+            self.register_buffer("places", torch.randn(1, 6, 4))
+
+        def forward(self, rows):
+            rows = torch.cat([self.token.expand(len(rows), -1, -1), rows], 1) + self.places
+            return rows + self.linear(rows)
+
+    plan, _ = placed(Tokens(), (2, 5, 4))
+    assert set(plan.outputs) == {"|expand|1", "|cat|1", "|add|1", "linear|linear|1", "|add|2"}

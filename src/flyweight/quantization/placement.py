@@ -115,14 +115,14 @@ class _Placement:
         return self._written(ends)
 
     def _features(self) -> set[int]:
-        """Return the tensors that hold what the network computes from its inputs.
+        """Return the tensors that hold what the network computes from its inputs and parameters.
 
         Places of boxes, masks and position codes are none: 8 bits are too few for them.
         """
-        found = set(self.recorded.inputs)
+        found = {*self.recorded.inputs, *self.recorded.learned}
         for site in self.recorded.sites:
-            taken = self._tensors(site)
-            taken = taken if site.op in _JOINING else taken[:1]
+            # What is added to features, such as a stored code of places, leaves them features.
+            taken = self._tensors(site) if site.op in _JOINING else site.reads[:1]
             chooses = any(call.op in _CHOOSING for call in site.calls)
             if taken and not chooses and found.issuperset(taken):
                 found.update(site.makes)
@@ -167,7 +167,8 @@ class _Placement:
     def _joins(self, site: Site) -> bool:
         if site.op not in _JOINING or site.operation in self.floats or len(site.calls) != 1:
             return False
-        known = self.features.issuperset(site.reads)
+        stored = not self.recorded.stored.keys().isdisjoint(site.reads)
+        known = self.features.issuperset(site.reads) and not stored
         return known and (len(site.reads) > 1 or site.op in _CONCATENATING)
 
     def _end(self, site: Site) -> Site:

@@ -97,12 +97,14 @@ class RecordedSites:
         inputs: Number of each tensor of the example that holds no whole numbers, to its place.
         stored: Number of each tensor that the network holds, to its name.
         outputs: Numbers of the tensors that the network returns.
+        learned: Numbers of the stored tensors that are parameters.
     """
 
     sites: tuple[Site, ...]
     inputs: dict[int, str]
     stored: dict[int, str]
     outputs: tuple[int, ...]
+    learned: frozenset[int]
 
 
 Handle = Callable[[str, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
@@ -217,7 +219,9 @@ def record_sites(model: nn.Module, example: Example) -> RecordedSites:
         sites.append(Site(name, calls, found))
     # A shared tensor has its first name.
     stored = {number: name for name, number in reversed(recorder.stored.items())}
-    return RecordedSites(tuple(sites), inputs, stored, outputs)
+    parameters = {name for name, _ in copy.named_parameters()}
+    learned = frozenset(number for number, name in stored.items() if name in parameters)
+    return RecordedSites(tuple(sites), inputs, stored, outputs, learned)
 
 
 class _PathRecorder(Recorder):  # type: ignore[no-untyped-call]
