@@ -148,6 +148,8 @@ def differences(
     inputs = {name + _GIVEN: tensors[place].integers for name, place in names.items()}
     found = run({**given, **inputs})
     for name, place in names.items():
+        if name not in found:
+            continue  # OpenVINO merges outputs that are equal.
         wanted = tensors[place].integers.astype(np.int16)
         levels = np.abs(np.asarray(found[name]).astype(np.int16) - wanted)
         flips, most = int((levels > 0).sum()), int(levels.max(initial=0))

@@ -44,7 +44,8 @@ def grid_of(found: Range, *, at_most: float = math.inf) -> Grid:
     low, high = min(found.low, 0.0), min(max(found.high, 0.0), at_most)
     steps = HIGHEST - LOWEST
     if low == 0 and abs(high - 1) < _UNIT:
-        # A half, which sigmoids make of 0, must not lie between two integers: runtimes differ there.
+        # A half, which sigmoids make of 0, must not lie between two integers:
+        # runtimes round it differently.
         steps -= 1
     scale = max(float(np.float32((high - low) / steps)), _SMALLEST)
     if at_most == 6:
