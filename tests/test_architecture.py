@@ -69,6 +69,7 @@ TESTS_OF_MORE_THAN_ONE_MODULE = {
     "benchmarks/test_fuzz.py": "the fuzz benchmark, and a sample of it",
     "benchmarks/test_distillation.py": "the benchmark of distillation",
     "benchmarks/test_coverage_oracle.py": "the checks of the coverage benchmark",
+    "benchmarks/test_quantization_pieces.py": "the comparison of quantized files with PyTorch",
     "quantization/test_operations.py": "quantization, export and runtimes, per operation",
     "graph/test_idioms.py": "small networks as people write them, from trace to cut",
 }

@@ -19,6 +19,12 @@ def test_the_scale_after_a_relu6_is_at_most_six_255ths():
     assert grid_of(Range(0.0, 3.0), at_most=6.0).scale * 255 == pytest.approx(3)
 
 
+def test_a_half_of_a_sigmoid_is_an_integer():
+    grid = grid_of(Range(0.0, 1.0))
+    assert np.float32(0.5) / np.float32(grid.scale) == 127
+    assert grid_of(Range(0.0, 0.999)).scale * 255 == pytest.approx(0.999)
+
+
 @given(st.floats(-1e3, 1e3), st.floats(-1e3, 1e3))
 def test_every_grid_contains_zero_and_covers_the_range(one, other):
     low, high = sorted((one, other))

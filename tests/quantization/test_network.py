@@ -81,3 +81,34 @@ def test_a_container_that_runs_all_that_it_holds(tmp_path, images):
     assert "quantizers.3/conv2d.scale" in quantized.state_dict()
     result = fw.export(quantized, tmp_path / "net.onnx", example=(images[:1],))
     assert max(result.max_error.values()) < 0.03
+
+
+class Whole(nn.Module):
+    """Takes whole numbers, and pools with the places of the largest values."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, pixels):
+        largest, places = nn.functional.adaptive_max_pool2d(
+            self.conv(pixels.to(torch.float32)), 2, return_indices=True
+        )
+        return largest, places
+
+
+def test_names_of_attributes_and_results_with_whole_numbers_are_no_obstacle():
+    torch.manual_seed(0)
+    pixels = torch.randint(0, 256, (8, 3, 8, 8), dtype=torch.uint8)
+    model = Whole().eval()
+    quantized = fw.quantize(model, pixels)
+    assert "to" in plan_of(quantized).grids
+    with torch.no_grad():
+        (largest, places), (wanted, _) = quantized(pixels), model(pixels)
+    assert places.dtype == torch.int64
+    assert (largest - wanted).norm() < 0.05 * wanted.norm()
+    again = copy.deepcopy(model)
+    quantize_(again, plan_of(quantized))
+    again.load_state_dict(quantized.state_dict())
+    with torch.no_grad():
+        assert torch.equal(again(pixels)[0], largest)

@@ -60,6 +60,20 @@ class Attention(nn.Module):
         return (weights @ self.value(rows)).transpose(1, 2).reshape(x.shape)
 
 
+class OwnAttention(nn.Module):
+    """PyTorch's layer of attention, over the positions of a small map."""
+
+    def __init__(self, weights):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(CHANNELS, 2, batch_first=True)
+        self.weights = weights
+
+    def forward(self, x):
+        rows = x.flatten(2).transpose(1, 2)
+        made = self.attention(rows, rows, rows, need_weights=self.weights)[0]
+        return (rows + made).transpose(1, 2).reshape(x.shape)
+
+
 class Deformed(nn.Module):
     """A deformable convolution with computed offsets."""
 
@@ -115,6 +129,8 @@ OPERATIONS = {
     "max pool": lambda: nn.MaxPool2d(2),
     "average pool": lambda: nn.AvgPool2d(2),
     "attention": lambda: Attention(),
+    "attention of torch": lambda: OwnAttention(weights=True),
+    "attention of torch, fused": lambda: OwnAttention(weights=False),
     "deformable": lambda: Deformed(),
 }
 HEADS = {
@@ -124,7 +140,11 @@ HEADS = {
 }
 NOT_READ = "deformable"
 """OpenVINO does not read this operation of operator set 19 and newer, quantized or not."""
-FLOAT_LAYERS = {"transposed": "transposed", "deformable": "deformable"}
+FLOAT_LAYERS = {
+    "transposed": "transposed",
+    "deformable": "deformable",
+    "attention of torch, fused": "one operation",
+}
 """Operations with a weight that stays float, and a word of the reason in the plan."""
 
 

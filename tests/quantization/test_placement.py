@@ -83,12 +83,15 @@ def test_what_stays_float_has_a_reason():
         def forward(self, x):
             y = self.up(x).flatten(2).permute(2, 0, 1)
             y = y + self.attention(y, y, y, need_weights=False)[0]
+            y = torch.einsum("nbc,cd->nbd", y, self.rows)
             return self.head(nn.functional.linear(y, self.rows * 2))
 
     plan, _ = placed(Mixed().eval(), (1, 3, 3, 3))
-    assert [layer.operation for layer in plan.layers.values()] == ["head.linear"]
+    layers = [layer.operation for layer in plan.layers.values()]
+    assert layers == ["attention.linear", "attention.linear#2", "head.linear"]
     assert "transposed convolution" in plan.floats["up.conv_transpose2d"]
-    assert "multi_head_attention_forward" in plan.floats["attention.linear"]
+    assert "one operation" in plan.floats["attention.scaled_dot_product_attention"]
+    assert "einsum" in plan.floats["einsum"]
     assert plan.floats["linear"] == "its weight or bias is computed"
 
 
@@ -132,3 +135,85 @@ def test_nothing_is_rounded_that_only_chosen_layers_read(residual):
     assert "|adaptive_avg_pool2d|1" not in plan.outputs
     assert "|max_pool2d|1" not in plan.outputs
     assert plan.outputs["branch.2|hardtanh|1"] == "branch.2.hardtanh"
+
+
+def test_arithmetic_of_boxes_and_chosen_rows_stays_as_it_is():
+    class Boxes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(3, 4, 1), nn.Linear(4, 4)
+
+        def forward(self, x):
+            moved = self.conv(x).flatten(2).transpose(1, 2)[0]
+            sizes = torch.arange(1.0, 1 + len(moved))[:, None]
+            boxes = moved * sizes + sizes
+            kept = boxes[boxes[:, 0].topk(3).indices]
+            return boxes, kept * kept[:1], self.head(moved + moved.flip(0))
+
+    plan, _ = placed(Boxes())
+    assert {"|mul|1", "|add|1", "|mul|2"}.isdisjoint(plan.outputs)
+    assert plan.outputs["|add|2"] == "add#2"
+    assert plan.outputs["|flip|1"] == plan.outputs["conv|conv2d|1"]
+
+
+def test_masks_are_not_rounded():
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, rows, mask):
+            return self.last(self.first(rows) + (1 - mask) * -1e30)
+
+    recorded = record_sites(Masked(), Example((torch.rand(2, 4), torch.ones(2, 1).long())))
+    plan = place(recorded)
+    assert plan.inputs == {"args[0]": "args[0]"}
+    assert set(plan.outputs) == {"first|linear|1", "|add|1", "last|linear|1"}
+
+
+def test_operations_that_move_values_keep_the_grid():
+    class Moving(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.last = nn.Conv2d(3, 4, 1), nn.Conv2d(2, 4, 1)
+
+        def forward(self, x):
+            y = self.conv(x)
+            one, _, *_ = nn.functional.pad(y.roll(1, 2), (1, 1)).unflatten(1, (2, 2)).unbind(1)
+            return self.last(nn.functional.adaptive_max_pool2d(one, 4))
+
+    plan, _ = placed(Moving())
+    assert set(plan.outputs.values()) == {"conv.conv2d", "last.conv2d"}
+    padded = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ConstantPad2d(1, 2.0), nn.Conv2d(4, 4, 1))
+    assert placed(padded)[0].outputs["1|pad|1"] == "1.pad"
+
+
+def test_a_product_with_a_stored_tensor_has_a_reason():
+    class Product(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(4, 4)
+            self.rows = nn.Parameter(torch.randn(4, 3))
+
+        def forward(self, x):
+            return self.linear(x) @ self.rows
+
+    plan, _ = placed(Product(), (2, 4))
+    assert "no linear layer" in plan.floats["matmul"]
+    assert "|matmul|1" not in plan.outputs
+
+
+def test_tokens_with_a_stored_code_of_places_stay_features():
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(4, 4)
+            self.token = nn.Parameter(torch.randn(1, 1, 4))
+            self.register_buffer("places", torch.randn(1, 6, 4))
+
+        def forward(self, rows):
+            rows = torch.cat([self.token.expand(len(rows), -1, -1), rows], 1) + self.places
+            return rows + self.linear(rows)
+
+    plan, _ = placed(Tokens(), (2, 5, 4))
+    assert set(plan.outputs) == {"|expand|1", "|cat|1", "|add|1", "linear|linear|1", "|add|2"}

@@ -1,6 +1,7 @@
 import copy
 import threading
 
+import pytest
 import torch
 from torch import nn
 
@@ -71,3 +72,27 @@ def test_training_another_size_a_copy_and_another_thread_have_the_same_names():
         thread.start()
         thread.join()
     assert found == names
+
+
+@pytest.mark.parametrize("weights", [True, False])
+@pytest.mark.parametrize("masked", [True, False])
+def test_what_attention_of_torch_calls_are_sites_and_compute_the_same(weights, masked):
+    torch.manual_seed(0)
+    model = nn.MultiheadAttention(8, 2, batch_first=True).eval()
+    rows = torch.randn(2, 5, 8)
+    mask = torch.zeros(5, 5).masked_fill(torch.ones(5, 5).triu(1) > 0, -torch.inf)
+    settings = {"need_weights": weights, "attn_mask": mask if masked else None}
+    example = Example((rows, rows, rows), settings)
+    recorded = record_sites(model, example)
+    graph = fw.trace(model, example.args, settings)
+    found = [name for site in recorded.sites for name in site.operations]
+    assert found == [operation.name for operation in graph.operations]
+    assert [site.operation for site in recorded.sites if site.op == "linear"] == [
+        "linear",
+        "linear#2",
+    ]
+    with handled(lambda name, func, args, kwargs: func(*args, **kwargs)), torch.no_grad():
+        made = model(rows, rows, rows, **settings)
+    with torch.no_grad():
+        wanted = model(rows, rows, rows, **settings)
+    torch.testing.assert_close(made, wanted)

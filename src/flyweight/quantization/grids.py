@@ -15,6 +15,8 @@ HIGHEST_BY_BITS = {8: WEIGHT_HIGHEST, 7: 63}
 """Bits of a weight to its largest integer. Two products of 8 bits may exceed the 16 bits that
 processors without VNNI add them in; of 7 bits they never do."""
 _SMALLEST = 1e-8
+_UNIT = 1e-6
+"""How near to 1 the end of a range must be to be that of a sigmoid."""
 RELU6_SCALE = float(np.nextafter(np.float32(6 / 255), np.float32(0)))
 """A scale above 6 / 255 makes ONNX Runtime keep the clipping of a ReLU6 in float."""
 
@@ -40,7 +42,12 @@ def grid_of(found: Range, *, at_most: float = math.inf) -> Grid:
         at_most: Where the function that made the values clips them, for example 6.
     """
     low, high = min(found.low, 0.0), min(max(found.high, 0.0), at_most)
-    scale = max(float(np.float32((high - low) / (HIGHEST - LOWEST))), _SMALLEST)
+    steps = HIGHEST - LOWEST
+    if low == 0 and abs(high - 1) < _UNIT:
+        # A half, which sigmoids make of 0, must not lie between two integers:
+        # runtimes round it differently.
+        steps -= 1
+    scale = max(float(np.float32((high - low) / steps)), _SMALLEST)
     if at_most == 6:
         scale = min(scale, RELU6_SCALE)
     return Grid(scale, min(max(round(-low / scale), LOWEST), HIGHEST))

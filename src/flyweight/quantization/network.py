@@ -110,8 +110,12 @@ def forward_of(model: nn.Module) -> "QuantizedForward | None":
 
 
 def key_of(quantizer: str) -> str:
-    """Return the name of a quantizer as a key of modules, which has no dots."""
-    return quantizer.replace(".", "/")
+    """Return the name of a quantizer as a key of modules, which has no dots.
+
+    Attributes of modules cannot be keys: an operation outside of all modules may be called `to`.
+    """
+    key = quantizer.replace(".", "/")
+    return f"/{key}" if hasattr(nn.ModuleDict, key) else key
 
 
 def _require(model: nn.Module, plan: QuantizationPlan) -> None:
@@ -187,7 +191,7 @@ class Handler:
             return made
         if isinstance(made, Tensor):
             return self.result(quantizer, made)
-        parts = [self.result(quantizer, one) if isinstance(one, Tensor) else one for one in made]
+        parts = [self.result(quantizer, one) if _has_values(one) else one for one in made]
         return type(made)(parts)
 
     def parameters_of(self, layer: IntegerLayer) -> tuple[Tensor, Tensor | None]:
@@ -236,6 +240,11 @@ class Handler:
             return None
         factor = torch.rsqrt(self._tensors[norm.variance] + norm.epsilon)
         return factor if norm.scale is None else factor * self._tensors[norm.scale]
+
+
+def _has_values(part: object) -> bool:
+    """Whether a part of a result can be rounded; places of the largest values cannot."""
+    return isinstance(part, Tensor) and part.is_floating_point()
 
 
 def unfold(weight: Tensor, made: Tensor, factor: Tensor | None) -> None:

@@ -16,15 +16,18 @@ from flyweight.quantization.skipping import skipped
 
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 _LAYERS = (*_CONVOLUTIONS, "linear")
-_MULTIPLYING = ("matmul", "bmm")
-_JOINING = ("add", "mul", "cat", *_MULTIPLYING)
+_MULTIPLYING = ("matmul", "bmm", "mm")
+_CONCATENATING = ("cat", "concat", "concatenate", "stack")
+_JOINING = ("add", "mul", *_CONCATENATING, *_MULTIPLYING)
 """Operations of several tensors; all of these and the result are quantized."""
 _PASSING_NAMES = """
     max_pool1d max_pool2d max_pool3d view reshape flatten unflatten permute transpose movedim
     unsqueeze squeeze
     upsample_nearest1d upsample_nearest2d upsample_nearest3d slice select chunk split
     split_with_sizes narrow pixel_shuffle pixel_unshuffle channel_shuffle contiguous clone dropout
-    alias detach expand t numpy_T
+    alias detach expand t numpy_T unbind roll flip rot90 repeat expand_as broadcast_to mT mH
+    swapaxes swapdims moveaxis tensor_split adaptive_max_pool1d adaptive_max_pool2d
+    adaptive_max_pool3d unfold im2col
 """
 _PASSING = frozenset(_PASSING_NAMES.split())
 """Operations that only move values or choose among them: the grid of the result is the same."""
@@ -43,9 +46,21 @@ _UNSUPPORTED = {
     "deform_conv2d": "deformable convolution, for which no runtime has an integer kernel",
     "lstm": "recurrent layer, whose weights PyTorch applies in one operation",
     "gru": "recurrent layer, whose weights PyTorch applies in one operation",
+    "rnn_tanh": "recurrent layer, whose weights PyTorch applies in one operation",
+    "rnn_relu": "recurrent layer, whose weights PyTorch applies in one operation",
     "scaled_dot_product_attention": "attention, which PyTorch executes as one operation",
+    "einsum": "einsum, for which no runtime has an integer kernel",
+    "bilinear": "bilinear layer, for which no runtime has an integer kernel",
+    "addmm": "product and sum in one operation, which no rule places",
+    "baddbmm": "product and sum in one operation, which no rule places",
 }
 _REWRITABLE = "; --rewrite makes a 1x1 convolution and a shuffle of it, which have"
+_CHOOSING_NAMES = """
+    index _unsafe_index index_select gather take take_along_dim masked_select nonzero topk sort
+    argsort kthvalue where masked_fill scatter one_hot
+"""
+_CHOOSING = frozenset(_CHOOSING_NAMES.split())
+"""Operations that choose rows by other values: what follows is arithmetic of boxes, not layers."""
 _RELU6 = 6.0
 _NO_REASONS: Mapping[str, str] = MappingProxyType({})
 _NOTHING: frozenset[str] = frozenset()
@@ -93,6 +108,7 @@ class _Placement:
         for site in recorded.sites:
             for number in site.reads:
                 self.takers.setdefault(number, []).append(site)
+        self.features = self._features()
         self.norm_of: dict[str, Site] = {}
         self.fused: set[str] = set()
         self.wanted: set[int] = set()
@@ -113,6 +129,20 @@ class _Placement:
             self.wanted.update((*self._tensors(site), *self._end(site).makes))
         self._spread()
         return self._written(ends)
+
+    def _features(self) -> set[int]:
+        """Return the tensors that hold what the network computes from its inputs and parameters.
+
+        Places of boxes, masks and position codes are none: 8 bits are too few for them.
+        """
+        found = {*self.recorded.inputs, *self.recorded.learned}
+        for site in self.recorded.sites:
+            # What is added to features, such as a stored code of places, leaves them features.
+            taken = self._tensors(site) if site.op in _JOINING else site.reads[:1]
+            chooses = any(call.op in _CHOOSING for call in site.calls)
+            if taken and not chooses and found.issuperset(taken):
+                found.update(site.makes)
+        return found
 
     def _is_integer(self, site: Site) -> bool:
         for call, operation in zip(
@@ -143,6 +173,8 @@ class _Placement:
             return "its weight or bias is computed"
         if self._data(site) in self.recorded.stored:
             return "it reads a stored tensor"
+        if op in _MULTIPLYING and not self.recorded.stored.keys().isdisjoint(site.reads):
+            return "it multiplies with a stored tensor, but is no linear layer"
         return None
 
     def _data(self, site: Site) -> int:
@@ -154,8 +186,9 @@ class _Placement:
     def _joins(self, site: Site) -> bool:
         if site.op not in _JOINING or site.operation in self.floats or len(site.calls) != 1:
             return False
-        known = all(n in self.maker or n in self.recorded.inputs for n in site.reads)
-        return known and (len(site.reads) > 1 or site.op == "cat")
+        stored = not self.recorded.stored.keys().isdisjoint(site.reads)
+        known = self.features.issuperset(site.reads) and not stored
+        return known and (len(site.reads) > 1 or site.op in _CONCATENATING)
 
     def _apart_from_chosen(self, joins: Sequence[Site]) -> list[Site]:
         """Return the joins that take nothing of a layer that was chosen to stay float."""
@@ -170,7 +203,8 @@ class _Placement:
         """Return the tensors that some of these sites read, directly or changed on the way."""
         found = {number for site in sites for number in self._tensors(site)}
         for site in reversed(self.recorded.sites):
-            if site.op in (*_PASSING, *_CURVED) and not found.isdisjoint(site.makes):
+            follows = _passes(site) or site.op in _CURVED
+            if follows and not found.isdisjoint(site.makes):
                 found.update(self._tensors(site)[:1])
         return found
 
@@ -210,14 +244,15 @@ class _Placement:
             for site in self.recorded.sites:
                 self._follow(site)
             for site in reversed(self.recorded.sites):
-                if site.op in _PASSING and not self.wanted.isdisjoint(site.makes):
+                if _passes(site) and not self.wanted.isdisjoint(site.makes):
                     self.wanted.update(self._tensors(site)[:1])
 
     def _follow(self, site: Site) -> None:
         taken = self._tensors(site)[:1]
         known = bool(taken) and taken[0] in self.wanted
         used = self.needed is None or not self.needed.isdisjoint(site.makes)
-        if known and used and site.op in (*_PASSING, *_CURVED) and site.name not in self.fused:
+        follows = _passes(site) or site.op in _CURVED
+        if known and used and follows and site.name not in self.fused:
             self.wanted.update(site.makes)
 
     def _written(self, ends: Mapping[Site, Site]) -> QuantizationPlan:
@@ -230,7 +265,7 @@ class _Placement:
             if self.wanted.isdisjoint(site.makes) or not site.makes:
                 continue
             taken = self._tensors(site)[:1]
-            shared = names.get(taken[0]) if taken and site.op in _PASSING else None
+            shared = names.get(taken[0]) if taken and _passes(site) else None
             name = shared or site.operation
             outputs[site.name] = name
             names |= dict.fromkeys(site.makes, name)
@@ -256,6 +291,14 @@ class _Placement:
             None if value is None else self.recorded.stored[value.number] for value in values
         )
         return FoldedNorm(str(mean), str(variance), scale, shift, float(arguments["eps"]))
+
+
+def _passes(site: Site) -> bool:
+    """Whether an operation makes only values that it takes, or 0, which every grid has."""
+    if site.op == "pad":
+        arguments = site.calls[0].arguments
+        return arguments["mode"] != "constant" or not arguments["value"]
+    return site.op in _PASSING
 
 
 def _is_fused(site: Site) -> bool:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -33,6 +34,20 @@ _OTHER_SPELLINGS = {
     **dict.fromkeys(("__mul__", "__rmul__", "__imul__"), "mul"),
 }
 """Operators by the function that does the same."""
+
+
+def _without_modes(function: Any) -> Callable[..., Any]:
+    """Return PyTorch's own code of a function, without the question whether a mode wants it."""
+    names = {**function.__globals__, "has_torch_function": lambda _: False}
+    made = FunctionType(function.__code__, names, function.__name__, function.__defaults__)
+    made.__kwdefaults__ = function.__kwdefaults__
+    return made
+
+
+_OPENED = {
+    function: _without_modes(function) for function in (nn.functional.multi_head_attention_forward,)
+}
+"""Functions with layers inside, to their code: what it calls are sites, and it is none itself."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,15 +94,17 @@ class RecordedSites:
 
     Attributes:
         sites: In the order of execution.
-        inputs: Number of each tensor of the example, to its place.
+        inputs: Number of each tensor of the example that holds no whole numbers, to its place.
         stored: Number of each tensor that the network holds, to its name.
         outputs: Numbers of the tensors that the network returns.
+        learned: Numbers of the stored tensors that are parameters.
     """
 
     sites: tuple[Site, ...]
     inputs: dict[int, str]
     stored: dict[int, str]
     outputs: tuple[int, ...]
+    learned: frozenset[int]
 
 
 Handle = Callable[[str, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
@@ -97,7 +114,8 @@ Handle = Callable[[str, Callable[..., Any], tuple[Any, ...], dict[str, Any]], An
 class SiteMode(TorchFunctionMode):
     """Hands every call of a torch function to `handle`, under the name of its site.
 
-    What a function calls in turn is not seen: PyTorch turns the mode off meanwhile.
+    What a function calls in turn is not seen, because PyTorch turns the mode off meanwhile; that of
+    the functions in `_OPENED` is.
     """
 
     def __init__(self, handle: Handle) -> None:
@@ -109,6 +127,9 @@ class SiteMode(TorchFunctionMode):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Run one function through `handle`."""
+        if (opened := _OPENED.get(func)) is not None:
+            with self:
+                return opened(*args, **(kwargs or {}))
         path = _PATH.get()
         plain = _function_name(func)
         where = path[-1] if path else ""
@@ -183,7 +204,11 @@ def record_sites(model: nn.Module, example: Example) -> RecordedSites:
     given = example.mapped(lambda tensor: tensor.detach().clone())
     with torch.inference_mode(), recorder, handled(noted):
         recorder.number_stored(copy)
-        inputs = {recorder.value(tensor).number: place for place, tensor in given.tensors()}
+        inputs = {
+            recorder.value(tensor).number: place
+            for place, tensor in given.tensors()
+            if tensor.is_floating_point()
+        }
         returned = copy(*given.args, **given.kwargs)
         outputs = tuple(recorder.value(tensor).number for _, tensor in placed_tensors(returned))
     names = {id(call): name for name, call in names_of(recorder.calls)}
@@ -194,7 +219,9 @@ def record_sites(model: nn.Module, example: Example) -> RecordedSites:
         sites.append(Site(name, calls, found))
     # A shared tensor has its first name.
     stored = {number: name for name, number in reversed(recorder.stored.items())}
-    return RecordedSites(tuple(sites), inputs, stored, outputs)
+    parameters = {name for name, _ in copy.named_parameters()}
+    learned = frozenset(number for number, name in stored.items() if name in parameters)
+    return RecordedSites(tuple(sites), inputs, stored, outputs, learned)
 
 
 class _PathRecorder(Recorder):  # type: ignore[no-untyped-call]
