@@ -26,7 +26,7 @@ def exported(monkeypatch):
     """Do not export; return what would have been."""
     calls = []
 
-    def export(loaded, path, *, end, name, images, runtime, weights):
+    def export(loaded, path, *, end, name, images, runtime, facts):
         call = SimpleNamespace(loaded=loaded, path=path, images=images, runtime=runtime)
         calls.append(call)
         return SimpleNamespace(

@@ -250,6 +250,7 @@ def test_libraries_and_defaults_need_no_example():
     assert [tap.student.stride for tap in distiller.plans[0].taps] == [4, 8, 16, 32]
 
 
+@pytest.mark.filterwarnings("ignore:Calibration has inputs")  # Statistics are random.
 def test_a_quantized_student_is_taught_by_its_float_network():
     dense = randomised(seeded(Classifier)).eval()
     quantized = fw.quantize(dense, IMAGES, fw.QuantConfig(weight_bits=7))

@@ -10,6 +10,7 @@ from flyweight.errors import ConfigError, DataError, ExportError
 from flyweight.pipeline.inputs import Saver, open_checkpoint
 from flyweight.pipeline.network_plans import build_model
 from flyweight.pipeline.stages.export import (
+    WEIGHTS,
     export_model,
     images_to_compare,
     require_own_export,
@@ -85,7 +86,7 @@ def test_an_unknown_end(loaded, tmp_path):
 def test_the_export_of_another_checkpoint_is_not_replaced(loaded, tmp_path):
     target, checkpoint = tmp_path / "model.onnx", tmp_path / "a.safetensors"
     require_own_export(target, "one", checkpoint)
-    export_model(loaded, target, end="raw", weights="one")
+    export_model(loaded, target, end="raw", facts={WEIGHTS: "one"})
     require_own_export(target, "one", checkpoint)
     with pytest.raises(ExportError, match=r"other weights \(digest one\).*add --overwrite"):
         require_own_export(target, "two", checkpoint)
