@@ -1,5 +1,6 @@
 """`flyweight quantize`: a network that runtimes execute on integers."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -140,15 +141,8 @@ def quantize(
     """
     source = pipeline.ModelSource(config, tuple(opt or ()), weights)
     _, settings = pipeline.load_config(config, opt or ())
-    if mode and mode not in MODES:
-        raise ConfigError(
-            f"--mode must be one of {', '.join(MODES)}. Received '{mode}'. {nearest(mode, MODES)}"
-        )
-    if precision and precision not in PRECISIONS:
-        raise ConfigError(
-            f"--precision must be one of {', '.join(PRECISIONS)}. Received '{precision}'. "
-            f"{nearest(precision, PRECISIONS)}"
-        )
+    _require_one_of("--mode", mode, MODES)
+    _require_one_of("--precision", precision, PRECISIONS)
     given = {
         "mode": mode,
         "precision": precision,
@@ -176,6 +170,14 @@ def quantize(
         show_json(_record(result))
     else:
         show(_text(result))
+
+
+def _require_one_of(option: str, value: str, allowed: Sequence[str]) -> None:
+    if value and value not in allowed:
+        raise ConfigError(
+            f"{option} must be one of {', '.join(allowed)}. Received '{value}'. "
+            f"{nearest(value, allowed)}"
+        )
 
 
 def _show_losses(losses: dict[str, float], *, as_json: bool) -> None:

@@ -243,9 +243,9 @@ def _run(inputs: Inputs, settings: Config, workspace: Workspace) -> Quantized:
     made, precisions = _quantized(dense, inputs, settings, workspace)
     files = inputs.options.files_in(workspace.folder)
     facts = {WEIGHTS: digest_of_checkpoint(path)}
-    told = facts if precisions is None else facts | precision_facts(precisions.latency.inference)
+    stated = facts if precisions is None else facts | precision_facts(precisions.latency.inference)
     with files.written() as drafts:
-        for kind, model, extra in (("float", dense, facts), ("int8", made.model, told)):
+        for kind, model, extra in (("float", dense, facts), ("int8", made.model, stated)):
             inputs.progress.note(f"exporting {files.networks[kind]}")
             _export(model, found, inputs, settings, drafts.networks[kind], extra)
         census = take_census(drafts.networks["int8"], runtime=settings.bench.runtime)
