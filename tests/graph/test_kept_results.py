@@ -98,6 +98,23 @@ def test_a_table_of_several_sizes_is_a_result_and_data_of_the_user_are_none():
     assert small[1].tables == {}
 
 
+def test_only_tensors_leave_a_container():
+    model = network("dictionary")
+    plan = cut_of(model, fw.trace(model, (IMAGE,)))
+    used(model)[1].tables["name"] = "of the user"
+    small = fw.prune(model, plan)
+    assert small[1].tables == {"name": "of the user"}
+    assert len(model[1].tables) == 2
+
+
+def test_a_model_of_shapes_alone_is_not_run():
+    model = network("dictionary")
+    plan = cut_of(model, fw.trace(model, (IMAGE,)))
+    used(model)
+    small = fw.prune(model.to("meta"), plan)
+    assert small[0].out_channels == 6
+
+
 class Memory(nn.Module):
     """Counts on what an earlier run left: another run does not make the same again."""
 

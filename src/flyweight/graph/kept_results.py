@@ -44,7 +44,7 @@ class KeptResult:
         return vars(model.get_submodule(self.path)).get(self.attribute)
 
     def forget(self, model: nn.Module) -> None:
-        """Leave a container empty, and an attribute None."""
+        """Leave a container without its tensors, and an attribute None."""
         value = self.content(model)
         module = model.get_submodule(self.path)
         vars(module)[self.attribute] = None if isinstance(value, Tensor) else _emptied(value)
@@ -107,10 +107,10 @@ def _makes_again(
     model: nn.Module, places: Sequence[KeptResult], example: Example, *, values: bool
 ) -> bool:
     """Whether a run makes these results where they are missing; attributes only there."""
-    absent = private_copy(model, values=values)
-    for place in places:
-        place.forget(absent)
     try:
+        absent = private_copy(model, values=values)
+        for place in places:
+            place.forget(absent)
         _run(absent, example, values=values)
         if not all(_same(place.content(model), place.content(absent)) for place in places):
             return False
@@ -135,15 +135,20 @@ def _run(copied: nn.Module, example: Example, *, values: bool) -> None:
 
 
 def _emptied(container: Any) -> Any:
-    if isinstance(container, defaultdict):
-        return defaultdict(container.default_factory)
-    return type(container)()
+    """Return a container of the same kind with what is no tensor and holds none."""
+    if not isinstance(container, dict):
+        return type(container)(one for one in container if not list(tensors_in(one)))
+    left = container.copy()  # Keeps the default of a defaultdict.
+    for key, one in container.items():
+        if list(tensors_in(one)):
+            del left[key]
+    return left
 
 
 def _same(before: Any, after: Any) -> bool:
     """Whether what was made is what was there; a table by size may have had further sizes."""
     if isinstance(before, Mapping) and isinstance(after, Mapping):
-        again = before.keys() & after.keys()
+        again = [key for key in before.keys() & after.keys() if list(tensors_in(before[key]))]
         return bool(again) and all(_same(before[key], after[key]) for key in again)
     one, other = list(tensors_in(before)), list(tensors_in(after))
     return len(one) == len(other) and all(map(_equal, one, other))

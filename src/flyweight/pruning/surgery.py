@@ -50,8 +50,7 @@ def prune(model: nn.Module, plan: PruningPlan, *, verify: bool = True) -> nn.Mod
     _cut(small, plan, removed)
     for parameter in small.parameters():
         parameter.grad = None  # A copy has no gradients, as with `copy.deepcopy`.
-    has_example = bool(plan.inputs or plan.keywords)
-    if verify and has_example and not any(tensor.is_meta for tensor in model.parameters()):
+    if verify and _can_run(model, plan):
         # Results of an earlier run were not computed in the precision of the check.
         dense = without_results(model, kept)
         require_same(dense, small, plan, lambda part: prune(model, part, verify=False))
@@ -80,12 +79,22 @@ def prune_(model: nn.Module, plan: PruningPlan, optimizer: Optimizer | None = No
     _cut(model, plan, removed, optimizer)
 
 
+def _can_run(model: nn.Module, plan: PruningPlan) -> bool:
+    has_example = bool(plan.inputs or plan.keywords)
+    return has_example and not any(tensor.is_meta for tensor in model.parameters())
+
+
 def _results_kept(model: nn.Module, plan: PruningPlan, removed: Removed) -> tuple[KeptResult, ...]:
+    """Return the results of earlier runs that a cut would leave behind; a plan may have no example.
+
+    A model on the meta device has shapes alone, and does not run.
+    """
+
     def cheapest() -> Example:
         runs = [run for run in runs_of(model, plan) if run.mode == "evaluation"]
         return min(runs, key=lambda run: run.macs).example
 
-    if not (plan.inputs or plan.keywords):
+    if not _can_run(model, plan):
         return ()
     return results_kept(model, cheapest, removed.keys(), values=True)
 
