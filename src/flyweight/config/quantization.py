@@ -16,8 +16,6 @@ from flyweight.config.training import TrainConfig
 from flyweight.errors import PlanError
 
 Mode = Literal["post", "aware"]
-MODES: tuple[Mode, ...] = ("post", "aware")
-PRECISIONS = ("int8", "auto")
 _RATE = 0.1
 
 
