@@ -98,6 +98,8 @@ def test_the_table_names_both_files_and_each_step(flyweight, saved):
         (("--precision", "int4"), "--precision must be one of int8, auto. Received 'int4'"),
         (("--budget", "macs=0.5"), "must limit latency_ms or latency_share. Received macs=0.5"),
         (("--budget", "fast"), "A budget must read QUANTITY=NUMBER"),
+        (("-o", "quantize.budget=macs=0.5"), "Received 'macs=0.5' for 'quantize.budget'"),
+        (("-o", "quantize.reconstruct=blocks", "--exact"), "which exact scales; leave one"),
         (("--runtime", "tensorrt"), "A runtime must be one of onnxruntime, openvino"),
         (("--skip", "nothing"), "A pattern to skip must match a layer. Received 'nothing'"),
         (("-w", "none"), "A file of weights must exist. Received 'none'"),

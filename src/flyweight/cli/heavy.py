@@ -15,7 +15,6 @@ if TYPE_CHECKING:  # For type checkers; `HOMES` has the same names at run time.
     from flyweight.config.cut_options import split_list as split_list
     from flyweight.config.data import DataConfig as DataConfig
     from flyweight.config.measuring import BenchConfig as BenchConfig
-    from flyweight.config.quantization import latency_budget as latency_budget
     from flyweight.config.scanning import SensitivityOptions as SensitivityOptions
     from flyweight.data.check import require_sound as require_sound
     from flyweight.data.check_split import class_counts as class_counts
@@ -64,7 +63,6 @@ HOMES = {
     "draw_file": "flyweight.pipeline.drawn_images:draw_file",
     "group_tree": "flyweight.cli.tree:group_tree",
     "inspect_data": "flyweight.pipeline.data_check:inspect_data",
-    "latency_budget": "flyweight.config.quantization:latency_budget",
     "leave_out_bad": "flyweight.data.usable:leave_out_bad",
     "load_model": "flyweight.pipeline.inputs:load_model",
     "measurement_records": "flyweight.measuring.measurement_text:to_records",

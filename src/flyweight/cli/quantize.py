@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flyweight import pipeline
-from flyweight.cli import heavy
 from flyweight.cli.console import note_busy_machine, show, show_json
 from flyweight.cli.options import ConfigName, Json, Overrides, Resume, Weights
 from flyweight.errors import ConfigError, nearest
@@ -140,20 +139,20 @@ def quantize(
     replaced without --overwrite, and nothing is written where a layer does not run as planned.
     """
     source = pipeline.ModelSource(config, tuple(opt or ()), weights)
-    _, settings = pipeline.load_config(config, opt or ())
     _require_one_of("--mode", mode, MODES)
     _require_one_of("--precision", precision, PRECISIONS)
     given = {
         "mode": mode,
         "precision": precision,
-        "budget": heavy.latency_budget(budget) if budget else None,
-        "rewrite": rewrite,
-        "skip": tuple(skip or ()),
+        "budget": budget,
+        "rewrite": "true" if rewrite else "",
         "learned": "pact" if use_pact else "",
-        "exact": exact,
+        "exact": "true" if exact else "",
     }
-    changes = {key: value for key, value in given.items() if value}
-    section = settings.quantize.model_copy(update=changes)
+    # As overrides, so that they must fit the rest of the section.
+    chosen = [f"quantize.{key}={value}" for key, value in given.items() if value]
+    _, settings = pipeline.load_config(config, [*(opt or ()), *chosen])
+    section = settings.quantize.model_copy(update={"skip": tuple(skip)} if skip else {})
     bench = settings.bench.model_copy(update={"runtime": runtime} if runtime else {})
     require_installed(bench.runtime)
     settings = settings.model_copy(update={"quantize": section, "bench": bench})

@@ -38,7 +38,10 @@ def latency_budget(given: Any) -> Budget:
 
 
 def _budget(given: Any) -> Budget | None:
-    return None if given is None else latency_budget(given)
+    try:
+        return None if given is None else latency_budget(given)
+    except PlanError as error:  # So that the message names the key.
+        raise ValueError(str(error)) from error
 
 
 def _plain(budget: Budget | None) -> dict[str, float] | None:
