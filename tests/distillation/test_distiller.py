@@ -332,3 +332,20 @@ def test_a_teacher_with_a_cache_runs_once_on_each_image(tmp_path):
         student(IMAGES)
         assert torch.equal(cached.loss(IMAGES), wanted)
     assert len(runs) == 1
+
+
+def test_fitted_adaptors_start_near_the_teacher():
+    dense = randomised(seeded(Classifier))
+    student = pruned(dense).eval()
+    torch.manual_seed(0)
+    distiller = Distiller(student, exact(dense), strategy="mimic", example=EXAMPLE)
+
+    def loss():
+        student(IMAGES)
+        return distiller.loss(IMAGES).item()
+
+    drawn = loss()
+    distiller.fit_adaptors_(student, IMAGES)
+    assert loss() < 0.5 * drawn
+    with pytest.raises(TrainingError, match="Received no run"):
+        distiller.loss(IMAGES)
