@@ -5,7 +5,7 @@ import platform
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from flyweight.errors import ConfigError, ExportError, counted
+from flyweight.exporting.exactness import require_exact_file
 from flyweight.exporting.file_comparison import Comparison, own_names
 from flyweight.exporting.flat_inputs import FlatInputs, Given, Inputs, batched
 from flyweight.exporting.inference_network import InferenceNetwork
@@ -109,7 +110,8 @@ def to_onnx(
     """Write a copy of `model`, in evaluation mode and float32, as one ONNX file with a card.
 
     The file appears under its name only after ONNX's checker accepts it, the runtime loads it and
-    its outputs agree with PyTorch's on `example`, on random inputs and on `compare_on`.
+    its outputs agree with PyTorch's on `example`, on random inputs and on `compare_on`. A network
+    that was quantized with `exact` is compared on the runtime it was quantized for, too.
 
     Args:
         model: The network.
@@ -126,14 +128,16 @@ def to_onnx(
         ConfigError: There is no such runtime, or it is not installed.
         ExportError: The model does not run on the example or cannot be written in ONNX, the graph
             contains operations of training, or an output differs from PyTorch's by more than the
-            tolerance.
+            tolerance; of a network that was quantized with `exact`, in any bit.
         GraphError: The model is scripted or quantized, or returns what cannot be followed.
         FileError: `path` cannot be written.
     """
     model = plain_module(model)
     started = time.perf_counter()
     target = _checked_target(path)
-    require_installed(config.runtime)
+    plan = plan_of(model)
+    for runtime in _runtimes(config.runtime, plan):
+        require_installed(runtime)
     graph_tools = load(_ONNX_GRAPH)
     card, given = card or ModelCard(name=type(model).__name__), FlatInputs.of(example)
     network, inputs = _network(model, postprocess, given), given.tensors
@@ -152,7 +156,7 @@ def to_onnx(
     trials = [inputs, *(FlatInputs.of(more).tensors for more in compare_on)]
     trials += _that_run(network, _random_inputs(inputs, config), len(names))
     errors = _write_checked(proto, trials, compared, target)
-    notes, counts = _notes(plan_of(model)), graph_tools.operator_counts(proto)
+    notes, counts = _notes(plan), graph_tools.operator_counts(proto)
     sized = (target.stat().st_size, time.perf_counter() - started)
     facts = (*sized, opset, counts, config.runtime, notes)
     return ExportResult(target, sidecar_path(target), errors, *facts)
@@ -173,9 +177,7 @@ def _write_checked(
     graph_tools = load(_ONNX_GRAPH)
     with replacing(target) as draft, replacing(sidecar_path(target)) as description:
         draft.write_bytes(proto.SerializeToString())
-        opened = _open_checked(draft, target, compared.runtime)
-        errors = compared.errors(opened, trials)
-        compared.require_agreement(errors, target)
+        errors = _agreeing(proto, trials, compared, draft, target)
         if compared.own:
             graph_tools.drop_outputs(proto, compared.own)
             draft.write_bytes(proto.SerializeToString())
@@ -183,6 +185,26 @@ def _write_checked(
         shapes = [graph_tools.tensor_shapes(of) for of in (proto.graph.input, proto.graph.output)]
         description.write_text(to_sidecar(compared.card, *shapes), encoding="utf-8")
     return errors
+
+
+def _agreeing(
+    proto: Any, trials: Sequence[Inputs], compared: Comparison, draft: Path, target: Path
+) -> dict[str, float]:
+    """Return the errors on the runtime of a comparison, once every runtime that must agrees."""
+    found: dict[str, dict[str, float]] = {}
+    for runtime in _runtimes(compared.runtime, plan_of(compared.network.network)):
+        one = replace(compared, runtime=runtime)
+        errors = one.errors(_open_checked(draft, target, runtime), trials)
+        one.require_agreement(errors, target)
+        require_exact_file(proto, one, trials, errors, target)
+        found[runtime] = errors
+    return found[compared.runtime]
+
+
+def _runtimes(named: str, plan: QuantizationPlan | None) -> tuple[str, ...]:
+    """Return the runtimes that a file must agree with PyTorch on, the named one first."""
+    own = "" if plan is None else plan.runtime
+    return (named,) if own in ("", named) else (named, own)
 
 
 def _require_opset(found: int, wanted: int, target: Path) -> int:

@@ -178,7 +178,8 @@ def quantization_losses(
     images = CalibrationImages(config, data, wanted.images)
     reports.note(f"calibrating on {counted(len(images), 'training image')}, without labels")
     model = rewritten(model) if wanted.rewrite else model
-    small = to_integers(model, images, quant_config(wanted), say=reports.note)
+    chosen = quant_config(wanted, config.bench.runtime)
+    small = to_integers(model, images, chosen, say=reports.note)
     losses = layer_losses(model, small, images)
     return dict(sorted(losses.items(), key=lambda pair: -pair[1]))
 
@@ -380,7 +381,7 @@ def _choice(
     images = torch.cat(list(CalibrationImages(settings, data, wanted.images)))
 
     def with_floats(floats: Mapping[str, str]) -> nn.Module:
-        return to_integers(start, images, quant_config(wanted, floats), say=progress.note)
+        return to_integers(start, images, quant_config(wanted, runtime, floats), say=progress.note)
 
     subject = Subject(dense, start, with_floats, images, settings.preprocessing, runtime)
     with tempfile.TemporaryDirectory() as folder:
