@@ -4,7 +4,7 @@
     python benchmarks/quantization_exact.py detection --data DATA --checkpoint DENSE
     python benchmarks/quantization_exact.py digits
 
-Bits are compared on real pictures of the test split. Both files run by turns on one thread, and the
+Bits are compared on real images of the test split. Both files run by turns on one thread, and the
 ratio of their times is a median over rounds with a bootstrap interval of 95 %. One row per network
 and runtime in `results/quantization_exact.csv`, in place of an earlier one.
 """
@@ -41,7 +41,7 @@ TARGET = RESULTS / "quantization_exact.csv"
 KEY = ("benchmark", "runtime", "precision", "instructions")
 COLUMNS = (
     *KEY,
-    *("pictures", "equal_pictures", "bit_equal", "unrounded"),
+    *("images", "equal_images", "bit_equal", "unrounded"),
     *("metric_name", "metric_dense", "metric_free", "metric_exact", "tested_on"),
     *("time_ratio", "time_low", "time_high", "exact_ms", "load", "hardware", "versions"),
     *("commit", "date"),
@@ -58,10 +58,8 @@ def main() -> int:
     parser.add_argument("--data", type=Path, help="folder of the data sets")
     parser.add_argument("--checkpoint", type=Path, help="of the dense network")
     parser.add_argument("--images", type=int, default=16, help="to calibrate with")
-    parser.add_argument("--pictures", type=int, default=40, help="to compare bits on")
-    parser.add_argument(
-        "--tested", type=int, default=0, help="digits to evaluate on; 0: as shipped"
-    )
+    parser.add_argument("--compared", type=int, default=40, help="to compare bits on")
+    parser.add_argument("--tested", type=int, default=0, help="digits to test on; 0 is all")
     options = parser.parse_args()
     case = _digits(options) if options.case == "digits" else case_of(options)
     free = fw.quantize(case.model, case.images)
@@ -70,7 +68,7 @@ def main() -> int:
         config = fw.QuantConfig(exact=True, runtime=runtime)
         exact = fw.quantize(case.model, case.images, config)
         score = {**scores, "exact": case.metric(exact)}
-        for row in rows_of(case, (free, exact), runtime, options.pictures):
+        for row in rows_of(case, (free, exact), runtime, options.compared):
             found = {f"metric_{name}": round(value, 4) for name, value in score.items()}
             row |= found | {"metric_name": case.metric_name, "tested_on": case.tested_on}
             replace_row(TARGET, {**row, **surroundings(), "runtime": runtime}, COLUMNS, KEY)
@@ -112,13 +110,13 @@ def rows_of(case: Case, pair: tuple[nn.Module, nn.Module], runtime: str, count: 
                 continue
             settings = OpenSettings(1, precision)
             opened = [runtime_by_name(runtime).open(path, settings) for path in paths]
-            pictures, values = _equal(exact, opened[1], images)
+            images_equal, values = _equal(exact, opened[1], images)
             yield {
                 "benchmark": case.name,
                 "precision": precision,
                 "instructions": " ".join(name for name in INSTRUCTIONS if name in flags),
-                "pictures": len(images),
-                "equal_pictures": pictures,
+                "images": len(images),
+                "equal_images": images_equal,
                 "bit_equal": round(values, 6),
                 "unrounded": len(plan_of(exact).unrounded),
                 "versions": f"{installed_version(runtime)} torch {torch.__version__}",
@@ -127,17 +125,17 @@ def rows_of(case: Case, pair: tuple[nn.Module, nn.Module], runtime: str, count: 
 
 
 def _equal(model: nn.Module, opened: OpenModel, images: Tensor) -> tuple[int, float]:
-    """Return how many pictures have equal outputs, and the share of equal values."""
-    pictures = equal = count = 0
+    """Return how many images have equal outputs, and the share of equal values."""
+    images_equal = equal = count = 0
     with torch.no_grad():
         for image in images:
             made = [one.numpy() for one in tensors_in(model(image[None]))]
             found = opened.run({opened.inputs[0].name: image[None].numpy()})
             same = [a == b for a, b in zip(made, found.values(), strict=True)]
-            pictures += all(part.all() for part in same)
+            images_equal += all(part.all() for part in same)
             equal += sum(int(part.sum()) for part in same)
             count += sum(part.size for part in same)
-    return pictures, equal / count
+    return images_equal, equal / count
 
 
 def _times(opened: list[OpenModel], image: Tensor) -> dict[str, Any]:
