@@ -59,12 +59,13 @@ def main() -> int:
     parser.add_argument("--checkpoint", type=Path, help="of the dense network")
     parser.add_argument("--images", type=int, default=16, help="to calibrate with")
     parser.add_argument("--compared", type=int, default=40, help="to compare bits on")
+    parser.add_argument("--runtime", choices=RUNTIMES, help="that alone")
     parser.add_argument("--tested", type=int, default=0, help="digits to test on; 0 is all")
     options = parser.parse_args()
     case = _digits(options) if options.case == "digits" else case_of(options)
     free = fw.quantize(case.model, case.images)
     scores = {"dense": case.metric(case.model), "free": case.metric(free)}
-    for runtime in RUNTIMES:
+    for runtime in [options.runtime] if options.runtime else RUNTIMES:
         config = fw.QuantConfig(exact=True, runtime=runtime)
         exact = fw.quantize(case.model, case.images, config)
         score = {**scores, "exact": case.metric(exact)}
