@@ -111,7 +111,7 @@ def to_onnx(
 
     The file appears under its name only after ONNX's checker accepts it, the runtime loads it and
     its outputs agree with PyTorch's on `example`, on random inputs and on `compare_on`. A network
-    that was quantized with `exact` is compared on the runtime it was quantized for, too.
+    that was quantized with `exact` is compared on the runtime of its plan, too.
 
     Args:
         model: The network.
@@ -136,8 +136,7 @@ def to_onnx(
     started = time.perf_counter()
     target = _checked_target(path)
     plan = plan_of(model)
-    for runtime in _runtimes(config.runtime, plan):
-        require_installed(runtime)
+    _ = [require_installed(runtime) for runtime in _runtimes(config.runtime, plan)]
     graph_tools = load(_ONNX_GRAPH)
     card, given = card or ModelCard(name=type(model).__name__), FlatInputs.of(example)
     network, inputs = _network(model, postprocess, given), given.tensors
@@ -156,9 +155,8 @@ def to_onnx(
     trials = [inputs, *(FlatInputs.of(more).tensors for more in compare_on)]
     trials += _that_run(network, _random_inputs(inputs, config), len(names))
     errors = _write_checked(proto, trials, compared, target)
-    notes, counts = _notes(plan), graph_tools.operator_counts(proto)
     sized = (target.stat().st_size, time.perf_counter() - started)
-    facts = (*sized, opset, counts, config.runtime, notes)
+    facts = (*sized, opset, graph_tools.operator_counts(proto), config.runtime, _notes(plan))
     return ExportResult(target, sidecar_path(target), errors, *facts)
 
 
