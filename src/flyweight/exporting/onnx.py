@@ -55,7 +55,8 @@ class OnnxConfig:
             network at least `INTEGER_TOLERANCE`.
         seed: Of the random inputs that are compared.
         runtime: Name of the runtime that is compared with PyTorch, see
-            `flyweight.runtimes.runtime_table`.
+            `flyweight.runtimes.runtime_table`. A network that was quantized with `exact` is also
+            compared on the runtime of its plan.
     """
 
     input_names: tuple[str, ...] = ()
@@ -110,8 +111,7 @@ def to_onnx(
     """Write a copy of `model`, in evaluation mode and float32, as one ONNX file with a card.
 
     The file appears under its name only after ONNX's checker accepts it, the runtime loads it and
-    its outputs agree with PyTorch's on `example`, on random inputs and on `compare_on`. A network
-    that was quantized with `exact` is compared on the runtime of its plan, too.
+    its outputs agree with PyTorch's on `example`, on random inputs and on `compare_on`.
 
     Args:
         model: The network.
