@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from flyweight.errors import ConfigError, ExportError, counted
+from flyweight.errors import ConfigError, ExportError, MeasureError, counted
 from flyweight.exporting.file_comparison import Comparison, own_names
 from flyweight.exporting.flat_inputs import FlatInputs, Given, Inputs, batched
 from flyweight.exporting.inference_network import InferenceNetwork
@@ -20,6 +20,7 @@ from flyweight.exporting.model_card import ModelCard, sidecar_path, to_sidecar
 from flyweight.files import replacing
 from flyweight.graph.entry import plain_module
 from flyweight.graph.stored import held_tensors
+from flyweight.measuring.loading import require_survival
 from flyweight.on_demand import load
 from flyweight.processors import clipping_note, processor_flags
 from flyweight.quantization.network import plan_of
@@ -258,10 +259,13 @@ def _open_checked(draft: Path, target: Path, runtime: str) -> OpenModel:
     title = require_installed(runtime).title
     try:
         load(_ONNX_GRAPH).check_file(draft)
+        require_survival(draft, target.name, runtime=runtime)
         settings = OpenSettings(threads=torch.get_num_threads())
         return runtime_by_name(runtime).open(draft, settings)
     except ConfigError:
         raise
+    except MeasureError as error:
+        raise ExportError(f"{error} '{target}' was not written.") from error
     except Exception as error:  # exceptions of runtimes have no common base
         raise ExportError(
             f"'{target}' must pass ONNX's checker and load in {title}. "
