@@ -17,10 +17,10 @@ from flyweight.quantization.skipping import skipped
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 _LAYERS = (*_CONVOLUTIONS, "linear")
 _MULTIPLYING = ("matmul", "bmm", "mm")
-_CONCATENATING = ("cat", "concat", "concatenate", "stack")
+CONCATENATING = ("cat", "concat", "concatenate", "stack")
 _SCALING = ("add", "sub", "mul", "div")
 """Where all but one of the tensors are stored, a change of each value by itself."""
-_JOINING = ("add", "mul", *_CONCATENATING, *_MULTIPLYING)
+_JOINING = ("add", "mul", *CONCATENATING, *_MULTIPLYING)
 """Operations of several tensors; all of these and the result are quantized."""
 _PASSING_NAMES = """
     max_pool1d max_pool2d max_pool3d view reshape flatten unflatten permute transpose movedim
@@ -192,7 +192,7 @@ class _Placement:
             return False
         stored = not self.recorded.stored.keys().isdisjoint(site.reads)
         known = self.features.issuperset(site.reads) and not stored
-        return known and (len(site.reads) > 1 or site.op in _CONCATENATING)
+        return known and (len(site.reads) > 1 or site.op in CONCATENATING)
 
     def _apart_from_chosen(self, joins: Sequence[Site]) -> list[Site]:
         """Return the joins that take nothing of a layer that was chosen to stay float."""
@@ -215,7 +215,7 @@ class _Placement:
     def _end(self, site: Site) -> Site:
         """Return the site whose result the operation, with what is fused into it, makes."""
         follower = self._only_taker(site)
-        if site.op in _CONCATENATING:
+        if site.op in CONCATENATING:
             return self._after_concatenation(site)
         if site.op in _JOINING:
             fits = site.op in ("add", "mul") and follower is not None and _is_fused(follower)

@@ -17,7 +17,7 @@ from flyweight.graph.example_inputs import Example
 from flyweight.graph.stored import copy_module
 from flyweight.origin import QUANTIZE_VERSION, Transform, note_transform
 from flyweight.quantization.bias_correction import bias_shifts, shift_biases_
-from flyweight.quantization.calibration import observe, with_grids
+from flyweight.quantization.calibration import Observed, observe, with_grids
 from flyweight.quantization.calibration_checks import (
     note_on_repeated,
     repeated_images,
@@ -25,6 +25,7 @@ from flyweight.quantization.calibration_checks import (
 )
 from flyweight.quantization.calibration_state import CalibrationState
 from flyweight.quantization.dead_channels import dead_channels, hold_constant_, noted
+from flyweight.quantization.equal_scales import concatenations, with_equal_scales
 from flyweight.quantization.equalization import equalize_, equalized
 from flyweight.quantization.exact import unclip_, unclipped
 from flyweight.quantization.grids import HIGHEST_BY_BITS
@@ -203,9 +204,14 @@ def _prepare(
             f"{type(small).__name__} without one{f' ({reasons})' if reasons else ''}. It is as "
             "fast in float."
         )
-    ranges = partial(
+    joins = concatenations(recorded, placed)
+    calibrated = partial(
         with_grids, method=config.ranges, percentile=config.percentile, exact=config.exact
     )
+
+    def ranges(placed: QuantizationPlan, observed: Observed) -> QuantizationPlan:
+        return with_equal_scales(calibrated(placed, observed), joins)
+
     if config.exact:
         placed = unclip_(small, placed, unclipped(recorded, placed))
     observed = observe(small, placed, batches, state=state)
