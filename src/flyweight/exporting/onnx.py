@@ -20,7 +20,7 @@ from flyweight.exporting.model_card import ModelCard, sidecar_path, to_sidecar
 from flyweight.files import replacing
 from flyweight.graph.entry import plain_module
 from flyweight.graph.stored import held_tensors
-from flyweight.measuring.loading import require_survival
+from flyweight.measuring.survival import require_survival
 from flyweight.on_demand import load
 from flyweight.processors import clipping_note, processor_flags
 from flyweight.quantization.network import plan_of

@@ -6,7 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper, save
 
 from flyweight.errors import MeasureError
-from flyweight.measuring.loading import require_survival
+from flyweight.measuring.survival import require_survival
 
 SHAPE = [1, 4, 6, 6]
 
