@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from flyweight.errors import ConfigError, ExportError, counted
+from flyweight.errors import ConfigError, ExportError, MeasureError, counted
 from flyweight.exporting.exactness import require_exact_file
 from flyweight.exporting.file_comparison import Comparison, own_names
 from flyweight.exporting.flat_inputs import FlatInputs, Given, Inputs, batched
@@ -21,6 +21,7 @@ from flyweight.exporting.model_card import ModelCard, sidecar_path, to_sidecar
 from flyweight.files import replacing
 from flyweight.graph.entry import plain_module
 from flyweight.graph.stored import held_tensors
+from flyweight.measuring.survival import require_survival
 from flyweight.on_demand import load
 from flyweight.processors import clipping_note, processor_flags
 from flyweight.quantization.network import plan_of
@@ -136,7 +137,8 @@ def to_onnx(
     started = time.perf_counter()
     target = _checked_target(path)
     plan = plan_of(model)
-    _ = [require_installed(runtime) for runtime in _runtimes(config.runtime, plan)]
+    for runtime in _runtimes(config.runtime, plan):
+        require_installed(runtime)
     graph_tools = load(_ONNX_GRAPH)
     card, given = card or ModelCard(name=type(model).__name__), FlatInputs.of(example)
     network, inputs = _network(model, postprocess, given), given.tensors
@@ -190,11 +192,13 @@ def _agreeing(
 ) -> dict[str, float]:
     """Return the errors on the runtime of a comparison, once every runtime that must agrees."""
     found: dict[str, dict[str, float]] = {}
-    for runtime in _runtimes(compared.runtime, plan_of(compared.network.network)):
+    plan = plan_of(compared.network.network)
+    for runtime in _runtimes(compared.runtime, plan):
         one = replace(compared, runtime=runtime)
         errors = one.errors(_open_checked(draft, target, runtime), trials)
         one.require_agreement(errors, target)
-        require_exact_file(proto, one, trials, errors, target)
+        if plan is not None and plan.runtime == runtime:
+            require_exact_file(proto, one, trials, errors, target)
         found[runtime] = errors
     return found[compared.runtime]
 
@@ -278,10 +282,13 @@ def _open_checked(draft: Path, target: Path, runtime: str) -> OpenModel:
     title = require_installed(runtime).title
     try:
         load(_ONNX_GRAPH).check_file(draft)
+        require_survival(draft, target.name, runtime=runtime)
         settings = OpenSettings(threads=torch.get_num_threads())
         return runtime_by_name(runtime).open(draft, settings)
     except ConfigError:
         raise
+    except MeasureError as error:
+        raise ExportError(f"{error} '{target}' was not written.") from error
     except Exception as error:  # exceptions of runtimes have no common base
         raise ExportError(
             f"'{target}' must pass ONNX's checker and load in {title}. "

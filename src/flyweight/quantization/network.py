@@ -23,6 +23,7 @@ from flyweight.quantization.fake import (
     weight_scales,
 )
 from flyweight.quantization.grids import HIGHEST_BY_BITS, Grid
+from flyweight.quantization.openvino_rounding import FUSING, with_zero_added
 from flyweight.quantization.quantization_plan import IntegerLayer, QuantizationPlan
 from flyweight.quantization.rounding import Steps, WeightRounding, by_channel
 from flyweight.quantization.sites import handled, watch_paths
@@ -327,7 +328,11 @@ class QuantizedForward(Handler):
 
     def _input(self, place: str, tensor: Tensor) -> Tensor:
         quantizer = self.plan.inputs.get(place)
-        return tensor if quantizer is None else self.result(quantizer, tensor)
+        if quantizer is None:
+            return tensor
+        if self.plan.runtime == FUSING:
+            tensor = with_zero_added(tensor, self.plan.grids[quantizer])
+        return self.result(quantizer, tensor)
 
     def passes(self, site: str) -> bool:
         """Whether a site only moves values that are rounded already, or is not to be rounded."""

@@ -117,7 +117,7 @@ class QuantizationPlan:
         relus: Sites of ReLU6 that run as ReLU, because the last level of the grid is their limit.
         runtime: Name of the runtime that computes the same in every bit; empty if not `exact`.
         unrounded: Sites with a grid whose results are not rounded, because that runtime does not,
-            see `fused_sums`.
+            see `openvino_rounding`.
     """
 
     layers: Mapping[str, IntegerLayer]

@@ -1,16 +1,35 @@
-"""Sums that OpenVINO computes together with a convolution, whose result it does not round then.
+"""Where OpenVINO rounds otherwise than the file says, for networks that shall be equal to it.
 
-OpenVINO adds the other tensor to the sums of the convolution and rounds once, whatever the file
-says. A network that rounds before the sum differs from it by single levels. Seen with OpenVINO
-2026.4; after a LeakyReLU, a sigmoid or a pool it rounds as the file says.
+It computes a sum together with the convolution before it: it adds the other tensor to the sums of
+the convolution and rounds once. A network that rounds before the sum differs by single levels.
+Seen with OpenVINO 2026.4; after a LeakyReLU, a sigmoid or a pool it rounds as the file says.
+
+And it adds the zero point before it rounds, in float32, where some bits of a value are lost. Values
+inside of an exact network have too few bits to lose one; those of images have not.
 """
 
 from collections.abc import Iterable, Iterator
 
+from torch import Tensor
+
+from flyweight.quantization.grids import Grid
 from flyweight.quantization.quantization_plan import QuantizationPlan
 from flyweight.quantization.sites import RecordedSites, Site
 
+FUSING = "openvino"
+"""Name of the runtime."""
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
+
+
+def with_zero_added(values: Tensor, grid: Grid) -> Tensor:
+    """Return values with the bits that are left after the zero point was added to them.
+
+    Args:
+        values: Of an input of a network, any shape.
+        grid: Of its quantizer; the scale is a power of two, so that nothing else is rounded.
+    """
+    zero = grid.scale * grid.zero_point
+    return (values + zero) - zero
 
 
 def unrounded_sites(recorded: RecordedSites, plan: QuantizationPlan) -> tuple[str, ...]:
