@@ -192,13 +192,11 @@ def _agreeing(
 ) -> dict[str, float]:
     """Return the errors on the runtime of a comparison, once every runtime that must agrees."""
     found: dict[str, dict[str, float]] = {}
-    plan = plan_of(compared.network.network)
-    for runtime in _runtimes(compared.runtime, plan):
+    for runtime in _runtimes(compared.runtime, plan_of(compared.network.network)):
         one = replace(compared, runtime=runtime)
         errors = one.errors(_open_checked(draft, target, runtime), trials)
         one.require_agreement(errors, target)
-        if plan is not None and plan.runtime == runtime:
-            require_exact_file(proto, one, trials, errors, target)
+        require_exact_file(proto, one, trials, errors, target)
         found[runtime] = errors
     return found[compared.runtime]
 
