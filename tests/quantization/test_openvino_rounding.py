@@ -5,7 +5,9 @@ from torch import nn
 
 import flyweight as fw
 from flyweight.errors import ConfigError
+from flyweight.quantization.grids import Grid
 from flyweight.quantization.network import plan_of
+from flyweight.quantization.openvino_rounding import with_zero_added
 from flyweight.quantization.quantization_plan import QuantizationPlan
 
 
@@ -96,3 +98,12 @@ def test_plans_of_earlier_versions_have_no_runtime():
 def test_an_unknown_runtime():
     with pytest.raises(ConfigError, match="A runtime must be one of onnxruntime, openvino"):
         fw.QuantConfig(exact=True, runtime="tensorrt")
+
+
+def test_inputs_keep_the_bits_that_are_left_beside_the_zero_point():
+    grid = Grid(2.0**-5, 128)
+    above_a_tie = torch.tensor([0.5 * grid.scale * (1 + 2.0**-20), 3.25 * grid.scale])
+    made = with_zero_added(above_a_tie, grid)
+    assert torch.round(above_a_tie / grid.scale).tolist() == [1, 3]
+    assert torch.round(made / grid.scale).tolist() == [0, 3]
+    assert torch.equal(with_zero_added(made, grid), made)

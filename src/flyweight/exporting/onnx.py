@@ -135,8 +135,7 @@ def to_onnx(
     """
     model = plain_module(model)
     started = time.perf_counter()
-    target = _checked_target(path)
-    plan = plan_of(model)
+    target, plan = _checked_target(path), plan_of(model)
     for runtime in _runtimes(config.runtime, plan):
         require_installed(runtime)
     graph_tools = load(_ONNX_GRAPH)
