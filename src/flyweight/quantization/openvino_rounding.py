@@ -1,4 +1,4 @@
-"""Where OpenVINO rounds otherwise than the file says, for networks that shall be equal to it.
+"""Rounding of OpenVINO where it is not that of the file, for networks that shall be equal to it.
 
 It computes a sum together with the convolution before it: it adds the other tensor to the sums of
 the convolution and rounds once. A network that rounds before the sum differs by single levels.
