@@ -6,7 +6,6 @@ every tensor that it rounds: each piece reads the integers that PyTorch computed
 that it makes are compared with PyTorch's.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,34 +13,19 @@ from typing import Any
 
 import numpy as np
 import onnx
-import torch
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
-from torch import Tensor, nn
+from onnx import TensorProto, helper
+from torch import nn
 
+from flyweight.exporting.rounded_nodes import paired
 from flyweight.graph.example_inputs import Example
 from flyweight.quantization.frozen import frozen
 from flyweight.quantization.network import forward_of
+from flyweight.quantization.rounded_tensors import Rounded
+from flyweight.quantization.rounded_tensors import rounded_tensors as rounded_in
 
 Integers = NDArray[Any]
 _GIVEN = "_given"
-
-
-@dataclass(frozen=True)
-class Rounded:
-    """A tensor that PyTorch rounded.
-
-    Attributes:
-        quantizer: Name of its quantizer.
-        scale: Of the grid.
-        zero_point: Of the grid.
-        integers: What it became, unsigned.
-    """
-
-    quantizer: str
-    scale: float
-    zero_point: int
-    integers: Integers
 
 
 @dataclass(frozen=True)
@@ -63,23 +47,8 @@ class Difference:
 
 def rounded_tensors(model: nn.Module, example: Example) -> list[Rounded]:
     """Return all tensors that a quantized network rounds in a run, in order."""
-    fixed = frozen(model).eval()
-    forward: Any = forward_of(fixed)
-    found: list[Rounded] = []
-    original: Callable[[str, Tensor], Tensor] = forward.result
-
-    def result(quantizer: str, values: Tensor) -> Tensor:
-        made = original(quantizer, values)
-        grid = forward._quantizers[quantizer].grid()
-        scale = np.float32(grid.scale)
-        integers = np.round(made.numpy() / scale) + grid.zero_point
-        found.append(Rounded(quantizer, float(scale), grid.zero_point, integers.astype(np.uint8)))
-        return made
-
-    forward.result = result
-    with torch.no_grad():
-        fixed(*example.args, **example.kwargs)
-    return found
+    fixed: Any = frozen(model).eval()
+    return rounded_in(forward_of(fixed), lambda: fixed(*example.args, **example.kwargs))
 
 
 def cut(path: Path, tensors: Sequence[Rounded], target: Path) -> dict[str, int]:
@@ -98,7 +67,7 @@ def cut(path: Path, tensors: Sequence[Rounded], target: Path) -> dict[str, int]:
     """
     model = onnx.load(path)
     graph = model.graph
-    names = _paired(graph, tensors)
+    names = paired(graph, tensors)
     for node in graph.node:
         for place, name in enumerate(node.input):
             if name in names:
@@ -112,23 +81,6 @@ def cut(path: Path, tensors: Sequence[Rounded], target: Path) -> dict[str, int]:
             graph.output.append(helper.make_tensor_value_info(name, kind, shape))
     onnx.save(model, target)
     return names
-
-
-def _paired(graph: Any, tensors: Sequence[Rounded]) -> dict[str, int]:
-    stored = {item.name: item for item in graph.initializer}
-    in_file, in_torch = defaultdict(list), defaultdict(list)
-    for node in graph.node:
-        if node.op_type == "QuantizeLinear" and node.input[0] not in stored:
-            scale, zero = (numpy_helper.to_array(stored[name]) for name in node.input[1:3])
-            in_file[float(scale), int(zero)].append(node.output[0])
-    for place, one in enumerate(tensors):
-        in_torch[one.scale, one.zero_point].append(place)
-    return {
-        name: place
-        for grid, names in in_file.items()
-        if len(names) == len(in_torch[grid])
-        for name, place in zip(names, in_torch[grid], strict=True)
-    }
 
 
 def differences(

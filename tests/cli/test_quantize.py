@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from flyweight.config.reading import load_config
 from flyweight.pipeline.inputs import Saver
@@ -89,6 +90,36 @@ def test_the_table_names_both_files_and_each_step(flyweight, saved):
     assert [row.split("  ")[0] for row in rows if row.startswith(("calib", "recon"))]
     assert "50 of 50 layers run on integers in ONNX Runtime" in answer.out
     assert answer.out.splitlines()[-1].startswith("saved output/demo_digits/quantized.safetensors")
+
+
+def test_only_the_same_training_is_resumed(flyweight, saved, tmp_path):
+    train = ("finetune.steps=2", "finetune.batch_size=2", "finetune.warmup_steps=0")
+    given = ("quantize", *GIVEN, *train, "finetune.num_workers=0", "quantize.images=2")
+    given = (*given, "--mode", "aware")
+    first = flyweight(*given, "-w", saved)
+    assert first.status == 0, first.err
+    folder = tmp_path / "output" / "demo_digits"
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    config = load_config("demo_digits", SMALL)[1]
+    model, other = build_model(config), tmp_path / "other.safetensors"
+    with torch.no_grad():
+        next(model.parameters()).add_(0.01)
+    Saver(config, tuple("0123456789"), "detect")(model, {}, other)
+    refused = flyweight(*given, "-w", other, "--overwrite", "-r").mistake
+    assert "'output/demo_digits/quantization_training', where now weights of train" in refused
+    refused = flyweight(*given, "-w", saved, "--skip", "yolo_output", "-r").mistake
+    assert 'where now quantize.skip was [] and is ["yolo_output"]. Give what' in refused
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+    # A quantization without training in between does not hide whose state it is.
+    assert flyweight("quantize", *GIVEN, "-w", other, "--overwrite").status == 0
+    again = flyweight(*given, "-w", other, "--overwrite", "-r")
+    assert "weights of train changed" in again.mistake
+    # The name of the result is no part of the training.
+    own = flyweight(*given, "-w", saved, "--output", "own.safetensors", "-r")
+    assert own.status == 0, own.err
+    assert "resumed from" in own.err
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 from torch.nn.utils import prune, weight_norm
 
-from flyweight.errors import ConfigError, ExportError, FlyweightError
+from flyweight.errors import ConfigError, ExportError, FlyweightError, MeasureError
+from flyweight.exporting import onnx as onnx_export
 from flyweight.exporting.model_card import read_metadata
 from flyweight.exporting.onnx import OPSET, OnnxConfig, to_onnx
 
@@ -216,6 +217,16 @@ def test_the_runtime_that_is_compared_can_be_chosen(small_net, card, tmp_path, r
     assert 0 < max(result.max_error.values()) < 1e-5
     with pytest.raises(ExportError, match=f"must agree with PyTorch.* on {runtime}"):
         to_onnx(Drifting(), tmp_path / "n.onnx", example=EXAMPLE, config=config)
+
+
+def test_a_runtime_that_ends_its_process_leaves_no_file(small_net, tmp_path, monkeypatch):
+    def ended(*given, **settings):
+        raise MeasureError("OpenVINO must survive loading 'm.onnx'.")
+
+    monkeypatch.setattr(onnx_export, "require_survival", ended)
+    with pytest.raises(ExportError, match=r"must survive loading 'm\.onnx'\. '.*' was not written"):
+        to_onnx(small_net, tmp_path / "m.onnx", example=EXAMPLE)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_unknown_runtime_is_refused_before_the_conversion(small_net, tmp_path):

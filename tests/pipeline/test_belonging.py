@@ -10,6 +10,7 @@ from flyweight.pipeline.belonging import (
     require_architecture,
     require_labels_to_prune,
     require_same_labels,
+    require_same_training,
     require_scan,
     uses_in_config,
     uses_of,
@@ -17,6 +18,7 @@ from flyweight.pipeline.belonging import (
 from flyweight.pipeline.inputs import Saver
 from flyweight.pipeline.network_plans import build_model, prune_model, trace_model, weightless
 from flyweight.sensitivity import Point, Sensitivity
+from flyweight.workspace import MadeFrom, Workspace
 
 LABELS = tuple("0123456789")
 SMALL = ("width=0.1", "input_size=64")
@@ -122,3 +124,18 @@ def test_a_scan_without_a_record_is_used_and_that_is_said(tmp_path):
     note_absent_layers(bare, graph, said.append)
     assert "does not say what it was measured on" in said[0]
     assert said[1] == "note: 1 layer of the scan cannot be cut here: gone.weight"
+
+
+def test_a_resumed_training_is_of_the_same_things(tmp_path):
+    said, workspace = [], Workspace(tmp_path / "training")
+    require_same_training(workspace, MadeFrom({"steps": 3}), said.append)
+    assert "does not say what was trained" in said.pop()
+    workspace.begin(MadeFrom({"steps": 3, "weights of train": "a" * 64}))
+    same = MadeFrom({"steps": 3, "weights of train": "a" * 64})
+    require_same_training(workspace, same, said.append)
+    newer = MadeFrom({**same.values, "bits": 8}, frozenset({"bits"}))
+    require_same_training(workspace, newer, said.append)
+    assert said == []
+    other = MadeFrom({"steps": 4, "weights of train": "b" * 64})
+    with pytest.raises(CheckpointError, match="steps was 3 and is 4; weights of train changed"):
+        require_same_training(workspace, other, said.append)

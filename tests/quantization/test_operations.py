@@ -46,6 +46,21 @@ class Both(nn.Module):
         return self.join(self.one(x), torch.relu(self.other(x)))
 
 
+class Scaled(nn.Module):
+    """A product with a number."""
+
+    def forward(self, x):
+        return x * 1.5
+
+
+class After(nn.Sequential):
+    """A concatenation, operations on it, and a convolution."""
+
+    def __init__(self, *operations):
+        joined = Both(lambda one, other: torch.cat([one, other], 1))
+        super().__init__(joined, *operations, nn.Conv2d(2 * CHANNELS, CHANNELS, 1))
+
+
 class Attention(nn.Module):
     """Attention written out, over the positions of a small map."""
 
@@ -116,6 +131,9 @@ OPERATIONS = {
     "concat": lambda: nn.Sequential(
         Both(lambda one, other: torch.cat([one, other], 1)), nn.Conv2d(2 * CHANNELS, CHANNELS, 1)
     ),
+    "concat, normalisation and relu": lambda: After(nn.BatchNorm2d(2 * CHANNELS), nn.ReLU()),
+    "concat and relu": lambda: After(nn.ReLU()),
+    "concat and scale": lambda: After(Scaled()),
     "upsample nearest": lambda: nn.Upsample(scale_factor=2),
     "upsample bilinear": lambda: nn.Upsample(scale_factor=2, mode="bilinear"),
     "squeeze and excitation": lambda: SqueezeExcitation(CHANNELS, 4),

@@ -71,6 +71,38 @@ def test_a_tensor_that_two_operations_take_is_quantized_before_both():
     }
 
 
+class Joined(nn.Module):
+    """Two concatenated tensors, and what changes them before the next layer."""
+
+    def __init__(self, change, also=False):
+        super().__init__()
+        self.conv, self.last = nn.Conv2d(3, 4, 1), nn.Conv2d(8, 4, 1)
+        self.norm, self.change, self.also = nn.BatchNorm2d(8), change, also
+
+    def forward(self, x):
+        y = self.conv(x)
+        joined = torch.cat([y, torch.tanh(y)], 1)
+        made = self.last(self.change(self, joined))
+        return (made, joined * 2) if self.also else made
+
+
+def test_a_concatenation_is_rounded_after_what_changes_it_value_by_value():
+    inner = {"conv|conv2d|1": "conv.conv2d", "|tanh|1": "tanh"}
+    end = {"last|conv2d|1": "last.conv2d"}
+    plan, _ = placed(Joined(lambda own, x: torch.relu(own.norm(x))).eval())
+    assert plan.outputs == {**inner, "|relu|1": "relu", **end}
+    plan, _ = placed(Joined(lambda own, x: own.norm(x).sigmoid()).eval())
+    norm = {"norm|batch_norm|1": "norm.batch_norm", "|sigmoid|1": "sigmoid"}
+    assert plan.outputs == {**inner, **norm, **end}
+    plan, _ = placed(Joined(lambda own, x: x * 0.5))
+    assert plan.outputs == {**inner, "|mul|1": "mul", **end}
+
+
+def test_a_concatenation_that_two_operations_take_is_rounded():
+    plan, _ = placed(Joined(lambda own, x: torch.relu(x), also=True))
+    assert {"|cat|1", "|relu|1"} < set(plan.outputs)
+
+
 def test_what_stays_float_has_a_reason():
     class Mixed(nn.Module):
         def __init__(self):
@@ -216,4 +248,4 @@ def test_tokens_with_a_stored_code_of_places_stay_features():
             return rows + self.linear(rows)
 
     plan, _ = placed(Tokens(), (2, 5, 4))
-    assert set(plan.outputs) == {"|expand|1", "|cat|1", "|add|1", "linear|linear|1", "|add|2"}
+    assert set(plan.outputs) == {"|expand|1", "|add|1", "linear|linear|1", "|add|2"}

@@ -46,7 +46,7 @@ Exact = Annotated[
     bool,
     typer.Option(
         "--exact",
-        help="Scales are powers of two, so that ONNX Runtime computes PyTorch's bits; the same as "
+        help="Scales are powers of two, so that the runtime computes PyTorch's bits; the same as "
         "-o quantize.exact=true.",
     ),
 ]
@@ -107,8 +107,8 @@ RuntimeOfFiles = Annotated[
     str,
     typer.Option(
         "--runtime",
-        help="Runtime that measures both files: onnxruntime or openvino; default: the config's "
-        "bench.runtime.",
+        help="Runtime that measures both files, and that --exact is for: onnxruntime or openvino; "
+        "default: the config's bench.runtime.",
         metavar="NAME",
     ),
 ]

@@ -61,7 +61,8 @@ class QuantizeConfig(BaseModel):
         fix_dead_channels: Make constant channels constant before ranges are chosen.
         correct_bias: Let biases make up for the mean error of rounding.
         equalize: Scale channels that depthwise convolutions read.
-        exact: Let PyTorch and runtimes compute the same in every bit, see `quantization.exact`.
+        exact: Let PyTorch and `bench.runtime` compute the same in every bit, see
+            `quantization.exact`.
         reconstruct: Choose roundings of weights together, of single "layers" or of "blocks", where
             the loss by layer is large; see `quantization.block_reconstruction`. Not with `equalize`
             or `exact`.

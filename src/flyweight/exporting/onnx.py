@@ -5,14 +5,15 @@ import platform
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from flyweight.errors import ConfigError, ExportError, counted
+from flyweight.errors import ConfigError, ExportError, MeasureError, counted
+from flyweight.exporting.exactness import require_exact_file
 from flyweight.exporting.file_comparison import Comparison, own_names
 from flyweight.exporting.flat_inputs import FlatInputs, Given, Inputs, batched
 from flyweight.exporting.inference_network import InferenceNetwork
@@ -20,6 +21,7 @@ from flyweight.exporting.model_card import ModelCard, sidecar_path, to_sidecar
 from flyweight.files import replacing
 from flyweight.graph.entry import plain_module
 from flyweight.graph.stored import held_tensors
+from flyweight.measuring.survival import require_survival
 from flyweight.on_demand import load
 from flyweight.processors import clipping_note, processor_flags
 from flyweight.quantization.network import plan_of
@@ -54,7 +56,8 @@ class OnnxConfig:
             network at least `INTEGER_TOLERANCE`.
         seed: Of the random inputs that are compared.
         runtime: Name of the runtime that is compared with PyTorch, see
-            `flyweight.runtimes.runtime_table`.
+            `flyweight.runtimes.runtime_table`. A network that was quantized with `exact` is also
+            compared on the runtime of its plan.
     """
 
     input_names: tuple[str, ...] = ()
@@ -126,14 +129,15 @@ def to_onnx(
         ConfigError: There is no such runtime, or it is not installed.
         ExportError: The model does not run on the example or cannot be written in ONNX, the graph
             contains operations of training, or an output differs from PyTorch's by more than the
-            tolerance.
+            tolerance; of a network that was quantized with `exact`, in any bit.
         GraphError: The model is scripted or quantized, or returns what cannot be followed.
         FileError: `path` cannot be written.
     """
     model = plain_module(model)
     started = time.perf_counter()
-    target = _checked_target(path)
-    require_installed(config.runtime)
+    target, plan = _checked_target(path), plan_of(model)
+    for runtime in _runtimes(config.runtime, plan):
+        require_installed(runtime)
     graph_tools = load(_ONNX_GRAPH)
     card, given = card or ModelCard(name=type(model).__name__), FlatInputs.of(example)
     network, inputs = _network(model, postprocess, given), given.tensors
@@ -152,9 +156,8 @@ def to_onnx(
     trials = [inputs, *(FlatInputs.of(more).tensors for more in compare_on)]
     trials += _that_run(network, _random_inputs(inputs, config), len(names))
     errors = _write_checked(proto, trials, compared, target)
-    notes, counts = _notes(plan_of(model)), graph_tools.operator_counts(proto)
     sized = (target.stat().st_size, time.perf_counter() - started)
-    facts = (*sized, opset, counts, config.runtime, notes)
+    facts = (*sized, opset, graph_tools.operator_counts(proto), config.runtime, _notes(plan))
     return ExportResult(target, sidecar_path(target), errors, *facts)
 
 
@@ -173,9 +176,7 @@ def _write_checked(
     graph_tools = load(_ONNX_GRAPH)
     with replacing(target) as draft, replacing(sidecar_path(target)) as description:
         draft.write_bytes(proto.SerializeToString())
-        opened = _open_checked(draft, target, compared.runtime)
-        errors = compared.errors(opened, trials)
-        compared.require_agreement(errors, target)
+        errors = _agreeing(proto, trials, compared, draft, target)
         if compared.own:
             graph_tools.drop_outputs(proto, compared.own)
             draft.write_bytes(proto.SerializeToString())
@@ -183,6 +184,26 @@ def _write_checked(
         shapes = [graph_tools.tensor_shapes(of) for of in (proto.graph.input, proto.graph.output)]
         description.write_text(to_sidecar(compared.card, *shapes), encoding="utf-8")
     return errors
+
+
+def _agreeing(
+    proto: Any, trials: Sequence[Inputs], compared: Comparison, draft: Path, target: Path
+) -> dict[str, float]:
+    """Return the errors on the runtime of a comparison, once every runtime that must agrees."""
+    found: dict[str, dict[str, float]] = {}
+    for runtime in _runtimes(compared.runtime, plan_of(compared.network.network)):
+        one = replace(compared, runtime=runtime)
+        errors = one.errors(_open_checked(draft, target, runtime), trials)
+        one.require_agreement(errors, target)
+        require_exact_file(proto, one, trials, errors, target)
+        found[runtime] = errors
+    return found[compared.runtime]
+
+
+def _runtimes(named: str, plan: QuantizationPlan | None) -> tuple[str, ...]:
+    """Return the runtimes that a file must agree with PyTorch on, the named one first."""
+    own = "" if plan is None else plan.runtime
+    return (named,) if own in ("", named) else (named, own)
 
 
 def _require_opset(found: int, wanted: int, target: Path) -> int:
@@ -258,10 +279,13 @@ def _open_checked(draft: Path, target: Path, runtime: str) -> OpenModel:
     title = require_installed(runtime).title
     try:
         load(_ONNX_GRAPH).check_file(draft)
+        require_survival(draft, target.name, runtime=runtime)
         settings = OpenSettings(threads=torch.get_num_threads())
         return runtime_by_name(runtime).open(draft, settings)
     except ConfigError:
         raise
+    except MeasureError as error:
+        raise ExportError(f"{error} '{target}' was not written.") from error
     except Exception as error:  # exceptions of runtimes have no common base
         raise ExportError(
             f"'{target}' must pass ONNX's checker and load in {title}. "

@@ -1,4 +1,4 @@
-"""The one place that checks what goes together: weights, networks, labels, scans and data.
+"""The one place that checks what goes together: weights, networks, labels, scans, states and data.
 
 Whatever a checkpoint or a scan was made for is recorded in it. Where two of them are used together,
 what differs is named, and the user decides. This module is light: it opens no data.
@@ -20,7 +20,7 @@ from flyweight.pipeline.preflight import BEST, HUBS, weights_path
 from flyweight.pruning import plan
 from flyweight.sensitivity.curves import Sensitivity
 from flyweight.sensitivity.made_from import differences_between, facts_of, mapping_of
-from flyweight.workspace import Say
+from flyweight.workspace import MadeFrom, Say, Workspace, differences
 from flyweight.zoo import is_own_name
 from flyweight.zoo.sources.old_names import old_names
 
@@ -219,6 +219,30 @@ def require_scan(
         f"'{file}' with other: {named}. Scan again with: flyweight sensitivity; or add "
         "--foreign-scan (in a config: prune.foreign_scan: true) to use it all the same"
     )
+
+
+def require_same_training(workspace: Workspace, wanted: MadeFrom, say: Say) -> None:
+    """Check that a training state is of the training that is to be resumed.
+
+    Args:
+        workspace: The folder of the state, with the note of what the training was made from.
+        wanted: What the training would be made from now.
+        say: Receives notes.
+
+    Raises:
+        CheckpointError: Something differs; it is named.
+    """
+    note = workspace.read()
+    if note is None or note.made_from is None:
+        say(f"note: '{workspace.folder}' does not say what was trained; check that it belongs here")
+        return
+    found = differences(note.made_from, wanted)
+    if found:
+        raise CheckpointError(
+            "A resumed training must be of the same network, data and settings. Received "
+            f"'{workspace.folder}', where now {'; '.join(map(str, found))}. Give what the training "
+            "began with, or start it again without resume."
+        )
 
 
 def note_absent_layers(curves: Sensitivity, graph: ModelGraph, say: Say) -> None:

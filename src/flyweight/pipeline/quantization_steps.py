@@ -103,7 +103,7 @@ def calibrated(
     wanted = settings.quantize
     images = CalibrationImages(settings, data, wanted.images)
     progress.note(f"calibrating on {counted(len(images), 'training image')}, without labels")
-    whole = quant_config(wanted, floats)
+    whole = quant_config(wanted, settings.bench.runtime, floats)
     recorded = _Recorded(evaluate if takes_steps(settings) else None, progress)
     small = dense
     for name, config in _plain_steps(whole) if recorded.evaluate else (("", whole),):
@@ -118,16 +118,18 @@ def calibrated(
 
 
 def quant_config(
-    wanted: QuantizeConfig, floats: Mapping[str, str] = MappingProxyType({})
+    wanted: QuantizeConfig, runtime: str, floats: Mapping[str, str] = MappingProxyType({})
 ) -> QuantConfig:
     """Return the part of a section `quantize` that `fw.quantize` takes.
 
     Args:
         wanted: The section.
+        runtime: Name of the runtime that will run the network.
         floats: Layers that stay float by choice, to the reason.
     """
-    names = {field.name for field in fields(QuantConfig)} - {"floats"}
-    return QuantConfig(**{name: getattr(wanted, name) for name in names}, floats=floats)
+    names = {field.name for field in fields(QuantConfig)} - {"floats", "runtime"}
+    chosen = {name: getattr(wanted, name) for name in names}
+    return QuantConfig(**chosen, runtime=runtime, floats=floats)
 
 
 def takes_steps(settings: Config) -> bool:

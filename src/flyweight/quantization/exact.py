@@ -1,9 +1,10 @@
-"""Bit-exact quantization: every runtime computes what PyTorch computes, to the last bit.
+"""Bit-exact quantization: the runtime computes what PyTorch computes, to the last bit.
 
 Products and sums of integers are exact in float32 as long as sums stay below 2^24. What remains are
 the divisions by scales, which are exact where scales are powers of two, and the rounding at ties,
 where runtimes differ unless zero points are even. So with such grids the float computation of fake
-quantization and the integer computation of a runtime agree in every bit.
+quantization and the integer computation of a runtime agree in every bit, where both round the same
+tensors; see `openvino_rounding` for the ones that OpenVINO does not round.
 
 A scale of 2^-5 is too large for ReLU6 in ONNX Runtime (6 / 255 is the most), and 2^-6 clips at 4.
 Where possible, the layer before a ReLU6 is scaled by 255 * 2^-5 / 6 and what reads it by the

@@ -22,7 +22,8 @@ from flyweight.quantization.fake import (
     rounded_bias,
     weight_scales,
 )
-from flyweight.quantization.grids import HIGHEST_BY_BITS
+from flyweight.quantization.grids import HIGHEST_BY_BITS, Grid
+from flyweight.quantization.openvino_rounding import FUSING, with_zero_added
 from flyweight.quantization.quantization_plan import IntegerLayer, QuantizationPlan
 from flyweight.quantization.rounding import Steps, WeightRounding, by_channel
 from flyweight.quantization.sites import handled, watch_paths
@@ -282,6 +283,7 @@ class QuantizedForward(Handler):
         self._own: Any = None
         self._held = False
         self._again = _sites_that_pass(plan)
+        self._unrounded = frozenset(plan.unrounded)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the module's own forward with quantized tensors."""
@@ -326,11 +328,15 @@ class QuantizedForward(Handler):
 
     def _input(self, place: str, tensor: Tensor) -> Tensor:
         quantizer = self.plan.inputs.get(place)
-        return tensor if quantizer is None else self.result(quantizer, tensor)
+        if quantizer is None:
+            return tensor
+        if self.plan.runtime == FUSING:
+            tensor = with_zero_added(tensor, self.plan.grids[quantizer])
+        return self.result(quantizer, tensor)
 
     def passes(self, site: str) -> bool:
-        """Whether a site only moves values that are rounded already."""
-        return bool(self._steps) and site in self._again
+        """Whether a site only moves values that are rounded already, or is not to be rounded."""
+        return site in self._unrounded or (bool(self._steps) and site in self._again)
 
     def rounded(
         self, layer: IntegerLayer, weight: Tensor, bias: Tensor | None
@@ -394,6 +400,10 @@ class QuantizedForward(Handler):
         one = self._quantizers[quantizer]
         made: Tensor = one.rounded(values, self._steps[quantizer]) if self._steps else one(values)
         return made
+
+    def grid_of(self, quantizer: str) -> Grid:
+        """Return the grid of a quantizer as it is now."""
+        return self._quantizers[quantizer].grid()
 
     @torch.no_grad()
     def require_exact(self) -> None:

@@ -17,8 +17,10 @@ from flyweight.quantization.skipping import skipped
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 _LAYERS = (*_CONVOLUTIONS, "linear")
 _MULTIPLYING = ("matmul", "bmm", "mm")
-_CONCATENATING = ("cat", "concat", "concatenate", "stack")
-_JOINING = ("add", "mul", *_CONCATENATING, *_MULTIPLYING)
+CONCATENATING = ("cat", "concat", "concatenate", "stack")
+_SCALING = ("add", "sub", "mul", "div")
+"""Where all but one of the tensors are stored, a change of each value by itself."""
+_JOINING = ("add", "mul", *CONCATENATING, *_MULTIPLYING)
 """Operations of several tensors; all of these and the result are quantized."""
 _PASSING_NAMES = """
     max_pool1d max_pool2d max_pool3d view reshape flatten unflatten permute transpose movedim
@@ -126,7 +128,9 @@ class _Placement:
             self.wanted.add(self._data(site))
             self.wanted.update(ends[site].makes)
         for site in joins:
-            self.wanted.update((*self._tensors(site), *self._end(site).makes))
+            end = self._end(site)
+            made = end.makes if end is site or end.op not in _SCALING else ()
+            self.wanted.update((*self._tensors(site), *made))
         self._spread()
         return self._written(ends)
 
@@ -188,7 +192,7 @@ class _Placement:
             return False
         stored = not self.recorded.stored.keys().isdisjoint(site.reads)
         known = self.features.issuperset(site.reads) and not stored
-        return known and (len(site.reads) > 1 or site.op in _CONCATENATING)
+        return known and (len(site.reads) > 1 or site.op in CONCATENATING)
 
     def _apart_from_chosen(self, joins: Sequence[Site]) -> list[Site]:
         """Return the joins that take nothing of a layer that was chosen to stay float."""
@@ -211,6 +215,8 @@ class _Placement:
     def _end(self, site: Site) -> Site:
         """Return the site whose result the operation, with what is fused into it, makes."""
         follower = self._only_taker(site)
+        if site.op in CONCATENATING:
+            return self._after_concatenation(site)
         if site.op in _JOINING:
             fits = site.op in ("add", "mul") and follower is not None and _is_fused(follower)
             self.fused.update({follower.name} if follower is not None and fits else ())
@@ -222,6 +228,22 @@ class _Placement:
             self.fused.add(follower.name)
             return follower
         return site
+
+    def _after_concatenation(self, site: Site) -> Site:
+        """Return the last of the operations that change a concatenation value by value.
+
+        It is rounded after them alone: OpenVINO 2026.4 ends with signal 11 where a concatenation is
+        rounded, with another zero point than 0, and again after nothing but such operations.
+        """
+        follower = self._only_taker(site)
+        while follower is not None and self._is_by_value(follower):
+            self.fused.add(follower.name)
+            site, follower = follower, self._only_taker(follower)
+        return site
+
+    def _is_by_value(self, site: Site) -> bool:
+        scales = site.op in _SCALING and len(self._tensors(site)) == 1
+        return scales or site.op == "batch_norm" or _is_fused(site)
 
     def _only_taker(self, site: Site) -> Site | None:
         takers = self.takers.get(site.makes[0], []) if len(site.makes) == 1 else []

@@ -115,6 +115,9 @@ class QuantizationPlan:
         constant: Operation to its output channels that were made constant, see `dead_channels`.
         exact: Whether every scale is a power of two, see `exact`.
         relus: Sites of ReLU6 that run as ReLU, because the last level of the grid is their limit.
+        runtime: Name of the runtime that computes the same in every bit; empty if not `exact`.
+        unrounded: Sites with a grid whose results are not rounded, because that runtime does not,
+            see `openvino_rounding`.
     """
 
     layers: Mapping[str, IntegerLayer]
@@ -130,6 +133,8 @@ class QuantizationPlan:
     constant: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     exact: bool = False
     relus: tuple[str, ...] = ()
+    runtime: str = ""
+    unrounded: tuple[str, ...] = ()
 
     @property
     def shared_weights(self) -> frozenset[str]:
@@ -173,6 +178,8 @@ class QuantizationPlan:
             "constant": {name: list(channels) for name, channels in self.constant.items()},
             "exact": self.exact,
             "relus": list(self.relus),
+            "runtime": self.runtime,
+            "unrounded": list(self.unrounded),
         }
         return json.dumps(data, indent=1, allow_nan=False) + "\n"
 
@@ -205,6 +212,9 @@ class QuantizationPlan:
                 },
                 exact=_flag(data["exact"]),
                 relus=tuple(map(str, data["relus"])),
+                # Plans of earlier versions have neither.
+                runtime=str(data.get("runtime", "")),
+                unrounded=tuple(map(str, data.get("unrounded", ()))),
             )
 
 

@@ -17,7 +17,7 @@ from flyweight.graph.example_inputs import Example
 from flyweight.graph.stored import copy_module
 from flyweight.origin import QUANTIZE_VERSION, Transform, note_transform
 from flyweight.quantization.bias_correction import bias_shifts, shift_biases_
-from flyweight.quantization.calibration import observe, with_grids
+from flyweight.quantization.calibration import Observed, observe, with_grids
 from flyweight.quantization.calibration_checks import (
     note_on_repeated,
     repeated_images,
@@ -25,14 +25,17 @@ from flyweight.quantization.calibration_checks import (
 )
 from flyweight.quantization.calibration_state import CalibrationState
 from flyweight.quantization.dead_channels import dead_channels, hold_constant_, noted
+from flyweight.quantization.equal_scales import concatenations, with_equal_scales
 from flyweight.quantization.equalization import equalize_, equalized
 from flyweight.quantization.exact import unclip_, unclipped
 from flyweight.quantization.grids import HIGHEST_BY_BITS
 from flyweight.quantization.network import forward_of, quantize_
+from flyweight.quantization.openvino_rounding import FUSING, unrounded_sites
 from flyweight.quantization.placement import place
 from flyweight.quantization.quantization_plan import QuantizationPlan
 from flyweight.quantization.ranges import RANGE_METHODS, RangeMethod
 from flyweight.quantization.sites import RecordedSites, record_sites
+from flyweight.runtimes.runtime_table import DEFAULT_RUNTIME, runtime_entry
 
 Images = Tensor | Iterable[Tensor | Sequence[Any] | Example]
 Say = Callable[[str], None]
@@ -59,14 +62,17 @@ class QuantConfig:
             `bias_correction`.
         equalize: Whether channels that depthwise convolutions read are scaled to use the range of
             their tensor, see `equalization`.
-        exact: Whether PyTorch and every runtime shall compute the same in every bit: scales are
+        exact: Whether PyTorch and the runtime shall compute the same in every bit: scales are
             powers of two, which costs some accuracy; see `exact`.
+        runtime: Name of the runtime for which `exact` shall hold; without `exact` it changes
+            nothing. For OpenVINO one branch of a sum is not rounded, see `openvino_rounding`.
         weight_bits: 8, or 7 where the file shall be right on processors without VNNI, too: ONNX
             Runtime and OpenVINO add two products in 16 bits there, which 8 bits may exceed.
         floats: Operations of further layers that stay float, to the reason, such as a time that was
             measured. What joins their results with others stays float, too.
 
     Raises:
+        ConfigError: There is no such runtime.
         PlanError: There is no such method, the percentile is not in (50, 100], or the bits are
             neither 8 nor 7.
     """
@@ -79,9 +85,11 @@ class QuantConfig:
     correct_bias: bool = False
     equalize: bool = False
     exact: bool = False
+    runtime: str = DEFAULT_RUNTIME
     floats: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        runtime_entry(self.runtime)
         if self.ranges not in RANGE_METHODS:
             raise PlanError(
                 f"The method for ranges must be one of {', '.join(RANGE_METHODS)}. "
@@ -203,11 +211,18 @@ def _prepare(
             f"{type(small).__name__} without one{f' ({reasons})' if reasons else ''}. It is as "
             "fast in float."
         )
-    ranges = partial(
+    joins = concatenations(recorded, placed)
+    calibrated = partial(
         with_grids, method=config.ranges, percentile=config.percentile, exact=config.exact
     )
+
+    def ranges(placed: QuantizationPlan, observed: Observed) -> QuantizationPlan:
+        return with_equal_scales(calibrated(placed, observed), joins)
+
     if config.exact:
         placed = unclip_(small, placed, unclipped(recorded, placed))
+        fused = unrounded_sites(recorded, placed) if config.runtime == FUSING else ()
+        placed = replace(placed, runtime=config.runtime, unrounded=fused)
     observed = observe(small, placed, batches, state=state)
     tensors = {**dict(small.named_parameters()), **dict(small.named_buffers())}
     for warning in require_fitting(placed, observed, tensors):

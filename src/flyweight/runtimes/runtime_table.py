@@ -25,12 +25,15 @@ class RuntimeEntry:
         package: The package that it needs; module and distribution have this name.
         install: Command that installs it.
         implementation: Reference of the class, as `on_demand.load` takes it.
+        may_end_process: Whether a version of it is known to end its process, without an exception,
+            where it loads certain files.
     """
 
     title: str
     package: str
     install: str
     implementation: str
+    may_end_process: bool = False
 
 
 RUNTIMES = {
@@ -45,6 +48,7 @@ RUNTIMES = {
         "openvino",
         "pip install 'flyweight[openvino]'",
         "flyweight.runtimes.openvino_backend:OpenVino",
+        may_end_process=True,  # 2026.4: a segmentation fault for some quantized concatenations.
     ),
 }
 

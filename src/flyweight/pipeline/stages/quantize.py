@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,6 +15,7 @@ from flyweight.config.reading import touched
 from flyweight.config.settings import Config
 from flyweight.config.training import HARMLESS
 from flyweight.digests import digest_of_weights
+from flyweight.engine.state import remove_states, state_path
 from flyweight.errors import CheckpointError, FileError, counted
 from flyweight.exporting.integer_gate import require_integer
 from flyweight.exporting.model_card import precision_facts
@@ -21,7 +23,7 @@ from flyweight.folder_lock import FolderLock
 from flyweight.graph.example_inputs import Example
 from flyweight.measuring.census import Census, take_census
 from flyweight.origin import Parent, note_parent
-from flyweight.pipeline.belonging import require_same_labels
+from flyweight.pipeline.belonging import require_same_labels, require_same_training
 from flyweight.pipeline.evaluation import evaluate_model
 from flyweight.pipeline.exported_evaluation import evaluate_exported, open_exported
 from flyweight.pipeline.inputs import (
@@ -46,7 +48,7 @@ from flyweight.pipeline.quantization_steps import (
     quant_config,
 )
 from flyweight.pipeline.quantized_files import FLOAT, QuantizedFiles
-from flyweight.pipeline.results import Quantized, Trained
+from flyweight.pipeline.results import Quantized, Trained, checkpoint_digests
 from flyweight.pipeline.setting_files import digest_of_checkpoint
 from flyweight.pipeline.stage import (
     INPUT,
@@ -56,7 +58,9 @@ from flyweight.pipeline.stage import (
     Inputs,
     Stage,
     by_hand,
+    complete,
     fine_tuning,
+    made_from,
 )
 from flyweight.pipeline.stages.export import WEIGHTS, export_model, images_to_compare
 from flyweight.pipeline.stages.train import note_left_out, train_model
@@ -78,7 +82,7 @@ from flyweight.report.quantization_results import (
     finite,
     read_quantization,
 )
-from flyweight.workspace import LOCK, Workspace
+from flyweight.workspace import LOCK, MadeFrom, Workspace
 
 QUANTIZED = "quantized.safetensors"
 """The checkpoint in a run folder, where no other name is given."""
@@ -152,6 +156,7 @@ def quantize(
         note_left_out(data, reports)
         inputs = Inputs(name, data, options=options, resume=resume, progress=reports)
         inputs = replace(inputs, results={"train": Trained(path, found.metrics, 0.0)})
+        _require_own_training(config, inputs, workspace)
         result: Quantized = by_hand(QUANTIZE, config, inputs, workspace)
     return result
 
@@ -178,7 +183,8 @@ def quantization_losses(
     images = CalibrationImages(config, data, wanted.images)
     reports.note(f"calibrating on {counted(len(images), 'training image')}, without labels")
     model = rewritten(model) if wanted.rewrite else model
-    small = to_integers(model, images, quant_config(wanted), say=reports.note)
+    chosen = quant_config(wanted, config.bench.runtime)
+    small = to_integers(model, images, chosen, say=reports.note)
     losses = layer_losses(model, small, images)
     return dict(sorted(losses.items(), key=lambda pair: -pair[1]))
 
@@ -211,6 +217,32 @@ def _require_other_file(output: Path, path: Path) -> None:
             "A quantized checkpoint must not replace the float one. Received "
             f"'{path}' as both. Give another file with --output."
         )
+
+
+def _require_own_training(config: Config, inputs: Inputs, workspace: Workspace) -> None:
+    """Refuse to resume the training of another checkpoint, or with other settings."""
+    training = _training_in(workspace)
+    wants = inputs.resume and config.quantize.mode == "aware"
+    if not wants or not state_path(training.folder).is_file():
+        return
+    earlier = {"train": checkpoint_digests(inputs.results["train"])}
+    wanted = made_from(QUANTIZE, complete(config), inputs, workspace.folder, earlier)
+    values = _of_training(wanted.values, config)
+    require_same_training(training, replace(wanted, values=values), inputs.progress.note)
+
+
+def _training_in(workspace: Workspace) -> Workspace:
+    """Return the folder of the training, which has a note of its own.
+
+    That of the stage is replaced by every attempt, the training state only by another training.
+    """
+    return Workspace(workspace.folder / TRAINING)
+
+
+def _of_training(values: Mapping[str, Any], settings: Config) -> dict[str, Any]:
+    """Return those of the things that the stage is made from on which its training depends."""
+    measured = () if settings.quantize.chooses else ("bench.runtime",)
+    return {key: value for key, value in values.items() if key not in ("option output", *measured)}
 
 
 def _require_float(model: nn.Module, path: Path) -> None:
@@ -380,7 +412,7 @@ def _choice(
     images = torch.cat(list(CalibrationImages(settings, data, wanted.images)))
 
     def with_floats(floats: Mapping[str, str]) -> nn.Module:
-        return to_integers(start, images, quant_config(wanted, floats), say=progress.note)
+        return to_integers(start, images, quant_config(wanted, runtime, floats), say=progress.note)
 
     subject = Subject(dense, start, with_floats, images, settings.preprocessing, runtime)
     with tempfile.TemporaryDirectory() as folder:
@@ -394,7 +426,12 @@ def _with_training(
     workspace: Workspace,
     evaluate: Callable[[nn.Module], float],
 ) -> Calibrated:
-    trained = _trained(made.model, settings, inputs, workspace.folder / TRAINING)
+    training, note = _training_in(workspace), workspace.read()
+    if not (inputs.resume and state_path(training.folder).is_file()):
+        remove_states(training.folder)  # The note must never be that of an older state.
+        recorded = {} if note is None else note.made_from or {}
+        training.begin(MadeFrom(_of_training(recorded, settings)))
+    trained = _trained(made.model, settings, inputs, training.folder)
     before = made.steps[-1].after if made.steps else None
     after = finite(evaluate(trained))
     if before is None or after is None:
