@@ -47,7 +47,7 @@ NETWORKS = {
     "deeplabv3p_camvid11": ("deeplabv3p_camvid11.yaml", "miou"),
 }
 """Trained checkpoint to its config beside this file, and the metric."""
-KEY = ("network", "tool")
+KEY = ("network", "tool", "instructions")
 COLUMNS = (
     *("network", "tool", "metric_name", "metric_float", "metric", "integer_layers", "layers"),
     *("float_islands", "file_bytes_float", "file_bytes"),

@@ -37,7 +37,7 @@ PLAIN = {
         *("ratio_low", "ratio_high", "spearman", "same_ratios"),
     ),
     "quantization": (
-        *("network", "tool", "metric_float", "metric", "integer_layers", "layers"),
+        *("network", "tool", "instructions", "metric_float", "metric", "integer_layers", "layers"),
         *("onnxruntime_ratio", "openvino_ratio", "file_bytes_float", "file_bytes", "noisy"),
     ),
     "distillation_gains": (

@@ -10,6 +10,7 @@ from flyweight.measuring.census import census_of
 from flyweight.measuring.file_layers import open_graph
 from flyweight.measuring.float_reasons import CAUSES, UNKNOWN, WITHOUT_KERNEL, reason_for
 from flyweight.measuring.onnxruntime_graph import operators_in
+from flyweight.processors import processor_flags
 from flyweight.runtimes.protocol import OpenSettings
 from flyweight.runtimes.runtime_table import RUNTIMES, runtime_by_name
 
@@ -31,7 +32,7 @@ GOOD = {
     "clip": OneLayer(after=("Clip",), zero_after=0, step_after=5.99 / 255),
     "float bias": OneLayer(bias="float"),
     "no bias": OneLayer(bias=""),
-    "signed": OneLayer(data="s8", zero=5),
+    "signed": OneLayer(data="s8", zero=0),
     "gemm": OneLayer(kind="Gemm"),
     "float result of gemm": OneLayer(kind="Gemm", quantized_result=False),
     "gemm and hard-swish": OneLayer(kind="Gemm", after=("HardSwish",)),
@@ -128,6 +129,20 @@ def test_one_thing_changed(name, runtime, tmp_path):
     one, where, reason = BAD[name]
     layer = layer_of(one.save(tmp_path / "a.onnx"), runtime)
     expected = ("float32", reason) if runtime in where else ("int8", "")
+    assert (layer.precision, layer.reason) == expected
+
+
+def test_signed_inputs_with_a_zero_point(tmp_path):
+    """Seen with OpenVINO 2026.4: on AMX in float, limited to AVX-512 or AVX2 on integers."""
+    path = OneLayer(data="s8", zero=5).save(tmp_path / "a.onnx")
+    assert layer_of(path, ORT).precision == "int8"
+    layer = layer_of(path, OV)
+    reason = (
+        "its input is signed with the zero point 5; on a processor with AMX, a convolution runs on "
+        "signed integers with 0 alone, or on unsigned ones"
+    )
+    with_tiles = "amx_int8" in (processor_flags() or ())
+    expected = ("float32", reason) if with_tiles else ("int8", "")
     assert (layer.precision, layer.reason) == expected
 
 

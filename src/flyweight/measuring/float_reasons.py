@@ -17,6 +17,7 @@ from flyweight.measuring.file_layers import (
     data_of,
     weight_of,
 )
+from flyweight.processors import processor_flags
 
 Cause = Callable[[FileGraph, Any], str]
 """Returns a reason for a node that is a layer, or an empty text where this is not the reason."""
@@ -137,6 +138,19 @@ def _transposed_data(graph: FileGraph, node: Any) -> str:
         return ""
     zero = int(grid.zero_points.flat[0])
     return f"its input has the zero point {zero}; a transposed convolution runs on integers with 0"
+
+
+def _signed_data(graph: FileGraph, node: Any) -> str:
+    grid = graph.rounding(data_of(node))
+    if node.op_type != "Conv" or grid is None or grid.zero_points is None or not grid.signed:
+        return ""
+    if not grid.zero_points.any() or "amx_int8" not in (processor_flags() or ()):
+        return ""
+    zero = int(grid.zero_points.flat[0])
+    return (
+        f"its input is signed with the zero point {zero}; on a processor with AMX, a convolution "
+        "runs on signed integers with 0 alone, or on unsigned ones"
+    )
 
 
 def _product(graph: FileGraph, node: Any) -> str:
@@ -273,6 +287,7 @@ CAUSES: dict[str, tuple[Cause, ...]] = {
         _weight_zero_point,
         _weight_axis,
         _transposed_data,
+        _signed_data,
         _product,
     ),
 }
