@@ -69,7 +69,7 @@ def test_the_terms_are_the_plain_functions_of_both_networks_tensors():
     distiller = Distiller(student, exact(dense), example=EXAMPLE)
     ours = student.eval()(IMAGES)
     found = distiller.terms(IMAGES)
-    wanted = kl(ours, dense.eval()(IMAGES), 4.0)
+    wanted = 0.5 * kl(ours, dense.eval()(IMAGES), 2.0)
     torch.testing.assert_close(found["kl"], wanted)
     features = 0.0
     with torch.no_grad():
@@ -78,7 +78,7 @@ def test_the_terms_are_the_plain_functions_of_both_networks_tensors():
             one, other = pairs[-1]
             pairs.append((getattr(student, layer)(one), getattr(dense, layer)(other)))
         features = sum(pkd(one, other) for one, other in pairs[1:])
-    torch.testing.assert_close(found["pkd"], features)
+    torch.testing.assert_close(found["pkd"], 12 * features)
     assert not list(distiller.parameters())  # Equal widths need no adaptor.
     torch.testing.assert_close(sum(found.values()), found["kl"] + found["pkd"])
 
