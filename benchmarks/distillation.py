@@ -32,7 +32,7 @@ import flyweight as fw
 from flyweight.config.reading import load_config
 from flyweight.config.settings import Config
 from flyweight.config.training import TrainConfig
-from flyweight.distillation.recipe import short_recipe
+from flyweight.distillation.recipe import CLASSIFIER_CLIP_NORM, short_recipe
 from flyweight.distillation.strategies import STRATEGIES, Strategy
 from flyweight.distillation.teacher import Teacher
 from flyweight.engine.fit import fit
@@ -43,6 +43,7 @@ from flyweight.pipeline.evaluation import evaluate_model
 from flyweight.pipeline.inputs import Data, loaders_for, open_checkpoint, open_data, task_of
 from flyweight.pipeline.inputs import val_batches as batches_of
 from flyweight.pipeline.network_plans import plan_cut, trace_model
+from flyweight.pipeline.networks import kind_of
 
 HERE = Path(__file__).resolve().parent
 RUNS = RESULTS / "distillation.csv"
@@ -218,7 +219,8 @@ def measured(run: Run, options: argparse.Namespace) -> dict[str, Any]:
     before, dense_metric = metric(student, run.cut), metric(dense, "dense")
     began = time.monotonic()
     repaired = config.prune.repair and run.cut in CUTS
-    how = short_recipe(config.train, 1 - left, run.steps, repaired=repaired)
+    clip = CLASSIFIER_CLIP_NORM if kind_of(config) == "classify" else None
+    how = short_recipe(config.train, 1 - left, run.steps, repaired=repaired, clip_norm=clip)
     how = how.model_copy(update={"seed": run.seed, "patience": None, "evaluate_every": run.steps})
     train(student, dense, run, (config, how, data), options.out)
     seconds = time.monotonic() - began

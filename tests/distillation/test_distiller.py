@@ -69,7 +69,7 @@ def test_the_terms_are_the_plain_functions_of_both_networks_tensors():
     distiller = Distiller(student, exact(dense), example=EXAMPLE)
     ours = student.eval()(IMAGES)
     found = distiller.terms(IMAGES)
-    wanted = kl(ours, dense.eval()(IMAGES), 4.0)
+    wanted = 0.5 * kl(ours, dense.eval()(IMAGES), 2.0)
     torch.testing.assert_close(found["kl"], wanted)
     features = 0.0
     with torch.no_grad():
@@ -78,7 +78,7 @@ def test_the_terms_are_the_plain_functions_of_both_networks_tensors():
             one, other = pairs[-1]
             pairs.append((getattr(student, layer)(one), getattr(dense, layer)(other)))
         features = sum(pkd(one, other) for one, other in pairs[1:])
-    torch.testing.assert_close(found["pkd"], features)
+    torch.testing.assert_close(found["pkd"], 12 * features)
     assert not list(distiller.parameters())  # Equal widths need no adaptor.
     torch.testing.assert_close(sum(found.values()), found["kl"] + found["pkd"])
 
@@ -332,3 +332,20 @@ def test_a_teacher_with_a_cache_runs_once_on_each_image(tmp_path):
         student(IMAGES)
         assert torch.equal(cached.loss(IMAGES), wanted)
     assert len(runs) == 1
+
+
+def test_fitted_adaptors_start_near_the_teacher():
+    dense = randomised(seeded(Classifier))
+    student = pruned(dense).eval()
+    torch.manual_seed(0)
+    distiller = Distiller(student, exact(dense), strategy="mimic", example=EXAMPLE)
+
+    def loss():
+        student(IMAGES)
+        return distiller.loss(IMAGES).item()
+
+    drawn = loss()
+    distiller.fit_adaptors_(student, IMAGES)
+    assert loss() < 0.5 * drawn
+    with pytest.raises(TrainingError, match="Received no run"):
+        distiller.loss(IMAGES)

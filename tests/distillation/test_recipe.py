@@ -24,3 +24,10 @@ def test_a_recipe_of_any_length_is_valid_and_ends_at_nothing(steps):
     if steps > 20:
         assert learning_rate_at(found, steps - 1) < 0.05 * found.learning_rate
         assert learning_rate_at(found, 0) == 0
+
+
+def test_gradients_are_clipped_where_the_dense_training_does_not():
+    assert short_recipe(DENSE, 0.5, 100).clip_norm is None
+    assert short_recipe(DENSE, 0.5, 100, clip_norm=2.0).clip_norm == 2
+    own = DENSE.model_copy(update={"clip_norm": 35.0})
+    assert short_recipe(own, 0.5, 100, clip_norm=2.0).clip_norm == 35

@@ -15,8 +15,9 @@ from flyweight.errors import ConfigError
 def test_every_strategy_names_losses_that_exist():
     for strategy in STRATEGIES.values():
         require_losses(strategy)
-    for terms in AUTOMATIC.values():
-        require_losses(Strategy("auto", terms))
+    for strategy in AUTOMATIC.values():
+        assert strategy.name == "auto"
+        require_losses(strategy)
 
 
 def test_the_originals_weights_are_100_and_1000():
@@ -26,7 +27,7 @@ def test_the_originals_weights_are_100_and_1000():
 
 def test_names_and_their_old_spellings_are_found():
     assert strategy_for("split_distiil", "yolo") is STRATEGIES["split"]
-    assert strategy_for(None, "yolo").terms == AUTOMATIC["yolo"]
+    assert strategy_for(None, "yolo") == AUTOMATIC["yolo"]
     own = Strategy("mine", (Term("kl", "outputs", 2.0),))
     assert strategy_for(own, "classes") is own
     assert own.scaled(0.5).terms[0].weight == 1.0

@@ -103,6 +103,7 @@ def distill(
     distiller = Distiller(student, teacher, taps, strategy, example=images[:1], watch=False)
     for sentence in distiller.cache_plans(images):
         progress_of(options.get("progress", True)).note(sentence)
+    distiller.fit_adaptors_(student, images)
     before = distiller.similarity(student, images)
     result = fit(
         student,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from flyweight.config.distilling import AUTO
+from flyweight.distillation.adaptors import fit_widener_
 from flyweight.distillation.capture import Capture
 from flyweight.distillation.distillation_plan import (
     DistillationPlan,
@@ -258,8 +259,32 @@ class Distiller:
         Returns:
             `similarity.linear_cka` by the name of the tap: 1 is equal up to rotation and scale.
         """
-        guide, plain = self._guides[0], plain_module(student)
+        guide = self._guides[0]
         taps = guide.plan.taps
+        return {
+            tap.name: linear_cka(one, other)
+            for tap, one, other in self._pairs(guide, taps, student, images)
+        }
+
+    def fit_adaptors_(self, student: nn.Module, images: Tensor) -> None:
+        """Give the layers that widen the weights that are nearest to the teachers' features.
+
+        A pruned student is near its teacher before training, and so are its adaptors then.
+
+        Args:
+            student: The student; it runs in evaluation mode, without gradients.
+            images: `(n, 3, h, w)`, of the training.
+        """
+        for guide in self._guides:
+            taps = [tap for tap in guide.used if "widen" in _own(tap, guide)]
+            for tap, one, other in self._pairs(guide, taps, student, images) if taps else ():
+                fit_widener_(_own(tap, guide)["widen"], one, other)
+
+    def _pairs(
+        self, guide: _Guide, taps: Sequence[Tap], student: nn.Module, images: Tensor
+    ) -> Iterator[tuple[Tap, Tensor, Tensor]]:
+        """Yield taps with the features of both networks as maps of the teacher's size."""
+        plain = plain_module(student)
         with (
             Capture(tap.student for tap in taps).on(plain) as capture,
             torch.no_grad(),
@@ -269,12 +294,10 @@ class Distiller:
         self._capture.clear()  # It saw this run, too, where its hooks are registered.
         ours, _ = _taken(capture, images)
         theirs = _run(guide, guide.teacher.images(images), taps)
-        found = {}
         for tap in taps:
             one = as_maps(ours[tap.student.operation], tap.student)
             other = as_maps(theirs[_FEATURE + tap.teacher.operation], tap.teacher)
-            found[tap.name] = linear_cka(compared(one, other, nn.ModuleDict(), ""), other)
-        return found
+            yield tap, compared(one, other, nn.ModuleDict(), ""), other
 
 
 def key_of(tap: Tap) -> str:

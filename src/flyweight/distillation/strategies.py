@@ -82,14 +82,20 @@ STRATEGIES: Mapping[str, Strategy] = {
 """Strategies by name, with the weights of the papers or of their code: l2 and split of
 PaddleDetection, attention of arXiv 1612.03928, pkd and mgd of arXiv 2207.02039 and 2205.01529."""
 
-AUTOMATIC: Mapping[Kind, tuple[Term, ...]] = {
-    "classes": (Term("kl", "outputs"), Term("pkd", "features")),
-    "segments": (Term("kl", "outputs"), Term("pkd", "features")),
-    "yolo": (Term("split_distill", "outputs", 1000.0), Term("pkd", "heads")),
-    "maps": (Term("l2_distill", "outputs"), Term("pkd", "features")),
-    "features": (Term("pkd", "features", 6.0),),
+_FEATURES = Term("pkd", "features")
+AUTOMATIC: Mapping[Kind, Strategy] = {
+    "classes": Strategy(AUTO, (Term("kl", "outputs", 0.5), Term("pkd", "features", 12.0)), 2.0),
+    "segments": Strategy(AUTO, (Term("kl", "outputs"), _FEATURES)),
+    "yolo": Strategy(AUTO, (Term("split_distill", "outputs", 1000.0), Term("pkd", "heads"))),
+    "maps": Strategy(AUTO, (Term("l2_distill", "outputs"), _FEATURES)),
+    "features": Strategy(AUTO, (Term("pkd", "features", 6.0),)),
 }
-"""The strategy without any choice, by what the network returns."""
+"""The strategy without any choice, by what the network returns.
+
+Of classes: 150 steps of a MobileNetV2 cut to a fifth of its multiply-adds, on 230 held-out training
+images, where one standard error is 3 points: without a teacher 60.4 % were right; kl at a
+temperature of 4, 2, 1: 54.8, 58.7, 56.1; pkd 58.3; these weights 62.6.
+"""
 
 
 def strategy_for(chosen: "Strategy | str | None", kind: Kind) -> Strategy:
@@ -105,7 +111,7 @@ def strategy_for(chosen: "Strategy | str | None", kind: Kind) -> Strategy:
     if isinstance(chosen, Strategy):
         return chosen
     if chosen is None or chosen == AUTO:
-        return Strategy(AUTO, AUTOMATIC[kind])
+        return AUTOMATIC[kind]
     require_strategy(chosen)
     return STRATEGIES[STRATEGY_WORDS.get(chosen, chosen)]
 
