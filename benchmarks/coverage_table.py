@@ -115,6 +115,7 @@ def markdown(rows: Sequence[Row], source: str) -> str:
     ours = [row for row in rows if row["tool"] == "flyweight"]
     theirs = [row for row in rows if row["tool"] == "torch-pruning"]
     latest = max(ours or rows, key=lambda row: row["date"])
+    processors = sorted({row["hardware"].split(",")[0] for row in rows})
     commits = sorted({row["commit"][:12] or "unknown" for row in ours or rows})
     facts = [
         "Half of every group, no hand help; median of the parameters kept",
@@ -122,7 +123,7 @@ def markdown(rows: Sequence[Row], source: str) -> str:
         *_only_mixed(ours),
         *([f"Torch-Pruning on {len(theirs)}: {_told(theirs, STATUSES)}"] if theirs else []),
         *_exports(ours),
-        latest["hardware"],
+        ", ".join(processors),
         f"{'commit' if len(commits) == 1 else 'commits'} {', '.join(commits)}",
         latest["date"][:10],
         f"[rows]({source})",
