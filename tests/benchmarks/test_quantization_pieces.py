@@ -4,12 +4,10 @@ import importlib
 import sys
 from pathlib import Path
 
-import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import numpy_helper
-from tests.quantization.conftest import Residual, trained_like
+from tests.quantization.conftest import Residual, change_weight, trained_like
 
 import flyweight as fw
 from flyweight.graph.example_inputs import Example
@@ -61,11 +59,6 @@ def test_one_wrong_weight_is_found_where_it_is(tmp_path, pieces, network, runtim
     fw.export(quantized, path, example=(images,))
     assert wrong_pieces(pieces, quantized, images, path, runtime) == []
     model = onnx.load(path)
-    layer = next(node for node in model.graph.node if node.name == "narrow.conv2d")
-    maker = next(node for node in model.graph.node if layer.input[1] in node.output)
-    weight = next(item for item in model.graph.initializer if item.name == maker.input[0])
-    changed = numpy_helper.to_array(weight).copy()
-    changed[0] = np.int8(20)
-    weight.CopyFrom(numpy_helper.from_array(changed, weight.name))
+    change_weight(model, "narrow.conv2d")
     onnx.save(model, path)
     assert wrong_pieces(pieces, quantized, images, path, runtime) == ["narrow.conv2d"]

@@ -1,9 +1,7 @@
-import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import numpy_helper
-from tests.quantization.conftest import Residual, trained_like
+from tests.quantization.conftest import Residual, change_weight, trained_like
 
 import flyweight as fw
 from flyweight.exporting.rounded_nodes import first_difference, paired
@@ -33,10 +31,5 @@ def test_the_first_layer_that_differs(tmp_path):
         return first_difference(model, tensors, {"images": images[:1].numpy()}, opened)
 
     assert difference() is None
-    layer = next(node for node in model.graph.node if node.name == "narrow.conv2d")
-    maker = next(node for node in model.graph.node if layer.input[1] in node.output)
-    weight = next(item for item in model.graph.initializer if item.name == maker.input[0])
-    changed = numpy_helper.to_array(weight).copy()
-    changed[0] = np.int8(20)
-    weight.CopyFrom(numpy_helper.from_array(changed, weight.name))
+    change_weight(model, "narrow.conv2d")
     assert difference() == "narrow.conv2d"

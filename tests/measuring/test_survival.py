@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -37,14 +38,41 @@ def fatal(tmp_path):
 
 
 def test_the_end_of_a_runtime_is_an_error_that_names_the_file(fatal):
+    """Versions of OpenVINO that load the file must pass, those that end their process must not."""
     pytest.importorskip("openvino")
     load = "import sys, openvino; openvino.Core().compile_model(sys.argv[1], 'CPU')"
     alone = subprocess.run([sys.executable, "-c", load, fatal], capture_output=True, check=False)
-    if alone.returncode >= 0:
-        pytest.skip("this version of OpenVINO loads the file")
+    expected = nullcontext()
+    if alone.returncode < 0:
+        expected = pytest.raises(
+            MeasureError,
+            match=r"OpenVINO must survive loading 'net\.onnx'.* Received: exit code -11 .* Choose",
+        )
+    with expected:
+        require_survival(fatal, "net.onnx", runtime="openvino")
+
+
+def test_a_worker_that_dies_is_an_error_with_any_runtime(fatal, monkeypatch):
+    class Dying:
+        def __init__(self, name, timeout_seconds):
+            self.name = name
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            return None
+
+        def ask(self, request, **values):
+            if request == "load":
+                raise MeasureError("The worker must answer. Received: exit code -11 at 'load'.")
+
+    pytest.importorskip("openvino")
+    monkeypatch.setattr("flyweight.measuring.survival.WorkerProcess", Dying)
     with pytest.raises(
         MeasureError,
-        match=r"OpenVINO must survive loading 'net\.onnx'.* Received: exit code -11 .* Choose",
+        match=r"^OpenVINO must survive loading 'net\.onnx'\. Received: exit code -11 at 'load'\. "
+        r"Choose another runtime for this file\.$",
     ):
         require_survival(fatal, "net.onnx", runtime="openvino")
 

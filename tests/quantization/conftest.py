@@ -1,7 +1,9 @@
 """Small networks with the parts that quantization must place rightly."""
 
+import numpy as np
 import pytest
 import torch
+from onnx import numpy_helper
 from torch import nn
 
 
@@ -22,6 +24,16 @@ def block(inputs, outputs, activation, **settings):
         nn.BatchNorm2d(outputs),
         activation,
     )
+
+
+def change_weight(model, layer):
+    """Change the integers of the first output channel of a layer of an ONNX model, in place."""
+    node = next(one for one in model.graph.node if one.name == layer)
+    maker = next(one for one in model.graph.node if node.input[1] in one.output)
+    weight = next(one for one in model.graph.initializer if one.name == maker.input[0])
+    changed = numpy_helper.to_array(weight).copy()
+    changed[0] = np.int8(20)
+    weight.CopyFrom(numpy_helper.from_array(changed, weight.name))
 
 
 class Residual(nn.Module):

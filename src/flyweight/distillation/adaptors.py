@@ -32,15 +32,18 @@ def fit_widener_(widen: nn.Module, student: Tensor, teacher: Tensor) -> None:
         student: Features `(n, student channels, h, w)`.
         teacher: Features `(n, teacher channels, h, w)`.
     """
-    rows = student.detach().double().transpose(0, 1).flatten(1)
-    wanted = teacher.detach().double().transpose(0, 1).flatten(1)
-    products = rows @ rows.T
-    damping = _RIDGE * products.diagonal().mean().clamp(min=_SMALLEST)
-    products.diagonal().add_(damping)
-    fitted = torch.linalg.solve(products, rows @ wanted.T).T
+    weight = widen.get_parameter("weight")
+    wide, narrow = weight.shape[:2]
+    products = weight.new_zeros((narrow, narrow), dtype=torch.float64)
+    wanted = weight.new_zeros((narrow, wide), dtype=torch.float64)
     with torch.no_grad():
-        weight = widen.get_parameter("weight")
-        weight.copy_(fitted.reshape(weight.shape))
+        for ours, theirs in zip(student, teacher, strict=True):  # Double precision takes memory.
+            rows = ours.flatten(1).double()
+            products += rows @ rows.T
+            wanted += rows @ theirs.flatten(1).double().T
+        damping = _RIDGE * products.diagonal().mean().clamp(min=_SMALLEST)
+        products.diagonal().add_(damping)
+        weight.copy_(torch.linalg.solve(products, wanted).T.reshape(weight.shape))
 
 
 class Generator(nn.Sequential):
