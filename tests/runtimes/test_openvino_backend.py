@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from onnx import TensorProto, helper, save
 from tests.measuring.quantized_files import OneLayer
 from torch import nn
 
@@ -92,3 +93,26 @@ def test_the_kernel_says_what_is_multiplied(tmp_path):
     assert integer.precision == "int8"
     assert integer.makes == (integer.name,)
     assert product(OneLayer(kind="Gemm", quantized_input=False)).precision == "float32"
+
+
+def test_outputs_have_the_names_of_the_file(tmp_path):
+    """A tensor that passes an Identity has two names, and OpenVINO gives the first by alphabet."""
+    made, returned = ["mul_9", "mul_10"], ["boxes", "scores"]
+    nodes = [helper.make_node("Mul", ["images", "images"], [name]) for name in made]
+    nodes += [
+        helper.make_node("Identity", [one], [other])
+        for one, other in zip(made, returned, strict=True)
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "aliases",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 2])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 2]) for name in returned],
+    )
+    opset = [helper.make_opsetid("", 20)]
+    save(helper.make_model(graph, opset_imports=opset, ir_version=9), tmp_path / "a.onnx")
+    opened = OpenVino().open(tmp_path / "a.onnx", OpenSettings())
+    assert [item.name for item in opened.inputs] == ["images"]
+    assert [item.name for item in opened.outputs] == returned
+    found = opened.run({"images": np.float32([[2, 3]])})
+    assert list(found) == returned

@@ -59,6 +59,8 @@ _NUMPY_NAMES = {
     for bits in (8, 16, 32, 64)
 }
 _EIGHT_BITS = ("i8", "u8")
+_RESULT = "/sink_port_0"
+"""What the reader of ONNX appends to the name of an output."""
 _NOT_COMPUTED = frozenset({"Const", "Input", "Output"})
 
 
@@ -176,7 +178,10 @@ def _info(port: Any) -> TensorInfo:
         size.get_length() if size.is_static else None for size in port.get_partial_shape()
     )
     own = port.get_element_type().get_type_name()
-    name = port.get_any_name() if names else port.get_node().get_friendly_name()
+    # A tensor that passes an Identity has the names of both ends; the node has that of the file.
+    name = port.get_node().get_friendly_name().removesuffix(_RESULT)
+    if names and name not in names:
+        name = port.get_any_name()
     return TensorInfo(name, _NUMPY_NAMES.get(own, own), shape)
 
 
