@@ -64,14 +64,14 @@ def test_raw_maps(detector, card, tmp_path, runtime):
 
 
 @pytest.mark.slow
-def test_decoded_boxes(detector, card, tmp_path):
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_decoded_boxes(detector, card, tmp_path, runtime):
     decoder = YoloDecoder(SPECS[NAME].geometry, NUM_CLASSES)
     path = tmp_path / "decoded.onnx"
-    result = to_onnx(
-        detector, path, example=EXAMPLE, card=described(card, "decoded"), postprocess=decoder
-    )
+    options = {"postprocess": decoder, "config": OnnxConfig(runtime=runtime)}
+    result = to_onnx(detector, path, example=EXAMPLE, card=described(card, "decoded"), **options)
     assert tuple(result.max_error) == ("boxes", "scores")
-    found = ExportedModel(path).run(images(2))
+    found = ExportedModel(path, runtime=runtime).run(images(2))
     with torch.no_grad():
         boxes, scores = decoder(detector(images(2)))
     torch.testing.assert_close(found["boxes"], boxes, rtol=1e-3, atol=1e-2)
@@ -79,7 +79,8 @@ def test_decoded_boxes(detector, card, tmp_path):
 
 
 @pytest.mark.slow
-def test_suppression_inside(detector, card, tmp_path):
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_suppression_inside(detector, card, tmp_path, runtime):
     decoder = YoloDecoder(SPECS[NAME].geometry, NUM_CLASSES)
     path = tmp_path / "nms.onnx"
     result = to_onnx(
@@ -89,9 +90,10 @@ def test_suppression_inside(detector, card, tmp_path):
         card=described(card, "detections"),
         postprocess=Detections(decoder, score_threshold=0.2, pixel_offset=1.0),
         compare_on=[(images(seed),) for seed in range(3)],
+        config=OnnxConfig(runtime=runtime),
     )
     assert tuple(result.max_error)[:3] == ("boxes", "scores", "labels")
-    found = ExportedModel(path).run(images(7))
+    found = ExportedModel(path, runtime=runtime).run(images(7))
     kept = {name: found[name].flatten(0, -2 if name == "boxes" else -1) for name in DETECTED}
     with torch.no_grad():
         boxes, scores = decoder(detector(images(7)))
