@@ -116,3 +116,21 @@ def test_outputs_have_the_names_of_the_file(tmp_path):
     assert [item.name for item in opened.outputs] == returned
     found = opened.run({"images": np.float32([[2, 3]])})
     assert list(found) == returned
+
+
+def test_signals_are_handled_after_models_were_closed_in_any_order(make_chain):
+    code = (
+        "import signal, sys\n"
+        "from flyweight.runtimes.protocol import OpenSettings\n"
+        "from flyweight.runtimes.runtime_table import runtime_by_name\n"
+        "signal.signal(signal.SIGUSR1, lambda *_: print('handled'))\n"
+        "first, second = (\n"
+        "    runtime_by_name('openvino').open(sys.argv[1], OpenSettings()) for _ in range(2)\n"
+        ")\n"
+        "del first\n"
+        "del second\n"
+        "signal.raise_signal(signal.SIGUSR1)\n"
+    )
+    path = make_chain(rows=2, size=64)
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (0, b"handled\n")

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -86,11 +86,24 @@ class OpenVinoModel:
         return partial(self._request.infer, dict(arrays), share_inputs=True)
 
 
+@cache
+def _core() -> Any:
+    """Return the one core of this process, which lives as long as the process.
+
+    The CPU plugin of a core sets the alternate stack on which signals of this thread are handled,
+    and, when it is destroyed, sets the one that it found. Of two cores that do not end in the
+    opposite order of their creation, the second sets the freed stack of the first: the next signal
+    with a handler, such as Ctrl-C or the end of a child process, is then a segmentation fault
+    (seen with 2026.4).
+    """
+    return openvino.Core()
+
+
 class OpenVino:
     """OpenVINO; see `Runtime`."""
 
     def __init__(self) -> None:
-        self._core = openvino.Core()
+        self._core = _core()
 
     def open(self, path: str | Path, settings: OpenSettings) -> OpenVinoModel:
         """Load and optimise an ONNX file or OpenVINO's own format (`.xml` with `.bin`)."""
