@@ -8,6 +8,10 @@ between these two runs, such as times, is not compared. Then, for every operatio
 killed there by SIGKILL and run again as a user resumes it. The second run must succeed, leave no
 draft, lock or journal behind, and make what an uninterrupted run makes.
 
+A kill takes as long as the command. `--copies` takes the folder at every operation from one run,
+copied as a kill there would leave it, puts it in the place of the output folder, and resumes that:
+so a command of many operations takes half the time.
+
 The operations are seen by a small library in C (`faults_operations.c`), compiled here and loaded
 with LD_PRELOAD, because native libraries write files without Python's knowledge; it needs Linux and
 a C compiler, and no privileges. Commands run in processes that are forked after torch was imported,
@@ -120,11 +124,24 @@ class Place:
         pattern = re.compile("|".join(rf"\b{name}\b" for name in names))
         return [pattern.sub(lambda found: str(names[found[0]]), word) for word in words]
 
-    def run(self, arguments: Sequence[str], out: Path, *, kill_at: int = 0) -> tuple[int, str]:
-        """Run a command in a forked process; return its wait status and the operations, by line."""
+    def run(
+        self, arguments: Sequence[str], out: Path, *, kill_at: int = 0, copies: Path | None = None
+    ) -> tuple[int, str]:
+        """Run a command in a forked process; return its wait status and the operations, by line.
+
+        Args:
+            arguments: Of the command.
+            out: Its output folder.
+            kill_at: Number of the operation at which it is killed; 0 for none.
+            copies: Folder that takes a copy of the output folder at every operation.
+        """
         listed, said = out.with_suffix(".operations"), out.with_suffix(".said")
+        if copies is not None:
+            copies.mkdir()
         child = os.fork()
         if child == 0:
+            if copies is not None:
+                self.library.faults_keep(os.fsencode(copies))
             os._exit(self._in_child(arguments, out, kill_at, listed, said))
         _, status = os.waitpid(child, 0)
         return status, listed.read_text() if listed.exists() else ""
@@ -155,6 +172,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=list(COMMANDS), default=list(COMMANDS))
     parser.add_argument("--most", type=int, help="kills of each command, spread evenly")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--copies", action="store_true", help="resume copies of one run, one job")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--note", default="")
     given = parser.parse_args()
@@ -222,9 +240,12 @@ def measured(place: Place, name: str, given: argparse.Namespace) -> dict[str, An
     numbers = spread(operations, given.most)
 
     def case(number: int) -> str:
-        return verdict(place, command, f"{stem}-{number:05}", number, references)
+        return killed(place, command, f"{stem}-{number:05}", number, references)
 
-    found = in_processes(case, numbers, given.jobs, place.folder)
+    if given.copies:
+        found = copied(place, command, stem, numbers, references)
+    else:
+        found = dict(in_processes(case, numbers, given.jobs, place.folder))
     for number, what in found.items():
         if what:
             print(f"{name}, {listed.splitlines()[number - 1]}: {what}")
@@ -242,7 +263,7 @@ def measured(place: Place, name: str, given: argparse.Namespace) -> dict[str, An
         "hardware": hardware(),
         "commit": commit(HERE.parent),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "note": given.note,
+        "note": "; ".join(filter(None, ["copies of one run" * given.copies, given.note])),
     }
 
 
@@ -274,16 +295,20 @@ def in_processes(
     return {number: found[number] for number in numbers}
 
 
-def verdict(
+def killed(
     place: Place, command: Command, name: str, number: int, references: Sequence[dict[str, str]]
 ) -> str:
     """Kill one run at one operation and resume it; return what is wrong, or nothing."""
     out = begun(place, command, name)
-    arguments = place.arguments(command.start, out)
-    status, _ = place.run(arguments, out, kill_at=number)
+    status, _ = place.run(place.arguments(command.start, out), out, kill_at=number)
     if not os.WIFSIGNALED(status) or os.WTERMSIG(status) != signal.SIGKILL:
         return f"ended with {status} before the operation"
-    status, _ = place.run([*arguments, *command.resume], out)
+    return resumed(place, command, out, references)
+
+
+def resumed(place: Place, command: Command, out: Path, references: Sequence[dict[str, str]]) -> str:
+    """Resume what was killed; return what is wrong, or nothing."""
+    status, _ = place.run([*place.arguments(command.start, out), *command.resume], out)
     if status:
         said = out.with_suffix(".said").read_text().strip().splitlines()
         return f"the resumed run ended with {status}: {said[-1] if said else ''}"
@@ -293,9 +318,27 @@ def verdict(
         return f"left behind: {', '.join(hidden)}"
     wrong = sorted(differing(found, *references))
     if not wrong:
-        for path in place.folder.glob(f"{name}*"):
+        for path in place.folder.glob(f"{out.name}*"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     return f"differs: {', '.join(wrong[:4])}" if wrong else ""
+
+
+def copied(
+    place: Place, command: Command, stem: str, numbers: Sequence[int], references: Any
+) -> dict[int, str]:
+    """Return what is wrong, by operation, where copies of one run are resumed."""
+    out, copies = begun(place, command, f"{stem}-copied"), place.folder / f"copies-of-{stem}"
+    status, listed = place.run(place.arguments(command.start, out), out, copies=copies)
+    require(status, out)
+    found = {}
+    for number in numbers:
+        # Paths in its files are those of the run that was copied.
+        shutil.rmtree(out, ignore_errors=True)
+        (copies / str(number)).rename(out)
+        found[number] = resumed(place, command, out, references)
+        print(f"{number} of {len(listed.splitlines())}: {found[number] or 'right'}", flush=True)
+    shutil.rmtree(copies)
+    return found
 
 
 def is_left_over(path: Path) -> bool:

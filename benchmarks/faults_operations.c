@@ -1,10 +1,12 @@
-/* Kills its process at the Nth operation that changes files below a folder.
+/* Kills its process at the Nth operation that changes files below a folder, or copies the folder at
+   every operation, as a kill there would leave it.
 
    Loaded with LD_PRELOAD, so that it sees what Python and native libraries (safetensors writes from
    Rust) call in the C library. Operations: open for writing, write, flush to disk, truncate, rename,
    link, unlink, make and remove a folder. A write is cut in half: the half is written, then comes
    SIGKILL. Everything else is killed before it happens, which leaves what was there after the
-   operation before it. See faults.py. */
+   operation before it. A copy is made at the same places, and the operation then goes on. See
+   faults.py. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -12,6 +14,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,13 +22,15 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define MOST_FILES 4096
 
-static char folder[PATH_MAX];
+static char folder[PATH_MAX], copies[PATH_MAX];
 static size_t folder_length;
 static long kill_at, count;
+static __thread long number_here;
 static int list_to = -1;
 static char watched[MOST_FILES]; /* by file descriptor */
 
@@ -41,6 +46,9 @@ void faults_start(const char *path, long number, int list)
 }
 
 long faults_count(void) { return count; }
+
+/* Copy the folder to `path`/N at every operation N, instead of a kill. */
+void faults_keep(const char *path) { snprintf(copies, sizeof copies, "%s", path); }
 
 static int below(int at, const char *path)
 {
@@ -62,14 +70,32 @@ static int below(int at, const char *path)
            (full[folder_length] == '/' || full[folder_length] == '\0');
 }
 
-static void die(void)
+static void copy(void)
 {
+    char target[PATH_MAX + 32], *words[] = {"cp", "-a", folder, target, NULL};
+    char *nothing_loaded[] = {"PATH=/usr/bin:/bin", NULL};
+    int status = -1;
+    pid_t child;
+    snprintf(target, sizeof target, "%s/%ld", copies, number_here);
+    if (posix_spawnp(&child, "cp", NULL, NULL, words, nothing_loaded) == 0)
+        waitpid(child, &status, 0);
+    if (status != 0)
+        abort();
+}
+
+/* End the process, or copy the folder and return. */
+static void stop(void)
+{
+    if (copies[0] != '\0') {
+        copy();
+        return;
+    }
     syscall(SYS_kill, getpid(), SIGKILL);
     for (;;)
         pause();
 }
 
-/* Count one operation; return whether the process must die at it. */
+/* Count one operation; return whether the process must stop at it. */
 static int reached(const char *name, const char *path)
 {
     long number = __sync_add_and_fetch(&count, 1);
@@ -78,7 +104,8 @@ static int reached(const char *name, const char *path)
         int length = snprintf(line, sizeof line, "%ld %s %s\n", number, name, path ? path : "");
         syscall(SYS_write, list_to, line, (size_t)length);
     }
-    return number == kill_at;
+    number_here = number;
+    return number == kill_at || copies[0] != '\0';
 }
 
 #define NEXT(name) \
@@ -88,11 +115,11 @@ static int reached(const char *name, const char *path)
 
 #define AT_PATH(label, at, path) \
     if (below(at, path) && reached(label, path)) \
-        die()
+        stop()
 
 #define AT_FILE(label, file) \
     if (file >= 0 && file < MOST_FILES && watched[file] && reached(label, NULL)) \
-        die()
+        stop()
 
 static int watch(int file, int is_below)
 {
@@ -115,7 +142,7 @@ static int watch(int file, int is_below)
             va_end(more); \
         } \
         if (is_below && reached("open", path)) \
-            die(); \
+            stop(); \
         return watch(next given, is_below); \
     }
 
@@ -131,7 +158,7 @@ OPEN(openat64, (int at, const char *path, int flags, ...), (at, path, flags, mod
         FILE *file; \
         NEXT(function); \
         if (is_below && reached("open", path)) \
-            die(); \
+            stop(); \
         file = next(path, mode); \
         if (file != NULL) \
             watch(fileno(file), is_below); \
@@ -154,8 +181,10 @@ ssize_t write(int file, const void *data, size_t size)
 {
     NEXT(write);
     if (WRITES(file)) {
-        next(file, data, size / 2);
-        die();
+        ssize_t half = next(file, data, size / 2), rest;
+        stop();
+        rest = half < 0 ? half : next(file, (const char *)data + half, size - (size_t)half);
+        return rest < 0 ? rest : half + rest;
     }
     return next(file, data, size);
 }
@@ -165,8 +194,12 @@ ssize_t write(int file, const void *data, size_t size)
     { \
         NEXT(function); \
         if (WRITES(file)) { \
-            next(file, data, size / 2, offset); \
-            die(); \
+            ssize_t half = next(file, data, size / 2, offset), rest; \
+            stop(); \
+            if (half < 0) \
+                return half; \
+            rest = next(file, (const char *)data + half, size - (size_t)half, offset + half); \
+            return rest < 0 ? rest : half + rest; \
         } \
         return next(file, data, size, offset); \
     }
@@ -178,8 +211,10 @@ ssize_t writev(int file, const struct iovec *parts, int number)
 {
     NEXT(writev);
     if (WRITES(file)) {
-        next(file, parts, number / 2);
-        die();
+        ssize_t half = next(file, parts, number / 2), rest;
+        stop();
+        rest = half < 0 ? half : next(file, parts + number / 2, number - number / 2);
+        return rest < 0 ? rest : half + rest;
     }
     return next(file, parts, number);
 }

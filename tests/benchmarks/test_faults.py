@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-KILLS = {"convert-data": 12, "train": 6}
+KILLS = {("convert-data",): 12, ("train",): 6, ("convert-data", "--copies"): 12}
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux") or not any(map(shutil.which, ("cc", "gcc", "clang"))),
@@ -19,12 +19,12 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", KILLS)
-def test_commands_that_are_killed_are_resumed_to_the_same_result(name, tmp_path):
+@pytest.mark.parametrize("words", KILLS)
+def test_commands_that_are_killed_are_resumed_to_the_same_result(words, tmp_path):
     done = subprocess.run(
         [
-            *(sys.executable, str(ROOT / "benchmarks" / "faults.py"), "--only", name),
-            *("--most", str(KILLS[name]), "--jobs", "2", "--results", str(tmp_path / "rows.csv")),
+            *(sys.executable, str(ROOT / "benchmarks" / "faults.py"), "--only", *words),
+            *("--most", str(KILLS[words]), "--jobs", "2", "--results", str(tmp_path / "rows.csv")),
         ],
         capture_output=True,
         text=True,
@@ -34,5 +34,5 @@ def test_commands_that_are_killed_are_resumed_to_the_same_result(name, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     with (tmp_path / "rows.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
-    assert (int(row["kills"]), int(row["right"])) == (KILLS[name], KILLS[name])
+    assert (int(row["kills"]), int(row["right"])) == (KILLS[words], KILLS[words])
     assert int(row["operations"]) > 50
