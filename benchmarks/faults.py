@@ -56,8 +56,12 @@ SMALL = (
     *("finetune.num_workers=0", "finetune.evaluate_every=2", "finetune.checkpoint_every=1"),
     *("finetune.log_every=1", "finetune.milestones=[]", "train.milestones=[]"),
 )
-TIMES = re.compile(r"/(seconds|date)(/|$)")
-"""Values that are times: two runs can have the same by chance."""
+TIMES = re.compile(
+    r"/(seconds|date)(/|$)"
+    r"|measurements\.json:/\d+/(\w+_ms|(peak|model)_bytes|runs|notes|environment|session)(/|$)"
+    r"|report\.json:/notes/"
+)
+"""Values that are measured: two runs can have the same by chance."""
 CONFIG = ("-c", "demo_digits", "-o", *SMALL)
 LAYERS = ("-p", "yolo_block.0.0.0.conv.weight", "--pruned-ratios", "0.5")
 
@@ -209,6 +213,7 @@ def prepare(place: Place, names: Sequence[str]) -> None:
     """Import what commands import, and make what they begin with."""
     for name in IMPORTED:
         importlib.import_module(name)
+    remember_conversions(place.folder / "conversions")
     commands = [COMMANDS[name] for name in names]
     if any(command.begins_with_dense or "DENSE" in command.start for command in commands):
         out = place.folder / "dense"
@@ -220,6 +225,34 @@ def prepare(place: Place, names: Sequence[str]) -> None:
     digits = DataConfig(format="digits", size=32, train_count=2, val_count=1)
     for split in ("train", "val"):
         write_voc(open_set(digits, split), place.folder / "set")
+
+
+def remember_conversions(folder: Path) -> None:
+    """Let torch's exporter convert networks of equal weights once, for all runs together.
+
+    It is most of the time of a demo, and it writes nothing below the output folder.
+    """
+    import onnx
+
+    from flyweight.exporting import onnx_graph
+
+    convert = onnx_graph.convert
+    folder.mkdir()
+
+    def remembered(network: Any, inputs: Any, *names: Any, target: Path, **options: Any) -> Any:
+        shapes = [(tuple(one.shape), one.dtype) for one in inputs]
+        digest = hashlib.sha256(repr((network, shapes, names, options)).encode())
+        for name, tensor in network.state_dict().items():
+            digest.update(name.encode() + tensor.numpy().tobytes())
+        known = folder / digest.hexdigest()
+        if not known.exists():
+            proto = convert(network, inputs, *names, target=target, **options)
+            draft = folder / f"{os.getpid()}"
+            draft.write_bytes(proto.SerializeToString())
+            draft.rename(known)
+        return onnx.ModelProto.FromString(known.read_bytes())
+
+    onnx_graph.convert = remembered
 
 
 def measured(place: Place, name: str, given: argparse.Namespace) -> dict[str, Any]:
@@ -330,6 +363,7 @@ def copied(
     out, copies = begun(place, command, f"{stem}-copied"), place.folder / f"copies-of-{stem}"
     status, listed = place.run(place.arguments(command.start, out), out, copies=copies)
     require(status, out)
+    references = [*references, contents(out, place.folder)]
     found = {}
     for number in numbers:
         # Paths in its files are those of the run that was copied.
@@ -367,15 +401,11 @@ def spread(count: int, most: int | None) -> list[int]:
     return sorted({1 + round(place * (count - 1) / max(most - 1, 1)) for place in range(most)})
 
 
-def differing(
-    found: dict[str, str], first: dict[str, str], second: dict[str, str]
-) -> Iterator[str]:
-    """Yield the names whose values are in neither of two whole runs, unless these two differ."""
-    for name in found.keys() | first.keys():
-        if TIMES.search(name):
-            continue
-        same = first.get(name) == second.get(name)
-        if same and found.get(name) != first.get(name):
+def differing(found: dict[str, str], *whole: dict[str, str]) -> Iterator[str]:
+    """Yield the names whose values are not those of the whole runs, unless these differ."""
+    for name in found.keys() | whole[0].keys():
+        values = {run.get(name) for run in whole}
+        if not TIMES.search(name) and len(values) == 1 and found.get(name) not in values:
             yield name
 
 
