@@ -278,7 +278,7 @@ print([os.environ.get(name) for name in names])
 @pytest.mark.parametrize(
     ("given", "found"),
     [
-        ((), ["PASSIVE", "1000", "3"]),
+        ((), ["PASSIVE", "3000", "3"]),
         (("GOMP_SPINCOUNT=7",), ["PASSIVE", "7", "3"]),
         (("OMP_WAIT_POLICY=ACTIVE", "OMP_NUM_THREADS=5"), ["ACTIVE", None, "5"]),
     ],

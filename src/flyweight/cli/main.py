@@ -19,8 +19,8 @@ from flyweight.processors import thread_count
 from flyweight.stopping import signals_as_ctrl_c
 
 MISTAKE, STOPPED = 2, 130
-WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
-"""How threads of OpenMP wait: they look a thousand times, then sleep."""
+WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "3000"}
+"""How threads of OpenMP wait: they look so many times, then sleep."""
 _LONGEST_LINE = 2000
 _COMPLETION = ("--install-completion", "--show-completion")
 _SEVERAL = {
