@@ -8,9 +8,9 @@ between these two runs, such as times, is not compared. Then, for every operatio
 killed there by SIGKILL and run again as a user resumes it. The second run must succeed, leave no
 draft, lock or journal behind, and make what an uninterrupted run makes.
 
-A kill takes as long as the command. `--copies` takes the folder at every operation from one run,
-copied as a kill there would leave it, puts it in the place of the output folder, and resumes that:
-so a command of many operations takes half the time.
+A kill takes as long as the command up to it. `--copies` runs the command once, copies its output
+folder at every operation as a kill there would leave it, puts each copy in the place of the output
+folder, and resumes that.
 
 The operations are seen by a small library in C (`faults_operations.c`), compiled here and loaded
 with LD_PRELOAD, because native libraries write files without Python's knowledge; it needs Linux and
@@ -44,9 +44,20 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "faults.csv"
 LIBRARY = "FLYWEIGHT_FAULTS_LIBRARY"
 COLUMNS = (
-    *("command", "operations", "kills", "right", "wrong", "drafts_left", "seconds", "load_before"),
+    *(
+        "command",
+        "how",
+        "operations",
+        "kills",
+        "right",
+        "wrong",
+        "drafts_left",
+        "seconds",
+        "load_before",
+    ),
     *("hardware", "commit", "date", "note"),
 )
+KEY = ("command", "how")
 SMALL = (
     *("width=0.1", "input_size=64", "eval_batch_size=2"),
     *("data.size=64", "data.train_count=4", "data.val_count=2"),
@@ -56,7 +67,7 @@ SMALL = (
     *("finetune.num_workers=0", "finetune.evaluate_every=2", "finetune.checkpoint_every=1"),
     *("finetune.log_every=1", "finetune.milestones=[]", "train.milestones=[]"),
 )
-TIMES = re.compile(
+MEASURED = re.compile(
     r"/(seconds|date)(/|$)"
     r"|measurements\.json:/\d+/(\w+_ms|(peak|model)_bytes|runs|notes|environment|session)(/|$)"
     r"|report\.json:/notes/"
@@ -296,7 +307,8 @@ def measured(place: Place, name: str, given: argparse.Namespace) -> dict[str, An
         "hardware": hardware(),
         "commit": commit(HERE.parent),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "note": "; ".join(filter(None, ["copies of one run" * given.copies, given.note])),
+        "how": "copies" if given.copies else "kills",
+        "note": given.note,
     }
 
 
@@ -357,7 +369,11 @@ def resumed(place: Place, command: Command, out: Path, references: Sequence[dict
 
 
 def copied(
-    place: Place, command: Command, stem: str, numbers: Sequence[int], references: Any
+    place: Place,
+    command: Command,
+    stem: str,
+    numbers: Sequence[int],
+    references: Sequence[dict[str, str]],
 ) -> dict[int, str]:
     """Return what is wrong, by operation, where copies of one run are resumed."""
     out, copies = begun(place, command, f"{stem}-copied"), place.folder / f"copies-of-{stem}"
@@ -405,7 +421,7 @@ def differing(found: dict[str, str], *whole: dict[str, str]) -> Iterator[str]:
     """Yield the names whose values are not those of the whole runs, unless these differ."""
     for name in found.keys() | whole[0].keys():
         values = {run.get(name) for run in whole}
-        if not TIMES.search(name) and len(values) == 1 and found.get(name) not in values:
+        if not MEASURED.search(name) and len(values) == 1 and found.get(name) not in values:
             yield name
 
 
@@ -461,13 +477,13 @@ def leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def keep_row(path: Path, row: dict[str, Any]) -> None:
-    """Put one row into the table, in place of an earlier one of the command."""
+    """Put one row into the table, in place of an earlier one of the command, made the same way."""
     from flyweight.files import write_text
 
     rows = [row]
     if path.is_file():
         with path.open(encoding="utf-8", newline="") as file:
-            rows = [one for one in csv.DictReader(file) if one["command"] != row["command"]]
+            rows = [one for one in csv.DictReader(file) if any(one[key] != row[key] for key in KEY)]
             rows.append(row)
     cells = [[str(one[name]) for name in COLUMNS] for one in rows]
     lines = [",".join(f'"{cell}"' if "," in cell else cell for cell in line) for line in cells]

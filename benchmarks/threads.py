@@ -30,7 +30,15 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "threads.csv"
 POLICIES = ("ACTIVE", "PASSIVE")
 COLUMNS = (
-    *("jobs", "active_step_seconds", "passive_step_seconds", "ratio", "steps", "threads_per_job"),
+    *(
+        "jobs",
+        "spin_count",
+        "active_step_seconds",
+        "passive_step_seconds",
+        "ratio",
+        "steps",
+        "threads_per_job",
+    ),
     *("load_before", "hardware", "runtime", "commit", "date", "note"),
 )
 JOB = """
@@ -112,6 +120,7 @@ def main() -> None:
         ratio = taken["ACTIVE"] / taken["PASSIVE"]
         row = {
             "jobs": jobs,
+            "spin_count": WAITING["GOMP_SPINCOUNT"],
             "active_step_seconds": f"{taken['ACTIVE']:.3f}",
             "passive_step_seconds": f"{taken['PASSIVE']:.3f}",
             "ratio": f"{ratio:.2f}",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-KILLS = {("convert-data",): 7, ("train",): 6, ("convert-data", "--copies"): 7}
+KILLS = {("convert-data",): 12, ("train",): 6, ("convert-data", "--copies"): 2}
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux") or not any(map(shutil.which, ("cc", "gcc", "clang"))),

@@ -96,6 +96,15 @@ def test_every_command_has_help_that_is_whole(flyweight, command):
     ("arguments", "said"),
     [
         (["evl"], "Received 'evl'. Nearest: 'eval'. List them with: flyweight --help"),
+        (["epochs", "3"], "Received 'epochs'. It is called 'train.steps' here"),
+        (
+            ["batch"],
+            "It is called 'train.batch_size' here. Settings of the config are given as: -o",
+        ),
+        (
+            ["prune", "-w", "a"],
+            "Received '-w'. It is called 'weights' here. Settings of the config",
+        ),
         (["--jsn"], "An option must be one of 'flyweight'. Received '--jsn'."),
         (["prune", "--pruned_ratio=1"], "Nearest: '--pruned"),
         (["eval"], "Missing option '-c' / '--config'. See: flyweight eval --help"),

@@ -118,7 +118,7 @@ def test_outputs_have_the_names_of_the_file(tmp_path):
     assert list(found) == returned
 
 
-def test_signals_are_handled_after_models_were_closed_in_any_order(make_chain):
+def test_signals_are_handled_after_two_models_were_closed_in_the_order_they_were_opened(make_chain):
     code = (
         "import signal, sys\n"
         "from flyweight.runtimes.protocol import OpenSettings\n"

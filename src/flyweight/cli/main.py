@@ -21,6 +21,7 @@ from flyweight.stopping import signals_as_ctrl_c
 MISTAKE, STOPPED = 2, 130
 WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "3000"}
 """How threads of OpenMP wait: they look so many times, then sleep."""
+_SETTINGS = "Settings of the config are given as: -o KEY=VALUE."
 _LONGEST_LINE = 2000
 _COMPLETION = ("--install-completion", "--show-completion")
 _SEVERAL = {
@@ -149,9 +150,11 @@ def _require_known_command(arguments: Sequence[str], group: Any) -> None:
         return
     name = next((argument for argument in arguments if not argument.startswith("-")), None)
     if name is not None and name not in group.commands:
+        meant = in_our_words(name)
+        hint = f"{meant} {_SETTINGS}" if meant else nearest(name, group.commands)
         raise ConfigError(
             f"A command must be one of flyweight's. Received '{name}'. "
-            f"{nearest(name, group.commands)} List them with: flyweight --help"
+            f"{hint} List them with: flyweight --help"
         )
 
 
@@ -165,7 +168,7 @@ def _usage_message(error: "typer.TyperException") -> str:
         hint = nearest(str(option), options)
         meant = in_our_words(str(option))
         if meant and "--opt" in options:
-            hint = f"{meant} Settings of the config are given as: -o KEY=VALUE."
+            hint = f"{meant} {_SETTINGS}"
         return (
             f"An option must be one of '{path}'. Received '{option}'. "
             f"{hint} List them with: {path} --help"

@@ -66,6 +66,8 @@ OTHER_WORDS = {
     "output_dir": "save_dir",
     "project": "save_dir",
     "pretrained": "pretrain_weights",
+    "w": "weights",
+    "weights": "weights",
 }
 """Words of other tools for settings, and what a config calls them."""
 
@@ -74,13 +76,13 @@ def in_our_words(word: str) -> str:
     """Return a sentence on what a config calls a setting of other tools; "" for other words.
 
     Args:
-        word: A key or an option, such as `lr`, `train.lr` or `--batch-size`.
+        word: A key or an option, such as `lr`, `train.lr`, `-w` or `--batch-size`.
 
     Example:
         >>> in_our_words("--imgsz")
         "It is called 'input_size' here."
     """
-    plain = word.removeprefix("--").replace("-", "_").lower()
+    plain = word.lstrip("-").replace("-", "_").lower()
     found = OTHER_WORDS.get(plain) or OTHER_WORDS.get(plain.rpartition(".")[2])
     if found is None:
         return ""
