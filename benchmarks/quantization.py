@@ -4,7 +4,7 @@
     python benchmarks/quantization.py ... --peer nncf=/path/to/environment/bin/python
     python benchmarks/quantization.py ... --no-timing        # on a busy machine
 
-Every tool quantizes the same float file with raw outputs on the same 16 training images. Metrics
+Every tool quantizes the same float network with raw outputs on the same 16 training images. Metrics
 are those of the files in ONNX Runtime on the whole test split. Latencies of all files of a network
 are measured in one interleaved run per runtime, one thread, batch 1. A tool that fails has a row
 with its message. README.md describes the protocol; the rows go to `results/quantization.csv`.
@@ -12,24 +12,28 @@ with its message. README.md describes the protocol; the rows go to `results/quan
 
 import argparse
 import datetime
+import math
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from quantization_untrained import UNTRAINED
 from tables import replace_row
 from torch import Tensor, nn
 
 import flyweight as fw
 from flyweight.config.measuring import BenchConfig
+from flyweight.config.preprocessing import Preprocessing
 from flyweight.config.reading import load_config
-from flyweight.config.settings import Config
 from flyweight.engine.evaluate import evaluate
 from flyweight.exporting.exported_model import ExportedModel
+from flyweight.exporting.onnx import OnnxConfig
 from flyweight.measuring.census import take_census
 from flyweight.measuring.comparison import compare
 from flyweight.measuring.environment import commit, hardware
@@ -38,25 +42,51 @@ from flyweight.pipeline.inputs import Loaded, open_checkpoint, open_data, task_o
 from flyweight.pipeline.quantization_steps import CalibrationImages
 from flyweight.pipeline.stages.export import export_model
 from flyweight.processors import processor_flags
+from flyweight.runtimes.runtime_table import runtime_by_name
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "quantization.csv"
-NETWORKS = {
-    "mobilenet_v2_clothing10": ("mobilenet_v2_clothing10.yaml", "top1"),
-    "yolov3_mobilenet_v1_bccd": ("yolov3_mobilenet_v1_bccd.yaml", "map_50"),
-    "deeplabv3p_camvid11": ("deeplabv3p_camvid11.yaml", "miou"),
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A checkpoint in the folder of weights, by the name of its row.
+
+    Attributes:
+        config: File beside this one, for data and metric.
+        metric: Name of the metric.
+        dense: Checkpoint of the network that it was pruned from; empty where it was not.
+    """
+
+    config: str
+    metric: str
+    dense: str = ""
+
+
+NETWORKS: Mapping[str, Trained] = {
+    "mobilenet_v2_clothing10": Trained("mobilenet_v2_clothing10.yaml", "top1"),
+    "yolov3_mobilenet_v1_bccd": Trained("yolov3_mobilenet_v1_bccd.yaml", "map_50"),
+    "yolov3_mobilenet_v1_bccd_r578": Trained(
+        "yolov3_mobilenet_v1_bccd.yaml", "map_50", dense="yolov3_mobilenet_v1_bccd"
+    ),
+    "deeplabv3p_camvid11": Trained("deeplabv3p_camvid11.yaml", "miou"),
+    "unet_nuclei": Trained("unet_nuclei.yaml", "miou"),
 }
-"""Trained checkpoint to its config beside this file, and the metric."""
 KEY = ("network", "tool", "instructions")
 COLUMNS = (
-    *("network", "tool", "metric_name", "metric_float", "metric", "integer_layers", "layers"),
-    *("float_islands", "file_bytes_float", "file_bytes"),
-    *("onnxruntime_ratio", "onnxruntime_low", "onnxruntime_high"),
-    *("openvino_ratio", "openvino_low", "openvino_high", "noisy"),
+    *("network", "tool", "metric_name", "metric_float", "metric", "output_snr_db", "same_share"),
+    *("integer_layers", "layers", "float_islands", "file_bytes_float", "file_bytes"),
+    *("onnxruntime_ratio", "onnxruntime_low", "onnxruntime_high", "onnxruntime_dense_ratio"),
+    *("openvino_ratio", "openvino_low", "openvino_high", "openvino_dense_ratio", "noisy"),
     *("images", "hardware", "instructions", "versions", "commit", "date", "note"),
 )
 INSTRUCTIONS = ("avx2", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8")
 RUNTIMES = ("onnxruntime", "openvino")
+FLOAT_FILES = ("float", "dense")
+CLASSES = ("top1", "miou")
+"""Metrics of networks whose first output has scores of classes along axis 1."""
+HALF = "OpenVINO bfloat16"
+"""Tool of the row of the float file in that precision."""
 
 
 class FileNetwork(nn.Module):
@@ -75,27 +105,31 @@ class FileNetwork(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A trained network in a folder of its own.
+    """A network in a folder of its own.
 
     Attributes:
         name: Of the row.
-        config: Data and metric.
-        loaded: The float checkpoint.
+        model: The float network.
+        preprocessing: Gives the size of its input.
+        export: Writes a network as an ONNX file with raw outputs.
         images: For calibration.
+        test: Batches on which outputs are compared.
         folder: Of all files.
-        metric_name: Of the metric.
+        metric_name: Of the metric; empty for random weights.
         metric: Evaluates a file.
-        tested_on: Images in the test split.
+        dense: The network that it was pruned from, if any.
     """
 
     name: str
-    config: Config
-    loaded: Loaded
+    model: nn.Module
+    preprocessing: Preprocessing
+    export: Callable[[nn.Module, Path], object]
     images: Tensor
+    test: tuple[Tensor, ...]
     folder: Path
-    metric_name: str
-    metric: Callable[[Path], float]
-    tested_on: int
+    metric_name: str = ""
+    metric: Callable[[Path], float] | None = None
+    dense: nn.Module | None = None
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -104,7 +138,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--weights", type=Path, required=True, help="folder of trained checkpoints")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--only", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    every = [*NETWORKS, *UNTRAINED]
+    parser.add_argument("--only", nargs="+", choices=every, default=every)
     parser.add_argument("--peer", action="append", default=[], metavar="TOOL=PYTHON")
     parser.add_argument("--no-timing", action="store_true")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each file and runtime")
@@ -112,50 +147,96 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     tools = {"quantize_static": sys.executable, **dict(item.split("=") for item in options.peer)}
     for name in options.only:
-        case = case_of(name, options)
+        case = case_of(name, options) if name in NETWORKS else untrained_case(name, options)
         files, failed = quantized(case, tools)
         rows = list(measured(case, files))
         if not options.no_timing:
-            add_latencies(rows, files, options.seconds)
-        rows += [{"network": name, "tool": tool, "note": why} for tool, why in failed.items()]
+            rows += add_latencies(rows, files, options.seconds)
+        rows += [{"tool": tool, "note": why} for tool, why in failed.items()]
         for row in rows:
-            replace_row(options.results, {**row, **surroundings()}, COLUMNS, KEY)
+            row |= {"network": name, **surroundings()}
+            replace_row(options.results, row, COLUMNS, KEY)
             print({key: row[key] for key in COLUMNS if row.get(key) not in (None, "")}, flush=True)
     return 0
 
 
 def case_of(name: str, options: argparse.Namespace) -> Case:
-    """Return a network by its name."""
-    file, metric = NETWORKS[name]
-    _, config = load_config(str(HERE / file), [])
+    """Return a trained network by its name."""
+    wanted = NETWORKS[name]
+    _, config = load_config(str(HERE / wanted.config), [])
     root = f"data.root={options.data / config.data.root}"
-    _, config = load_config(str(HERE / file), [root, "train.num_workers=0"])
+    _, config = load_config(str(HERE / wanted.config), [root, "train.num_workers=0"])
     data = open_data(config)
     loaded = open_checkpoint(options.weights / f"{name}.safetensors", config)
     task = task_of(loaded.model, data.labels, config)
-    folder = options.out / name
-    folder.mkdir(parents=True, exist_ok=True)
 
     def metric_of(path: Path) -> float:
-        return evaluate(FileNetwork(path), task, val_batches(config, data.val))[metric]
+        return evaluate(FileNetwork(path), task, val_batches(config, data.val))[wanted.metric]
 
-    images = torch.cat(list(CalibrationImages(config, data, config.quantize.images)))
-    return Case(name, config, loaded, images, folder, metric, metric_of, len(data.val))
+    def export(network: nn.Module, path: Path) -> None:
+        as_loaded = Loaded(network, loaded.task, loaded.preprocessing, loaded.checkpoint)
+        export_model(as_loaded, path, end="raw", name=path.stem)
+
+    dense = options.weights / f"{wanted.dense}.safetensors"
+    return Case(
+        name=name,
+        model=loaded.model,
+        preprocessing=loaded.preprocessing,
+        export=export,
+        images=torch.cat(list(CalibrationImages(config, data, config.quantize.images))),
+        test=tuple(batch.images for batch in val_batches(config, data.val)),
+        folder=folder_of(name, options),
+        metric_name=wanted.metric,
+        metric=metric_of,
+        dense=open_checkpoint(dense, config).model if wanted.dense else None,
+    )
+
+
+def untrained_case(name: str, options: argparse.Namespace) -> Case:
+    """Return a network with random weights, whose images are random, too."""
+    wanted = UNTRAINED[name]
+    model, side = wanted.made(), wanted.size
+    images = torch.randn(24, 3, side, side)
+    return Case(
+        name=name,
+        model=model,
+        preprocessing=Preprocessing(height=side, width=side),
+        export=partial(_export_random, images=images[:1]),
+        images=images[:16],
+        test=(images[16:],),
+        folder=folder_of(name, options),
+    )
+
+
+def _export_random(network: nn.Module, path: Path, *, images: Tensor) -> None:
+    # Random weights amplify a difference of one level to any size.
+    fw.export(network, path, example=(images,), config=OnnxConfig(tolerance=1e6))
+
+
+def folder_of(name: str, options: argparse.Namespace) -> Path:
+    """Return the folder of a network, which exists."""
+    folder: Path = options.out / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def quantized(case: Case, tools: Mapping[str, str]) -> tuple[dict[str, Path], dict[str, str]]:
     """Return the files of all tools, the float one first, and the messages of those that fail."""
     files = {"float": case.folder / "float.onnx"}
-    export_model(case.loaded, files["float"], end="raw", name="float")
-    small = fw.quantize(case.loaded.model, case.images)
+    case.export(case.model, files["float"])
+    if case.dense is not None:
+        files["dense"] = case.folder / "dense.onnx"
+        case.export(case.dense, files["dense"])
     files["flyweight"] = case.folder / "flyweight.onnx"
-    loaded = Loaded(small, case.loaded.task, case.loaded.preprocessing, case.loaded.checkpoint)
-    export_model(loaded, files["flyweight"], end="raw", name="flyweight")
+    case.export(fw.quantize(case.model, case.images), files["flyweight"])
     images = case.folder / "images.npy"
     np.save(images, case.images.numpy())
+    program = torch.export.export(case.model, (case.images[:1],))
+    torch.export.save(program, files["float"].with_suffix(".pt2"))
     failed = {}
     for tool, python in tools.items():
         target = case.folder / f"{tool}.onnx"
+        target.unlink(missing_ok=True)
         command = [python, str(HERE / "quantization_peers.py"), tool, str(files["float"])]
         done = subprocess.run(
             [*command, str(images), str(target)], capture_output=True, text=True, check=False
@@ -179,39 +260,90 @@ def with_description(path: Path, source: Path) -> Path:
 
 
 def measured(case: Case, files: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
-    """Yield a row for every quantized file: metric, census, size."""
-    first = case.metric(files["float"])
+    """Yield a row for every quantized file: metric, distance, census, size."""
+    first = None if case.metric is None else round(case.metric(files["float"]), 4)
+    wanted = outputs_of(files["float"], case.test)
     for tool, path in files.items():
-        if tool == "float":
+        if tool in FLOAT_FILES:
             continue
         census = take_census(path)
         yield {
-            "network": case.name,
             "tool": tool,
             "metric_name": case.metric_name,
-            "metric_float": round(first, 4),
-            "metric": round(case.metric(path), 4),
+            "metric_float": first,
+            "metric": None if case.metric is None else round(case.metric(path), 4),
+            **distance(wanted, outputs_of(path, case.test), case.metric_name in CLASSES),
             "integer_layers": census.integer_count,
             "layers": len(census.layers),
             "float_islands": census.islands,
             "file_bytes_float": files["float"].stat().st_size,
             "file_bytes": path.stat().st_size,
-            "images": case.tested_on,
+            "images": sum(len(batch) for batch in case.test),
         }
 
 
-def add_latencies(rows: list[dict[str, Any]], files: Mapping[str, Path], seconds: float) -> None:
-    """Put the ratios of float over integer latency into the rows, for both runtimes."""
+def outputs_of(path: Path, batches: Iterable[Tensor]) -> list[list[Tensor]]:
+    """Return the outputs of a file for every image."""
+    file = ExportedModel(path, threads=1)
+    return [list(file.run(image[None]).values()) for batch in batches for image in batch]
+
+
+def distance(
+    wanted: list[list[Tensor]], found: list[list[Tensor]], has_classes: bool
+) -> dict[str, float]:
+    """Return how near outputs are to the float ones: signal to noise, and equal classes.
+
+    Args:
+        wanted: Of the float file, for every image.
+        found: Of the quantized one.
+        has_classes: Whether the first output has scores of classes along axis 1.
+    """
+    signal = noise = 0.0
+    same: list[float] = []
+    for one, other in zip(wanted, found, strict=True):
+        for sound, quantized_output in zip(one, other, strict=True):
+            signal += float(sound.double().square().sum())
+            noise += float((sound - quantized_output).double().square().sum())
+        same.append(float((one[0].argmax(1) == other[0].argmax(1)).double().mean()))
+    row = {"output_snr_db": round(10 * math.log10(signal / noise), 2)}
+    return row | ({"same_share": round(sum(same) / len(same), 4)} if has_classes else {})
+
+
+def add_latencies(
+    rows: list[dict[str, Any]], files: Mapping[str, Path], seconds: float
+) -> list[dict[str, Any]]:
+    """Put the ratios of float over integer latency into the rows, for both runtimes.
+
+    Returns:
+        A row for the float file in OpenVINO's bfloat16, where the processor has it.
+    """
     config = BenchConfig(seconds=seconds)
+    halved: list[dict[str, Any]] = []
     for runtime in RUNTIMES:
-        found = measure(list(files.values()), threads=(1,), runtime=runtime, config=config)
-        by_tool: dict[str, Measurement] = dict(zip(files, found, strict=True))
-        for row in rows:
+        timed = {**files, HALF: files["float"]} if _has_half(runtime) else dict(files)
+        found = measure(
+            list(timed.values()),
+            threads=(1,),
+            runtime=runtime,
+            config=config,
+            precisions=["bfloat16" if name == HALF else "float32" for name in timed],
+        )
+        by_tool: dict[str, Measurement] = dict(zip(timed, found, strict=True))
+        halved = [{"tool": HALF}] if HALF in timed else halved
+        for row in (*rows, *halved) if HALF in timed else rows:
             ratio = compare(by_tool["float"], by_tool[row["tool"]])
             low, high = ratio.interval
             row[f"{runtime}_ratio"] = round(ratio.speedup, 3)
             row[f"{runtime}_low"], row[f"{runtime}_high"] = round(low, 3), round(high, 3)
             row["noisy"] = row.get("noisy") or any(one.is_noisy for one in found)
+            if "dense" in files:
+                whole = compare(by_tool["dense"], by_tool[row["tool"]])
+                row[f"{runtime}_dense_ratio"] = round(whole.speedup, 3)
+    return halved
+
+
+def _has_half(runtime: str) -> bool:
+    return "bfloat16" in runtime_by_name(runtime).precisions()
 
 
 def surroundings() -> dict[str, str]:

@@ -6,7 +6,8 @@
 `quantization.py` starts it, with the Python of an environment in which the tool is installed. The
 file of images holds what the network sees in use, `(n, 3, height, width)` float32. Every tool has
 its documented defaults for convolutional networks on processors of x86: static, per-channel
-weights, quantize and dequantize nodes.
+weights, quantize and dequantize nodes. torchao takes `FLOAT.pt2`, the exported program of the same
+network, which lies beside the file.
 """
 
 import sys
@@ -59,9 +60,45 @@ def nncf(source: Path, images: np.ndarray, target: Path) -> None:
     onnx.save(tool.quantize(model, data, preset=preset, subset_size=len(images)), target)
 
 
+def aimet(source: Path, images: np.ndarray, target: Path) -> None:
+    """Use the simulation of AIMET, and write it with integer weights and biases."""
+    import aimet_onnx as tool
+
+    model = onnx.load(source)
+    name = model.graph.input[0].name
+    rows = [{name: row[None]} for row in images]
+    simulated = tool.QuantizationSimModel(model, dummy_input=rows[0])
+    simulated.compute_encodings(rows)
+    made = simulated.to_onnx_qdq(export_int32_bias=True, prequantize_constants=True)
+    onnx.save(made, target)
+
+
+def torchao(source: Path, images: np.ndarray, target: Path) -> None:
+    """Use torchao's quantization of exported programs for processors of x86, and export that."""
+    import torch
+    from torchao.quantization.pt2e import move_exported_model_to_eval
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+    from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
+
+    batches = torch.from_numpy(images).split(1)
+    program = torch.export.load(source.with_suffix(".pt2"))
+    quantizer = x86.X86InductorQuantizer()
+    quantizer.set_global(x86.get_default_x86_inductor_quantization_config())
+    prepared = prepare_pt2e(program.module(), quantizer)
+    with torch.no_grad():
+        for batch in batches:
+            prepared(batch)
+    converted = convert_pt2e(prepared)
+    move_exported_model_to_eval(converted)
+    named = {"input_names": [onnx.load(source).graph.input[0].name]}
+    torch.onnx.export(converted, (batches[0],), str(target), dynamo=True, **named)
+
+
 TOOLS: Mapping[str, Callable[[Path, np.ndarray, Path], None]] = {
     "quantize_static": quantize_static,
     "nncf": nncf,
+    "aimet": aimet,
+    "torchao": torchao,
 }
 
 

@@ -11,20 +11,18 @@ README.md describes the protocol; the rows go to `results/quantization_precision
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from quantization_untrained import UNTRAINED
 from tables import replace_row
 from torch import Tensor, nn
 
 import flyweight as fw
 from flyweight.config.preprocessing import Preprocessing
-from flyweight.pipeline.inputs import Loaded
 from flyweight.pipeline.precision_choice import Choice, Subject, choose
-from flyweight.pipeline.stages.export import export_model
 from flyweight.processors import clipping_note, load_average, processor_flags
 from flyweight.progress import progress_of
 from flyweight.quantization.rewriting import rewritten
@@ -39,68 +37,6 @@ COLUMNS = (
     *("load", "hardware", "instructions", "versions", "commit", "date", "note"),
 )
 TRAINED = "mobilenet_v2_clothing10"
-
-
-class TransposedUNet(nn.Module):
-    """A UNet of three levels that upsamples by transposed convolutions.
-
-    Args:
-        width: Channels of the first level.
-    """
-
-    def __init__(self, width: int = 24) -> None:
-        super().__init__()
-        widths = [width, 2 * width, 4 * width]
-        self.down = nn.ModuleList(
-            _double(before, after) for before, after in zip([3, *widths], widths, strict=False)
-        )
-        self.middle = _double(widths[-1], 8 * width)
-        self.up = nn.ModuleList(nn.ConvTranspose2d(2 * one, one, 2, 2) for one in widths[::-1])
-        self.join = nn.ModuleList(_double(2 * one, one) for one in widths[::-1])
-        self.last = nn.Conv2d(width, 2, 1)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return scores `(n, 2, h, w)` of images `(n, 3, h, w)`."""
-        kept = []
-        for block in self.down:
-            images = block(images)
-            kept.append(images)
-            images = nn.functional.max_pool2d(images, 2)
-        images = self.middle(images)
-        for up, join, skip in zip(self.up, self.join, kept[::-1], strict=True):
-            images = join(torch.cat([up(images), skip], 1))
-        scores: Tensor = self.last(images)
-        return scores
-
-
-def _double(before: int, after: int) -> nn.Sequential:
-    parts: list[nn.Module] = []
-    for channels in (before, after):
-        parts += [nn.Conv2d(channels, after, 3, padding=1, bias=False), nn.BatchNorm2d(after)]
-        parts += [nn.ReLU()]
-    return nn.Sequential(*parts)
-
-
-@dataclass(frozen=True)
-class Untrained:
-    """A network with random weights, of which only times are measured.
-
-    Attributes:
-        build: Makes it.
-        size: Height and width of the input.
-        rewrites: Whether it is measured with and without its transposed convolutions rewritten.
-    """
-
-    build: Callable[[], nn.Module]
-    size: int
-    rewrites: tuple[bool, ...] = (False,)
-
-
-UNTRAINED: Mapping[str, Untrained] = {
-    "mobilenet_v3_small": Untrained(lambda: fw.create("torchvision/mobilenet_v3_small"), 224),
-    "ssdlite_mobilenet_v3_small": Untrained(lambda: fw.create("ssdlite_mobilenet_v3_small"), 320),
-    "unet": Untrained(TransposedUNet, 256, (False, True)),
-}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -128,8 +64,7 @@ def rows_of(name: str, runtime: str, options: argparse.Namespace) -> Iterator[di
         yield trained_row(runtime, options)
         return
     wanted = UNTRAINED[name]
-    torch.manual_seed(0)
-    model = wanted.build().eval()
+    model = wanted.made()
     square = Preprocessing(height=wanted.size, width=wanted.size)
     images = torch.randn(4, 3, wanted.size, wanted.size)
     for rewrite in wanted.rewrites:
@@ -143,15 +78,15 @@ def trained_row(runtime: str, options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         options.out = Path(folder)
         case = case_of(TRAINED, options)
-        square = case.config.preprocessing
-        model, images = case.loaded.model, case.images
-        choice = chosen(model, images, square, runtime, rewrite=False, seconds=options.seconds)
+        square = case.preprocessing
+        choice = chosen(
+            case.model, case.images, square, runtime, rewrite=False, seconds=options.seconds
+        )
         metrics = {}
-        for key, network in (("metric_float", model), ("metric", choice.model or model)):
-            loaded = Loaded(network, case.loaded.task, square, case.loaded.checkpoint)
+        for key, network in (("metric_float", case.model), ("metric", choice.model or case.model)):
             path = case.folder / f"{key}.onnx"
-            export_model(loaded, path, end="raw", name=key)
-            metrics[key] = round(case.metric(path), 4)
+            case.export(network, path)
+            metrics[key] = round(case.metric(path), 4) if case.metric else None
     row = {"network": TRAINED, "weights": "trained", "size": square.width, "rewrite": False}
     return {**row, **facts_of(choice, runtime), "metric_name": case.metric_name, **metrics}
 

@@ -1,5 +1,6 @@
 """Choices on a machine that is made up: the times of every layer are known."""
 
+import math
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -40,14 +41,16 @@ class Machine:
         surprise_ms: What every file with integers takes more than its layers.
         bfloat16: What float operations take in that precision, as a share.
         exported: Integer layers of every file by its name.
+        tolerances: Of the comparisons of the files with PyTorch.
     """
 
     def __init__(self, layers, conversion_ms=0.0, surprise_ms=0.0, bfloat16=None):
         self.layers = dict(zip(NAMES, layers, strict=True))
         self.conversion_ms, self.surprise_ms = conversion_ms, surprise_ms
-        self.bfloat16, self.exported = bfloat16, {}
+        self.bfloat16, self.exported, self.tolerances = bfloat16, {}, set()
 
-    def to_onnx(self, model, path, **_):
+    def to_onnx(self, model, path, *, config, **_):
+        self.tolerances.add(config.tolerance)
         plan = plan_of(model)
         layers = () if plan is None else [one.operation for one in plan.layers.values()]
         self.exported[Path(path).name] = frozenset(layers)
@@ -113,6 +116,12 @@ def test_every_layer_that_is_faster_runs_on_integers(monkeypatch, tmp_path):
     assert "1.000 ms in float, 3.000 ms on integers" in found.plan.floats["2.conv2d"]
     assert found.record.floats == found.plan.floats
     assert [one.precision for one in found.measured] == ["float", "mixed", "int8"]
+
+
+def test_files_that_are_only_timed_may_differ_from_pytorch(monkeypatch, tmp_path):
+    machine = Machine([(10.0, 4.0), (10.0, 4.0), (10.0, 4.0)])
+    chosen(monkeypatch, tmp_path, machine)
+    assert machine.tolerances == {math.inf}
 
 
 def test_conversions_are_priced_by_the_mixed_file(monkeypatch, tmp_path):

@@ -33,13 +33,17 @@ _PASSING_NAMES = """
 """
 _PASSING = frozenset(_PASSING_NAMES.split())
 """Operations that only move values or choose among them: the grid of the result is the same."""
+_AVERAGING_NAMES = """
+    avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d
+    mean upsample_bilinear2d upsample_linear1d upsample_trilinear3d
+"""
+AVERAGING = frozenset(_AVERAGING_NAMES.split())
+"""Operations whose results are averages of what they take."""
 _CURVED_NAMES = """
     relu relu6 hardtanh leaky_relu elu prelu sigmoid hardsigmoid hardswish silu gelu mish tanh
-    avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d
-    mean
-    upsample_bilinear2d upsample_linear1d upsample_trilinear3d batch_norm
+    batch_norm
 """
-_CURVED = frozenset(_CURVED_NAMES.split())
+_CURVED = AVERAGING.union(_CURVED_NAMES.split())
 """Operations of one tensor whose result needs a grid of its own."""
 _UNSUPPORTED = {
     "conv_transpose1d": "transposed convolution, for which no runtime has an integer kernel",

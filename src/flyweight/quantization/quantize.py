@@ -25,13 +25,13 @@ from flyweight.quantization.calibration_checks import (
 )
 from flyweight.quantization.calibration_state import CalibrationState
 from flyweight.quantization.dead_channels import dead_channels, hold_constant_, noted
-from flyweight.quantization.equal_scales import concatenations, with_equal_scales
+from flyweight.quantization.equal_scales import joined, with_equal_scales, with_scales_apart
 from flyweight.quantization.equalization import equalize_, equalized
 from flyweight.quantization.exact import unclip_, unclipped
 from flyweight.quantization.grids import HIGHEST_BY_BITS
 from flyweight.quantization.network import forward_of, quantize_
 from flyweight.quantization.openvino_rounding import FUSING, unrounded_sites
-from flyweight.quantization.placement import place
+from flyweight.quantization.placement import AVERAGING, place
 from flyweight.quantization.quantization_plan import QuantizationPlan
 from flyweight.quantization.ranges import RANGE_METHODS, RangeMethod
 from flyweight.quantization.sites import RecordedSites, record_sites
@@ -211,13 +211,16 @@ def _prepare(
             f"{type(small).__name__} without one{f' ({reasons})' if reasons else ''}. It is as "
             "fast in float."
         )
-    joins = concatenations(recorded, placed)
+    joins, averages = joined(recorded, placed), joined(recorded, placed, AVERAGING)
     calibrated = partial(
         with_grids, method=config.ranges, percentile=config.percentile, exact=config.exact
     )
 
     def ranges(placed: QuantizationPlan, observed: Observed) -> QuantizationPlan:
-        return with_equal_scales(calibrated(placed, observed), joins)
+        plan = calibrated(placed, observed)
+        if not config.exact:  # Powers of two: all runtimes see the same ties.
+            plan = with_scales_apart(plan, averages)
+        return with_equal_scales(plan, joins)
 
     if config.exact:
         placed = unclip_(small, placed, unclipped(recorded, placed))
