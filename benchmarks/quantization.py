@@ -243,12 +243,26 @@ def quantized(case: Case, tools: Mapping[str, str]) -> tuple[dict[str, Path], di
         )
         if done.returncode:
             failed[tool] = (done.stderr.strip().splitlines() or ["no message"])[-1][:200]
+            continue
+        with_description(target, files["float"])
+        if why := _refusal(target, case.images[:1]):
+            failed[tool] = why
         else:
-            files[tool] = with_description(target, files["float"])
+            files[tool] = target
     return files, failed
 
 
-def with_description(path: Path, source: Path) -> Path:
+def _refusal(path: Path, image: Tensor) -> str:
+    """Return why a runtime cannot run a file, or nothing."""
+    for runtime in RUNTIMES:
+        try:
+            ExportedModel(path, threads=1, runtime=runtime).run(image)
+        except Exception as error:  # Whatever the runtime raises.
+            return f"{runtime}: {str(error).splitlines()[0]}"[-200:]
+    return ""
+
+
+def with_description(path: Path, source: Path) -> None:
     """Give a file the description of another, which tools leave out."""
     import onnx
 
@@ -256,7 +270,6 @@ def with_description(path: Path, source: Path) -> Path:
     del model.metadata_props[:]
     model.metadata_props.extend(described.metadata_props)
     onnx.save(model, path)
-    return path
 
 
 def measured(case: Case, files: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
