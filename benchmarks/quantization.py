@@ -15,6 +15,7 @@ import datetime
 import math
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -36,12 +37,12 @@ from flyweight.exporting.exported_model import ExportedModel
 from flyweight.exporting.onnx import OnnxConfig
 from flyweight.measuring.census import take_census
 from flyweight.measuring.comparison import compare
-from flyweight.measuring.environment import commit, hardware
+from flyweight.measuring.environment import commit, hardware, usable_cores
 from flyweight.measuring.measure import Measurement, measure
 from flyweight.pipeline.inputs import Loaded, open_checkpoint, open_data, task_of, val_batches
 from flyweight.pipeline.quantization_steps import CalibrationImages
 from flyweight.pipeline.stages.export import export_model
-from flyweight.processors import processor_flags
+from flyweight.processors import load_average, processor_flags
 from flyweight.runtimes.runtime_table import runtime_by_name
 
 HERE = Path(__file__).resolve().parent
@@ -333,6 +334,7 @@ def add_latencies(
     config = BenchConfig(seconds=seconds)
     halved: list[dict[str, Any]] = []
     for runtime in RUNTIMES:
+        wait_for_quiet()
         timed = {**files, HALF: files["float"]} if _has_half(runtime) else dict(files)
         found = measure(
             list(timed.values()),
@@ -353,6 +355,13 @@ def add_latencies(
                 whole = compare(by_tool["dense"], by_tool[row["tool"]])
                 row[f"{runtime}_dense_ratio"] = round(whole.speedup, 3)
     return halved
+
+
+def wait_for_quiet(limit_s: float = 120.0) -> None:
+    """Wait until the evaluations before have left the load average, or the time is over."""
+    end = time.monotonic() + limit_s
+    while (load_average() or 0.0) >= len(usable_cores()) / 2 and time.monotonic() < end:
+        time.sleep(1)
 
 
 def _has_half(runtime: str) -> bool:
