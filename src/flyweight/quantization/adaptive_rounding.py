@@ -19,16 +19,13 @@ from flyweight.graph.dispatch import plain_attention
 from flyweight.graph.example_inputs import Example
 from flyweight.graph.recording import private_copy
 from flyweight.graph.stored import copy_module
+from flyweight.quantization.float_twin import scaled_layer
 from flyweight.quantization.grids import HIGHEST, LOWEST, Grid
 from flyweight.quantization.network import Handler, QuantizedForward, forward_of, unfold
 from flyweight.quantization.quantization_plan import IntegerLayer, QuantizationPlan
 from flyweight.quantization.quantize import Images, batches_of
-from flyweight.quantization.rounding import levels_of
 from flyweight.quantization.sites import watch_paths
 from flyweight.quantization.weight_choice import WeightChoice, undecided
-
-_FARTHEST = 1.5
-"""Steps by which weights may differ from the float ones: rounded before, but not scaled."""
 
 
 @dataclass(frozen=True)
@@ -119,27 +116,14 @@ def require_roundable(
         )
     if not batches:
         raise PlanError("Adaptive rounding must see images. Received none. Give at least one.")
-    _require_same_weights(model, forward)
+    scaled = scaled_layer(model, forward)
+    if scaled is not None:
+        raise PlanError(
+            "Adaptive rounding must start from the weights of the float network. Received "
+            f"'{scaled}' with others. Quantize without equalize and exact, or give the float "
+            "network that was quantized."
+        )
     return forward, _chosen(forward.plan, names)
-
-
-@torch.no_grad()
-def _require_same_weights(model: nn.Module, forward: QuantizedForward) -> None:
-    """Check that layers compute the same in both networks, up to a step of their weights."""
-    dense, plan = Handler(model, forward.plan), forward.plan
-    dense.prepare()
-    forward.prepare()
-    for layer in plan.layers.values():
-        weight, bias = forward.folded(layer)
-        scales = forward.scales_of(layer, weight, bias)
-        apart = levels_of(weight - dense.folded(layer)[0], scales).abs().flatten(1).amax(1)
-        apart[list(plan.constant.get(layer.operation, ()))] = 0.0
-        if bool((apart > _FARTHEST).any()):
-            raise PlanError(
-                "Adaptive rounding must start from the weights of the float network. Received "
-                f"'{layer.operation}' with others. Quantize without equalize and exact, or give "
-                "the float network that was quantized."
-            )
 
 
 def _chosen(plan: QuantizationPlan, names: Sequence[str]) -> list[IntegerLayer]:

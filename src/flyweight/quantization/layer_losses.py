@@ -19,6 +19,7 @@ from flyweight.graph.operations import names_of
 from flyweight.graph.program import Call, Run, Value, numbers_in
 from flyweight.graph.recorder import module_paths
 from flyweight.graph.recording import private_copy
+from flyweight.quantization.float_twin import float_twin, scaled_layer
 from flyweight.quantization.network import QuantizedForward, forward_of
 from flyweight.quantization.quantization_plan import IntegerLayer, QuantizationPlan
 from flyweight.quantization.quantize import Images, batches_of
@@ -57,7 +58,8 @@ def layer_losses(
 ) -> dict[str, float]:
     """Return what it costs to quantize each layer alone, by operation, averaged over batches.
 
-    A layer is quantized with its input, its weight and its result; everything else is float.
+    A layer is quantized with its input, its weight and its result; everything else is float. Where
+    `equalize` or `exact` scaled layers, the float network is scaled alike.
 
     Args:
         model: The float network; it is not changed.
@@ -67,7 +69,7 @@ def layer_losses(
 
     Raises:
         PlanError: There are no images, the second network is float, or the first one cannot be
-            executed in parts.
+            executed in parts, or `exact` made a ReLU of a ReLU6.
     """
     forward = forward_of(quantized)
     if forward is None:
@@ -75,7 +77,7 @@ def layer_losses(
             "Layers must be compared with those of a quantized network. Received a float "
             f"{type(quantized).__name__}. Give what fw.quantize returned."
         )
-    dense, plan = private_copy(model, values=True), forward.plan
+    dense, plan = _scaled_alike(private_copy(model, values=True), forward), forward.plan
     totals = {layer.operation: 0.0 for layer in plan.layers.values()}
     count, parts = 0, None
     with evaluating(dense, quantized):
@@ -90,6 +92,19 @@ def layer_losses(
     if not count:
         raise PlanError("Layers must be compared on images. Received none. Give one at least.")
     return {name: total / count for name, total in totals.items()}
+
+
+def _scaled_alike(dense: nn.Module, forward: QuantizedForward) -> nn.Module:
+    if scaled_layer(dense, forward) is None:
+        return dense
+    if forward.plan.relus:
+        where = forward.plan.relus[0].partition("|")[0]
+        raise PlanError(
+            "Layers must be comparable with float ones. Received a network that was quantized with "
+            f"exact, in which the ReLU6 '{where}' runs as a scaled ReLU. Compare the layers of one "
+            "that was quantized without exact."
+        )
+    return float_twin(dense, forward)
 
 
 @dataclass(frozen=True, eq=False)

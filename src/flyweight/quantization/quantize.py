@@ -150,9 +150,11 @@ def quantize(
     small = copy_module(model, private=False)
     state = None if state_dir is None else CalibrationState(Path(state_dir))
     plan = _prepare(small, batches, config, say or _warn, state)
+    # Means of channels are compared: they must have the same scales.
+    dense = copy_module(small, private=False) if config.equalize or config.exact else model
     quantize_(small, plan)
     if config.correct_bias:
-        shift_biases_(small, plan, bias_shifts(model, small, plan, batches))
+        shift_biases_(small, plan, bias_shifts(dense, small, plan, batches))
     forward = forward_of(small)
     if config.exact and forward is not None:
         forward.require_exact()
