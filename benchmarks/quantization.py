@@ -286,7 +286,7 @@ def measured(case: Case, files: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
             "metric_name": case.metric_name,
             "metric_float": first,
             "metric": None if case.metric is None else round(case.metric(path), 4),
-            **distance(wanted, outputs_of(path, case.test), case.metric_name in CLASSES),
+            **(distance(case, wanted, outputs_of(path, case.test)) if case.metric else {}),
             "integer_layers": census.integer_count,
             "layers": len(census.layers),
             "float_islands": census.islands,
@@ -302,15 +302,13 @@ def outputs_of(path: Path, batches: Iterable[Tensor]) -> list[list[Tensor]]:
     return [list(file.run(image[None]).values()) for batch in batches for image in batch]
 
 
-def distance(
-    wanted: list[list[Tensor]], found: list[list[Tensor]], has_classes: bool
-) -> dict[str, float]:
+def distance(case: Case, wanted: list[list[Tensor]], found: list[list[Tensor]]) -> dict[str, float]:
     """Return how near outputs are to the float ones: signal to noise, and equal classes.
 
     Args:
-        wanted: Of the float file, for every image.
+        case: The network.
+        wanted: Outputs of the float file, for every image.
         found: Of the quantized one.
-        has_classes: Whether the first output has scores of classes along axis 1.
     """
     signal = noise = 0.0
     same: list[float] = []
@@ -320,7 +318,9 @@ def distance(
             noise += float((sound - quantized_output).double().square().sum())
         same.append(float((one[0].argmax(1) == other[0].argmax(1)).double().mean()))
     row = {"output_snr_db": round(10 * math.log10(signal / noise), 2)}
-    return row | ({"same_share": round(sum(same) / len(same), 4)} if has_classes else {})
+    if case.metric_name in CLASSES:
+        row["same_share"] = round(sum(same) / len(same), 4)
+    return row
 
 
 def add_latencies(
