@@ -105,7 +105,8 @@ def chosen(
     bits = 8 if clipping_note(processor_flags(), "x86_64") is None else 7
 
     def quantized(floats: Mapping[str, str]) -> nn.Module:
-        return fw.quantize(start, images, fw.QuantConfig(floats=floats, weight_bits=bits))
+        config = fw.QuantConfig(floats=floats, weight_bits=bits, runtime=runtime)
+        return fw.quantize(start, images, config)
 
     subject = Subject(model, start, quantized, images, preprocessing, runtime, seconds)
     with tempfile.TemporaryDirectory() as folder:

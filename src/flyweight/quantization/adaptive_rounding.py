@@ -22,6 +22,7 @@ from flyweight.graph.stored import copy_module
 from flyweight.quantization.float_twin import scaled_layer
 from flyweight.quantization.grids import HIGHEST, LOWEST, Grid
 from flyweight.quantization.network import Handler, QuantizedForward, forward_of, unfold
+from flyweight.quantization.openvino_rounding import is_fused_activation
 from flyweight.quantization.quantization_plan import IntegerLayer, QuantizationPlan
 from flyweight.quantization.quantize import Images, batches_of
 from flyweight.quantization.sites import watch_paths
@@ -160,7 +161,7 @@ def _round_layer(
             partial(arrived.func, bias=rounded, **arrived.settings),
             arrived.given,
             original.func(original.given, weight=weight, bias=bias, **original.settings),
-            plan.grids[layer.result],
+            None if is_fused_activation(layer.result) else plan.grids[layer.result],
         )
     _train(choice, problem, settings)
     with torch.no_grad():
@@ -175,16 +176,18 @@ class _Problem:
         compute: Takes an input and `weight`, returns the layer's result.
         given: Inputs in the quantized network, images on the first axis.
         wanted: Results in the float network.
-        grid: Of the result, which clips both.
+        grid: Of the result, which clips both; None where an activation comes in between.
     """
 
     compute: Any
     given: Tensor
     wanted: Tensor
-    grid: Grid
+    grid: Grid | None
 
     def clipped(self, values: Tensor) -> Tensor:
         """Return results as far as the next layer sees them: after ReLU, none below 0."""
+        if self.grid is None:
+            return values
         low, high = ((end - self.grid.zero_point) * self.grid.scale for end in (LOWEST, HIGHEST))
         return values.clamp(low, high)
 

@@ -18,7 +18,17 @@ from flyweight.quantization.sites import RecordedSites, Site
 
 FUSING = "openvino"
 """Name of the runtime."""
+FUSED_ACTIVATIONS = frozenset(
+    "hardswish silu gelu hardsigmoid sigmoid leaky_relu elu mish tanh".split()
+)
+"""ATen names of the activations that it computes together with the layer before, on integers; with
+a rounding in between it computes them alone."""
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
+
+
+def is_fused_activation(operation: str) -> bool:
+    """Whether an operation of this name, such as `head.1.hardswish#2`, is one of these."""
+    return operation.rpartition(".")[2].partition("#")[0] in FUSED_ACTIVATIONS
 
 
 def with_zero_added(values: Tensor, grid: Grid) -> Tensor:

@@ -5,7 +5,7 @@ one unsigned grid for each tensor; OpenVINO accepts that as well. The reasons fo
 docs/quantization.md.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from flyweight.quantization.layer_flow import makers_of
@@ -73,7 +73,11 @@ _NOTHING: frozenset[str] = frozenset()
 
 
 def place(
-    recorded: RecordedSites, skip: Sequence[str] = (), floats: Mapping[str, str] = _NO_REASONS
+    recorded: RecordedSites,
+    skip: Sequence[str] = (),
+    floats: Mapping[str, str] = _NO_REASONS,
+    *,
+    fused: Collection[str] = (),
 ) -> QuantizationPlan:
     """Return what to quantize in a recorded network, before calibration.
 
@@ -82,11 +86,13 @@ def place(
         skip: Patterns of the layers that stay float, see `skipping.skipped`.
         floats: Operations of layers that stay float, to the reason. What joins their results with
             others stays float with them, and nothing is rounded that only float layers read.
+        fused: ATen names of the activations, besides ReLU and ReLU6, that the runtime computes
+            together with the layer before: nothing is rounded in between.
 
     Raises:
         PlanError: A pattern matches no layer.
     """
-    return _Placement(recorded, skip, floats).plan()
+    return _Placement(recorded, skip, floats, fused).plan()
 
 
 def layer_names(recorded: RecordedSites) -> list[str]:
@@ -105,9 +111,13 @@ class _Placement:
     """Finds what is quantized, from the layers outwards."""
 
     def __init__(
-        self, recorded: RecordedSites, skip: Sequence[str], chosen: Mapping[str, str]
+        self,
+        recorded: RecordedSites,
+        skip: Sequence[str],
+        chosen: Mapping[str, str],
+        activations: Collection[str],
     ) -> None:
-        self.recorded, self.chosen = recorded, chosen
+        self.recorded, self.chosen, self.activations = recorded, chosen, activations
         self.skipped = skipped(skip, layer_names(recorded)) if skip else frozenset[str]()
         self.maker = {number: site for site in recorded.sites for number in site.makes}
         self.takers: dict[int, list[Site]] = {}
@@ -228,7 +238,7 @@ class _Placement:
         if follower is not None and follower.op == "batch_norm" and self._is_folded(follower):
             self.norm_of[site.name] = follower
             site, follower = follower, self._only_taker(follower)
-        if follower is not None and _is_fused(follower):
+        if follower is not None and (_is_fused(follower) or follower.op in self.activations):
             self.fused.add(follower.name)
             return follower
         return site

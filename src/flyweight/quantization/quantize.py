@@ -30,7 +30,7 @@ from flyweight.quantization.equalization import equalize_, equalized
 from flyweight.quantization.exact import unclip_, unclipped
 from flyweight.quantization.grids import HIGHEST_BY_BITS
 from flyweight.quantization.network import forward_of, quantize_
-from flyweight.quantization.openvino_rounding import FUSING, unrounded_sites
+from flyweight.quantization.openvino_rounding import FUSED_ACTIVATIONS, FUSING, unrounded_sites
 from flyweight.quantization.placement import AVERAGING, place
 from flyweight.quantization.quantization_plan import QuantizationPlan
 from flyweight.quantization.ranges import RANGE_METHODS, RangeMethod
@@ -205,7 +205,9 @@ def _prepare(
 ) -> QuantizationPlan:
     """Return the plan for a float network, after its channels were prepared in place."""
     recorded = _recorded(small, _first_alone(batches.first))
-    placed = replace(place(recorded, config.skip, config.floats), weight_bits=config.weight_bits)
+    fused = FUSED_ACTIVATIONS if config.runtime == FUSING and not config.exact else ()
+    placed = place(recorded, config.skip, config.floats, fused=fused)
+    placed = replace(placed, weight_bits=config.weight_bits)
     if not placed.layers:
         reasons = "; ".join(f"{name}: {why}" for name, why in list(placed.floats.items())[:3])
         raise PlanError(
@@ -226,8 +228,8 @@ def _prepare(
 
     if config.exact:
         placed = unclip_(small, placed, unclipped(recorded, placed))
-        fused = unrounded_sites(recorded, placed) if config.runtime == FUSING else ()
-        placed = replace(placed, runtime=config.runtime, unrounded=fused)
+        summed = unrounded_sites(recorded, placed) if config.runtime == FUSING else ()
+        placed = replace(placed, runtime=config.runtime, unrounded=summed)
     observed = observe(small, placed, batches, state=state)
     tensors = {**dict(small.named_parameters()), **dict(small.named_buffers())}
     for warning in require_fitting(placed, observed, tensors):
