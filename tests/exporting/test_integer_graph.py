@@ -101,3 +101,52 @@ def test_a_note_where_the_processor_clips(images, tmp_path, monkeypatch, bits, n
     result = fw.export(quantized, tmp_path / "a.onnx", example=(images[:1],))
     assert len(result.notes) == notes
     assert fw.export(model, tmp_path / "b.onnx", example=(images[:1],)).notes == ()
+
+
+class Padded(nn.Module):
+    """A convolution, and a second one whose input is padded before it."""
+
+    def __init__(self, pads, value=0.0, mode="constant", *, shared=False):
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU())
+        self.last = nn.Conv2d(8, 4, 3, stride=2, padding=(1, 0))
+        self.pads, self.settings, self.shared = pads, (mode, value), shared
+
+    def forward(self, images):
+        x = self.first(images)
+        padded = nn.functional.pad(x, self.pads, *self.settings)
+        return self.last(padded) + (padded.mean() if self.shared else 0)
+
+
+def paddings(model, images, folder):
+    path = folder / "padded.onnx"
+    small = fw.quantize(model.eval(), images, SAFE)
+    result = fw.export(small, path, example=(images[:1],), compare_on=[(images[1:2],)])
+    assert max(result.max_error.values()) < 0.03
+    return [node.op_type for node in onnx.load(path).graph.node].count("Pad"), path
+
+
+@pytest.mark.parametrize("pads", [(0, 1, 0, 1), (2, 0, 0, 0), (1, 2, 3, 4)])
+def test_zeros_before_a_convolution_are_a_setting_of_it(tmp_path, images, pads):
+    count, path = paddings(Padded(pads), images, tmp_path)
+    assert count == 0
+    assert optimised(path, tmp_path)["QLinearConv"] == 2
+    assert optimised(path, tmp_path)["Pad"] == 0
+
+
+def test_zeros_around_images_are_a_setting_of_the_first_convolution(tmp_path, images):
+    model = nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(3, 8, 3, stride=2))
+    assert paddings(model, images, tmp_path)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("pads", "settings"),
+    [
+        ((0, 1, 0, 1), {"value": 0.5}),
+        ((0, 1, 0, 1), {"mode": "reflect"}),
+        ((0, -1, 0, 1), {}),
+        ((0, 1, 0, 1), {"shared": True}),
+    ],
+)
+def test_other_paddings_stay(tmp_path, images, pads, settings):
+    assert paddings(Padded(pads, **settings), images, tmp_path)[0] == 1

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from tests.quantization.conftest import block, trained_like
@@ -5,10 +6,15 @@ from torch import nn
 
 import flyweight as fw
 from flyweight.errors import ConfigError
+from flyweight.exporting.integer_gate import require_integer
+from flyweight.exporting.onnx import OnnxConfig
+from flyweight.measuring.census import take_census
 from flyweight.quantization.grids import Grid
 from flyweight.quantization.network import plan_of
 from flyweight.quantization.openvino_rounding import with_zero_added
 from flyweight.quantization.quantization_plan import QuantizationPlan
+from flyweight.runtimes.protocol import OpenSettings
+from flyweight.runtimes.runtime_table import runtime_by_name
 
 
 class Branches(nn.Module):
@@ -107,3 +113,37 @@ def test_inputs_keep_the_bits_that_are_left_beside_the_zero_point():
     assert torch.round(above_a_tie / grid.scale).tolist() == [1, 3]
     assert torch.round(made / grid.scale).tolist() == [0, 3]
     assert torch.equal(with_zero_added(made, grid), made)
+
+
+ACTIVATIONS = {
+    "hardswish": nn.Hardswish,
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+    "hardsigmoid": nn.Hardsigmoid,
+    "sigmoid": nn.Sigmoid,
+    "leaky_relu": lambda: nn.LeakyReLU(0.1),
+    "elu": nn.ELU,
+    "mish": nn.Mish,
+    "tanh": nn.Tanh,
+}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_a_layer_and_its_activation_are_rounded_once(tmp_path, name):
+    pytest.importorskip("openvino")
+    torch.manual_seed(0)
+    model = trained_like(nn.Sequential(block(3, 16, ACTIVATIONS[name]()), nn.Conv2d(16, 8, 3)))
+    images = torch.randn(8, 3, 16, 16)
+    config = fw.QuantConfig(weight_bits=7, runtime="openvino")
+    small = fw.quantize(model, images, config)
+    plan, path = plan_of(small), tmp_path / "net.onnx"
+    assert plan.quantizers == ("args[0]", f"0.2.{name}", "1.conv2d")
+    fw.export(small, path, example=(images[:1],), config=OnnxConfig(runtime="openvino"))
+    require_integer(take_census(path, runtime="openvino"), plan)
+    opened = runtime_by_name("openvino").open(path, OpenSettings())
+    made = [next(iter(opened.run({"images": one[None].numpy()}).values())) for one in images]
+    with torch.no_grad():
+        wanted = small(images).numpy()
+    levels = np.abs(np.concatenate(made) - wanted) / plan.grids["1.conv2d"].scale
+    assert levels.max() < 1.5
+    assert float((levels > 0.5).mean()) < 2e-3

@@ -2,8 +2,12 @@
 
 The exporter writes a weight as float numbers with a node that rounds them. Runtimes read the same
 network from the integers, and the file is a quarter of the size.
+
+A padding with zeros before a convolution becomes a setting of the convolution. On its own, ONNX
+Runtime computes it in float numbers, between two conversions.
 """
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -13,12 +17,14 @@ from onnx import helper, numpy_helper
 from flyweight.errors import ExportError
 
 _LAYERS = ("Conv", "ConvTranspose", "Gemm")
+_ALONE = 4
+"""Nodes from the convolution to the padding, of which nothing else may read a result."""
 _LARGEST_ERROR = 0.01
 """Of a rounded bias, in steps of its grid."""
 
 
 def fold_integers(proto: Any) -> None:
-    """Replace rounded weights and biases of a graph by integers, in place.
+    """Replace rounded weights and biases of a graph by integers, and paddings, in place.
 
     Args:
         proto: An `onnx.ModelProto` with quantization nodes; others are left as they are.
@@ -33,6 +39,8 @@ def fold_integers(proto: Any) -> None:
     for node in list(proto.graph.node):
         if node.op_type in _LAYERS and len(node.input) > 2:
             graph.fold_bias(node)
+        if node.op_type == "Conv":
+            graph.fold_padding(node)
     graph.drop_unused()
 
 
@@ -45,6 +53,8 @@ class _Graph:
             item.name: numpy_helper.to_array(item) for item in graph.initializer
         }
         self.maker = {name: node for node in graph.node for name in node.output}
+        self.uses = Counter(name for node in graph.node for name in node.input)
+        self.uses.update(item.name for item in graph.output)
 
     def fold_weight(self, node: Any) -> None:
         """Replace a constant and the node that rounds it by integers."""
@@ -83,6 +93,53 @@ class _Graph:
         place = next(place for place, one in enumerate(self.graph.node) if one is layer)
         self.graph.node.insert(place, node)
         layer.input[2] = name
+
+    def fold_padding(self, layer: Any) -> None:
+        """Let a convolution add the zeros that a rounded tensor is padded with before it."""
+        chain = [layer]
+        for kind in ("DequantizeLinear", "QuantizeLinear", "Pad", "DequantizeLinear"):
+            name = chain[-1].input[0]
+            node = self.maker.get(name)
+            shared = self.uses[name] > 1 and len(chain) < _ALONE
+            if node is None or node.op_type != kind or shared:
+                return
+            chain.append(node)
+        _, again, rounding, padding, first = chain
+        added = self._zeros_added(padding)
+        if added is None or not self._have_one_grid(first, rounding, again):
+            return
+        settings = {one.name: one for one in layer.attribute}
+        if "auto_pad" in settings and settings["auto_pad"].s != b"NOTSET":
+            return
+        own = list(settings["pads"].ints) if "pads" in settings else [0] * len(added)
+        if "pads" in settings:
+            layer.attribute.remove(settings["pads"])
+        total = [one + other for one, other in zip(own, added, strict=True)]
+        layer.attribute.append(helper.make_attribute("pads", total))
+        layer.input[0] = first.output[0]
+        for node in (padding, rounding, again):
+            self.graph.node.remove(node)
+
+    def _zeros_added(self, padding: Any) -> list[int] | None:
+        """Return the zeros before and after each spatial axis; None for any other padding."""
+        mode = next((one.s for one in padding.attribute if one.name == "mode"), b"constant")
+        names = [name for name in padding.input[1:] if name]
+        if mode != b"constant" or not all(name in self.values for name in names):
+            return None
+        pads, *further = (self.values[name] for name in padding.input[1:] if name)
+        if len(padding.input) > 3 or any(np.any(value) for value in further):
+            return None
+        half = len(pads) // 2
+        outside = [*pads[:2], *pads[half : half + 2]]
+        if any(outside) or min(pads, default=0) < 0:
+            return None
+        return [int(count) for count in (*pads[2:half], *pads[half + 2 :])]
+
+    def _have_one_grid(self, *nodes: Any) -> bool:
+        """Whether nodes round to, or read, the same scale and zero point, one for the tensor."""
+        grids = [tuple(self.values.get(name) for name in node.input[1:3]) for node in nodes]
+        known = all(part is not None and part.ndim == 0 for grid in grids for part in grid)
+        return known and all(grid == grids[0] for grid in grids)
 
     def add(self, name: str, values: NDArray[Any]) -> None:
         """Add a constant."""

@@ -14,12 +14,15 @@ from onnx.utils import Extractor
 from flyweight.quantization.rounded_tensors import Rounded
 from flyweight.runtimes.protocol import OpenModel
 
+_PADDING = "pad"
+"""Torch function of a padding."""
+
 
 def paired(graph: Any, tensors: Sequence[Rounded]) -> dict[str, int]:
     """Return the name of each rounded tensor of a graph with its place in `tensors`.
 
     Where the exporter dropped or doubled a rounding, so that file and network have another number
-    of tensors of one grid, these are left out.
+    of tensors of one grid, these are left out. Paddings are a part of the convolution in the file.
 
     Args:
         graph: Of an `onnx.ModelProto`.
@@ -33,12 +36,14 @@ def paired(graph: Any, tensors: Sequence[Rounded]) -> dict[str, int]:
             in_file[float(scale), int(zero)].append(node.output[0])
     for place, one in enumerate(tensors):
         in_torch[one.scale, one.zero_point].append(place)
-    return {
-        name: place
-        for grid, names in in_file.items()
-        if len(names) == len(in_torch[grid])
-        for name, place in zip(names, in_torch[grid], strict=True)
-    }
+    found: dict[str, int] = {}
+    for grid, names in in_file.items():
+        places = in_torch[grid]
+        if len(names) != len(places):
+            places = [place for place in places if tensors[place].function != _PADDING]
+        if len(names) == len(places):
+            found |= dict(zip(names, places, strict=True))
+    return found
 
 
 def first_difference(

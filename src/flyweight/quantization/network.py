@@ -156,7 +156,7 @@ class Handler:
     def run(self, forward: Callable[..., Any], example: Example) -> Any:
         """Return what `forward` returns when every site is handled."""
         self.prepare()
-        with handled(self._handle):
+        with handled(self.handle):
             return forward(*example.args, **example.kwargs)
 
     def rounded(
@@ -177,7 +177,8 @@ class Handler:
         """Return what replaces a tensor that has a quantizer."""
         return values
 
-    def _handle(self, site: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def handle(self, site: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return what a site's function makes, with what happens there."""
         layer = self.plan.layers.get(site)
         if layer is not None:
             made = self._layer(layer, func, args, kwargs)
@@ -292,7 +293,7 @@ class QuantizedForward(Handler):
         places = iter([place for place, _ in example.tensors()])
         given = example.mapped(lambda tensor: self._input(next(places), tensor))
         own = type(self.model).forward.__get__(self.model)
-        with handled(self._handle):
+        with handled(self.handle):
             returned = own(*given.args, **given.kwargs)
         if self.plan.learned is not None and self.plan.own_scales and self.model.training:
             self._own.steps.add_(1)

@@ -64,8 +64,9 @@ class QuantConfig:
             their tensor, see `equalization`.
         exact: Whether PyTorch and the runtime shall compute the same in every bit: scales are
             powers of two, which costs some accuracy; see `exact`.
-        runtime: Name of the runtime for which `exact` shall hold; without `exact` it changes
-            nothing. For OpenVINO one branch of a sum is not rounded, see `openvino_rounding`.
+        runtime: Name of the runtime that will run the network. For OpenVINO nothing is rounded
+            between a layer and its activation; with `exact`, which holds for this runtime, one
+            branch of a sum is not rounded instead. See `openvino_rounding`.
         weight_bits: 8, or 7 where the file shall be right on processors without VNNI, too: ONNX
             Runtime and OpenVINO add two products in 16 bits there, which 8 bits may exceed.
         floats: Operations of further layers that stay float, to the reason, such as a time that was
