@@ -14,6 +14,7 @@ FOLDER has the dense networks as `NAME.safetensors`, by the names of the configs
 
 import argparse
 import json
+import re
 import shlex
 import sys
 import time
@@ -33,7 +34,7 @@ from flyweight.config.reading import load_config
 from flyweight.config.settings import Config
 from flyweight.config.training import TrainConfig
 from flyweight.distillation.recipe import CLASSIFIER_CLIP_NORM, short_recipe
-from flyweight.distillation.strategies import STRATEGIES, Strategy
+from flyweight.distillation.strategies import STRATEGIES, Strategy, Term
 from flyweight.distillation.teacher import Teacher
 from flyweight.engine.fit import fit
 from flyweight.engine.run import Loaders
@@ -129,7 +130,7 @@ class Run:
     def folder(self, out: Path) -> Path:
         """Return where the run works."""
         name = "-".join(str(getattr(self, field.name)) for field in fields(self))
-        return out / name.replace("+", "_")
+        return out / re.sub(r"[+:@]", "_", name)
 
 
 def main() -> int:
@@ -327,11 +328,22 @@ def train(
 
 
 def strategy_of(name: str) -> Strategy | None:
-    """Return the strategy of a method: one of the table, several of it, or the automatic one."""
+    """Return the strategy of a method: of the table, with other weights, or the automatic one.
+
+    Args:
+        name: `auto`, or strategies joined by "+", such as `split+pkd@heads:30`: each with the taps
+            that it compares, and a factor of its weights.
+    """
     if name == "auto":
         return None
-    terms = tuple(term for one in name.split("+") for term in STRATEGIES[one].terms)
-    return Strategy(name, terms)
+    return Strategy(name, tuple(term for one in name.split("+") for term in _terms(one)))
+
+
+def _terms(name: str) -> tuple[Term, ...]:
+    named, _, factor = name.partition(":")
+    base, _, taps = named.partition("@")
+    terms = STRATEGIES[base].scaled(float(factor or 1)).terms
+    return tuple(replace(term, on=taps) for term in terms) if taps else terms
 
 
 def where() -> str:
