@@ -284,8 +284,8 @@ def measured(case: Case, files: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
         yield {
             "tool": tool,
             "metric_name": case.metric_name,
-            "metric_float": first,
-            "metric": None if case.metric is None else round(case.metric(path), 4),
+            "metric_float": "" if first is None else first,
+            "metric": round(case.metric(path), 4) if case.metric else "",
             **(distance(case, wanted, outputs_of(path, case.test)) if case.metric else {}),
             "integer_layers": census.integer_count,
             "layers": len(census.layers),

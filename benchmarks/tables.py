@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import coverage_table
+import quantization_table
 
 from flyweight.files import replacing, write_text
 from flyweight.report import quantities
@@ -37,8 +38,10 @@ PLAIN = {
         *("ratio_low", "ratio_high", "spearman", "same_ratios"),
     ),
     "quantization": (
-        *("network", "tool", "instructions", "metric_float", "metric", "integer_layers", "layers"),
-        *("onnxruntime_ratio", "openvino_ratio", "file_bytes_float", "file_bytes", "noisy"),
+        *("network", "tool", "instructions", "metric_float", "metric", "output_snr_db"),
+        *("integer_layers", "layers", "onnxruntime_ratio", "openvino_ratio"),
+        *("onnxruntime_dense_ratio", "openvino_dense_ratio"),
+        *("file_bytes_float", "file_bytes", "noisy"),
     ),
     "distillation_gains": (
         *("case", "cut", "tested_on", "steps", "macs_share", "method", "runs"),
@@ -186,6 +189,11 @@ def filled(text: str, results: Path = RESULTS, seen_from: str = "benchmarks/resu
         if name == "graph_coverage":
             rows = read_rows(path, coverage_table.COLUMNS)
             return head + coverage_table.markdown(rows, source) + end
+        if name == "quantization_summary":
+            with (results / "quantization.csv").open(encoding="utf-8", newline="") as file:
+                rows = list(csv.DictReader(file))
+            source = f"{seen_from}/quantization.csv"
+            return head + quantization_table.markdown(rows, source) + end
         if name in PLAIN:
             return head + plain(path, PLAIN[name], source) + end
         return head + markdown(read_rows(path), source) + end
