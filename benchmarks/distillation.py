@@ -102,7 +102,8 @@ CASES = {
         ("kl", "cwd", "pkd", "attention", "mgd", "kl+pkd", "kl+cwd"),
     ),
 }
-CUTS = ("heavy", "light")
+CUTS = ("heavy", "light", "repaired")
+"""`light` is the cut of the config; `repaired` the heavy one with a repair, where the config has none."""
 METHODS = ("plain", "auto", "dense")
 """`plain`: the student without a teacher; `dense`: the dense network, trained for as many steps."""
 
@@ -113,7 +114,7 @@ class Run:
 
     Attributes:
         case: Key of `CASES`.
-        cut: `light` is the cut of the config.
+        cut: One of `CUTS`; `none` of the dense network.
         method: One of `METHODS`, or strategies joined by "+".
         seed: Of training.
         steps: Of training.
@@ -157,7 +158,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--dense", type=Path, required=True, help="folder of dense networks")
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--case", nargs="+", choices=CASES, default=list(CASES))
-    parser.add_argument("--cut", nargs="+", choices=CUTS, default=list(CUTS))
+    parser.add_argument("--cut", nargs="+", choices=CUTS, default=["heavy", "light"])
     parser.add_argument("--method", nargs="+", default=list(METHODS))
     parser.add_argument("--seed", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--steps", type=int, help="instead of those of the case")
@@ -169,7 +170,7 @@ def parsed() -> argparse.Namespace:
 
 def wanted(options: argparse.Namespace) -> Iterator[Run]:
     """Yield the runs that the options ask for."""
-    cuts, seeds = (["heavy"], [0]) if options.held_out else (options.cut, options.seed)
+    cuts, seeds = (options.cut[:1], [0]) if options.held_out else (options.cut, options.seed)
     tested_on = "held-out" if options.held_out else "test"
     for name, cut, seed in product(options.case, cuts, seeds):
         methods = options.method
@@ -219,7 +220,7 @@ def measured(run: Run, options: argparse.Namespace) -> dict[str, Any]:
 
     before, dense_metric = metric(student, run.cut), metric(dense, "dense")
     began = time.monotonic()
-    repaired = config.prune.repair and run.cut in CUTS
+    repaired = run.cut == "repaired" or (config.prune.repair and run.cut in CUTS)
     clip = CLASSIFIER_CLIP_NORM if kind_of(config) == "classify" else None
     how = short_recipe(config.train, 1 - left, run.steps, repaired=repaired, clip_norm=clip)
     how = how.model_copy(update={"seed": run.seed, "patience": None, "evaluate_every": run.steps})
@@ -275,15 +276,15 @@ def pruned(dense: nn.Module, run: Run, config: Config, data: Data) -> nn.Module:
     """Return the dense network with the cut of a run, repaired where the config repairs."""
     graph = trace_model(dense, config.preprocessing)
     heavy = CASES[run.case].heavy
-    if run.cut == "heavy" and heavy is None:
+    if run.cut != "light" and heavy is None:
         plan = down_to(HEAVY_SHARE, graph)
-    elif run.cut == "heavy":
+    elif run.cut != "light":
         section = config.prune.model_copy(update={"ratios": heavy, "criterion": "geometry_median"})
         plan = plan_cut(graph, section.cut)
     else:
         plan = plan_cut(graph, config.prune.cut)
     small = fw.prune(dense, plan)
-    if config.prune.repair:
+    if config.prune.repair or run.cut == "repaired":
         size = config.eval_batch_size
         taken = islice(batches_of(config, data.train), config.prune.repair_images // size)
         fw.repair_(dense, small, plan, [batch.images for batch in taken])
