@@ -103,7 +103,7 @@ CASES = {
     ),
 }
 CUTS = ("heavy", "light", "repaired")
-"""`light` is the cut of the config; `repaired` the heavy one with a repair, where the config has none."""
+"""`light` is the cut of the config; `repaired` the heavy one and a repair, where it has none."""
 METHODS = ("plain", "auto", "dense")
 """`plain`: the student without a teacher; `dense`: the dense network, trained for as many steps."""
 
