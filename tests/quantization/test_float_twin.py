@@ -30,8 +30,9 @@ def test_only_scaled_layers_differ_by_more_than_rounding(chain, images):
 
 
 def test_a_twin_computes_what_the_float_network_does(chain, images):
-    scaled = fw.quantize(chain, images, EQUALIZED)
+    scaled, before = fw.quantize(chain, images, EQUALIZED), chain[1].weight.clone()
     twin = float_twin(chain, forward_of(scaled))
+    assert torch.equal(chain[1].weight, before)
     assert scaled_layer(twin, forward_of(scaled)) is None
     with torch.no_grad():
         assert torch.allclose(twin(images), chain(images), atol=1e-5)

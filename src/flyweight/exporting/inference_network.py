@@ -16,9 +16,9 @@ from flyweight.graph.containers import placed_tensors, with_tensors
 from flyweight.graph.cutting import COMPUTING_HOOKS
 from flyweight.graph.example_inputs import Example
 from flyweight.graph.stored import copy_module, run_uncompiled
+from flyweight.quantization.fixed_norms import as_batch_norms_
 from flyweight.quantization.frozen import frozen
 from flyweight.quantization.network import plan_of
-from flyweight.zoo.backbones.blocks import thaw_norms
 
 _DECODED = {"classify": ("scores",), "segment": ("labels",)}
 
@@ -43,7 +43,7 @@ class InferenceNetwork(nn.Module):
         super().__init__()
         self.quantized = plan_of(model) is not None
         self.network = store_weights(run_uncompiled(copy_module(frozen(model))))
-        thaw_norms(self.network)
+        as_batch_norms_(self.network)  # Converters fold them.
         self.postprocess = None if postprocess is None else copy_module(postprocess)
         self.given = given
         self.cpu().float().eval()

@@ -25,6 +25,7 @@ from flyweight.graph.recording import private_copy
 from flyweight.graph.stored import copy_module
 from flyweight.progress import Progress, progress_of
 from flyweight.quantization.adaptive_rounding import AdaptiveRounding, require_roundable
+from flyweight.quantization.fixed_norms import as_batch_norms_
 from flyweight.quantization.grids import HIGHEST, LOWEST
 from flyweight.quantization.network import QuantizedForward, unfold
 from flyweight.quantization.quantize import Images, batches_of
@@ -65,6 +66,7 @@ def reconstruct_blocks(
     settings = settings or AdaptiveRounding()
     copied = copy_module(quantized, private=False)
     mode, dense = copied.training, private_copy(model, values=True)
+    as_batch_norms_(dense)
     batches = list(batches_of(images, settings.batch))
     forward, chosen = require_roundable(dense, copied, batches, settings.layers)
     copied.eval()

@@ -8,7 +8,7 @@ quantized, only with those of a float one that is scaled alike.
 import torch
 from torch import nn
 
-from flyweight.graph.recording import private_copy
+from flyweight.graph.stored import copy_module
 from flyweight.quantization.network import Handler, QuantizedForward
 from flyweight.quantization.rounding import levels_of
 
@@ -45,7 +45,7 @@ def float_twin(model: nn.Module, forward: QuantizedForward) -> nn.Module:
         model: The float network; it is not changed.
         forward: Of the quantized one, in which no ReLU6 runs as a ReLU.
     """
-    twin = private_copy(model, values=True)
+    twin = copy_module(model, private=False).eval()
     tensors = {**dict(twin.named_parameters()), **dict(twin.named_buffers())}
     forward.prepare()
     for layer in forward.plan.layers.values():

@@ -19,6 +19,7 @@ from flyweight.graph.operations import names_of
 from flyweight.graph.program import Call, Run, Value, numbers_in
 from flyweight.graph.recorder import module_paths
 from flyweight.graph.recording import private_copy
+from flyweight.quantization.fixed_norms import as_batch_norms_
 from flyweight.quantization.float_twin import float_twin, scaled_layer
 from flyweight.quantization.network import QuantizedForward, forward_of
 from flyweight.quantization.quantization_plan import IntegerLayer, QuantizationPlan
@@ -78,6 +79,7 @@ def layer_losses(
             f"{type(quantized).__name__}. Give what fw.quantize returned."
         )
     dense, plan = _scaled_alike(private_copy(model, values=True), forward), forward.plan
+    as_batch_norms_(dense)
     totals = {layer.operation: 0.0 for layer in plan.layers.values()}
     count, parts = 0, None
     with evaluating(dense, quantized):

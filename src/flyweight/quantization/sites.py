@@ -26,6 +26,7 @@ from flyweight.graph.program import Call
 from flyweight.graph.recorder import Recorder
 from flyweight.graph.recording import private_copy
 from flyweight.graph.rules import WHOLE
+from flyweight.quantization.fixed_norms import as_batch_norms_
 
 _PATH: ContextVar[list[str] | None] = ContextVar("_PATH", default=None)
 """Paths of the modules that run, the innermost last; of the thread that runs them."""
@@ -148,8 +149,10 @@ def _function_name(func: Any) -> str:
 def watch_paths(model: nn.Module) -> None:
     """Make the modules of `model` note when they run, as long as they live.
 
-    Hooks, not wrappers: they are copied and saved with the module.
+    Hooks, not wrappers: they are copied and saved with the module. Normalisations with fixed
+    statistics run as one operation from then on.
     """
+    as_batch_norms_(model)
     for path, module in model.named_modules():
         if path:
             module.register_forward_pre_hook(partial(_enter, path))

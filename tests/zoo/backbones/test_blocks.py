@@ -9,7 +9,6 @@ from flyweight.zoo.backbones.blocks import (
     freeze_norms,
     initialise_convolutions,
     scaled,
-    thaw_norms,
 )
 
 
@@ -61,16 +60,3 @@ def test_frozen_norms_compute_the_same_and_never_change(device):
     if device == "cpu":
         torch.testing.assert_close(found, expected)
         torch.testing.assert_close(model.eval()(images), expected)
-
-
-def test_thawed_norms_are_batch_norms_of_the_same_function():
-    torch.manual_seed(0)
-    model = nn.Sequential(ConvNormActivation(3, 4, 3))
-    model[0].bn.running_var.uniform_(0.5, 2)
-    nn.init.normal_(model[0].bn.bias)
-    images = torch.randn(2, 3, 5, 5)
-    expected = model.eval()(images)
-    freeze_norms(model)
-    thaw_norms(model)
-    assert isinstance(model[0].bn, nn.BatchNorm2d)
-    torch.testing.assert_close(model.eval()(images), expected)

@@ -88,14 +88,3 @@ def freeze_norms(model: nn.Module) -> None:
             frozen = frozen.to(child.weight.device)
             frozen.load_state_dict(child.state_dict(), strict=True)
             setattr(module, name, frozen)
-
-
-def thaw_norms(model: nn.Module) -> None:
-    """Undo `freeze_norms`, in place, because converters fold only ordinary batch norms."""
-    frozen_norm = library_parts.FrozenBatchNorm2d
-    for module in list(model.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, frozen_norm):
-                plain = nn.BatchNorm2d(len(child.weight), child.eps).to(child.weight.device)
-                plain.load_state_dict(child.state_dict(), strict=False)
-                setattr(module, name, plain)
