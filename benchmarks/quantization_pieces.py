@@ -6,7 +6,7 @@ every tensor that it rounds: each piece reads the integers that PyTorch computed
 that it makes are compared with PyTorch's.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,12 +33,14 @@ class Difference:
     """Integers of one piece that differ from PyTorch's.
 
     Attributes:
-        quantizer: Name of the quantizer at its end.
+        name: Of the tensor at its end, in the file.
+        quantizer: Name of the quantizer there.
         values: How many integers it makes.
         flips: How many of them differ.
         levels: The largest difference.
     """
 
+    name: str
     quantizer: str
     values: int
     flips: int
@@ -83,6 +85,31 @@ def cut(path: Path, tensors: Sequence[Rounded], target: Path) -> dict[str, int]:
     return names
 
 
+def with_operation(path: Path, names: Iterable[str], kind: str) -> frozenset[str]:
+    """Return the pieces of a file, by the tensors at their ends, that have a kind of operation.
+
+    Args:
+        path: The file, from `cut`.
+        names: Of the tensors.
+        kind: ONNX's name of the operation.
+    """
+    maker = {name: node for node in onnx.load(path).graph.node for name in node.output}
+
+    def has_it(name: str) -> bool:
+        seen, open_ones = set[str](), [name]
+        while open_ones:
+            node = maker.get(open_ones.pop())
+            if node is None or node.output[0] in seen:
+                continue
+            if node.op_type == kind:
+                return True
+            seen.add(node.output[0])
+            open_ones += node.input
+        return False
+
+    return frozenset(name for name in names if has_it(name))
+
+
 def differences(
     run: Callable[[Mapping[str, Any]], Mapping[str, Any]],
     given: Mapping[str, Any],
@@ -105,4 +132,4 @@ def differences(
         wanted = tensors[place].integers.astype(np.int16)
         levels = np.abs(np.asarray(found[name]).astype(np.int16) - wanted)
         flips, most = int((levels > 0).sum()), int(levels.max(initial=0))
-        yield Difference(tensors[place].quantizer, levels.size, flips, most)
+        yield Difference(name, tensors[place].quantizer, levels.size, flips, most)

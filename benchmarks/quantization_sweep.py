@@ -30,7 +30,13 @@ from typing import Any
 import torch
 from coverage_case import Case, randomise
 from quantization_networks import networks
-from quantization_pieces import Difference, cut, differences, rounded_tensors
+from quantization_pieces import (
+    Difference,
+    cut,
+    differences,
+    rounded_tensors,
+    with_operation,
+)
 from tables import read_rows, replace_row
 from torch import Tensor, nn
 
@@ -63,7 +69,7 @@ MOST_FLIPS = 1e-4
 """Share of the integers of a layer, and of all pieces together, that may differ by a level."""
 _FEW = 3
 """Integers of a small layer that may differ, whatever their share."""
-_POOLED = "roi_align"
+_POOLED = "RoiAlign"
 """Operation whose rows have no order where the network chooses them among equal scores."""
 _IMAGES, _TRIALS = 4, 2
 _REASON_LENGTH = 240
@@ -173,8 +179,10 @@ def _comparisons(
     tensors = [rounded_tensors(small, trial) for trial in trials]
     pieces, unordered = path.with_name("pieces.onnx"), bool(getattr(small, "unordered", ()))
     names = cut(path, tensors[0], pieces)
+    loose = with_operation(pieces, names, _POOLED) if unordered else frozenset()
+    kept = {name: place for name, place in names.items() if name not in loose}
     layers = {layer.result for layer in plan.layers.values()}
-    yield {"pieces": len(names), "uncompared": len(tensors[0]) - len(names)}
+    yield {"pieces": len(names), "uncompared": len(tensors[0]) - len(kept)}
     for runtime in runtimes:
         yield {"phase": f"run in {runtime}"}
         settings = OpenSettings()
@@ -188,7 +196,7 @@ def _comparisons(
             one
             for values, inputs in zip(tensors, given, strict=True)
             for one in differences(cut_open.run, inputs, values, names)
-            if not (unordered and _POOLED in one.quantizer)
+            if one.name not in loose
         ]
         yield from _judged(runtime, every, layers)
 

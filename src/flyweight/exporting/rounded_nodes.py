@@ -14,15 +14,16 @@ from onnx.utils import Extractor
 from flyweight.quantization.rounded_tensors import Rounded
 from flyweight.runtimes.protocol import OpenModel
 
-_PADDING = "pad"
-"""Torch function of a padding."""
+_MOVING = frozenset({"pad", "flatten", "reshape", "view", "permute", "transpose"})
+"""Torch functions that only move values: exporters drop what rounds their results again."""
 
 
 def paired(graph: Any, tensors: Sequence[Rounded]) -> dict[str, int]:
     """Return the name of each rounded tensor of a graph with its place in `tensors`.
 
     Where the exporter dropped or doubled a rounding, so that file and network have another number
-    of tensors of one grid, these are left out. Paddings are a part of the convolution in the file.
+    of tensors of one grid, these are left out, unless equal ones were merged, or those dropped that
+    only move values.
 
     Args:
         graph: Of an `onnx.ModelProto`.
@@ -38,12 +39,23 @@ def paired(graph: Any, tensors: Sequence[Rounded]) -> dict[str, int]:
         in_torch[one.scale, one.zero_point].append(place)
     found: dict[str, int] = {}
     for grid, names in in_file.items():
-        places = in_torch[grid]
-        if len(names) != len(places):
-            places = [place for place in places if tensors[place].function != _PADDING]
-        if len(names) == len(places):
-            found |= dict(zip(names, places, strict=True))
+        for places in _kept(in_torch[grid], tensors):
+            if len(names) == len(places):
+                found |= dict(zip(names, places, strict=True))
+                break
     return found
+
+
+def _kept(places: Sequence[int], tensors: Sequence[Rounded]) -> Iterator[list[int]]:
+    """Yield tensors of one grid as exporters keep them: all, distinct ones, those not moved."""
+    yield list(places)
+    distinct: list[int] = []
+    for place in places:
+        integers = tensors[place].integers
+        if not any(np.array_equal(integers, tensors[other].integers) for other in distinct):
+            distinct.append(place)
+    yield distinct
+    yield [place for place in places if tensors[place].function not in _MOVING]
 
 
 def first_difference(
