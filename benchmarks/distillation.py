@@ -33,7 +33,7 @@ import flyweight as fw
 from flyweight.config.reading import load_config
 from flyweight.config.settings import Config
 from flyweight.config.training import TrainConfig
-from flyweight.distillation.recipe import CLASSIFIER_CLIP_NORM, short_recipe
+from flyweight.distillation.recipe import clip_norm_of, short_recipe
 from flyweight.distillation.strategies import STRATEGIES, Strategy, Term
 from flyweight.distillation.teacher import Teacher
 from flyweight.engine.fit import fit
@@ -48,7 +48,7 @@ from flyweight.pipeline.networks import kind_of
 
 HERE = Path(__file__).resolve().parent
 RUNS = RESULTS / "distillation.csv"
-KEY = ("case", "cut", "method", "seed", "steps", "tested_on")
+KEY = ("case", "cut", "method", "seed", "steps", "clip_norm", "tested_on")
 COLUMNS = (
     *KEY,
     *("metric_name", "metric", "metric_before", "dense_metric", "macs_share", "learning_rate"),
@@ -221,7 +221,7 @@ def measured(run: Run, options: argparse.Namespace) -> dict[str, Any]:
     before, dense_metric = metric(student, run.cut), metric(dense, "dense")
     began = time.monotonic()
     repaired = run.cut == "repaired" or (config.prune.repair and run.cut in CUTS)
-    clip = CLASSIFIER_CLIP_NORM if kind_of(config) == "classify" else None
+    clip = clip_norm_of(kind_of(config), config.train)
     how = short_recipe(config.train, 1 - left, run.steps, repaired=repaired, clip_norm=clip)
     how = how.model_copy(update={"seed": run.seed, "patience": None, "evaluate_every": run.steps})
     train(student, dense, run, (config, how, data), options.out)
@@ -234,6 +234,7 @@ def measured(run: Run, options: argparse.Namespace) -> dict[str, Any]:
         "dense_metric": round(dense_metric, 5),
         "macs_share": round(left, 4),
         "learning_rate": round(how.learning_rate, 6),
+        "clip_norm": how.clip_norm,
         "images": len(data.val),
         "seconds": round(seconds),
         "hardware": where(),

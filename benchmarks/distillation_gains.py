@@ -9,11 +9,13 @@ from tables import RESULTS
 
 GAINS = RESULTS / "distillation_gains.csv"
 GAIN_COLUMNS = (
-    *("case", "cut", "tested_on", "steps", "method", "metric_name", "macs_share", "runs"),
+    *("case", "cut", "tested_on", "steps", "clip_norm", "method", "metric_name", "macs_share"),
+    "runs",
     *("metric_before", "plain", "metric", "gain", "gain_low", "gain_high", "dense_metric"),
     "dense_longer",
 )
-_GROUP = ("case", "cut", "tested_on", "steps")
+_GROUP = ("case", "cut", "tested_on", "steps", "clip_norm")
+_TRAINING = tuple(name for name in _GROUP if name != "cut")
 _CONFIDENCE = 0.95
 
 
@@ -33,7 +35,7 @@ def gain_rows(rows: Iterable[Mapping[str, str]]) -> Iterator[dict[str, object]]:
             key = tuple(row[name] for name in _GROUP)
             groups[key].setdefault(row["method"], {})[row["seed"]] = row
     longer = {
-        (row["case"], row["tested_on"], row["steps"], row["seed"]): float(row["metric"])
+        (*(row[name] for name in _TRAINING), row["seed"]): float(row["metric"])
         for row in found
         if row["method"] == "dense"
     }
@@ -43,7 +45,7 @@ def gain_rows(rows: Iterable[Mapping[str, str]]) -> Iterator[dict[str, object]]:
             seeds = sorted(runs.keys() & plain.keys())
             if seeds:
                 trained = [
-                    longer[key[0], *key[2:], seed]
+                    longer[key[0], *key[2:], seed]  # It has no cut.
                     for seed in seeds
                     if (key[0], *key[2:], seed) in longer
                 ]

@@ -44,7 +44,7 @@ PLAIN = {
         *("file_bytes_float", "file_bytes", "noisy"),
     ),
     "distillation_gains": (
-        *("case", "cut", "tested_on", "steps", "macs_share", "method", "runs"),
+        *("case", "cut", "tested_on", "steps", "clip_norm", "macs_share", "method", "runs"),
         *("metric_before", "plain", "metric", "gain", "gain_low", "gain_high"),
         *("dense_metric", "dense_longer"),
     ),

@@ -1,7 +1,7 @@
 import pytest
 
 from flyweight.config.training import TrainConfig, learning_rate_at
-from flyweight.distillation.recipe import short_recipe
+from flyweight.distillation.recipe import clip_norm_of, short_recipe
 
 DENSE = TrainConfig(steps=9000, learning_rate=0.02, milestones=(6000,), batch_size=16)
 
@@ -26,8 +26,11 @@ def test_a_recipe_of_any_length_is_valid_and_ends_at_nothing(steps):
         assert learning_rate_at(found, 0) == 0
 
 
-def test_gradients_are_clipped_where_the_dense_training_does_not():
-    assert short_recipe(DENSE, 0.5, 100).clip_norm is None
-    assert short_recipe(DENSE, 0.5, 100, clip_norm=2.0).clip_norm == 2
+def test_gradients_of_cut_networks_may_be_larger():
     own = DENSE.model_copy(update={"clip_norm": 35.0})
-    assert short_recipe(own, 0.5, 100, clip_norm=2.0).clip_norm == 35
+    limits = {kind: clip_norm_of(kind, DENSE) for kind in ("classify", "detect", "segment")}
+    assert limits == {"classify": 2.0, "detect": None, "segment": None}
+    limits = {kind: clip_norm_of(kind, own) for kind in ("classify", "detect", "segment")}
+    assert limits == {"classify": 35.0, "detect": 140.0, "segment": 35.0}
+    assert short_recipe(own, 0.5, 100).clip_norm == 35
+    assert short_recipe(own, 0.5, 100, clip_norm=140.0).clip_norm == 140

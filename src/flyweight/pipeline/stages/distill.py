@@ -21,7 +21,7 @@ from flyweight.data.loading import val_loader
 from flyweight.digests import digest_of_weights
 from flyweight.distillation.distill import distill as train_student
 from flyweight.distillation.fit_of_networks import kind_of_outputs, require_labels
-from flyweight.distillation.recipe import CLASSIFIER_CLIP_NORM, short_recipe
+from flyweight.distillation.recipe import clip_norm_of, short_recipe
 from flyweight.distillation.seen_tensors import see_network
 from flyweight.distillation.strategies import Strategy, strategy_for
 from flyweight.distillation.teacher import MatchedInput, Teacher
@@ -278,7 +278,7 @@ def training_of(settings: Config, removed: float, *, repaired: bool = False) -> 
         return base if section.steps is None else _shortened(base, section.steps)
     usual = base.steps if base != settings.train else max(base.steps // 3, 1)
     steps = section.steps or usual
-    clip_norm = CLASSIFIER_CLIP_NORM if kind_of(settings) == "classify" else None
+    clip_norm = clip_norm_of(kind_of(settings), settings.train)
     return short_recipe(settings.train, removed, steps, repaired=repaired, clip_norm=clip_norm)
 
 
