@@ -48,11 +48,19 @@ def test_strategies_are_joined_with_the_weights_of_their_table():
     table = distillation.STRATEGIES
     assert joined.terms == (*table["kl"].terms, *table["pkd"].terms)
     assert distillation.strategy_of("auto") is None
+    (other,) = distillation.strategy_of("pkd@heads:5").terms
+    assert (other.loss, other.on, other.weight) == ("pkd", "heads", 30.0)
 
 
-def row(method, seed, metric, cut="heavy", steps=300):
+def row(method, seed, metric, cut="heavy", steps=300, clip_norm=2.0):
     known = {"case": "clothes", "cut": cut, "method": method, "seed": str(seed)}
-    known |= {"steps": str(steps), "tested_on": "test", "metric_name": "top1", "images": "372"}
+    known |= {
+        "clip_norm": str(clip_norm),
+        "steps": str(steps),
+        "tested_on": "test",
+        "metric_name": "top1",
+        "images": "372",
+    }
     return {
         **known,
         "metric": str(metric),
@@ -81,5 +89,5 @@ def test_no_gain_without_a_student_that_had_no_teacher_and_no_interval_of_one_pa
     assert list(distillation_gains.gain_rows([row("auto", 0, 0.6)])) == []
     (found,) = distillation_gains.gain_rows([row("plain", 0, 0.5), row("auto", 0, 0.6)])
     assert "gain_low" not in found
-    other = row("plain", 0, 0.5, steps=100)
-    assert list(distillation_gains.gain_rows([other, row("auto", 0, 0.6)])) == []
+    for other in (row("plain", 0, 0.5, steps=100), row("plain", 0, 0.5, clip_norm=8.0)):
+        assert list(distillation_gains.gain_rows([other, row("auto", 0, 0.6)])) == []

@@ -151,8 +151,9 @@ def quantize(
     small = copy_module(model, private=False)
     state = None if state_dir is None else CalibrationState(Path(state_dir))
     plan = _prepare(small, batches, config, say or _warn, state)
-    # Means of channels are compared: they must have the same scales.
-    dense = copy_module(small, private=False) if config.equalize or config.exact else model
+    # Means of channels are compared below: they must have the same scales.
+    scaled = config.correct_bias and (config.equalize or config.exact)
+    dense = copy_module(small, private=False) if scaled else model
     quantize_(small, plan)
     if config.correct_bias:
         shift_biases_(small, plan, bias_shifts(dense, small, plan, batches))
