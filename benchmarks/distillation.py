@@ -226,6 +226,8 @@ def measured(run: Run, options: argparse.Namespace) -> dict[str, Any]:
     how = how.model_copy(update={"seed": run.seed, "patience": None, "evaluate_every": run.steps})
     train(student, dense, run, (config, how, data), options.out)
     seconds = time.monotonic() - began
+    described = {"labels": data.val.labels, "preprocessing": config.preprocessing.model_dump()}
+    fw.save(student.eval(), run.folder(options.out) / "student.safetensors", **described)
     return {
         **asdict(run),
         "metric_name": case.metric,

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 TITLES = {
     "mobilenet_v2_clothing10": "MobileNetV2, clothes",
     "yolov3_mobilenet_v1_bccd": "YOLOv3-MobileNetV1, blood cells",
-    "yolov3_mobilenet_v1_bccd_r578": "the same, pruned (r578)",
+    "yolov3_mobilenet_v1_bccd_r578": "the same, pruned (r578), 300 steps",
     "deeplabv3p_camvid11": "DeepLabV3+, streets",
     "unet_nuclei": "UNet, nuclei",
 }

@@ -124,6 +124,19 @@ def test_files_that_are_only_timed_may_differ_from_pytorch(monkeypatch, tmp_path
     assert machine.tolerances == {math.inf}
 
 
+def test_losses_that_cannot_be_measured_stop_only_a_budget(monkeypatch, tmp_path):
+    def refused(*_):
+        raise PlanError("runs as a scaled ReLU")
+
+    monkeypatch.setattr(precision_choice, "layer_losses", refused)
+    machine = Machine([(2, 1), (1, 3), (2, 1)])
+    found, lines = chosen(monkeypatch, tmp_path, machine)
+    assert integer_layers(found) == ("0.conv2d", "4.conv2d")
+    assert "note: layers are chosen by their times alone: runs as a scaled ReLU" in lines
+    with pytest.raises(PlanError, match="scaled ReLU"):
+        chosen(monkeypatch, tmp_path / "other", machine, Budget(latency_share=0.9))
+
+
 def test_conversions_are_priced_by_the_mixed_file(monkeypatch, tmp_path):
     found, _ = chosen(monkeypatch, tmp_path, Machine([(2, 1), (1, 1.5), (2, 1)], 0.5))
     assert integer_layers(found) == NAMES

@@ -9,7 +9,10 @@ from flyweight.errors import ConfigError
 from flyweight.exporting.integer_gate import require_integer
 from flyweight.exporting.onnx import OnnxConfig
 from flyweight.measuring.census import take_census
+from flyweight.quantization.adaptive_rounding import AdaptiveRounding, round_adaptively
+from flyweight.quantization.block_reconstruction import reconstruct_blocks
 from flyweight.quantization.grids import Grid
+from flyweight.quantization.layer_losses import layer_losses
 from flyweight.quantization.network import plan_of
 from flyweight.quantization.openvino_rounding import with_zero_added
 from flyweight.quantization.quantization_plan import QuantizationPlan
@@ -147,3 +150,18 @@ def test_a_layer_and_its_activation_are_rounded_once(tmp_path, name):
     levels = np.abs(np.concatenate(made) - wanted) / plan.grids["1.conv2d"].scale
     assert levels.max() < 1.5
     assert float((levels > 0.5).mean()) < 2e-3
+
+
+@pytest.mark.parametrize("name", ["hardswish", "leaky_relu"])
+def test_layers_with_their_activation_are_compared_and_rounded(name):
+    torch.manual_seed(0)
+    model = trained_like(nn.Sequential(block(3, 16, ACTIVATIONS[name]()), nn.Conv2d(16, 8, 3)))
+    images = torch.randn(8, 3, 16, 16)
+    small = fw.quantize(model, images, fw.QuantConfig(weight_bits=7, runtime="openvino"))
+    assert all(0 < loss < 1e-2 for loss in layer_losses(model, small, images).values())
+    with torch.no_grad():
+        wanted = model(images)
+    for rounded in (round_adaptively, reconstruct_blocks):
+        found = rounded(model, small, images, AdaptiveRounding(steps=20))
+        with torch.no_grad():
+            assert float((found(images) - wanted).square().mean() / wanted.square().mean()) < 1e-2

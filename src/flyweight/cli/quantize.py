@@ -107,7 +107,7 @@ RuntimeOfFiles = Annotated[
     str,
     typer.Option(
         "--runtime",
-        help="Runtime that measures both files, and that --exact is for: onnxruntime or openvino; "
+        help="Runtime that both files are made for, and that measures them: onnxruntime, openvino; "
         "default: the config's bench.runtime.",
         metavar="NAME",
     ),

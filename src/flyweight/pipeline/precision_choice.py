@@ -104,11 +104,12 @@ def choose(subject: Subject, budget: Budget | None, folder: Path, progress: Prog
         progress: Receives messages.
 
     Raises:
-        PlanError: No measured choice meets the budget, or losses of layers cannot be measured.
+        PlanError: No measured choice meets the budget, or there is one and the losses of layers
+            cannot be measured.
         MeasureError: The runtime cannot run a file.
     """
     trial = _Trial(subject, folder, progress)
-    table = trial.table()
+    table = trial.table(by_losses=budget is not None)
     if budget is not None:
         return _within(trial, table, budget)
     best = choose_precisions(table)
@@ -195,8 +196,12 @@ class _Trial:
         self._small = subject.quantized({})
         self._files: dict[tuple[str, ...] | None, tuple[Path, nn.Module]] = {}
 
-    def table(self) -> PrecisionTable:
-        """Return the measured table of the layers, with losses and the price of conversions."""
+    def table(self, *, by_losses: bool) -> PrecisionTable:
+        """Return the measured table of the layers, with losses and the price of conversions.
+
+        Args:
+            by_losses: Whether the losses decide; otherwise they may be unknown, and count as 0.
+        """
         subject, plan = self.subject, _plan_of(self._small)
         names = {layer.operation for layer in plan.layers.values()} | plan.floats.keys()
         self.progress.note("timing layers in float and on integers")
@@ -204,7 +209,7 @@ class _Trial:
         whole = self._export(self._small, "int8")
         floats, integers = self._times([start, whole], names)
         self.progress.note("measuring the loss of every layer")
-        losses = layer_losses(subject.start, self._small, subject.images[:_LOSS_IMAGES])
+        losses = self._losses(needed=by_losses)
         costs = {
             name: _costs(name, floats, integers, losses.get(name, 0.0), plan.floats)
             for name in floats.layers_ms
@@ -221,6 +226,16 @@ class _Trial:
             return table
         (mixed,) = self._times([self.file(probe)[0]], names)
         return table.with_conversions(probe.integer, mixed.total_ms)
+
+    def _losses(self, *, needed: bool) -> dict[str, float]:
+        subject = self.subject
+        try:
+            return layer_losses(subject.start, self._small, subject.images[:_LOSS_IMAGES])
+        except PlanError as error:
+            if needed:
+                raise
+            self.progress.note(f"note: layers are chosen by their times alone: {error}")
+            return {}
 
     def _times(self, files: Sequence[Path], names: set[str]) -> list[TimesByLayer]:
         """Return the least times of several rounds, in which files take turns."""
