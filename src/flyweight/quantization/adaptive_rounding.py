@@ -7,7 +7,7 @@ computes what the float one does. Images need no labels.
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -21,8 +21,8 @@ from flyweight.graph.recording import private_copy
 from flyweight.graph.stored import copy_module
 from flyweight.quantization.float_twin import scaled_layer
 from flyweight.quantization.grids import HIGHEST, LOWEST, Grid
+from flyweight.quantization.integer_kernels import is_fused_activation
 from flyweight.quantization.network import Handler, QuantizedForward, forward_of, unfold
-from flyweight.quantization.openvino_rounding import is_fused_activation
 from flyweight.quantization.quantization_plan import IntegerLayer, QuantizationPlan
 from flyweight.quantization.quantize import Images, batches_of
 from flyweight.quantization.sites import watch_paths
@@ -158,14 +158,14 @@ def _round_layer(
         _, rounded = forward.rounded(layer, folded, added)
         choice = WeightChoice(folded, forward.scales_of(layer, folded, added), plan.weight_bits)
         problem = _Problem(
-            partial(arrived.func, bias=rounded, **arrived.settings),
+            partial(arrived.compute, bias=rounded),
             arrived.given,
-            original.func(original.given, weight=weight, bias=bias, **original.settings),
+            original.compute(original.given, weight, bias),
             None if is_fused_activation(layer.result) else plan.grids[layer.result],
         )
     _train(choice, problem, settings)
     with torch.no_grad():
-        unfold(forward.tensor(layer.weight), choice.hard(), forward.factor_of(layer))
+        unfold(forward.weight(layer), choice.hard(), forward.factor_of(layer))
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,9 +214,16 @@ def _train(choice: WeightChoice, problem: _Problem, settings: AdaptiveRounding) 
 class _Arrival:
     """The inputs of a layer, and how it is computed."""
 
+    layer: IntegerLayer
     given: Tensor
     func: Any
     settings: Mapping[str, Any]
+
+    def compute(self, given: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return what the layer makes; the output channels come first in the weight."""
+        weight = self.layer.channels_first(weight)
+        made: Tensor = self.func(given, weight=weight, bias=bias, **self.settings)
+        return made
 
 
 class _ArrivedError(Exception):
@@ -228,7 +235,7 @@ class _FloatUntil(Handler):
 
     def __init__(self, model: nn.Module, plan: QuantizationPlan, layer: IntegerLayer) -> None:
         super().__init__(model, plan)
-        self.layer, self.arrival = layer, _Arrival(torch.empty(0), None, {})
+        self.layer, self.arrival = layer, _Arrival(layer, torch.empty(0), None, {})
 
     def start(self, batch: Example) -> None:
         """Run the network."""
@@ -239,7 +246,7 @@ class _FloatUntil(Handler):
     ) -> Tensor:
         """Stop at the layer."""
         if layer == self.layer:
-            self.arrival = _Arrival(given, func, settings)
+            self.arrival = _Arrival(layer, given, func, settings)
             raise _ArrivedError
         return super().compute(layer, func, given, settings)
 
@@ -249,7 +256,7 @@ class _QuantizedUntil(QuantizedForward):
 
     def __init__(self, model: nn.Module, plan: QuantizationPlan, layer: IntegerLayer) -> None:
         super().__init__(model, plan)
-        self.layer, self.arrival = layer, _Arrival(torch.empty(0), None, {})
+        self.layer, self.arrival = layer, _Arrival(layer, torch.empty(0), None, {})
 
     def start(self, batch: Example) -> None:
         """Run the network."""
@@ -260,7 +267,7 @@ class _QuantizedUntil(QuantizedForward):
     ) -> Tensor:
         """Stop at the layer."""
         if layer == self.layer:
-            self.arrival = _Arrival(given, func, settings)
+            self.arrival = _Arrival(layer, given, func, settings)
             raise _ArrivedError
         return super().compute(layer, func, given, settings)
 
@@ -272,4 +279,4 @@ def _arrivals(until: _FloatUntil | _QuantizedUntil, batches: list[Example]) -> _
         with suppress(_ArrivedError):
             until.start(batch)
         found.append(until.arrival.given)
-    return _Arrival(torch.cat(found), until.arrival.func, until.arrival.settings)
+    return replace(until.arrival, given=torch.cat(found))

@@ -174,8 +174,9 @@ class _Networks:
         args, kwargs = _filled(call, now)
         if name in self.found.layers:
             weight, bias = weights[name]
+            named = {"weight": self.found.layers[name].channels_first(weight), "bias": bias}
             given = now[call.arguments["input"].number]
-            return call.func(**{**call.arguments, "input": given, "weight": weight, "bias": bias})
+            return call.func(**{**call.arguments, "input": given, **named})
         if name in self.found.norms:
             return args[0]
         return torch.relu(args[0]) if name in self.found.relus else call.func(*args, **kwargs)
@@ -218,7 +219,7 @@ def _reconstruct(both: _Networks, number: int, settings: AdaptiveRounding) -> No
         for layer in both.blocks[number].layers:
             if layer.operation in choices:
                 made = choices[layer.operation].hard()
-                unfold(forward.tensor(layer.weight), made, forward.factor_of(layer))
+                unfold(forward.weight(layer), made, forward.factor_of(layer))
 
 
 @dataclass(frozen=True, eq=False)

@@ -71,7 +71,7 @@ def hold_constant_(model: nn.Module, plan: QuantizationPlan, constants: Constant
 def _hold(tensors: Mapping[str, Tensor], layer: IntegerLayer, values: Mapping[int, float]) -> None:
     places = list(values)
     added = tensors[layer.weight].new_tensor(list(values.values()))
-    tensors[layer.weight][places] = 0.0
+    layer.channels_first(tensors[layer.weight])[places] = 0.0
     if layer.bias is not None:
         tensors[layer.bias][places] = added if layer.norm is None else 0.0
     if layer.norm is None:

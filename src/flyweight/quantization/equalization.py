@@ -71,10 +71,12 @@ def equalize_(model: nn.Module, found: tuple[Equalized, ...]) -> None:
     for one in found:
         factors = torch.from_numpy(one.factors)
         norm = one.first.norm
-        names = (one.first.weight, one.first.bias) if norm is None else (norm.scale, norm.shift)
-        for name in names:
-            if name is not None:
-                _multiply(tensors[name], factors)
+        names = (one.first.bias,) if norm is None else (norm.scale, norm.shift)
+        scaled = [tensors[name] for name in names if name is not None]
+        if norm is None:
+            scaled.append(one.first.channels_first(tensors[one.first.weight]))
+        for tensor in scaled:
+            _multiply(tensor, factors)
         reading = tensors[one.second.weight]
         _multiply(reading, (1 / factors).repeat_interleave(len(reading) // len(factors)))
 

@@ -254,11 +254,17 @@ def least_scales(bias: Tensor, source: Tensor) -> Tensor:
     return bias.detach().abs() / (source.detach() * _LARGEST_BIAS)
 
 
-def rounded_weight(weight: Tensor, scales: Tensor) -> Tensor:
-    """Return a weight rounded to one symmetric grid per channel, in what exporters know."""
+def rounded_weight(weight: Tensor, scales: Tensor, axis: int = 0) -> Tensor:
+    """Return a weight rounded to one symmetric grid per channel, in what exporters know.
+
+    Args:
+        weight: Of a layer.
+        scales: Shape (channels,).
+        axis: Of the output channels.
+    """
     zeros = torch.zeros_like(scales, dtype=torch.int32)
     return torch.fake_quantize_per_channel_affine(
-        weight, scales, zeros, 0, WEIGHT_LOWEST, WEIGHT_HIGHEST
+        weight, scales, zeros, axis, WEIGHT_LOWEST, WEIGHT_HIGHEST
     )
 
 

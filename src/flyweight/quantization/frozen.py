@@ -1,5 +1,6 @@
 """Frozen networks: quantized ones whose weights are constants, for a file."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -70,13 +71,18 @@ class _FrozenForward(QuantizedForward):
         weight, bias = self.folded(layer)
         scales = self.scales_of(layer, weight, bias)
         weight, bias = self.rounded(layer, weight, bias)
+        weight = layer.channels_first(weight).contiguous()
         named = {"weight": weight, "scales": scales, "bias": bias}
         holder = nn.Module()
         for name, tensor in named.items():
             holder.register_buffer(name, tensor)
         return holder
 
-    def parameters_of(self, layer: IntegerLayer) -> tuple[Tensor, Tensor | None]:
-        """Return the constants of a layer."""
+    def compute(
+        self, layer: IntegerLayer, func: Any, given: Tensor, settings: Mapping[str, Any]
+    ) -> Tensor:
+        """Return what a layer makes with its constants."""
         held = self._constants[key_of(layer.operation)]
-        return rounded_weight(held.weight, held.scales), held.bias
+        weight = rounded_weight(held.weight, held.scales, int(layer.transposed))
+        made: Tensor = func(given, weight=weight, bias=held.bias, **settings)
+        return made

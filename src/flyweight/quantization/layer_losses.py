@@ -184,7 +184,7 @@ def _with_integers(run: Run, part: _Part, forward: QuantizedForward) -> Any:
     settings = {
         **part.call.arguments,
         "input": forward.result(part.layer.source, given),
-        "weight": weight,
+        "weight": part.layer.channels_first(weight),
         "bias": bias,
     }
     made = part.call.func(**settings)

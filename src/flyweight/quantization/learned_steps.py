@@ -117,7 +117,7 @@ def _write_held(forward: QuantizedForward) -> None:
         if layer.operation not in gains:
             continue
         made, _ = forward.parameters_of(layer)
-        unfold(forward.tensor(layer.weight), made, forward.factor_of(layer))
+        unfold(forward.weight(layer), made, forward.factor_of(layer))
         gain = gains[layer.operation]
         if gain is not None and layer.norm is not None and layer.norm.scale is not None:
             forward.tensor(layer.norm.scale).copy_(gain)

@@ -4,7 +4,7 @@
 are added as a child, and the forward runs under a mode that applies them at their sites.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -201,9 +201,12 @@ class Handler:
         return self.rounded(layer, *self.folded(layer))
 
     def folded(self, layer: IntegerLayer) -> tuple[Tensor, Tensor | None]:
-        """Return the weight and the bias of a layer with its normalisation in them."""
+        """Return the weight and the bias of a layer with its normalisation in them.
+
+        The first axis of the weight is that of the output channels.
+        """
         tensors, norm, factor = self._tensors, layer.norm, self.factor_of(layer)
-        weight = tensors[layer.weight]
+        weight = self.weight(layer)
         bias = None if layer.bias is None else tensors[layer.bias]
         if norm is None or factor is None:
             return weight, bias
@@ -215,7 +218,8 @@ class Handler:
 
     def _layer(self, layer: IntegerLayer, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         named = {**dict(zip(_ARGUMENTS, args, strict=False)), **kwargs}
-        return self.compute(layer, func, named["input"], _rest(named, args))
+        settings = _TRANSPOSED_SETTINGS if layer.transposed else _SETTINGS
+        return self.compute(layer, func, named["input"], _rest(named, args, settings))
 
     def compute(
         self, layer: IntegerLayer, func: Any, given: Tensor, settings: Mapping[str, Any]
@@ -229,7 +233,12 @@ class Handler:
             settings: The other arguments: stride, padding and so on.
         """
         weight, bias = self.parameters_of(layer)
-        return self.made(layer, weight, func(given, weight=weight, bias=bias, **settings))
+        made = func(given, weight=layer.channels_first(weight), bias=bias, **settings)
+        return self.made(layer, weight, made)
+
+    def weight(self, layer: IntegerLayer) -> Tensor:
+        """Return the stored weight of a layer, as a view with the output channels first."""
+        return layer.channels_first(self._tensors[layer.weight])
 
     def tensor(self, name: str) -> Tensor:
         """Return a parameter or buffer of the network by its name."""
@@ -266,11 +275,14 @@ def unfold(weight: Tensor, made: Tensor, factor: Tensor | None) -> None:
 
 
 _SETTINGS = ("stride", "padding", "dilation", "groups")
+_TRANSPOSED_SETTINGS = ("stride", "padding", "output_padding", "groups", "dilation")
 
 
-def _rest(named: Mapping[str, Any], args: tuple[Any, ...]) -> dict[str, Any]:
+def _rest(
+    named: Mapping[str, Any], args: tuple[Any, ...], settings: Sequence[str]
+) -> dict[str, Any]:
     """Return the further arguments of a layer by name."""
-    further = dict(zip(_SETTINGS, args[len(_ARGUMENTS) :], strict=False))
+    further = dict(zip(settings, args[len(_ARGUMENTS) :], strict=False))
     return {**{k: v for k, v in named.items() if k not in _ARGUMENTS}, **further}
 
 

@@ -4,8 +4,6 @@ It computes a sum together with the convolution before it: it adds the other ten
 the convolution and rounds once. A network that rounds before the sum differs by single levels.
 Seen with OpenVINO 2026.4; after a LeakyReLU, a sigmoid or a pool it rounds as the file says.
 
-It computes an activation together with the layer before it where nothing is rounded in between.
-
 And it adds the zero point before it rounds, in float32, where some bits of a value are lost. Values
 inside of an exact network have too few bits to lose one; those of images have not.
 """
@@ -20,17 +18,7 @@ from flyweight.quantization.sites import RecordedSites, Site
 
 FUSING = "openvino"
 """Name of the runtime."""
-FUSED_ACTIVATIONS = frozenset(
-    ["hardswish", "silu", "gelu", "hardsigmoid", "sigmoid", "leaky_relu", "elu", "mish", "tanh"]
-)
-"""ATen names of the activations that it computes together with the layer before, on integers; with
-a rounding in between it computes them alone."""
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
-
-
-def is_fused_activation(operation: str) -> bool:
-    """Whether an operation of this name, such as `head.1.hardswish#2`, is one of these."""
-    return operation.rpartition(".")[2].partition("#")[0] in FUSED_ACTIVATIONS
 
 
 def with_zero_added(values: Tensor, grid: Grid) -> Tensor:

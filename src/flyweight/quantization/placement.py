@@ -5,9 +5,11 @@ one unsigned grid for each tensor; OpenVINO accepts that as well. The reasons fo
 docs/quantization.md.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
+from flyweight.graph.program import Call
+from flyweight.quantization.integer_kernels import FOR_ALL, TRANSPOSED, IntegerKernels
 from flyweight.quantization.layer_flow import makers_of
 from flyweight.quantization.quantization_plan import FoldedNorm, IntegerLayer, QuantizationPlan
 from flyweight.quantization.rewriting import is_rewritable
@@ -15,7 +17,7 @@ from flyweight.quantization.sites import RecordedSites, Site
 from flyweight.quantization.skipping import skipped
 
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
-_LAYERS = (*_CONVOLUTIONS, "linear")
+_LAYERS = (*_CONVOLUTIONS, *TRANSPOSED, "linear")
 _MULTIPLYING = ("matmul", "bmm", "mm")
 CONCATENATING = ("cat", "concat", "concatenate", "stack")
 _SCALING = ("add", "sub", "mul", "div")
@@ -46,9 +48,6 @@ _CURVED_NAMES = """
 _CURVED = AVERAGING.union(_CURVED_NAMES.split())
 """Operations of one tensor whose result needs a grid of its own."""
 _UNSUPPORTED = {
-    "conv_transpose1d": "transposed convolution, for which no runtime has an integer kernel",
-    "conv_transpose2d": "transposed convolution, for which no runtime has an integer kernel",
-    "conv_transpose3d": "transposed convolution, for which no runtime has an integer kernel",
     "deform_conv2d": "deformable convolution, for which no runtime has an integer kernel",
     "lstm": "recurrent layer, whose weights PyTorch applies in one operation",
     "gru": "recurrent layer, whose weights PyTorch applies in one operation",
@@ -67,6 +66,7 @@ _CHOOSING_NAMES = """
 """
 _CHOOSING = frozenset(_CHOOSING_NAMES.split())
 """Operations that choose rows by other values: what follows is arithmetic of boxes, not layers."""
+_POSITIVE = ("sigmoid", "hardsigmoid", "softmax")
 _RELU6 = 6.0
 _NO_REASONS: Mapping[str, str] = MappingProxyType({})
 _NOTHING: frozenset[str] = frozenset()
@@ -77,7 +77,7 @@ def place(
     skip: Sequence[str] = (),
     floats: Mapping[str, str] = _NO_REASONS,
     *,
-    fused: Collection[str] = (),
+    kernels: IntegerKernels = FOR_ALL,
 ) -> QuantizationPlan:
     """Return what to quantize in a recorded network, before calibration.
 
@@ -86,13 +86,12 @@ def place(
         skip: Patterns of the layers that stay float, see `skipping.skipped`.
         floats: Operations of layers that stay float, to the reason. What joins their results with
             others stays float with them, and nothing is rounded that only float layers read.
-        fused: ATen names of the activations, besides ReLU and ReLU6, that the runtime computes
-            together with the layer before: nothing is rounded in between.
+        kernels: What the runtime computes on integers besides what all of them do.
 
     Raises:
         PlanError: A pattern matches no layer.
     """
-    return _Placement(recorded, skip, floats, fused).plan()
+    return _Placement(recorded, skip, floats, kernels).plan()
 
 
 def layer_names(recorded: RecordedSites) -> list[str]:
@@ -115,9 +114,9 @@ class _Placement:
         recorded: RecordedSites,
         skip: Sequence[str],
         chosen: Mapping[str, str],
-        activations: Collection[str],
+        kernels: IntegerKernels,
     ) -> None:
-        self.recorded, self.chosen, self.activations = recorded, chosen, activations
+        self.recorded, self.chosen, self.kernels = recorded, chosen, kernels
         self.skipped = skipped(skip, layer_names(recorded)) if skip else frozenset[str]()
         self.maker = {number: site for site in recorded.sites for number in site.makes}
         self.takers: dict[int, list[Site]] = {}
@@ -176,8 +175,7 @@ class _Placement:
     def _reason(self, site: Site, op: str, operation: str) -> str | None:
         """Return why an operation stays float; None where it does not, or has no weight."""
         if op in _UNSUPPORTED:
-            can = any(is_rewritable(call) for call in site.calls)
-            return f"{_UNSUPPORTED[op]}{_REWRITABLE if can else ''}"
+            return _UNSUPPORTED[op]
         if op not in (*_LAYERS, *_MULTIPLYING):
             return None
         if operation in self.skipped:
@@ -193,7 +191,24 @@ class _Placement:
             return "it reads a stored tensor"
         if op in _MULTIPLYING and not self.recorded.stored.keys().isdisjoint(site.reads):
             return "it multiplies with a stored tensor, but is no linear layer"
-        return None
+        return self._refusal(site.calls[0]) if op in TRANSPOSED else None
+
+    def _refusal(self, call: Call) -> str | None:
+        """Return why a transposed convolution has no kernel; None where it has one."""
+        reason = self.kernels.refusal(call, positive=self._is_positive(call.reads[0]))
+        return f"{reason}{_REWRITABLE}" if reason and is_rewritable(call) else reason
+
+    def _is_positive(self, number: int) -> bool:
+        """Whether a tensor cannot hold a value below 0."""
+        site = self.maker.get(number)
+        if site is None or len(site.calls) != 1:
+            return False
+        if _is_fused(site) or site.op in _POSITIVE:
+            return True
+        keeps = _passes(site) or site.op in (*AVERAGING, *CONCATENATING)
+        if site.op in ("add", "mul"):  # Of two tensors; numbers may be negative.
+            keeps = len(site.reads) == 2 and site.calls[0].arguments.get("alpha", 1) == 1
+        return keeps and all(self._is_positive(one) for one in site.reads)
 
     def _data(self, site: Site) -> int:
         return site.calls[0].reads[0]
@@ -238,7 +253,9 @@ class _Placement:
         if follower is not None and follower.op == "batch_norm" and self._is_folded(follower):
             self.norm_of[site.name] = follower
             site, follower = follower, self._only_taker(follower)
-        if follower is not None and (_is_fused(follower) or follower.op in self.activations):
+        if follower is not None and (
+            _is_fused(follower) or follower.op in self.kernels.activations
+        ):
             self.fused.add(follower.name)
             return follower
         return site
@@ -317,7 +334,8 @@ class _Placement:
         source, result = names[self._data(site)], names[end.makes[0]]
         folded = None if norm is None else self._folded(norm)
         bias_name = bias[0] if bias else None
-        return IntegerLayer(site.operation, weight, bias_name, source, result, folded)
+        transposed = site.op in TRANSPOSED
+        return IntegerLayer(site.operation, weight, bias_name, source, result, folded, transposed)
 
     def _folded(self, norm: Site) -> FoldedNorm:
         arguments = norm.calls[0].arguments

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Self, get_args
 
+from torch import Tensor
+
 from flyweight.errors import PlanError
 from flyweight.quantization.grids import HIGHEST_BY_BITS, Grid
 from flyweight.untrusted.failures import refusing
@@ -78,6 +80,8 @@ class IntegerLayer:
         source: The quantizer of what it reads.
         result: The quantizer of what it makes, after an activation that is computed with it.
         norm: A batch normalisation that is folded into the weight; None without.
+        transposed: Whether it is a transposed convolution, whose weight has the output channels on
+            its second axis.
     """
 
     operation: str
@@ -86,6 +90,11 @@ class IntegerLayer:
     source: str
     result: str
     norm: FoldedNorm | None = None
+    transposed: bool = False
+
+    def channels_first(self, weight: Tensor) -> Tensor:
+        """Return a view of the weight with its output channels on the first axis, or back."""
+        return weight.transpose(0, 1) if self.transposed else weight
 
     @property
     def tensors(self) -> tuple[str, ...]:
@@ -243,7 +252,9 @@ def _layer(entry: Mapping[str, Any]) -> IntegerLayer:
     bias = None if entry["bias"] is None else str(entry["bias"])
     keys = ("operation", "weight", "source", "result")
     operation, weight, source, result = (str(entry[key]) for key in keys)
-    return IntegerLayer(operation, weight, bias, source, result, norm)
+    # Plans of earlier versions have none.
+    transposed = _flag(entry.get("transposed", False))
+    return IntegerLayer(operation, weight, bias, source, result, norm, transposed)
 
 
 def _norm(

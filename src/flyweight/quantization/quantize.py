@@ -29,8 +29,9 @@ from flyweight.quantization.equal_scales import joined, with_equal_scales, with_
 from flyweight.quantization.equalization import equalize_, equalized
 from flyweight.quantization.exact import unclip_, unclipped
 from flyweight.quantization.grids import HIGHEST_BY_BITS
+from flyweight.quantization.integer_kernels import FOR_ALL, FOR_OPENVINO
 from flyweight.quantization.network import forward_of, quantize_
-from flyweight.quantization.openvino_rounding import FUSED_ACTIVATIONS, FUSING, unrounded_sites
+from flyweight.quantization.openvino_rounding import FUSING, unrounded_sites
 from flyweight.quantization.placement import AVERAGING, place
 from flyweight.quantization.quantization_plan import QuantizationPlan
 from flyweight.quantization.ranges import RANGE_METHODS, RangeMethod
@@ -64,9 +65,10 @@ class QuantConfig:
             their tensor, see `equalization`.
         exact: Whether PyTorch and the runtime shall compute the same in every bit: scales are
             powers of two, which costs some accuracy; see `exact`.
-        runtime: Name of the runtime that will run the network. For OpenVINO nothing is rounded
-            between a layer and its activation; with `exact`, which holds for this runtime, one
-            branch of a sum is not rounded instead. See `openvino_rounding`.
+        runtime: Name of the runtime that will run the network. For OpenVINO, transposed
+            convolutions run on integers, too, and nothing is rounded between a layer and its
+            activation; with `exact`, which holds for this runtime, one branch of a sum is not
+            rounded instead. See `integer_kernels` and `openvino_rounding`.
         weight_bits: 8, or 7 where the file shall be right on processors without VNNI, too: ONNX
             Runtime and OpenVINO add two products in 16 bits there, which 8 bits may exceed.
         floats: Operations of further layers that stay float, to the reason, such as a time that was
@@ -207,8 +209,10 @@ def _prepare(
 ) -> QuantizationPlan:
     """Return the plan for a float network, after its channels were prepared in place."""
     recorded = _recorded(small, _first_alone(batches.first))
-    fused = FUSED_ACTIVATIONS if config.runtime == FUSING and not config.exact else ()
-    placed = place(recorded, config.skip, config.floats, fused=fused)
+    kernels = FOR_OPENVINO if config.runtime == FUSING else FOR_ALL
+    if config.exact:  # Rounding of an activation is not the same in every bit.
+        kernels = replace(kernels, activations=frozenset())
+    placed = place(recorded, config.skip, config.floats, kernels=kernels)
     placed = replace(placed, weight_bits=config.weight_bits)
     if not placed.layers:
         reasons = "; ".join(f"{name}: {why}" for name, why in list(placed.floats.items())[:3])
