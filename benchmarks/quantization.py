@@ -43,6 +43,7 @@ from flyweight.pipeline.inputs import Loaded, open_checkpoint, open_data, task_o
 from flyweight.pipeline.quantization_steps import CalibrationImages
 from flyweight.pipeline.stages.export import export_model
 from flyweight.processors import load_average, processor_flags
+from flyweight.quantization.network import plan_of
 from flyweight.runtimes.runtime_table import runtime_by_name
 
 HERE = Path(__file__).resolve().parent
@@ -86,6 +87,8 @@ RUNTIMES = ("onnxruntime", "openvino")
 FLOAT_FILES = ("float", "dense")
 CLASSES = ("top1", "miou")
 """Metrics of networks whose first output has scores of classes along axis 1."""
+FOR_OPENVINO = "flyweight for OpenVINO"
+"""Tool of the row of `QuantConfig(runtime="openvino")`, where the file is another one."""
 HALF = "OpenVINO bfloat16"
 """Tool of the row of the float file in that precision."""
 
@@ -93,9 +96,9 @@ HALF = "OpenVINO bfloat16"
 class FileNetwork(nn.Module):
     """An exported file with raw outputs as a module that tasks understand."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, runtime: str) -> None:
         super().__init__()
-        self.file = ExportedModel(path, threads=torch.get_num_threads())
+        self.file = ExportedModel(path, threads=torch.get_num_threads(), runtime=runtime)
 
     def forward(self, images: Tensor) -> Any:
         """Return the outputs of every image, in one tensor or a tuple."""
@@ -117,7 +120,7 @@ class Case:
         test: Batches on which outputs are compared.
         folder: Of all files.
         metric_name: Of the metric; empty for random weights.
-        metric: Evaluates a file.
+        metric: Evaluates a file in a runtime, by default ONNX Runtime.
         dense: The network that it was pruned from, if any.
     """
 
@@ -129,7 +132,7 @@ class Case:
     test: tuple[Tensor, ...]
     folder: Path
     metric_name: str = ""
-    metric: Callable[[Path], float] | None = None
+    metric: Callable[..., float] | None = None
     dense: nn.Module | None = None
 
 
@@ -171,8 +174,9 @@ def case_of(name: str, options: argparse.Namespace) -> Case:
     loaded = open_checkpoint(options.weights / f"{name}.safetensors", config)
     task = task_of(loaded.model, data.labels, config)
 
-    def metric_of(path: Path) -> float:
-        return evaluate(FileNetwork(path), task, val_batches(config, data.val))[wanted.metric]
+    def metric_of(path: Path, runtime: str = RUNTIMES[0]) -> float:
+        file = FileNetwork(path, runtime)
+        return evaluate(file, task, val_batches(config, data.val))[wanted.metric]
 
     def export(network: nn.Module, path: Path) -> None:
         as_loaded = Loaded(network, loaded.task, loaded.preprocessing, loaded.checkpoint)
@@ -228,8 +232,7 @@ def quantized(case: Case, tools: Mapping[str, str]) -> tuple[dict[str, Path], di
     if case.dense is not None:
         files["dense"] = case.folder / "dense.onnx"
         case.export(case.dense, files["dense"])
-    files["flyweight"] = case.folder / "flyweight.onnx"
-    case.export(fw.quantize(case.model, case.images), files["flyweight"])
+    files |= own_files(case)
     images = case.folder / "images.npy"
     np.save(images, case.images.numpy())
     program = torch.export.export(case.model, (case.images[:1],))
@@ -251,6 +254,18 @@ def quantized(case: Case, tools: Mapping[str, str]) -> tuple[dict[str, Path], di
         else:
             files[tool] = target
     return files, failed
+
+
+def own_files(case: Case) -> dict[str, Path]:
+    """Return our file for both runtimes and, where it is another one, that for OpenVINO."""
+    both = fw.quantize(case.model, case.images)
+    files = {"flyweight": case.folder / "flyweight.onnx"}
+    case.export(both, files["flyweight"])
+    alone = fw.quantize(case.model, case.images, fw.QuantConfig(runtime="openvino"))
+    if plan_of(alone) != plan_of(both):
+        files[FOR_OPENVINO] = case.folder / "flyweight_openvino.onnx"
+        case.export(alone, files[FOR_OPENVINO])
+    return files
 
 
 def _refusal(path: Path, image: Tensor) -> str:
@@ -280,13 +295,14 @@ def measured(case: Case, files: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
     for tool, path in files.items():
         if tool in FLOAT_FILES:
             continue
-        census = take_census(path)
+        runtime = "openvino" if tool == FOR_OPENVINO else RUNTIMES[0]
+        census = take_census(path, runtime=runtime)
         yield {
             "tool": tool,
             "metric_name": case.metric_name,
             "metric_float": "" if first is None else first,
-            "metric": round(case.metric(path), 4) if case.metric else "",
-            **(distance(case, wanted, outputs_of(path, case.test)) if case.metric else {}),
+            "metric": round(case.metric(path, runtime), 4) if case.metric else "",
+            **(distance(case, wanted, outputs_of(path, case.test, runtime)) if case.metric else {}),
             "integer_layers": census.integer_count,
             "layers": len(census.layers),
             "float_islands": census.islands,
@@ -296,9 +312,11 @@ def measured(case: Case, files: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
         }
 
 
-def outputs_of(path: Path, batches: Iterable[Tensor]) -> list[list[Tensor]]:
+def outputs_of(
+    path: Path, batches: Iterable[Tensor], runtime: str = RUNTIMES[0]
+) -> list[list[Tensor]]:
     """Return the outputs of a file for every image."""
-    file = ExportedModel(path, threads=1)
+    file = ExportedModel(path, threads=1, runtime=runtime)
     return [list(file.run(image[None]).values()) for batch in batches for image in batch]
 
 
