@@ -58,3 +58,33 @@ def test_separate_measurements_and_thread_counts_cannot_be_compared(made_up):
         compare(made_up("a", 1.0), made_up("b", 1.0, session="other"))
     with pytest.raises(MeasureError, match="same number of threads"):
         compare(made_up("a", 1.0), made_up("b", 1.0, threads=2))
+
+
+def waiting(row, processor_ms):
+    """Return a row whose process had to wait for its core, with its processor time."""
+    generator = np.random.default_rng(0)
+    blocks = tuple(processor_ms * (1 + 0.01 * generator.standard_normal(20)))
+    notes = ("NOISY MACHINE: the process often had to wait for its core",)
+    return dataclasses.replace(row, notes=notes, cpu_ms=processor_ms, blocks_cpu_ms=blocks)
+
+
+def test_processor_time_is_compared_where_a_process_had_to_wait(made_up):
+    # As was seen: 2.3 ms took a whole slice of another process in most runs, 0.8 ms did not.
+    dense, small = waiting(made_up("a", 10.2), 2.3), made_up("b", 0.78, seed=1)
+    small = dataclasses.replace(waiting(small, 0.83), notes=())
+    for pair, speedup in (((dense, small), 2.3 / 0.83), ((small, dense), 0.83 / 2.3)):
+        comparison = compare(*pair)
+        assert comparison.time == "processor time"
+        assert comparison.speedup == pytest.approx(speedup)
+        assert comparison.interval[0] < speedup * 1.01
+        assert comparison.interval[1] > speedup * 0.99
+        assert comparison.verdict == ("faster" if speedup > 1 else "slower")
+    assert compare(waiting(made_up("a", 10.2), 2.3), waiting(made_up("b", 5.0), 2.3)).verdict == (
+        "no difference"
+    )
+
+
+def test_several_threads_that_had_to_wait_are_not_compared(made_up):
+    dense = waiting(made_up("a", 8.0, threads=2), 2.5)
+    comparison = compare(dense, made_up("b", 1.1, threads=2, seed=1))
+    assert (comparison.verdict, comparison.time) == ("not comparable", "wall time")

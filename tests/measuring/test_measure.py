@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import os
 import subprocess
@@ -5,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.measuring.conftest import HERE, invent
 
 import flyweight.measuring.measure as module
 from flyweight.config.measuring import BenchConfig
@@ -233,3 +235,14 @@ def test_a_file_of_two_parts_has_the_size_of_both(tmp_path):
         (tmp_path / name).write_bytes(bytes(size))
     assert module._size_bytes(tmp_path / "a.xml") == 1010
     assert module._size_bytes(tmp_path / "b.onnx") == 100
+
+
+@pytest.mark.parametrize(("threads", "cpu_ms", "waited"), [(1, 2.3, True), (2, 12.0, False)])
+def test_a_process_that_waits_for_its_core_is_noted(threads, cpu_ms, waited):
+    times = {"wall_ms": [(10.0,) * 4] * 3, "cpu_ms": [cpu_ms] * 3, "pinned": True}
+    row = module._Row(Path("a.onnx"), "a.onnx", "onnxruntime", threads, None, **times)
+    notes = module._notes(row, QUICK, HERE, (9.9, 10.1))
+    assert ("NOISY MACHINE: the process often had to wait for its core" in notes) == waited
+    measurement = dataclasses.replace(invent("a.onnx", 10.0), notes=notes)
+    assert measurement.waited == waited
+    assert measurement.is_noisy == waited

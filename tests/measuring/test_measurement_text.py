@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -34,6 +35,20 @@ def test_the_text_has_a_line_per_row_then_verdicts_notes_and_environment(rows):
 def test_no_difference_is_said_in_words(made_up):
     rows = [made_up("a.onnx", 10.0, seed=1), made_up("b.onnx", 10.0, seed=2)]
     assert "b.onnx, 1 thread: no difference from a.onnx" in table.to_text(rows)
+
+
+def test_a_process_that_had_to_wait_is_named(made_up):
+    notes = ("NOISY MACHINE: the process often had to wait for its core",)
+    cpu = {"blocks_cpu_ms": (2.0,) * 20, "cpu_ms": 2.0, "notes": notes}
+    one = replace(made_up("a.onnx", 10.0), **cpu)
+    other = replace(made_up("c.onnx", 10.0, seed=1), **{**cpu, "blocks_cpu_ms": (1.0,) * 20})
+    other = replace(other, cpu_ms=1.0)
+    text = table.to_text([one, other])
+    assert "2.00x as fast as a.onnx (95% interval of processor time 2.000 to 2.000)" in text
+    rows = [replace(row, threads=2) for row in (one, other)]
+    assert "c.onnx, 2 threads: cannot be compared with a.onnx, because a process had" in (
+        table.to_text(rows)
+    )
 
 
 def test_the_records_survive_json(rows):

@@ -31,6 +31,7 @@ def measured(threads, median, note=()):
         peak_bytes=1000 * threads,
         runtime="onnxruntime",
         notes=note,
+        waited=False,
         environment=environment,
     )
 

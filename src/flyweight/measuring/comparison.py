@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from flyweight.errors import MeasureError
-from flyweight.measuring.bootstrap import ratio_interval
+from flyweight.measuring.bootstrap import Blocks, median_interval, ratio_interval
 from flyweight.measuring.measure import Measurement
 
 RESOLUTION = 0.02
@@ -18,7 +18,8 @@ NOISY_RESOLUTION = 0.10
 """The same where a row is marked as noisy: there the scheduler treats processes unequally for
 seconds, and the same file differed by up to 13 % at two threads on two busy cores."""
 
-Verdict = Literal["faster", "slower", "no difference"]
+Verdict = Literal["faster", "slower", "no difference", "not comparable"]
+Time = Literal["wall time", "processor time"]
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,14 @@ class Comparison:
         reference: Name of the file compared with.
         subject: Name of the file compared.
         threads: Threads of one inference.
-        speedup: Median of the reference over median of the subject; above 1 is faster.
+        speedup: Median of the reference over median of the subject; above 1 is faster. Of processor
+            time where a process had to wait for its core.
         interval: 95 % paired block-bootstrap interval of `speedup`.
         resolution: Smallest difference from 1 that a ratio must have here, as a fraction.
         verdict: "no difference" when `interval` comes within `resolution` of 1 or the intervals of
-            the two medians overlap; else whether the subject is faster or slower.
+            the two medians overlap; "not comparable" where a process of several threads had to
+            wait for its cores; else whether the subject is faster or slower.
+        time: What was compared.
     """
 
     reference: str
@@ -43,10 +47,14 @@ class Comparison:
     interval: tuple[float, float]
     resolution: float
     verdict: Verdict
+    time: Time = "wall time"
 
 
 def compare(reference: Measurement, subject: Measurement, *, seed: int = 0) -> Comparison:
     """Compare two rows of one call of `measure`.
+
+    Where a process with one thread had to wait for its core, processor time is compared: the two
+    are equal where no other program uses the core.
 
     Raises:
         MeasureError: The two were not measured together, so that their ratio would contain drift,
@@ -63,28 +71,45 @@ def compare(reference: Measurement, subject: Measurement, *, seed: int = 0) -> C
             f"and {subject.threads}. Compare rows of one thread count."
         )
     noisy = reference.is_noisy or subject.is_noisy
+    waited = reference.waited or subject.waited
+    first, second = (_times(row, waited=waited) for row in (reference, subject))
+    interval = ratio_interval(first.blocks, second.blocks, seed=seed)
     resolution = NOISY_RESOLUTION if noisy else RESOLUTION
-    interval = ratio_interval(reference.blocks_ms, subject.blocks_ms, seed=seed)
+    verdict = _verdict(first, second, interval, resolution)
     return Comparison(
         reference=reference.name,
         subject=subject.name,
         threads=subject.threads,
-        speedup=reference.median_ms / subject.median_ms,
+        speedup=first.median / second.median,
         interval=interval,
         resolution=resolution,
-        verdict=_verdict(reference, subject, interval, resolution),
+        verdict="not comparable" if waited and subject.threads > 1 else verdict,
+        time="processor time" if waited and subject.threads == 1 else "wall time",
     )
 
 
+@dataclass(frozen=True)
+class _Times:
+    """What is compared of a row, in milliseconds."""
+
+    median: float
+    interval: tuple[float, float]
+    blocks: Blocks
+
+
+def _times(row: Measurement, *, waited: bool) -> _Times:
+    if waited and row.threads == 1:
+        blocks = [(each,) for each in row.blocks_cpu_ms]
+        return _Times(row.cpu_ms, median_interval(blocks), blocks)
+    return _Times(row.median_ms, row.interval_ms, row.blocks_ms)
+
+
 def _verdict(
-    reference: Measurement,
-    subject: Measurement,
-    interval: tuple[float, float],
-    resolution: float,
+    reference: _Times, subject: _Times, interval: tuple[float, float], resolution: float
 ) -> Verdict:
     overlap = (
-        subject.interval_ms[0] <= reference.interval_ms[1]
-        and reference.interval_ms[0] <= subject.interval_ms[1]
+        subject.interval[0] <= reference.interval[1]
+        and reference.interval[0] <= subject.interval[1]
     )
     if overlap or (interval[0] <= 1 + resolution and interval[1] >= 1 / (1 + resolution)):
         return "no difference"

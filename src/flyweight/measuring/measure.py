@@ -30,9 +30,10 @@ _MAX_BLOCK_RUNS = 250  # keeps blocks short, so that drift affects all rows equa
 _STRETCH = 3  # how many times its seconds a slow row may take to reach the wanted runs
 _WIDE_INTERVAL = 0.05  # half the width of the interval, as a fraction of the median
 _BUSY_LOAD = 0.5  # load average per core
-_KEPT_WAITING = 1.2  # wall time over processor time, at one thread
+_KEPT_WAITING = 1.2  # wall time over processor time of all threads
 
 _NOISY = "NOISY MACHINE"
+_WAITED = f"{_NOISY}: the process often had to wait for its core"
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,15 @@ class Measurement:
     def is_noisy(self) -> bool:
         """Whether the machine was too busy for small differences to mean anything."""
         return any(note.startswith(_NOISY) for note in self.notes)
+
+    @property
+    def waited(self) -> bool:
+        """Whether other programs ran in so much of the wall time that it is not the file's own.
+
+        A slice of time goes to another process as a whole, so that a file that takes a few
+        milliseconds more may seem to take five times as long.
+        """
+        return _WAITED in self.notes
 
 
 def measure(
@@ -337,7 +347,7 @@ def _notes(
 ) -> tuple[str, ...]:
     median = float(np.median(np.concatenate([np.asarray(block) for block in row.wall_ms])))
     spread = (interval[1] - interval[0]) / 2 / median
-    waiting = row.threads == 1 and median > _KEPT_WAITING * float(np.median(row.cpu_ms))
+    waiting = median > _KEPT_WAITING * float(np.median(row.cpu_ms))
     load = environment.load_before or 0.0
     runs = sum(len(block) for block in row.wall_ms)
     cores = counted(environment.cores, "core")
@@ -349,7 +359,7 @@ def _notes(
             load > _BUSY_LOAD * environment.cores,
             f"{_NOISY}: load average {load:g} before measuring on {cores}",
         ),
-        (waiting, f"{_NOISY}: the process often had to wait for its core"),
+        (waiting, _WAITED),
         (runs < config.runs, f"only {runs} of {config.runs} runs fitted into {config.seconds:g} s"),
     ]
     return tuple(text for holds, text in conditions if holds)

@@ -61,16 +61,20 @@ def to_text(measurements: Sequence[Measurement]) -> str:
 def comparison_text(comparison: Comparison) -> str:
     """Return a comparison as one sentence."""
     low, high = comparison.interval
+    name = f"{comparison.subject}, {counted(comparison.threads, 'thread')}"
+    if comparison.verdict == "not comparable":
+        return (
+            f"{name}: cannot be compared with {comparison.reference}, because a process had to "
+            "wait for its cores"
+        )
     if comparison.verdict == "no difference":
         finding = f"no difference from {comparison.reference}"
     elif comparison.verdict == "faster":
         finding = f"{comparison.speedup:.2f}x as fast as {comparison.reference}"
     else:
         finding = f"slower than {comparison.reference}: {comparison.speedup:.2f}x as fast"
-    return (
-        f"{comparison.subject}, {counted(comparison.threads, 'thread')}: {finding} "
-        f"(95% interval {low:.3f} to {high:.3f})"
-    )
+    of = " of processor time" if comparison.time == "processor time" else ""
+    return f"{name}: {finding} (95% interval{of} {low:.3f} to {high:.3f})"
 
 
 def _cells(row: Measurement) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from flyweight.pipeline.distillation_curves import (
 from flyweight.pipeline.distillation_outcomes import UNTAUGHT, regained, with_teacher
 from flyweight.pipeline.inputs import Data, open_checkpoint
 from flyweight.pipeline.report_images import report_images
+from flyweight.pipeline.report_latencies import latency_quantities
 from flyweight.pipeline.report_outcomes import (
     Outcomes,
     class_results,
@@ -37,7 +38,6 @@ from flyweight.pruning import PruningPlan
 from flyweight.report import quantities
 from flyweight.report.class_results import ClassResults
 from flyweight.report.rows import Curve, Quantity, Report, ReportImage, Row, Width
-from flyweight.runtimes.runtime_table import RUNTIMES
 from flyweight.untrusted.failures import refusing
 from flyweight.untrusted.file_bytes import read_text
 
@@ -151,8 +151,8 @@ def _quantities(inputs: ReportInputs, stage: ReportedNetwork, cost: Cost) -> dic
             stage.exported.stat().st_size, method="bytes of the ONNX file, float32"
         ),
     }
-    for row in stage.measured:
-        found[f"latency_{row.threads}"] = latency_quantity(row, size)
+    together = [row for network in inputs.networks for row in network.measured]
+    found |= latency_quantities(stage.measured, together, size)
     memory = [row.peak_bytes for row in stage.measured if row.peak_bytes is not None]
     if memory:
         method = "peak resident memory of the measuring process, 1 thread"
@@ -195,18 +195,6 @@ def _compared(comparison: Compared, rows: Sequence[Row]) -> Iterator[Row]:
             changed |= {"low": None, "high": None}
         found["metric"] = found["metric"].model_copy(update=changed)
         yield Row(stage=network.name, quantities=found)
-
-
-def latency_quantity(row: Measurement, size: str) -> Quantity:
-    """Return the latency of a measurement with images of `size`."""
-    return quantities.latency(
-        row.median_ms,
-        low_ms=min(row.interval_ms[0], row.median_ms),
-        high_ms=max(row.interval_ms[1], row.median_ms),
-        threads=row.threads,
-        runtime=RUNTIMES[row.runtime].title,
-        method=f"median of single images of {size}, files interleaved, 95 % bootstrap interval",
-    )
 
 
 def _primary(stage: ReportedNetwork) -> float:

@@ -22,7 +22,6 @@ from flyweight.graph import Cost
 from flyweight.measuring.measure import Measurement
 from flyweight.pipeline.belonging import KEPT
 from flyweight.pipeline.build_report import (
-    latency_quantity,
     metric_name,
     name_of_metric,
     stage_curves,
@@ -34,6 +33,7 @@ from flyweight.pipeline.network_plans import trace_model
 from flyweight.pipeline.networks import kind_of
 from flyweight.pipeline.quantized_files import FLOAT, QuantizedFiles
 from flyweight.pipeline.report_images import report_images
+from flyweight.pipeline.report_latencies import latency_quantities
 from flyweight.pipeline.report_outcomes import (
     Outcomes,
     class_results,
@@ -87,7 +87,10 @@ def build_folder_report(folder: Path, config: Config | None, progress: Progress)
             f"A run folder must hold a report or a checkpoint. Received '{folder}' with neither. "
             "Name the folder of a run, such as output/NAME of flyweight train -c NAME."
         )
-    rows = tuple(Row(stage=name, quantities=_numbers(one)) for name, one in networks.items())
+    together = [row for one in networks.values() for row in one.measured]
+    rows = tuple(
+        Row(stage=name, quantities=_numbers(one, together)) for name, one in networks.items()
+    )
     report = Report(
         title=f"{folder.absolute().name}: {' and '.join(networks)}",
         subject=next(iter(networks.values())).found.origin.architecture,
@@ -228,7 +231,7 @@ def _measurements(folder: Path) -> tuple[Measurement, ...]:
         ) from error
 
 
-def _numbers(network: _Network) -> dict[str, Quantity]:
+def _numbers(network: _Network, together: Sequence[Measurement]) -> dict[str, Quantity]:
     found, path = network.found, network.path
     numbers: dict[str, Quantity] = {}
     if found.metric_records:
@@ -249,9 +252,7 @@ def _numbers(network: _Network) -> dict[str, Quantity]:
     else:
         method = "bytes of the checkpoint"
         numbers["file_size"] = quantities.file_size(path.stat().st_size, method=method)
-    for row in network.measured:
-        numbers[f"latency_{row.threads}"] = latency_quantity(row, size)
-    return numbers
+    return numbers | latency_quantities(network.measured, together, size)
 
 
 def _cost(path: Path, found: Checkpoint) -> tuple[Cost | None, str]:
