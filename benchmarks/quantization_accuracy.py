@@ -3,6 +3,7 @@
     python benchmarks/quantization_accuracy.py classification --data DATA --checkpoint DENSE
     python benchmarks/quantization_accuracy.py detection --data DATA --checkpoint DENSE
     python benchmarks/quantization_accuracy.py segmentation --data DATA --checkpoint DENSE
+    python benchmarks/quantization_accuracy.py nuclei --data DATA --checkpoint DENSE
 
 The quantized network runs in PyTorch and computes what runtimes compute up to ties in rounding.
 Images for calibration are the first ones of the training split in the order of a seed. The rows go
@@ -40,6 +41,7 @@ CONFIGS = {
     "classification": ("mobilenet_v2_clothing10.yaml", "top1"),
     "detection": ("yolov3_mobilenet_v1_bccd.yaml", "map_50"),
     "segmentation": ("deeplabv3p_camvid11.yaml", "miou"),
+    "nuclei": ("unet_nuclei.yaml", "miou"),
 }
 KEY = (
     *("benchmark", "ranges", "percentile", "images", "fix_dead_channels", "correct_bias"),
