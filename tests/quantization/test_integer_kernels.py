@@ -26,16 +26,30 @@ UP = "up.conv_transpose2d"
 
 
 class Upsampled(nn.Module):
-    """A stem that `activation` ends, a transposed convolution, and a convolution."""
+    """A stem, a transposed convolution that `activation` ends, and a convolution."""
 
     def __init__(self, up, activation=None, norm=None):
         super().__init__()
-        self.stem = block(3, 16, activation or nn.ReLU())
+        self.stem = block(3, 16, nn.ReLU())
         self.up, self.norm = up, norm or nn.Identity()
+        self.activation = activation or nn.ReLU()
         self.last = nn.Conv2d(24, 4, 3)
 
     def forward(self, images):
-        return self.last(torch.relu(self.norm(self.up(self.stem(images)))))
+        return self.last(self.activation(self.norm(self.up(self.stem(images)))))
+
+
+class Added(Upsampled):
+    """The same with a sum of two transposed convolutions, one after a convolution with a stride."""
+
+    def __init__(self):
+        super().__init__(nn.ConvTranspose2d(16, 24, 3, 1, 1))
+        self.down = block(16, 16, nn.ReLU(), stride=2)
+        self.other = nn.ConvTranspose2d(16, 24, 2, 2)
+
+    def forward(self, images):
+        stem = self.stem(images)
+        return self.last(torch.relu(self.up(stem) + self.other(self.down(stem))))
 
 
 NETWORKS = {
@@ -44,6 +58,9 @@ NETWORKS = {
     "kernel 4 and a normalisation": lambda: Upsampled(
         nn.ConvTranspose2d(16, 24, 4, 2, 1, bias=False), norm=nn.BatchNorm2d(24)
     ),
+    "LeakyReLU": lambda: Upsampled(nn.ConvTranspose2d(16, 24, 2, 2), nn.LeakyReLU(0.1)),
+    "hard-swish": lambda: Upsampled(nn.ConvTranspose2d(16, 24, 2, 2), nn.Hardswish()),
+    "sum": Added,
     "stride 1": lambda: Upsampled(nn.ConvTranspose2d(16, 24, (3, 1), 1, (1, 0))),
 }
 

@@ -1,7 +1,7 @@
 """Integer kernels that one runtime has and others have not.
 
 A network for OpenVINO uses them; any other one is for both runtimes and does without. Seen with
-OpenVINO 2026.4 and ONNX Runtime 1.27; see docs/design/0037 and 0038.
+OpenVINO 2026.4 and ONNX Runtime 1.31; see docs/design/0037 and 0038.
 """
 
 from dataclasses import dataclass
