@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -91,8 +93,37 @@ def test_what_clipping_takes_from_a_few_values_does_not_move_the_others():
     assert errors[1] < 1.1 * errors[0]
 
 
+EVERYTHING = (-math.inf, math.inf)
+
+
 def test_results_of_other_sizes_are_compared_by_their_medians():
     wanted, found = torch.tensor([[1.0, 2.0, 3.0], [5.0, 5.0, 9.0]]), torch.tensor([[1.5], [5.0]])
-    assert _shift(wanted, found).tolist() == [0.5, 0.0]
-    assert _shift(wanted, found.repeat(1, 3)).tolist() == [0.5, 0.0]
-    assert _shift(wanted, found[:, :0]).tolist() == [0.0, 0.0]
+    assert _shift(wanted, found, EVERYTHING).tolist() == [0.5, 0.0]
+    assert _shift(wanted, found.repeat(1, 3), EVERYTHING).tolist() == [0.5, 0.0]
+    assert _shift(wanted, found[:, :0], EVERYTHING).tolist() == [0.0, 0.0]
+
+
+def test_values_that_the_grid_clips_do_not_count():
+    wanted = torch.tensor([[-4.0, -3.0, -2.0, 1.0, 2.0, 9.0], [-4.0, -3.0, -2.0, -1.0, -1.0, 2.0]])
+    found = wanted - torch.tensor([3.0, 3.0, 3.0, 0.5, 0.5, 7.0])
+    # The second channel shows one value of six, and is not shifted by it.
+    assert _shift(wanted, found, (0.0, 6.0)).tolist() == [0.5, 0.0]
+    assert _shift(wanted, found, EVERYTHING).tolist() == [3.0, 3.0]
+
+
+def test_a_shift_of_what_a_relu_shows_is_found():
+    class Rectified(Clipped):
+        def forward(self, images):
+            return torch.relu(self.layer(images))
+
+    model, images = Rectified().eval(), torch.rand(4, 1, 32, 32)
+    with torch.no_grad():
+        model.layer.weight.fill_(1.0)
+        model.layer.bias.fill_(-0.5)
+    quantized = fw.quantize(model, images)
+    with torch.no_grad():
+        # As if rounding made every value lower.
+        quantized.layer.bias.sub_(0.01)
+    plan = plan_of(quantized)
+    shifts = bias_shifts(model, quantized, plan, [Example((images,))])
+    assert shifts.channels["layer.conv2d"] == pytest.approx([0.01, 0.01], abs=1e-3)
