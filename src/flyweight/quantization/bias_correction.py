@@ -7,8 +7,7 @@ those before it corrected, in one run.
 The paper takes the mean of the differences. Where ranges are clipped, a few large values decide it,
 and all others would be moved by what these lost: the median is taken here. Values that the grid of
 the result clips, such as those below 0 before a ReLU, do not count, and a channel that shows few of
-its values is left alone. Networks whose outputs came nearer to the float ones so, and did not by
-the mean: MobileNetV2 and DeepLabV3+, see docs/quantization.md.
+its values is left alone. What each of this gains is in docs/design/0039.
 """
 
 import math
