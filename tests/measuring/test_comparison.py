@@ -88,3 +88,9 @@ def test_several_threads_that_had_to_wait_are_not_compared(made_up):
     dense = waiting(made_up("a", 8.0, threads=2), 2.5)
     comparison = compare(dense, made_up("b", 1.1, threads=2, seed=1))
     assert (comparison.verdict, comparison.time) == ("not comparable", "wall time")
+
+
+def test_records_without_processor_time_by_block_are_not_compared_where_a_process_waited(made_up):
+    dense = dataclasses.replace(waiting(made_up("a", 10.2), 2.3), blocks_cpu_ms=())
+    comparison = compare(dense, waiting(made_up("b", 0.78, seed=1), 0.83))
+    assert (comparison.verdict, comparison.time) == ("not comparable", "wall time")

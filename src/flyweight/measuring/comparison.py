@@ -35,8 +35,8 @@ class Comparison:
         interval: 95 % paired block-bootstrap interval of `speedup`.
         resolution: Smallest difference from 1 that a ratio must have here, as a fraction.
         verdict: "no difference" when `interval` comes within `resolution` of 1 or the intervals of
-            the two medians overlap; "not comparable" where a process of several threads had to
-            wait for its cores; else whether the subject is faster or slower.
+            the two medians overlap; "not comparable" where a process had to wait and there is no
+            processor time to compare; else whether the subject is faster or slower.
         time: What was compared.
     """
 
@@ -54,7 +54,8 @@ def compare(reference: Measurement, subject: Measurement, *, seed: int = 0) -> C
     """Compare two rows of one call of `measure`.
 
     Where a process with one thread had to wait for its core, processor time is compared: the two
-    are equal where no other program uses the core.
+    are equal where no other program uses the core. With several threads they are not, and nothing
+    is compared.
 
     Raises:
         MeasureError: The two were not measured together, so that their ratio would contain drift,
@@ -72,7 +73,9 @@ def compare(reference: Measurement, subject: Measurement, *, seed: int = 0) -> C
         )
     noisy = reference.is_noisy or subject.is_noisy
     waited = reference.waited or subject.waited
-    first, second = (_times(row, waited=waited) for row in (reference, subject))
+    by_block = reference.blocks_cpu_ms and subject.blocks_cpu_ms
+    by_processor = bool(waited and subject.threads == 1 and by_block)
+    first, second = (_times(row, of_processor=by_processor) for row in (reference, subject))
     interval = ratio_interval(first.blocks, second.blocks, seed=seed)
     resolution = NOISY_RESOLUTION if noisy else RESOLUTION
     verdict = _verdict(first, second, interval, resolution)
@@ -83,8 +86,8 @@ def compare(reference: Measurement, subject: Measurement, *, seed: int = 0) -> C
         speedup=first.median / second.median,
         interval=interval,
         resolution=resolution,
-        verdict="not comparable" if waited and subject.threads > 1 else verdict,
-        time="processor time" if waited and subject.threads == 1 else "wall time",
+        verdict="not comparable" if waited and not by_processor else verdict,
+        time="processor time" if by_processor else "wall time",
     )
 
 
@@ -97,8 +100,8 @@ class _Times:
     blocks: Blocks
 
 
-def _times(row: Measurement, *, waited: bool) -> _Times:
-    if waited and row.threads == 1:
+def _times(row: Measurement, *, of_processor: bool) -> _Times:
+    if of_processor:
         blocks = [(each,) for each in row.blocks_cpu_ms]
         return _Times(row.cpu_ms, median_interval(blocks), blocks)
     return _Times(row.median_ms, row.interval_ms, row.blocks_ms)

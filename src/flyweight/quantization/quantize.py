@@ -153,7 +153,7 @@ def quantize(
     small = copy_module(model, private=False)
     state = None if state_dir is None else CalibrationState(Path(state_dir))
     plan = _prepare(small, batches, config, say or _warn, state)
-    # Means of channels are compared below: they must have the same scales.
+    # Channels are compared below: they must have the same scales.
     scaled = config.correct_bias and (config.equalize or config.exact)
     dense = copy_module(small, private=False) if scaled else model
     quantize_(small, plan)
