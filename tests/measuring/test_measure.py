@@ -243,6 +243,6 @@ def test_a_process_that_waits_for_its_core_is_noted(threads, cpu_ms, waited):
     row = module._Row(Path("a.onnx"), "a.onnx", "onnxruntime", threads, None, **times)
     notes = module._notes(row, QUICK, HERE, (9.9, 10.1))
     assert ("NOISY MACHINE: the process often had to wait for its core" in notes) == waited
-    measurement = dataclasses.replace(invent("a.onnx", 10.0), notes=notes)
+    measurement = dataclasses.replace(invent("a.onnx", 10.0), cpu_ms=cpu_ms, notes=notes)
     assert measurement.waited == waited
     assert measurement.is_noisy == waited

@@ -33,7 +33,6 @@ _BUSY_LOAD = 0.5  # load average per core
 _KEPT_WAITING = 1.2  # wall time over processor time of all threads
 
 _NOISY = "NOISY MACHINE"
-_WAITED = f"{_NOISY}: the process often had to wait for its core"
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ class Measurement:
         A slice of time goes to another process as a whole, so that a file that takes a few
         milliseconds more may seem to take five times as long.
         """
-        return _WAITED in self.notes
+        return self.median_ms > _KEPT_WAITING * self.cpu_ms
 
 
 def measure(
@@ -359,7 +358,7 @@ def _notes(
             load > _BUSY_LOAD * environment.cores,
             f"{_NOISY}: load average {load:g} before measuring on {cores}",
         ),
-        (waiting, _WAITED),
+        (waiting, f"{_NOISY}: the process often had to wait for its core"),
         (runs < config.runs, f"only {runs} of {config.runs} runs fitted into {config.seconds:g} s"),
     ]
     return tuple(text for holds, text in conditions if holds)
