@@ -64,7 +64,7 @@ RANGES: tuple[Mapping[str, Any], ...] = (
 OPTIONS: tuple[Mapping[str, Any], ...] = (
     {},
     {"fix_dead_channels": False},
-    {"correct_bias": True},
+    {"correct_bias": False},
     {"equalize": True},
 )
 

@@ -2,11 +2,18 @@ import pytest
 import torch
 from pydantic import ValidationError
 from tests.pipeline.test_folder_report import CONFIG
+from torch import nn
 
+import flyweight as fw
 from flyweight.config.quantization import QuantizeConfig
 from flyweight.pipeline.inputs import open_data
 from flyweight.pipeline.network_plans import build_model
-from flyweight.pipeline.quantization_steps import CalibrationImages, calibrated, takes_steps
+from flyweight.pipeline.quantization_steps import (
+    CalibrationImages,
+    calibrated,
+    losses_of_layers,
+    takes_steps,
+)
 from flyweight.progress import SILENT
 from flyweight.quantization.network import plan_of
 
@@ -40,25 +47,25 @@ def test_calibration_alone_is_not_evaluated(tmp_path):
 
 def test_every_step_has_the_metric_before_and_after_it(tmp_path):
     values = [0.9, 0.7, 0.75, 0.8, 0.85]
-    chosen = {"correct_bias": True, "reconstruct": "blocks", "reconstruct_steps": 2}
+    chosen = {"reconstruct": "blocks", "reconstruct_steps": 2}
     found = made(tmp_path, values, **chosen)
     assert [(one.name, one.before, one.after) for one in found.steps] == [
         ("calibration", 0.9, 0.7),
         ("dead channels", 0.7, 0.75),
-        ("bias correction", 0.75, 0.8),
-        ("reconstruction of blocks", 0.8, 0.85),
+        ("reconstruction of blocks", 0.75, 0.8),
+        ("bias correction", 0.8, 0.85),
     ]
 
 
 def test_a_metric_that_is_no_number_has_no_steps(tmp_path):
-    found = made(tmp_path, [float("nan")] * 4, equalize=True, fix_dead_channels=False)
+    found = made(tmp_path, [float("nan")] * 6, equalize=True, fix_dead_channels=False)
     assert found.steps == ()
 
 
 def test_which_settings_take_steps():
     for settings, wanted in (
         ({}, False),
-        ({"ranges": "mse"}, False),
+        ({"ranges": "mse", "correct_bias": False}, False),
         ({"mode": "aware"}, True),
         ({"equalize": True}, True),
         ({"reconstruct": "layers"}, True),
@@ -67,6 +74,18 @@ def test_which_settings_take_steps():
         assert takes_steps(CONFIG.model_copy(update={"quantize": section})) is wanted
     with pytest.raises(ValidationError, match="equalize scales; leave one of them out"):
         QuantizeConfig(reconstruct="blocks", equalize=True)
+
+
+def test_layers_of_an_exact_network_cost_what_those_on_free_grids_do():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU6(), nn.Conv2d(4, 2, 1)).eval()
+    images, few = (CalibrationImages(CONFIG, DATA, count) for count in (2, 1))
+    free = fw.QuantConfig(weight_bits=7)
+    exact = fw.QuantConfig(weight_bits=7, exact=True)
+    found = losses_of_layers(model, fw.quantize(model, images, exact), exact, images, few)
+    wanted = losses_of_layers(model, fw.quantize(model, images, free), free, images, few)
+    assert found == wanted
+    assert all(value > 0 for value in found.values())
 
 
 def test_images_are_spread_over_the_split_and_made_anew():

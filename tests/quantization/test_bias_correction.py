@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -5,9 +6,11 @@ import torch
 from torch import nn
 
 import flyweight as fw
+from flyweight.errors import PlanError
 from flyweight.graph.example_inputs import Example
 from flyweight.quantization.bias_correction import BiasShifts, _shift, bias_shifts, shift_biases_
 from flyweight.quantization.network import plan_of
+from flyweight.quantization.quantize import correct_biases
 
 
 def means(model, images):
@@ -81,9 +84,12 @@ def test_what_clipping_takes_from_a_few_values_does_not_move_the_others():
     images = torch.rand(4, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     images[:, :, 0, 0] = 10.0
     model = Clipped().eval()
-    config = fw.QuantConfig(percentile=99.5, weight_bits=7)
-    plain = fw.quantize(model, images, config)
-    corrected = fw.quantize(model, images, fw.QuantConfig(**{**vars(config), "correct_bias": True}))
+    plain, corrected = (
+        fw.quantize(
+            model, images, fw.QuantConfig(percentile=99.5, weight_bits=7, correct_bias=correct)
+        )
+        for correct in (False, True)
+    )
     with torch.no_grad():
         wanted = model(images)[..., 1:, 1:]
         errors = [
@@ -91,6 +97,27 @@ def test_what_clipping_takes_from_a_few_values_does_not_move_the_others():
         ]
     # The mean of the differences, a hundredth of the weight, is three levels of the input.
     assert errors[1] < 1.1 * errors[0]
+
+
+def test_biases_are_corrected_after_roundings_were_chosen(residual, images):
+    plain = fw.quantize(residual, images, fw.QuantConfig(correct_bias=False))
+    corrected, wanted = correct_biases(residual, plain, images), fw.quantize(residual, images)
+    assert plan_of(corrected) == plan_of(plain)
+    state, before = corrected.state_dict(), plain.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in wanted.state_dict().items())
+    assert not torch.equal(state["head.bias"], before["head.bias"])
+
+
+def test_only_a_quantized_network_with_the_weights_of_the_float_one_is_corrected(residual, images):
+    with pytest.raises(PlanError, match=r"Received a float Residual\. Give what fw\.quantize made"):
+        correct_biases(residual, residual, images)
+    other = copy.deepcopy(residual)
+    with torch.no_grad():
+        other.head.weight[0].mul_(2)
+    with pytest.raises(PlanError, match=r"Received 'head\.linear' with others\."):
+        correct_biases(other, fw.quantize(residual, images), images)
+    with pytest.raises(PlanError, match="must see images"):
+        correct_biases(residual, fw.quantize(residual, images), [])
 
 
 EVERYTHING = (-math.inf, math.inf)

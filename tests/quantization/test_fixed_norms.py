@@ -15,7 +15,7 @@ from flyweight.quantization.fixed_norms import as_batch_norms_
 from flyweight.quantization.layer_losses import layer_losses
 from flyweight.quantization.network import plan_of
 
-SAFE = fw.QuantConfig(weight_bits=7, correct_bias=True)
+SAFE = fw.QuantConfig(weight_bits=7)
 QUICK = AdaptiveRounding(steps=3)
 
 

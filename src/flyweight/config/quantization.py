@@ -59,7 +59,7 @@ class QuantizeConfig(BaseModel):
         percentile: Share of the values, in percent, that ranges of "percentile" keep on each side.
         weight_bits: 8, or 7 where the file shall be right on processors without VNNI, too.
         fix_dead_channels: Make constant channels constant before ranges are chosen.
-        correct_bias: Let biases make up for the mean error of rounding.
+        correct_bias: Let biases make up for what rounding adds to most values of a channel.
         equalize: Scale channels that depthwise convolutions read.
         exact: Let PyTorch and `bench.runtime` compute the same in every bit, see
             `quantization.exact`.
@@ -90,7 +90,7 @@ class QuantizeConfig(BaseModel):
     percentile: float = Field(default=99.99, gt=50, le=100)
     weight_bits: Literal[7, 8] = 8
     fix_dead_channels: bool = True
-    correct_bias: bool = False
+    correct_bias: bool = True
     equalize: bool = False
     exact: bool = False
     reconstruct: Literal["none", "layers", "blocks"] = "none"

@@ -17,7 +17,7 @@ from flyweight.progress import Progress
 from flyweight.quantization.adaptive_rounding import AdaptiveRounding, round_adaptively
 from flyweight.quantization.block_reconstruction import reconstruct_blocks
 from flyweight.quantization.layer_losses import layer_losses, sensitive_layers
-from flyweight.quantization.quantize import QuantConfig
+from flyweight.quantization.quantize import QuantConfig, correct_biases
 from flyweight.quantization.quantize import quantize as to_integers
 from flyweight.report.quantization_results import QuantizationStep, finite
 
@@ -105,15 +105,20 @@ def calibrated(
     progress.note(f"calibrating on {counted(len(images), 'training image')}, without labels")
     whole = quant_config(wanted, settings.bench.runtime, floats)
     recorded = _Recorded(evaluate if takes_steps(settings) else None, progress)
-    small = dense
-    for name, config in _plain_steps(whole) if recorded.evaluate else (("", whole),):
+    rounds, small = wanted.reconstruct != "none", dense
+    # What rounding adds is known after the last choice of roundings.
+    first = replace(whole, correct_bias=whole.correct_bias and not rounds)
+    for name, config in _plain_steps(first) if recorded.evaluate else (("", first),):
         before = small
         small = to_integers(dense, images, config, state_dir=state_dir, say=_noting(progress))
         recorded.add(name, before, small)
-    losses = _losses(dense, small, settings, data, progress)
-    if wanted.reconstruct != "none":
+    losses = _losses(dense, small, whole, images, progress)
+    if rounds:
         before, small = small, _reconstructed(dense, small, settings, losses, images, progress)
         recorded.add(f"reconstruction of {wanted.reconstruct}", before, small)
+    if rounds and whole.correct_bias:
+        before, small = small, correct_biases(dense, small, images)
+        recorded.add(_TITLES["correct_bias"], before, small)
     return Calibrated(small, tuple(recorded.steps), losses)
 
 
@@ -132,10 +137,35 @@ def quant_config(
     return QuantConfig(**chosen, runtime=runtime, floats=floats)
 
 
+def losses_of_layers(
+    dense: nn.Module,
+    small: nn.Module,
+    config: QuantConfig,
+    images: CalibrationImages,
+    compared: CalibrationImages,
+) -> dict[str, float]:
+    """Return the loss by layer; where `exact` hides it, that of a network without `exact`.
+
+    Args:
+        dense: The float network.
+        small: What `config` made of it.
+        config: How it was quantized.
+        images: Of the calibration.
+        compared: Images on which outputs are compared.
+
+    Raises:
+        PlanError: As of `layer_losses`.
+    """
+    if config.exact:
+        # Its scaled ReLU6 have no float counterpart; single layers lose on similar grids alike.
+        small = to_integers(dense, images, replace(config, exact=False), say=_unsaid)
+    return layer_losses(dense, small, compared)
+
+
 def takes_steps(settings: Config) -> bool:
     """Whether a quantization has steps besides calibration with its defaults."""
     wanted = settings.quantize
-    optional = wanted.equalize or wanted.correct_bias or wanted.reconstruct != "none"
+    optional = wanted.equalize or wanted.reconstruct != "none"
     return optional or wanted.mode == "aware"
 
 
@@ -170,18 +200,26 @@ class _Recorded:
         self.progress.note(f"{name}: {100 * first:.2f} % before, {100 * last:.2f} % after")
 
 
+def _unsaid(text: str) -> None:
+    """Leave out a note on images that was given before."""
+
+
 def _noting(progress: Progress) -> Callable[[str], None]:
     return lambda text: progress.note(f"note: {text}")
 
 
 def _losses(
-    dense: nn.Module, small: nn.Module, settings: Config, data: Data, progress: Progress
+    dense: nn.Module,
+    small: nn.Module,
+    config: QuantConfig,
+    images: CalibrationImages,
+    progress: Progress,
 ) -> dict[str, float]:
-    few = CalibrationImages(settings, data, min(_COMPARED, settings.quantize.images))
+    few = replace(images, count=min(_COMPARED, images.count))
     try:
-        return layer_losses(dense, small, few)
+        return losses_of_layers(dense, small, config, images, few)
     except PlanError as error:
-        if settings.quantize.reconstruct != "none":
+        if images.config.quantize.reconstruct != "none":
             raise
         progress.note(f"note: the cost of single layers is not shown: {error}")
         return {}

@@ -28,6 +28,7 @@ from flyweight.quantization.dead_channels import dead_channels, hold_constant_, 
 from flyweight.quantization.equal_scales import joined, with_equal_scales, with_scales_apart
 from flyweight.quantization.equalization import equalize_, equalized
 from flyweight.quantization.exact import unclip_, unclipped
+from flyweight.quantization.float_twin import scaled_layer
 from flyweight.quantization.grids import HIGHEST_BY_BITS
 from flyweight.quantization.integer_kernels import FOR_ALL, FOR_OPENVINO
 from flyweight.quantization.network import forward_of, quantize_
@@ -59,8 +60,8 @@ class QuantConfig:
         percentile: Share of the values that `percentile` keeps on each side, in percent.
         fix_dead_channels: Whether channels that are constant but have large folded weights are made
             constant in the copy, see `dead_channels`.
-        correct_bias: Whether biases of the copy make up for the mean error of rounding, see
-            `bias_correction`.
+        correct_bias: Whether biases of the copy make up for what rounding adds to most values of a
+            channel, see `bias_correction`.
         equalize: Whether channels that depthwise convolutions read are scaled to use the range of
             their tensor, see `equalization`.
         exact: Whether PyTorch and the runtime shall compute the same in every bit: scales are
@@ -85,7 +86,7 @@ class QuantConfig:
     percentile: float = 99.99
     weight_bits: int = 8
     fix_dead_channels: bool = True
-    correct_bias: bool = False
+    correct_bias: bool = True
     equalize: bool = False
     exact: bool = False
     runtime: str = DEFAULT_RUNTIME
@@ -127,10 +128,10 @@ def quantize(
     gradients pass through the rounding, saved with `fw.save`, and exported with `fw.export`: the
     file holds 8-bit weights, which ONNX Runtime and OpenVINO run as integers.
 
-    Batches are taken one by one, two to four times. The memory of the calibration is one batch with
-    the network's own tensors, 16 KiB for each quantized tensor, and 32 bytes for each output
-    channel of an integer layer, however many images there are. An iterator, which can be gone
-    through only once, is kept in memory as a whole.
+    Batches are taken one by one, three to five times. The memory is one batch with the network's
+    own tensors and the results of all its layers, 16 KiB for each quantized tensor, and 32 bytes
+    for each output channel of an integer layer, however many images there are. An iterator, which
+    can be gone through only once, is kept in memory as a whole.
 
     Args:
         model: A trained float network, dense or pruned; it is not changed.
@@ -166,6 +167,36 @@ def quantize(
     if state is not None:
         state.clear()
     return small
+
+
+def correct_biases(model: nn.Module, quantized: nn.Module, images: Images) -> nn.Module:
+    """Return a copy of a quantized network with bias correction, as `correct_bias` does it.
+
+    Roundings of weights that are chosen afterwards (`adaptive_rounding`) change what is missing, so
+    they are chosen first, for a network that was quantized without `correct_bias`.
+
+    Args:
+        model: The float network; it is not changed.
+        quantized: Made of it with neither `equalize` nor `exact`, which change what single layers
+            compute; it is not changed.
+        images: As `quantize` takes them.
+
+    Raises:
+        PlanError: There are no images, the second network is float, or its weights are not those of
+            the float one, up to a step.
+    """
+    batches, corrected = _Batches(images), copy_module(quantized, private=False)
+    forward = forward_of(corrected)
+    scaled = None if forward is None else scaled_layer(model, forward)
+    if forward is None or scaled is not None:
+        received = f"'{scaled}' with others" if scaled else f"a float {type(quantized).__name__}"
+        raise PlanError(
+            "Bias correction must compare a quantized network with the weights of the float one. "
+            f"Received {received}. Give what fw.quantize made of it without equalize and exact."
+        )
+    shifts = bias_shifts(model, corrected, forward.plan, batches)
+    shift_biases_(corrected, forward.plan, shifts)
+    return corrected
 
 
 def plan_quantization(

@@ -70,7 +70,8 @@ def test_training_changes_the_weights_and_keeps_the_plan(tmp_path, config_of, de
     found = quantized(config, dense, mode="aware")
     trained = checkpoint.load(found.checkpoint).state_dict()
     started = checkpoint.load(dense).state_dict()
-    assert [step.name for step in found.steps] == ["calibration", "dead channels", "training"]
+    names = ["calibration", "dead channels", "bias correction", "training"]
+    assert [step.name for step in found.steps] == names
     changed = [name for name in started if not torch.equal(started[name], trained[name])]
     assert any(name.endswith("conv.weight") for name in changed)
     assert (tmp_path / "output" / "demo_digits" / TRAINING / "logs" / "metrics.csv").is_file()

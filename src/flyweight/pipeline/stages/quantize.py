@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ from flyweight.pipeline.quantization_steps import (
     Calibrated,
     CalibrationImages,
     calibrated,
+    losses_of_layers,
     quant_config,
 )
 from flyweight.pipeline.quantized_files import FLOAT, QuantizedFiles
@@ -65,7 +67,6 @@ from flyweight.pipeline.stage import (
 from flyweight.pipeline.stages.export import WEIGHTS, export_model, images_to_compare
 from flyweight.pipeline.stages.train import note_left_out, train_model
 from flyweight.progress import Progress, progress_of
-from flyweight.quantization.layer_losses import layer_losses
 from flyweight.quantization.learned_steps import settled, trainable
 from flyweight.quantization.network import plan_of
 from flyweight.quantization.placement import layer_names
@@ -185,7 +186,7 @@ def quantization_losses(
     model = rewritten(model) if wanted.rewrite else model
     chosen = quant_config(wanted, config.bench.runtime)
     small = to_integers(model, images, chosen, say=reports.note)
-    losses = layer_losses(model, small, images)
+    losses = losses_of_layers(model, small, chosen, images, images)
     return dict(sorted(losses.items(), key=lambda pair: -pair[1]))
 
 
@@ -411,10 +412,13 @@ def _choice(
     wanted, runtime = settings.quantize, settings.bench.runtime
     images = torch.cat(list(CalibrationImages(settings, data, wanted.images)))
 
-    def with_floats(floats: Mapping[str, str]) -> nn.Module:
-        return to_integers(start, images, quant_config(wanted, runtime, floats), say=progress.note)
+    def with_floats(floats: Mapping[str, str], *, exact: bool = wanted.exact) -> nn.Module:
+        config = replace(quant_config(wanted, runtime, floats), exact=exact)
+        return to_integers(start, images, config, say=progress.note)
 
     subject = Subject(dense, start, with_floats, images, settings.preprocessing, runtime)
+    if wanted.exact:  # Its scaled ReLU6 have no float counterpart.
+        subject = replace(subject, compared=partial(with_floats, exact=False))
     with tempfile.TemporaryDirectory() as folder:
         return choose(subject, wanted.budget, Path(folder), progress)
 
