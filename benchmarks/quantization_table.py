@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 TITLES = {
     "mobilenet_v2_clothing10": "MobileNetV2, clothes",
     "yolov3_mobilenet_v1_bccd": "YOLOv3-MobileNetV1, blood cells",
-    "yolov3_mobilenet_v1_bccd_r578": "the same, pruned (r578), 300 steps",
+    "yolov3_mobilenet_v1_bccd_r578": "the same, pruned (r578), 1500 steps",
     "deeplabv3p_camvid11": "DeepLabV3+, streets",
     "unet_nuclei": "UNet, nuclei",
 }
@@ -18,7 +18,7 @@ TOOLS = {
     "torchao": "torchao",
 }
 """Tools, by the names of their rows, to those for readers."""
-INSTRUCTIONS = "avx2 avx_vnni avx512_vnni avx512_bf16"
+INSTRUCTIONS = "avx2 avx512_vnni avx512_bf16"
 """Of the processor that is shown."""
 
 _TIMES = "\N{MULTIPLICATION SIGN}"

@@ -131,6 +131,8 @@ def test_only_the_same_training_is_resumed(flyweight, saved, tmp_path):
         (("--budget", "fast"), "A budget must read QUANTITY=NUMBER"),
         (("-o", "quantize.budget=macs=0.5"), "Received 'macs=0.5' for 'quantize.budget'"),
         (("-o", "quantize.reconstruct=blocks", "--exact"), "which exact scales; leave one"),
+        (("--budget", "latency_share=0.5", "--exact"), "leave out exact, or precision and budget"),
+        (("--precision", "auto", "--exact"), "whose last bits differ between runtimes"),
         (("--runtime", "tensorrt"), "A runtime must be one of onnxruntime, openvino"),
         (("--skip", "nothing"), "A pattern to skip must match a layer. Received 'nothing'"),
         (("-w", "none"), "A file of weights must exist. Received 'none'"),

@@ -82,7 +82,7 @@ class Machine:
         return ("float32",) if self.bfloat16 is None else ("float32", "bfloat16")
 
 
-def chosen(monkeypatch, tmp_path, machine, budget=None, runtime="onnxruntime", **more):
+def chosen(monkeypatch, tmp_path, machine, budget=None, runtime="onnxruntime"):
     torch.manual_seed(0)
     layers = (nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 8, 1), nn.ReLU(), nn.Conv2d(8, 8, 1))
     model, images = nn.Sequential(*layers).eval(), torch.randn(2, 3, 8, 8)
@@ -95,8 +95,7 @@ def chosen(monkeypatch, tmp_path, machine, budget=None, runtime="onnxruntime", *
         return fw.quantize(model, images, fw.QuantConfig(floats=floats))
 
     tmp_path.mkdir(exist_ok=True)
-    given = (model, model, quantized, images, Preprocessing(height=8, width=8), runtime)
-    subject = Subject(*given, **more)
+    subject = Subject(model, model, quantized, images, Preprocessing(height=8, width=8), runtime)
     notes = Notes()
     found = choose(subject, budget, tmp_path, notes)
     return found, notes.lines
@@ -136,17 +135,6 @@ def test_losses_that_cannot_be_measured_stop_only_a_budget(monkeypatch, tmp_path
     assert "note: layers are chosen by their times alone: runs as a scaled ReLU" in lines
     with pytest.raises(PlanError, match="scaled ReLU"):
         chosen(monkeypatch, tmp_path / "other", machine, Budget(latency_share=0.9))
-
-
-def test_losses_are_those_of_the_network_that_can_be_compared(monkeypatch, tmp_path):
-    compared = []
-    monkeypatch.setattr(
-        precision_choice, "layer_losses", lambda _, small, __: compared.append(small) or {}
-    )
-    torch.manual_seed(0)
-    other = nn.Identity()
-    chosen(monkeypatch, tmp_path, Machine([(2, 1)] * 3), compared=lambda floats: other)
-    assert compared == [other]
 
 
 def test_conversions_are_priced_by_the_mixed_file(monkeypatch, tmp_path):

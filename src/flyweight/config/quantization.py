@@ -62,7 +62,7 @@ class QuantizeConfig(BaseModel):
         correct_bias: Let biases make up for what rounding adds to most values of a channel.
         equalize: Scale channels that depthwise convolutions read.
         exact: Let PyTorch and `bench.runtime` compute the same in every bit, see
-            `quantization.exact`.
+            `quantization.exact`. Not with a choice of precisions.
         reconstruct: Choose roundings of weights together, of single "layers" or of "blocks", where
             the loss by layer is large; see `quantization.block_reconstruction`. Not with `equalize`
             or `exact`.
@@ -109,6 +109,16 @@ class QuantizeConfig(BaseModel):
             raise ValueError(
                 f"reconstruct compares layers with the float ones, which {moved} scales; leave one "
                 "of them out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _exact_has_no_choice(self) -> Self:
+        if self.exact and self.chooses:
+            raise ValueError(
+                "exact holds where layers run on integers, and a choice of precisions leaves some "
+                "in float, whose last bits differ between runtimes; leave out exact, or precision "
+                "and budget"
             )
         return self
 

@@ -61,8 +61,6 @@ class Subject:
         preprocessing: Gives the input.
         runtime: Name of the runtime.
         seconds: How long each file is measured.
-        compared: Quantizes it so that single layers can be compared with float ones, where
-            `quantized` does not.
     """
 
     dense: nn.Module
@@ -72,7 +70,6 @@ class Subject:
     preprocessing: Preprocessing
     runtime: str
     seconds: float = 5.0
-    compared: WithFloats | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,9 +229,8 @@ class _Trial:
 
     def _losses(self, *, needed: bool) -> dict[str, float]:
         subject = self.subject
-        small = self._small if subject.compared is None else subject.compared({})
         try:
-            return layer_losses(subject.start, small, subject.images[:_LOSS_IMAGES])
+            return layer_losses(subject.start, self._small, subject.images[:_LOSS_IMAGES])
         except PlanError as error:
             if needed:
                 raise

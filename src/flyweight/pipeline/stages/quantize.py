@@ -3,7 +3,6 @@
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -412,13 +411,10 @@ def _choice(
     wanted, runtime = settings.quantize, settings.bench.runtime
     images = torch.cat(list(CalibrationImages(settings, data, wanted.images)))
 
-    def with_floats(floats: Mapping[str, str], *, exact: bool = wanted.exact) -> nn.Module:
-        config = replace(quant_config(wanted, runtime, floats), exact=exact)
-        return to_integers(start, images, config, say=progress.note)
+    def with_floats(floats: Mapping[str, str]) -> nn.Module:
+        return to_integers(start, images, quant_config(wanted, runtime, floats), say=progress.note)
 
     subject = Subject(dense, start, with_floats, images, settings.preprocessing, runtime)
-    if wanted.exact:  # Its scaled ReLU6 have no float counterpart.
-        subject = replace(subject, compared=partial(with_floats, exact=False))
     with tempfile.TemporaryDirectory() as folder:
         return choose(subject, wanted.budget, Path(folder), progress)
 
