@@ -75,6 +75,19 @@ def test_a_float_graph_is_left_alone(tmp_path):
     assert proto.SerializeToString() == before
 
 
+def test_a_quantized_file_holds_no_zeros_and_no_shapes_of_inner_tensors(tmp_path, images):
+    torch.manual_seed(0)
+    model = trained_like(Residual())
+    fw.export(fw.quantize(model, images, SAFE), tmp_path / "net.onnx", example=(images[:1],))
+    graph = onnx.load(tmp_path / "net.onnx").graph
+    nodes = [node for node in graph.node if node.output[0].endswith("_bias")]
+    assert len(nodes) == 4
+    assert [len(node.input) for node in nodes] == [2] * 4
+    assert not graph.value_info
+    fw.export(model, tmp_path / "float.onnx", example=(images[:1],))
+    assert onnx.load(tmp_path / "float.onnx").graph.value_info
+
+
 def test_a_bias_off_its_steps_is_refused(tmp_path, images):
     torch.manual_seed(0)
     quantized = fw.quantize(trained_like(Residual()), images, SAFE)

@@ -85,8 +85,8 @@ class _Graph:
         name = f"{layer.output[0]}_bias"
         self.add(f"{name}_integers", integers.astype(np.int32))
         self.add(f"{name}_scale", steps.astype(np.float32))
-        self.add(f"{name}_zero_point", np.zeros(np.shape(steps), np.int32))
-        parts = [f"{name}_integers", f"{name}_scale", f"{name}_zero_point"]
+        # Without a zero point it is 0, which saves as many bytes as the integers take.
+        parts = [f"{name}_integers", f"{name}_scale"]
         node = helper.make_node("DequantizeLinear", parts, [name], name=name)
         if np.ndim(steps):
             node.attribute.append(helper.make_attribute("axis", 0))

@@ -230,6 +230,8 @@ def _settle_precisions(proto: Any) -> None:
     """Make integers of rounded weights, and keep runtimes from rounding the others, in place."""
     load(_INTEGER_GRAPH).fold_integers(proto)
     load(_FLOAT_LAYERS).keep_float(proto)
+    # Runtimes infer the shapes of inner tensors, which are a fortieth of a small network's file.
+    del proto.graph.value_info[:]
 
 
 def _network(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import numpy_helper
+from onnx.shape_inference import infer_shapes
 from onnx.utils import Extractor
 
 from flyweight.quantization.rounded_tensors import Rounded
@@ -91,7 +92,8 @@ def _beginnings(proto: Any, names: Sequence[str], folder: Path) -> Iterator[tupl
     """Yield files that end at one tensor, in the order of the graph."""
     order = {name: at for at, node in enumerate(proto.graph.node) for name in node.output}
     inputs = [item.name for item in proto.graph.input]
-    extractor, path = Extractor(proto), folder / "beginning.onnx"
+    # A new output needs its type, which quantized files do not hold.
+    extractor, path = Extractor(infer_shapes(proto)), folder / "beginning.onnx"
     for name in sorted(names, key=order.__getitem__):
         onnx.save(extractor.extract_model(inputs, [name]), path)
         yield name, path
