@@ -47,7 +47,7 @@ Exact = Annotated[
     typer.Option(
         "--exact",
         help="Scales are powers of two, so that the runtime computes PyTorch's bits; the same as "
-        "-o quantize.exact=true.",
+        "-o quantize.exact=true. Not together with --budget or --precision auto.",
     ),
 ]
 Precision = Annotated[
